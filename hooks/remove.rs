@@ -1,0 +1,2 @@
+//! The snap's remove hook.
+fn main() {}
