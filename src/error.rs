@@ -1,0 +1,96 @@
+//! One error type: what was tried, on what, and what the kernel (or the reader) said.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong outside the engine, where an error is a field of the report instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on a path failed.
+    #[error("cannot {verb} '{}': {source}", path.display())]
+    Io {
+        /// What was tried, as in "cannot read".
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file was read, but what it says makes no sense.
+    #[error("cannot use '{}': {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
+    /// A profile that must not be acted on.
+    #[error("cannot use profile {from}: {reason}")]
+    Profile {
+        /// The file, or the built-in profile's name.
+        from: String,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
+    /// The environment or the command line does not say what to work on.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The errno behind this error, if a system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Error::Io { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// True if the thing was not there (any more).
+    pub fn is_gone(&self) -> bool {
+        self.errno().is_some_and(gone)
+    }
+}
+
+/// True for the errors that mean "already gone": what a remover was asked for is then done.
+///
+/// EINVAL is not among them: only umount says it for "not a mount point", and asks for that itself.
+pub fn gone(errno: i32) -> bool {
+    use nix::libc::{ENODEV, ENOENT, ESRCH};
+    matches!(errno, ENOENT | ESRCH | ENODEV)
+}
+
+/// Ties an I/O error to the verb and the path it concerns.
+pub trait Context<T> {
+    /// `verb` completes "cannot …".
+    fn context(self, verb: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, verb: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::Io { verb, path: path.to_path_buf(), source: e.into() })
+    }
+}
+
+/// The symbolic name of an errno, as people search for it ("EACCES").
+pub fn errno_name(errno: i32) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_has_verb_path_and_source() {
+        let e: Result<()> =
+            Err(io::Error::from_raw_os_error(nix::libc::EBUSY)).context("unmount", Path::new("/x"));
+        let e = e.unwrap_err();
+        assert_eq!(e.to_string(), "cannot unmount '/x': Device or resource busy (os error 16)");
+        assert_eq!(errno_name(e.errno().unwrap()), "EBUSY");
+        assert!(!e.is_gone());
+    }
+}

@@ -1,0 +1,108 @@
+//! Who keeps a mount busy: processes with a file, a directory or a program on it.
+//!
+//! Told by mount ID, which is exact: device numbers cannot tell a bind mount from what it shows. Looking may
+//! touch the mounted file system, so it is done in a child that may hang.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use serde::{Deserialize, Serialize};
+
+use crate::residue::{Holder, ProcessId};
+use crate::sys::{ChildEnd, in_child};
+
+/// The holders of a mount, as far as they could be seen.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Holders {
+    /// Those that were found, at most [`MOST`].
+    pub found: Vec<Holder>,
+    /// True if there are others that could not be looked at.
+    pub unknown: bool,
+}
+
+/// More names than this help nobody.
+const MOST: usize = 20;
+
+/// Looks through all processes for users of a mount.
+pub fn of_mount(id: u64, until: Instant) -> Holders {
+    let blind = Holders { found: Vec::new(), unknown: true };
+    let end = in_child(until, |out| {
+        let _ = serde_json::to_writer(out, &search(id));
+    });
+    match end {
+        Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or(blind),
+        _ => blind,
+    }
+}
+
+fn search(id: u64) -> Holders {
+    let mut holders = Holders::default();
+    let Ok(entries) = fs::read_dir("/proc") else { return Holders { unknown: true, ..holders } };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        match holds(&entry.path(), id) {
+            Ok(false) => {}
+            Ok(true) if holders.found.len() < MOST => holders.found.extend(describe(pid)),
+            Ok(true) => {}
+            Err(_) => holders.unknown |= crate::view::identity(pid).is_some(),
+        }
+    }
+    holders.unknown |= holders.found.is_empty();
+    holders
+}
+
+fn holds(process: &Path, id: u64) -> std::io::Result<bool> {
+    for link in ["cwd", "root", "exe"] {
+        match statx(CWD, process.join(link), AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID) {
+            Ok(found) if found.stx_mnt_id == id => return Ok(true),
+            Ok(_) => {}
+            // A kernel thread has no program.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    for entry in fs::read_dir(process.join("fdinfo"))? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let of = text.lines().find_map(|l| l.strip_prefix("mnt_id:"));
+        if of.and_then(|n| n.trim().parse().ok()) == Some(id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn describe(pid: i32) -> Option<Holder> {
+    let process = procfs::process::Process::new(pid).ok()?;
+    let stat = process.stat().ok()?;
+    let id = ProcessId { pid, start: stat.starttime };
+    Some(Holder { process: id, comm: stat.comm, uid: process.uid().ok()? })
+}
+
+/// True if a mount that was detached under these holders may still be in use.
+pub fn remain(holders: &[Holder], unknown: bool) -> bool {
+    unknown || holders.iter().any(|h| crate::view::identity(h.process.pid) == Some(h.process))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_that_lives_keeps_a_detached_mount_in_use() {
+        let pid = std::process::id() as i32;
+        let process = crate::view::identity(pid).unwrap();
+        let alive = Holder { process, comm: "x".into(), uid: 0 };
+        let dead = Holder { process: ProcessId { start: process.start + 1, ..process }, ..alive.clone() };
+        assert!(remain(std::slice::from_ref(&alive), false));
+        assert!(!remain(std::slice::from_ref(&dead), false));
+        assert!(remain(&[dead], true));
+    }
+
+    #[test]
+    fn our_own_working_directory_is_found() {
+        let own = statx(CWD, ".", AtFlags::empty(), StatxFlags::MNT_ID).unwrap().stx_mnt_id;
+        assert!(holds(Path::new("/proc/self"), own).unwrap());
+    }
+}

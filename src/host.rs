@@ -1,0 +1,140 @@
+//! The machine that is looked at: a root to read from.
+//!
+//! Everything that reads takes a [`Host`], which may be a fixture tree; everything that acts takes a [`Live`],
+//! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+
+use crate::error::{Context, Error, Result};
+
+/// No file that we read has a reason to be larger; one that is was not written by whom we think.
+const LARGEST: u64 = 32 << 20;
+
+/// A root to read from.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// A tree to read from, such as a fixture.
+    pub fn at(root: impl Into<PathBuf>) -> Host {
+        Host { root: root.into() }
+    }
+
+    /// This machine.
+    pub fn live() -> Host {
+        Host::at("/")
+    }
+
+    /// True if this is the machine itself.
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where an absolute path lies in this tree.
+    pub fn path(&self, absolute: &Path) -> PathBuf {
+        if self.is_live() {
+            return absolute.to_path_buf();
+        }
+        self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
+    /// FIFO or device that a hostile neighbour has put in its place.
+    pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
+        let (mut file, length) = self.open_file(absolute)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+        file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).context("read", absolute)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(Error::Malformed { path: absolute.to_path_buf(), reason: "far too large".into() });
+        }
+        Ok(bytes)
+    }
+
+    fn open_file(&self, absolute: &Path) -> Result<(File, u64)> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+        let file = options.open(self.path(absolute)).context("open", absolute)?;
+        let metadata = file.metadata().context("stat", absolute)?;
+        if !metadata.is_file() {
+            return Err(Error::Malformed {
+                path: absolute.to_path_buf(),
+                reason: "not a regular file".into(),
+            });
+        }
+        Ok((file, metadata.len()))
+    }
+
+    /// Reads a file of text, without its last newline.
+    pub fn read_text(&self, absolute: &Path) -> Result<String> {
+        let bytes = self.read(absolute)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::Malformed { path: absolute.to_path_buf(), reason: "not UTF-8".into() })?;
+        Ok(text.trim_end_matches('\n').to_owned())
+    }
+
+    /// The names in a directory. A directory that does not exist has none; a symlink in its place is refused.
+    pub fn list(&self, absolute: &Path) -> Result<Vec<OsString>> {
+        let path = self.path(absolute);
+        match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e).context("stat", absolute),
+            Ok(m) if !m.is_dir() => {
+                return Err(Error::Malformed {
+                    path: absolute.to_path_buf(),
+                    reason: "not a directory".into(),
+                });
+            }
+            Ok(_) => {}
+        }
+        let entries = match fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.context("list", absolute)?,
+        };
+        entries.map(|e| e.map(|e| e.file_name()).context("list", absolute)).collect()
+    }
+
+    /// True if there is something by this name, of whatever type; an error if that cannot be told.
+    pub fn exists(&self, absolute: &Path) -> Result<bool> {
+        match fs::symlink_metadata(self.path(absolute)) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR)) => Ok(false),
+            Err(e) => Err(e).context("stat", absolute),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_only_regular_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        fs::write(dir.path().join("f"), "text\n").unwrap();
+        std::os::unix::fs::symlink("f", dir.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(host.read_text(Path::new("/f")).unwrap(), "text");
+        assert_eq!(host.read(Path::new("/link")).unwrap_err().errno(), Some(nix::libc::ELOOP));
+        assert!(host.read(Path::new("/fifo")).is_err());
+        assert!(host.read(Path::new("/none")).unwrap_err().is_gone());
+    }
+
+    #[test]
+    fn a_missing_directory_is_empty_and_a_symlink_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        assert!(host.list(Path::new("/none")).unwrap().is_empty());
+        assert!(host.list(Path::new("/link")).is_err());
+        assert_eq!(host.list(Path::new("/")).unwrap(), ["link"]);
+    }
+}

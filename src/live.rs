@@ -1,0 +1,154 @@
+//! The machine as something to act on, and what was found out by trying.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, errno_name};
+use crate::host::Host;
+use crate::report::Advice;
+use crate::residue::Residue;
+use crate::sys::Interrupts;
+
+/// Proof that we look at the machine itself, and so may act on it.
+pub struct Live {
+    /// "/", to read from.
+    pub host: Host,
+    /// Who asks us to stop.
+    pub interrupts: Interrupts,
+    /// What confinement grants and refuses, as found out by trying.
+    pub abilities: Mutex<Abilities>,
+    /// What can no longer be seen and is still there: detached mounts, a runtime that we started.
+    pub remembered: Mutex<Vec<Residue>>,
+    /// The mountinfo and namespace files of the snap's mount namespace, when we are outside of it.
+    pub snap_namespace: Option<SnapNamespace>,
+}
+
+/// How to reach the snap's mount namespace from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapNamespace {
+    /// Its mount table: that of a process in it, or, once it is entered, our own.
+    pub mountinfo: PathBuf,
+    /// The namespace itself.
+    pub file: PathBuf,
+}
+
+/// What confinement may grant or refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ability {
+    /// Signal a shim directly.
+    SignalShim,
+    /// Signal a sandbox's process directly.
+    SignalSandbox,
+    /// Signal an application's process directly.
+    SignalApplication,
+    /// Signal a service's process directly.
+    SignalService,
+    /// Ask a shim over its ttrpc socket.
+    AskShim,
+    /// Write `cgroup.kill`, and remove groups.
+    WriteCgroups,
+    /// Read and remove what runc and containerd keep under /run/containerd.
+    RuntimeState,
+    /// Unmount.
+    Unmount,
+    /// Talk to snapd.
+    Snapctl,
+    /// Remove links.
+    RemoveLinks,
+    /// Change firewall rules.
+    ChangeRules,
+}
+
+impl Ability {
+    /// What would allow this, if it was refused.
+    pub fn allowed_with(self, answer: &Answer) -> Option<Advice> {
+        let Answer::Refused(errno) = answer else { return None };
+        let (what, with) = match self {
+            Ability::SignalShim | Ability::SignalSandbox | Ability::SignalService => {
+                ("signalling", "the plug process-control on the hook")
+            }
+            Ability::SignalApplication => (
+                "signalling applications",
+                "the line 'signal (receive) peer=snap.<name>.hook.remove,' in the pods' AppArmor profile",
+            ),
+            Ability::AskShim => ("asking shims", "the plug docker-support on the hook"),
+            Ability::WriteCgroups => {
+                ("writing control groups", "the plug docker-support (privileged-containers) on the hook")
+            }
+            Ability::RuntimeState => ("/run/containerd", "the plug docker-support on the hook"),
+            Ability::Unmount => ("unmounting", "the plug kubernetes-support or docker-support on the hook"),
+            Ability::Snapctl => ("snapctl", "a run within the snap's hook"),
+            Ability::RemoveLinks => ("removing links", "the plug network-control on the hook"),
+            Ability::ChangeRules => ("changing firewall rules", "the plug firewall-control on the hook"),
+        };
+        Some(Advice::Allow { refused: format!("{what} ({errno})"), with: with.into() })
+    }
+}
+
+/// Granted or refused; one refusal among grants is shown as a refusal, with what it said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It worked whenever it was tried.
+    Granted,
+    /// It was refused at least once, with this errno.
+    Refused(String),
+}
+
+/// Everything that was tried.
+pub type Abilities = BTreeMap<Ability, Answer>;
+
+impl Live {
+    /// The machine itself, if what we see as /proc is our own PID namespace's: else every PID in it would be
+    /// somebody else's to us.
+    pub fn new(interrupts: Interrupts) -> Result<Live> {
+        let own = std::fs::read_link("/proc/self").ok().and_then(|p| p.to_str()?.parse::<u32>().ok());
+        if own != Some(std::process::id()) {
+            return Err(Error::Usage("/proc is not mounted, or not that of our own PID namespace".into()));
+        }
+        Ok(Live {
+            host: Host::live(),
+            interrupts,
+            abilities: Mutex::default(),
+            remembered: Mutex::default(),
+            snap_namespace: None,
+        })
+    }
+
+    /// Notes how an attempt went. "Gone" tells nothing about what is allowed.
+    pub fn tried(&self, ability: Ability, result: std::result::Result<(), i32>) {
+        let mut abilities = lock(&self.abilities);
+        match result {
+            Ok(()) => drop(abilities.entry(ability).or_insert(Answer::Granted)),
+            Err(errno) if is_refusal(errno) => {
+                abilities.insert(ability, Answer::Refused(errno_name(errno)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// True if it was tried and refused.
+    pub fn refused(&self, ability: Ability) -> bool {
+        matches!(lock(&self.abilities).get(&ability), Some(Answer::Refused(_)))
+    }
+
+    /// Keeps a residue in mind that no later look can see.
+    pub fn remember(&self, residue: Residue) {
+        lock(&self.remembered).push(residue);
+    }
+}
+
+/// True for the errors by which confinement, not the thing itself, says no.
+pub fn is_refusal(errno: i32) -> bool {
+    use nix::libc::{EACCES, ENOSYS, EPERM, EROFS};
+    matches!(errno, EACCES | EPERM | EROFS | ENOSYS)
+}
+
+/// A panic while the lock was held aborts the process, so a poisoned lock cannot be met.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

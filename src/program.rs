@@ -1,0 +1,93 @@
+//! What both programs do around a run: take care of themselves first, tell the result last.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::live::Live;
+use crate::logging;
+use crate::profile::Profile;
+use crate::report::Report;
+use crate::result;
+use crate::run::{self, Subject, Watch};
+use crate::snap::Snap;
+use crate::sys::{self, Interrupts};
+
+/// Exit status for a wrong call, environment or profile: nothing was touched.
+pub const USAGE: u8 = 2;
+
+/// First of all: nothing inherited may pin what is to be removed, or decide what our files look like.
+pub fn restrain() {
+    sys::close_inherited();
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let _ = std::env::set_current_dir("/");
+    // A world of thousands of pods needs more descriptors than the usual soft limit.
+    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// The whole hook.
+pub fn hook() -> ExitCode {
+    restrain();
+    logging::to_journal();
+    let done = if std::env::args_os().len() > 1 {
+        Err(Error::Usage(
+            "the remove hook takes no arguments; for a command line see 'snap-teardown --help'".into(),
+        ))
+    } else {
+        snap_from_environment()
+            .and_then(|snap| subject(snap, None))
+            .and_then(|subject| remove(&subject, &mut |_, _, _| {}))
+    };
+    match done {
+        Ok(report) => {
+            tell(&report.output());
+            ExitCode::from(report.exit_status)
+        }
+        Err(e) => fail(&e),
+    }
+}
+
+/// The snap that snapd runs us for.
+pub fn snap_from_environment() -> Result<Snap> {
+    Snap::from_environment(|key| std::env::var(key).ok())
+}
+
+/// The snap with its profile, or with the one in a file.
+pub fn subject(snap: Snap, profile: Option<&std::path::Path>) -> Result<Subject> {
+    let host = Host::live();
+    let (profile, profile_from) = match profile {
+        Some(file) => (Profile::read(&host, file)?, crate::text::show(file).into_owned()),
+        None => Profile::of_snap(&host, &snap)?,
+    };
+    profile.resolve(&snap)?;
+    Ok(Subject { snap, profile, profile_from })
+}
+
+/// Removes, writes the result down, and tells the journal.
+pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
+    let interrupts = Interrupts::take().map_err(|e| Error::Usage(format!("cannot take signals: {e}")))?;
+    let mut live = Live::new(interrupts)?;
+    let mut report = run::remove(&mut live, subject, watch)?;
+    match result::write(&report, &subject.snap) {
+        Ok(path) => report.file = Some(crate::text::show(&path).into_owned()),
+        Err(e) => log::warn!("{e}"),
+    }
+    logging::journal(&report);
+    Ok(report)
+}
+
+/// Says what is wrong, to people and to the journal.
+pub fn fail(error: &Error) -> ExitCode {
+    log::error!("{error}");
+    let _ = writeln!(std::io::stderr(), "snap-teardown: {error}");
+    ExitCode::from(USAGE)
+}
+
+/// Prints. That nobody reads it must not end the run.
+pub fn tell(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

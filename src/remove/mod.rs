@@ -1,0 +1,136 @@
+//! Residue → remover: one exhaustive match. A remover acts on one residue; it does not decide what is ours,
+//! nor when its turn is.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::live::Live;
+use crate::report::Done;
+use crate::residue::{ProcessId, Residue};
+use crate::scope::Scope;
+use crate::step::Effort;
+use crate::sys::{self, Waited};
+
+mod cgroup;
+mod mount;
+mod path;
+mod process;
+mod service;
+mod shim;
+mod task;
+pub mod tree;
+mod ttrpc;
+
+/// How many shims are asked at a time: each takes milliseconds, mostly waiting for its runc.
+const AT_ONCE: usize = 8;
+
+/// How long what is busy is tried again before it counts as stuck.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Removes each residue, or tries to; one answer for each, in the same order.
+pub fn remove(
+    live: &Live,
+    scope: &Scope,
+    residues: &[Residue],
+    effort: Effort,
+    deadline: Instant,
+) -> Vec<Done> {
+    let mut done: Vec<Done> = residues.iter().map(|r| directly(live, scope, r, effort, deadline)).collect();
+    by_shims(live, residues, effort, deadline, &mut done);
+    retry_busy(live, scope, residues, effort, deadline, &mut done);
+    done
+}
+
+fn directly(live: &Live, scope: &Scope, residue: &Residue, effort: Effort, deadline: Instant) -> Done {
+    match residue {
+        Residue::Service { name, processes } => {
+            service::remove(live, scope, name, processes, effort, deadline)
+        }
+        Residue::Process { process, .. } => process::remove(live, *process, effort),
+        Residue::Task { .. } => task::remove(live, residue, effort),
+        Residue::Shim { .. } => shim::remove(live, residue, deadline),
+        Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
+        Residue::Cgroup { path, .. } => cgroup::remove(live, path),
+        Residue::Path { path, what } => path::remove(live, path, *what, deadline),
+        Residue::Netns { .. } | Residue::Link { .. } | Residue::Rule { .. } | Residue::Loop { .. } => {
+            Done::NotPossible { why: "not yet done here".into() }
+        }
+        Residue::Detached { .. } => Done::NotPossible { why: "it is no longer in any mount table".into() },
+        Residue::RuntimeLeftRunning { .. } => {
+            Done::NotPossible { why: "it was already asked to stop".into() }
+        }
+    }
+}
+
+/// What a direct act could not do and a shim can: asked of several shims at a time.
+fn by_shims(live: &Live, residues: &[Residue], effort: Effort, deadline: Instant, done: &mut [Done]) {
+    let mut open: Vec<(&Residue, &mut Done)> =
+        residues.iter().zip(done).filter(|(_, d)| matches!(d, Done::NeedsShim { .. })).collect();
+    let chunk = open.len().div_ceil(AT_ONCE).max(1);
+    std::thread::scope(|threads| {
+        for part in open.chunks_mut(chunk) {
+            threads.spawn(move || {
+                for (residue, done) in part {
+                    **done = task::remove_by_shim(live, residue, effort, deadline, done);
+                }
+            });
+        }
+    });
+}
+
+/// Right after their processes died, mounts and groups may be busy for a moment that no event announces.
+fn retry_busy(
+    live: &Live,
+    scope: &Scope,
+    residues: &[Residue],
+    effort: Effort,
+    deadline: Instant,
+    done: &mut [Done],
+) {
+    let until = deadline.min(Instant::now() + BUSY);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let mut busy = false;
+        for (residue, done) in residues.iter().zip(done.iter_mut()) {
+            if done.is_busy() {
+                *done = directly(live, scope, residue, effort, deadline);
+                busy |= done.is_busy();
+            }
+        }
+        if !busy || Instant::now() + pause > until || live.interrupts.seen() {
+            return;
+        }
+        sys::pause(&live.interrupts, pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// Waits until the processes of these residues have ended, until then at most.
+pub fn settle(live: &Live, residues: &[Residue], until: Instant) {
+    for process in residues.iter().flat_map(processes) {
+        if let Ok(Some(descriptor)) = sys::open_process(process)
+            && sys::wait_readable(std::os::fd::AsFd::as_fd(&descriptor), &live.interrupts, until)
+                == Waited::No
+        {
+            return;
+        }
+    }
+}
+
+/// The processes whose end a residue's removal waits for.
+fn processes(residue: &Residue) -> Vec<ProcessId> {
+    match residue {
+        Residue::Service { processes, .. } | Residue::Task { processes, .. } => processes.clone(),
+        Residue::Process { process, .. } | Residue::Shim { process, .. } => vec![*process],
+        _ => Vec::new(),
+    }
+}
+
+/// The signal of an effort.
+fn signal_of(effort: Effort) -> Signal {
+    match effort {
+        Effort::Ask => Signal::SIGTERM,
+        Effort::Force | Effort::Last => Signal::SIGKILL,
+    }
+}

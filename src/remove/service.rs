@@ -1,0 +1,56 @@
+//! One service of the snap.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::process;
+use crate::live::{Ability, Live};
+use crate::report::{Done, Rung};
+use crate::residue::ProcessId;
+use crate::scope::Scope;
+use crate::step::Effort;
+use crate::sys::{self, ProgramEnd};
+
+/// Where snapctl is: in a base, and on a host.
+const SNAPCTL: [&str; 2] = ["/usr/bin/snapctl", "/usr/lib/snapd/snapctl"];
+
+/// snapd answers within 150 seconds by its own bound; we have less.
+const SNAPD: Duration = Duration::from_secs(60);
+
+/// Asks snapd to stop the service, so that systemd does not start it again; by force, signals what is left of it.
+pub fn remove(
+    live: &Live,
+    scope: &Scope,
+    name: &str,
+    processes: &[ProcessId],
+    effort: Effort,
+    deadline: Instant,
+) -> Done {
+    if effort == Effort::Ask && snapctl(live, scope, "stop", name, deadline) {
+        return Done::Asked { rung: Rung::Snapctl };
+    }
+    let mut worst = Done::Gone;
+    for process in processes {
+        let done = process::signal(live, *process, effort, Ability::SignalService);
+        if matches!(done, Done::Refused { .. }) || worst == Done::Gone {
+            worst = done;
+        }
+    }
+    worst
+}
+
+/// `snapctl stop|start SNAP.SERVICE`; true if snapd did it. Only within a hook: elsewhere there is no cookie,
+/// and snapd would refuse.
+pub fn snapctl(live: &Live, scope: &Scope, verb: &str, service: &str, deadline: Instant) -> bool {
+    let Some(cookie) = std::env::var_os("SNAP_COOKIE").filter(|c| !c.is_empty()) else { return false };
+    let Some(program) = SNAPCTL.iter().map(Path::new).find(|p| p.exists()) else { return false };
+    let target = OsString::from(format!("{}.{service}", scope.snap.instance));
+    let until = deadline.min(Instant::now() + SNAPD);
+    let arguments = [OsStr::new(verb), target.as_os_str()];
+    let environment = [("SNAP_COOKIE", cookie.clone()), ("SNAP_CONTEXT", cookie)];
+    let end = sys::run(program, &arguments, &environment, false, until);
+    let done = matches!(&end, Ok((ProgramEnd::Exited(status), _)) if status.success());
+    live.tried(Ability::Snapctl, end.map(drop).map_err(|e| e.raw_os_error().unwrap_or(0)));
+    done
+}

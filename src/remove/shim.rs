@@ -1,0 +1,56 @@
+//! One shim, once its containers have no process left.
+
+use std::time::{Duration, Instant};
+
+use super::{process, ttrpc};
+use crate::live::{Ability, Live};
+use crate::report::Done;
+use crate::residue::{ProcessId, Residue};
+use crate::step::Effort;
+use crate::sys;
+
+/// How long a shim gets to end by itself after it was told to.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Ends a shim; never one whose containers still run: they would be left to nobody whose signals they accept.
+///
+/// A shim can remove what may be out of our own reach: runc's state, the groups, its socket. It is asked for
+/// that only where it is, since each of its answers takes longer than the whole rest.
+pub fn remove(live: &Live, residue: &Residue, deadline: Instant) -> Done {
+    let Residue::Shim { process, namespace, id, socket, containers, held_by } = residue else {
+        return Done::NotPossible { why: "not a shim".into() };
+    };
+    if !held_by.is_empty() {
+        return Done::HeldBack { by: held_by.clone() };
+    }
+    if (live.refused(Ability::WriteCgroups) || live.refused(Ability::RuntimeState))
+        && let Some(socket) = socket
+    {
+        let until = deadline.min(Instant::now() + FAREWELL);
+        let farewell = ttrpc::Shim::connect(socket, namespace, until).and_then(|shim| {
+            for container in containers {
+                // One that fails must not keep the others from being removed.
+                if let Err(e) = shim.delete(container) {
+                    log::debug!("{e}");
+                }
+            }
+            shim.shutdown(id.as_deref().unwrap_or_default())
+        });
+        live.tried(Ability::AskShim, farewell.as_ref().map(drop).map_err(|e| e.errno().unwrap_or(0)));
+        if farewell.is_ok() && ended(live, *process, until) {
+            return Done::Gone;
+        }
+    }
+    process::signal(live, *process, Effort::Force, Ability::SignalShim)
+}
+
+fn ended(live: &Live, process: ProcessId, until: Instant) -> bool {
+    match sys::open_process(process) {
+        Ok(None) => true,
+        Ok(Some(descriptor)) => {
+            sys::wait_readable(std::os::fd::AsFd::as_fd(&descriptor), &live.interrupts, until)
+                == sys::Waited::Event
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,250 @@
+//! Deletes a directory and what it holds, and nothing else.
+//!
+//! Never through a symlink, in any part of the path; never across a mount: mount IDs are compared, since a
+//! bind mount of the same file system has the same device number. Names are looked up relative to open
+//! directories, so nobody can lead us elsewhere by swapping a directory for a symlink meanwhile.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, openat, statx, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::gone;
+use crate::text;
+
+/// How much was deleted, and what was not.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Files, directories and other entries that are gone.
+    pub entries: u64,
+    /// How many could not be deleted.
+    pub failed: u64,
+    /// The first few of them.
+    pub failures: Vec<Failure>,
+}
+
+/// One entry that could not be deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// Why.
+    pub errno: i32,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reason = std::io::Error::from_raw_os_error(self.errno);
+        write!(f, "cannot delete '{}': {reason}", text::show(&self.path))
+    }
+}
+
+/// Each level holds a descriptor; snapd's own removal deals with what is nested deeper.
+const DEEPEST: usize = 512;
+/// As many failures as a reader can use.
+const MOST: usize = 10;
+
+/// Deletes what is at this path. If that is a mount point it stays, and only what lies in it goes.
+pub fn delete(path: &Path) -> Deleted {
+    let mut deleted = Deleted::default();
+    if let Err(errno) = delete_at(path, &mut deleted) {
+        deleted.fail(path, errno);
+    }
+    deleted
+}
+
+fn delete_at(path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+    let parent = match open_directory(parent) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let directory = match open_child(&parent, name) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(()),
+        // Not a directory, or a symlink: the name itself goes, not what it leads to.
+        Err(Errno::NOTDIR | Errno::LOOP) => return deleted.unlink(&parent, name, AtFlags::empty()),
+        Err(e) => return Err(e),
+    };
+    let mount = mount_id(&directory)?;
+    empty(&directory, mount, path, 0, deleted);
+    if deleted.failed > 0 || mount != mount_id(&parent)? {
+        return Ok(());
+    }
+    deleted.unlink(&parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Opens a directory part by part, so that no part may be a symlink.
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let mut directory = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for part in path.components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(name) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                directory = openat(&directory, name, flags, Mode::empty())?;
+            }
+            _ => return Err(Errno::INVAL),
+        }
+    }
+    Ok(directory)
+}
+
+fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
+fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
+    let found = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::NOSYS);
+    }
+    Ok(found.stx_mnt_id)
+}
+
+/// Deletes everything in a directory. Some file systems skip entries when others vanish under a listing, so it
+/// is listed again until a pass deletes nothing more.
+fn empty(directory: &OwnedFd, mount: u64, path: &Path, depth: usize, deleted: &mut Deleted) {
+    loop {
+        let before = (deleted.entries, deleted.failed);
+        if let Err(errno) = empty_once(directory, mount, path, depth, deleted) {
+            deleted.fail(path, errno);
+        }
+        if deleted.failed > before.1 || deleted.entries == before.0 {
+            return;
+        }
+    }
+}
+
+fn empty_once(
+    directory: &OwnedFd,
+    mount: u64,
+    path: &Path,
+    depth: usize,
+    deleted: &mut Deleted,
+) -> Result<(), Errno> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let result = match entry.file_type() {
+            FileType::Directory | FileType::Unknown => {
+                delete_child(directory, name, mount, path, depth, deleted)
+            }
+            _ => deleted.unlink(directory, name, AtFlags::empty()),
+        };
+        if let Err(errno) = result {
+            deleted.fail(&path.join(OsStr::from_bytes(name.to_bytes())), errno);
+        }
+    }
+    Ok(())
+}
+
+fn delete_child(
+    parent: &OwnedFd,
+    name: &CStr,
+    mount: u64,
+    path: &Path,
+    depth: usize,
+    deleted: &mut Deleted,
+) -> Result<(), Errno> {
+    let os_name = OsStr::from_bytes(name.to_bytes());
+    let child = match open_child(parent, os_name) {
+        Ok(child) => child,
+        Err(Errno::NOTDIR | Errno::LOOP) => return deleted.unlink(parent, name, AtFlags::empty()),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if mount_id(&child)? != mount {
+        return Err(Errno::XDEV);
+    }
+    if depth >= DEEPEST {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let failed = deleted.failed;
+    empty(&child, mount, &path.join(os_name), depth + 1, deleted);
+    if deleted.failed > failed {
+        return Ok(());
+    }
+    deleted.unlink(parent, name, AtFlags::REMOVEDIR)
+}
+
+impl Deleted {
+    fn unlink<P: rustix::path::Arg>(
+        &mut self,
+        parent: &OwnedFd,
+        name: P,
+        flags: AtFlags,
+    ) -> Result<(), Errno> {
+        match unlinkat(parent, name, flags) {
+            Ok(()) => self.entries += 1,
+            Err(e) if gone(e.raw_os_error()) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, path: &Path, errno: Errno) {
+        self.failed += 1;
+        if self.failures.len() < MOST {
+            self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn deletes_all_and_follows_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (doomed, kept) = (dir.join("doomed"), dir.join("kept"));
+        fs::create_dir_all(doomed.join("a/b/c")).unwrap();
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("f"), "x").unwrap();
+        fs::write(doomed.join("a/f"), "x").unwrap();
+        symlink(&kept, doomed.join("a/link")).unwrap();
+        let deleted = delete(&doomed);
+        assert!(deleted.failures.is_empty(), "{deleted:?}");
+        assert_eq!(deleted.entries, 6);
+        assert!(!doomed.exists() && kept.join("f").exists());
+        assert!(delete(&doomed).failures.is_empty(), "already gone is done");
+    }
+
+    #[test]
+    fn a_symlink_on_the_way_is_refused_and_one_at_the_end_is_only_unlinked() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("kept/x")).unwrap();
+        symlink("kept", dir.join("link")).unwrap();
+        assert!(!delete(&dir.join("link/x")).failures.is_empty());
+        assert!(delete(&dir.join("link")).failures.is_empty());
+        assert!(dir.join("kept/x").exists() && !dir.join("link").exists());
+    }
+
+    #[test]
+    fn many_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let doomed = dir.path().canonicalize().unwrap().join("d");
+        fs::create_dir(&doomed).unwrap();
+        (0..3000).for_each(|n| fs::write(doomed.join(n.to_string()), "").unwrap());
+        assert_eq!(delete(&doomed).entries, 3001);
+    }
+}

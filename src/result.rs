@@ -1,0 +1,113 @@
+//! The result file: where it lies, how it gets there whole, and the lock beside it.
+//!
+//! `/run/snap.INSTANCE/` is a directory that snapd's template lets a confined hook use and that survives the
+//! removal until the next boot. What is on disk is at any moment a complete old or a complete new document.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
+
+use crate::error::{Context, Error, Result};
+use crate::report::Report;
+use crate::snap::Snap;
+use crate::text;
+
+const NAME: &str = "teardown.json";
+
+/// Where a snap's result lies.
+pub fn path(snap: &Snap) -> PathBuf {
+    directory(snap).join(NAME)
+}
+
+fn directory(snap: &Snap) -> PathBuf {
+    PathBuf::from(format!("/run/snap.{}", snap.instance))
+}
+
+/// Writes a report; into the snap's common directory if it cannot be written where it belongs. Says where.
+pub fn write(report: &Report, snap: &Snap) -> Result<PathBuf> {
+    let first = write_in(report, &directory(snap), true);
+    match first {
+        Ok(path) => Ok(path),
+        Err(e) => write_in(report, &snap.common, false).map_err(|_| e),
+    }
+}
+
+fn write_in(report: &Report, directory: &Path, make: bool) -> Result<PathBuf> {
+    let directory_now = ours(directory, make)?;
+    let path = directory_now.join(NAME);
+    let mut report = report.clone();
+    report.file = Some(text::show(&path).into_owned());
+    let json = serde_json::to_vec(&report).map_err(io::Error::from).context("write", &path)?;
+    let temporary = directory_now.join(format!(".{NAME}.{}", std::process::id()));
+    let written =
+        write_new(&temporary, &json).and_then(|()| fs::rename(&temporary, &path).context("write", &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map(|()| path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let _ = fs::remove_file(path);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
+    let mut file = options.open(path).context("create", path)?;
+    file.write_all(bytes).context("write", path)?;
+    // Before the rename: else a full disk may show itself only after the old document is gone.
+    file.sync_data().context("write", path)
+}
+
+/// The directory, if it is a real one that nobody but root can change.
+fn ours(directory: &Path, make: bool) -> Result<PathBuf> {
+    if make {
+        match fs::DirBuilder::new().mode(0o755).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e).context("create", directory),
+            _ => {}
+        }
+    }
+    let metadata = fs::symlink_metadata(directory).context("stat", directory)?;
+    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0
+    {
+        let reason = "not a directory that only we can write".into();
+        return Err(Error::Malformed { path: directory.to_path_buf(), reason });
+    }
+    Ok(directory.to_path_buf())
+}
+
+/// Reads the last result; none if there is none.
+pub fn read(snap: &Snap) -> Result<Option<Report>> {
+    for path in [path(snap), snap.common.join(NAME)] {
+        match crate::host::Host::live().read(&path) {
+            Ok(bytes) => {
+                let report = serde_json::from_slice(&bytes);
+                return report.map(Some).map_err(|e| Error::Malformed { path, reason: e.to_string() });
+            }
+            Err(e) if e.is_gone() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+/// Keeps a second run out while this one goes on.
+pub struct Lock(#[allow(dead_code)] Option<Flock<File>>);
+
+/// Takes the lock if nobody has it: `Ok(None)` if somebody has. Where the lock's file cannot be made, nothing
+/// keeps a second run out, and the removers have to get along with each other: they do, each residue may be
+/// gone at any time.
+pub fn lock(snap: &Snap) -> Result<Option<Lock>> {
+    let Ok(directory) = ours(&directory(snap), true) else { return Ok(Some(Lock(None))) };
+    let path = directory.join("teardown.lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
+    let Ok(file) = options.open(&path) else { return Ok(Some(Lock(None))) };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(Some(Lock(Some(held)))),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(io::Error::from(e)).context("lock", &path),
+    }
+}

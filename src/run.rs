@@ -1,0 +1,339 @@
+//! A whole run: scope, survey, rounds, last look, report.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::engine::{self, Acts, Course};
+use crate::error::{Error, Result};
+use crate::holders;
+use crate::host::Host;
+use crate::live::{Ability, Live, SnapNamespace, lock};
+use crate::profile::Profile;
+use crate::remove;
+use crate::report::{Command, Frame, HostFacts, Report, pids};
+use crate::residue::Residue;
+use crate::result;
+use crate::scope::Scope;
+use crate::snap::Snap;
+use crate::step::{Blind, Effort, Finding, Gate, Step};
+use crate::steps;
+use crate::sys;
+use crate::view::View;
+
+/// Told what happens, for whoever watches.
+pub type Watch<'a> = &'a mut dyn FnMut(&Step, usize, Effort);
+
+/// What a run works on.
+pub struct Subject {
+    /// The snap.
+    pub snap: Snap,
+    /// Its profile.
+    pub profile: Profile,
+    /// Where the profile came from.
+    pub profile_from: String,
+}
+
+/// Looks, and touches nothing.
+pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
+    let started = Instant::now();
+    let started_at = now();
+    let namespace = snap_namespace(host, &subject.snap);
+    let view = View::new(host, namespace.map(|n| n.mountinfo));
+    let scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
+    let plan = steps::plan(subject.profile.patience.grace());
+    let course = look_once(&plan, &view, &scope);
+    Ok(report(
+        Command::Survey,
+        &plan,
+        &course,
+        &scope,
+        &view,
+        Told { subject, started, started_at, complete: true, live: None },
+    ))
+}
+
+/// Looks for what an earlier run was to remove. Without that run's scope, what is known only by a container's
+/// ID cannot be looked for, and is blind.
+pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
+    let started = Instant::now();
+    let started_at = now();
+    let namespace = snap_namespace(host, &subject.snap);
+    let view = View::new(host, namespace.map(|n| n.mountinfo));
+    let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
+    let earlier = result::read(&subject.snap);
+    let mut remembered = Vec::new();
+    match earlier {
+        Ok(Some(earlier)) => {
+            let left = earlier.steps.iter().flat_map(|s| &s.left).map(|l| l.residue.clone());
+            remembered = left.filter(|r| matches!(r, Residue::Detached { .. })).collect();
+            match earlier.scope {
+                Some(old) => scope = scope.union(old),
+                None => scope
+                    .blind
+                    .push(Blind::new("containers of the removed snap", "the result file holds no scope")),
+            }
+        }
+        Ok(None) => scope.blind.push(Blind::new(
+            "network namespaces, groups and sockets of containers that are known only by their ID",
+            "there is no result file of an earlier run",
+        )),
+        Err(e) => scope.blind.push(Blind::new("the result of the earlier run", e)),
+    }
+    let plan = steps::plan(subject.profile.patience.grace());
+    let mut course = look_once(&plan, &view, &scope);
+    let held = remembered.into_iter().filter(still_held);
+    add_remembered(&plan, &mut course, held.collect());
+    Ok(report(
+        Command::Verify,
+        &plan,
+        &course,
+        &scope,
+        &view,
+        Told { subject, started, started_at, complete: true, live: None },
+    ))
+}
+
+/// Removes. Writes the result file when the survey is done and again at the end.
+pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report> {
+    let started = Instant::now();
+    let started_at = now();
+    let deadline = started + Duration::from_secs(subject.profile.patience.deadline);
+    let _lock = wait_for_lock(live, &subject.snap, deadline)?;
+    live.snap_namespace = snap_namespace(&live.host, &subject.snap);
+    let live = &*live;
+    let plan = steps::plan(subject.profile.patience.grace());
+    let told = |complete| Told { subject, started, started_at, complete, live: Some(live) };
+
+    let view = View::new(&live.host, mountinfo_of(live));
+    let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
+    let course = look_once(&plan, &view, &scope);
+    let first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
+    if first.counts.left > 0
+        && let Err(e) = result::write(&first, &subject.snap)
+    {
+        log::warn!("{e}");
+    }
+    try_abilities(live, &scope, &view);
+
+    let mut whole = Course::default();
+    let mut view = view;
+    loop {
+        let (course, last) = remove_scope(live, &plan, &scope, view, watch, deadline);
+        whole = course.after(whole);
+        view = last;
+        // What started while we worked is not in the scope, and would be left without a word.
+        let newer = Scope::gather(&view, &subject.snap, &subject.profile)?;
+        if !scope.lacks(&newer) || live.interrupts.seen() || Instant::now() >= deadline {
+            break;
+        }
+        scope = newer.union(scope);
+    }
+    Ok(report(Command::Remove, &plan, &whole, &scope, &view, told(true)))
+}
+
+/// One teardown of one scope. Returns its course and the view of its last look.
+fn remove_scope<'a>(
+    live: &'a Live,
+    plan: &[Step],
+    scope: &Scope,
+    first: View<'a>,
+    watch: Watch,
+    deadline: Instant,
+) -> (Course, View<'a>) {
+    let view = RefCell::new(first);
+    let stale = Cell::new(false);
+    let unused = Cell::new(true);
+    let current = |fresh: bool| {
+        // The survey that made the scope serves as the first look.
+        let first = unused.replace(false);
+        if stale.replace(false) || (fresh && !first) {
+            *view.borrow_mut() = View::new(&live.host, mountinfo_of(live));
+        }
+    };
+    let course = engine::teardown(
+        plan,
+        &mut Acts {
+            look: &mut |step, fresh| {
+                current(fresh);
+                let mut finding = (step.find)(&view.borrow(), scope);
+                finding.residues.extend(remembered_for(live, step));
+                finding
+            },
+            remove: &mut |residues, effort, until| {
+                stale.set(true);
+                remove::remove(live, scope, residues, effort, until)
+            },
+            settle: &mut |residues, until| remove::settle(live, residues, until),
+            closed: &mut |gate| {
+                current(false);
+                closed(live, gate, &view.borrow(), scope)
+            },
+            interrupted: &mut || live.interrupts.seen(),
+            progress: watch,
+        },
+        deadline,
+    );
+    (course, view.into_inner())
+}
+
+fn look_once(plan: &[Step], view: &View, scope: &Scope) -> Course {
+    let mut acts = Acts {
+        look: &mut |step, _| (step.find)(view, scope),
+        remove: &mut |_, _, _| Vec::new(),
+        settle: &mut |_, _| {},
+        closed: &mut |_| None,
+        interrupted: &mut || false,
+        progress: &mut |_, _, _| {},
+    };
+    engine::survey(plan, &mut acts)
+}
+
+/// Why a gate is closed, as far as the last look can tell.
+fn closed(live: &Live, gate: Gate, view: &View, scope: &Scope) -> Option<String> {
+    let blocked = |finding: Finding, what: &str| match (finding.residues.len(), finding.blind.first()) {
+        (0, None) => None,
+        (0, Some(blind)) => Some(format!("could not look at {}: {}", blind.what, blind.why)),
+        (n, _) => Some(format!("{n} {what}, the first: {}", finding.residues[0])),
+    };
+    match gate {
+        Gate::NoOwnedProcess => blocked(steps::owned_processes(view, scope), "of ours still run"),
+        Gate::EvidenceUnneeded => blocked(steps::in_need_of_evidence(view, scope), "of ours still need it"),
+        Gate::MountTableClear => {
+            let mut finding = steps::owned_mounts(view, scope);
+            finding.residues.extend(lock(&live.remembered).iter().filter(|r| still_held(r)).cloned());
+            blocked(finding, "mounts of ours are left")
+        }
+    }
+}
+
+/// What no look can see, under the step that would look for it.
+fn remembered_for(live: &Live, step: &Step) -> Vec<Residue> {
+    let of_step = |r: &&Residue| match r {
+        Residue::Detached { .. } => step.name == "mounts" && still_held(r),
+        Residue::RuntimeLeftRunning { .. } => step.name == "services",
+        _ => false,
+    };
+    lock(&live.remembered).iter().filter(of_step).cloned().collect()
+}
+
+fn add_remembered(plan: &[Step], course: &mut Course, remembered: Vec<Residue>) {
+    if let Some(at) = plan.iter().position(|s| s.name == "mounts") {
+        course.steps[at].add(remembered);
+    }
+}
+
+fn still_held(residue: &Residue) -> bool {
+    match residue {
+        Residue::Detached { holders, holders_unknown, .. } => holders::remain(holders, *holders_unknown),
+        _ => true,
+    }
+}
+
+/// Finds out what confinement grants where that decides how to go about things, without changing anything.
+fn try_abilities(live: &Live, scope: &Scope, view: &View) {
+    let listed = live.host.list(&scope.roots.runc).map(drop);
+    live.tried(Ability::RuntimeState, listed.map_err(|e| e.errno().unwrap_or(0)));
+    let Ok(tree) = view.cgroups() else { return };
+    let groups: BTreeSet<&Path> =
+        scope.containers.iter().flat_map(|c| c.groups.iter().map(PathBuf::as_path)).collect();
+    let Some((hierarchy, group)) = tree.each().find(|(_, g)| groups.contains(g)) else { return };
+    let file = crate::cgroup::full(&hierarchy.point, group).join("cgroup.procs");
+    let opened = std::fs::OpenOptions::new().write(true).open(file);
+    live.tried(Ability::WriteCgroups, opened.map(drop).map_err(|e| e.raw_os_error().unwrap_or(0)));
+}
+
+/// Waits while another run works on the same snap, and says so.
+fn wait_for_lock(live: &Live, snap: &Snap, deadline: Instant) -> Result<result::Lock> {
+    let mut said = false;
+    loop {
+        if let Some(held) = result::lock(snap)? {
+            return Ok(held);
+        }
+        if !said {
+            log::warn!("another run works on snap '{}'; waiting for it", snap.instance);
+            said = true;
+        }
+        if Instant::now() >= deadline || live.interrupts.seen() {
+            return Err(Error::Usage(format!(
+                "another run works on snap '{}'; nothing was done",
+                snap.instance
+            )));
+        }
+        sys::pause(&live.interrupts, Duration::from_millis(100));
+    }
+}
+
+fn mountinfo_of(live: &Live) -> Option<PathBuf> {
+    live.snap_namespace.as_ref().map(|n| n.mountinfo.clone())
+}
+
+/// The snap's mount namespace, if we are outside of it: by a process that is in it.
+fn snap_namespace(host: &Host, snap: &Snap) -> Option<SnapNamespace> {
+    let view = View::new(host, None);
+    if !view.in_first_namespace() {
+        return None;
+    }
+    let processes = view.processes().as_ref().ok()?;
+    let own = view.own_mounts().as_ref().ok()?.mounts.first()?.id;
+    let ours = |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str());
+    let mut candidates: Vec<_> = processes.iter().filter(|p| ours(p.id.pid)).map(|p| p.id.pid).collect();
+    candidates.sort_unstable();
+    candidates.into_iter().find_map(|pid| {
+        let mountinfo = PathBuf::from(format!("/proc/{pid}/mountinfo"));
+        let table = crate::mountinfo::parse(&host.read(&mountinfo).ok()?);
+        let elsewhere = table.mounts.first().is_some_and(|m| m.id != own);
+        elsewhere.then(|| SnapNamespace { mountinfo, file: PathBuf::from(format!("/proc/{pid}/ns/mnt")) })
+    })
+}
+
+/// What a report tells besides the course.
+struct Told<'a> {
+    subject: &'a Subject,
+    started: Instant,
+    started_at: u64,
+    complete: bool,
+    live: Option<&'a Live>,
+}
+
+fn report(
+    command: Command,
+    plan: &[Step],
+    course: &Course,
+    scope: &Scope,
+    view: &View,
+    told: Told,
+) -> Report {
+    let stuck =
+        course.steps.iter().flat_map(|s| &s.left).flat_map(pids).filter(|pid| is_stuck(view, *pid)).collect();
+    let frame = Frame {
+        command,
+        plan,
+        profile: &told.subject.profile_from,
+        host: host_facts(view),
+        abilities: told.live.map(|l| lock(&l.abilities).clone()).unwrap_or_default(),
+        started_at: told.started_at,
+        elapsed_ms: u64::try_from(told.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        complete: told.complete,
+        stuck,
+    };
+    Report::of(frame, course, scope)
+}
+
+fn is_stuck(view: &View, pid: i32) -> bool {
+    view.processes().as_ref().is_ok_and(|all| all.get(pid).is_some_and(|p| p.state == 'D'))
+}
+
+fn host_facts(view: &View) -> HostFacts {
+    let label = view.host.read_text(Path::new("/proc/self/attr/current")).ok();
+    HostFacts {
+        kernel: view.host.read_text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default(),
+        cgroup: view.cgroups().as_ref().map_or("none", |t| t.layout()).into(),
+        label: label.map(|l| l.trim_end_matches('\0').to_owned()).filter(|l| !l.is_empty()),
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

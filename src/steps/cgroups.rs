@@ -1,0 +1,139 @@
+//! Control groups of our containers, then the pods' and QoS classes' groups above them that are empty and held
+//! one of ours.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::cgroup;
+use crate::residue::Residue;
+use crate::scope::Scope;
+use crate::step::{Blind, Finding};
+use crate::view::View;
+
+/// Leaves first. A group above is ours to remove only if everything in it is.
+pub fn find(view: &View, scope: &Scope) -> Finding {
+    let tree = match view.cgroups() {
+        Ok(tree) => tree,
+        Err(e) => return Finding { residues: vec![], blind: vec![Blind::new("control groups", e)] },
+    };
+    let owners: HashMap<&Path, &str> = scope
+        .containers
+        .iter()
+        .flat_map(|c| c.groups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
+        .collect();
+    let mut finding = Finding::default();
+    for (hierarchy, groups) in tree.hierarchies.iter().zip(&tree.groups) {
+        for (group, container) in removable(groups, &owners) {
+            let path = cgroup::full(&hierarchy.point, &group);
+            // A group above the leaves may hold processes of its own that are nobody's container.
+            if container.is_none() && view.group_pids(&path).is_ok_and(|pids| !pids.is_empty()) {
+                continue;
+            }
+            finding.residues.push(Residue::Cgroup { path, container });
+        }
+    }
+    finding
+}
+
+/// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
+/// groups above one that hold nothing else.
+fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf, Option<String>)> {
+    let owner = |group: &Path| group.ancestors().find_map(|a| owners.get(a).copied());
+    let mut children: HashMap<&Path, usize> = HashMap::new();
+    for group in groups {
+        if let Some(parent) = group.parent() {
+            *children.entry(parent).or_default() += 1;
+        }
+    }
+    let shared: HashSet<&Path> =
+        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| is_kubernetes(a)).collect();
+    let mut deepest_first: BTreeSet<(std::cmp::Reverse<usize>, &PathBuf)> = BTreeSet::new();
+    deepest_first.extend(groups.iter().map(|g| (std::cmp::Reverse(g.components().count()), g)));
+    let mut found = Vec::new();
+    for (_, group) in deepest_first {
+        let container = owner(group);
+        let empty = children.get(group.as_path()).copied().unwrap_or(0) == 0;
+        if container.is_none() && !(empty && shared.contains(group.as_path())) {
+            continue;
+        }
+        if let Some(count) = group.parent().and_then(|p| children.get_mut(p)) {
+            *count -= 1;
+        }
+        found.push((group.clone(), container.map(str::to_owned)));
+    }
+    found
+}
+
+/// True for a group that kubelet makes: a pod's, a QoS class's, or the one above them; and for the one that
+/// containerd makes for containers without a pod. Nothing above those was made for us.
+fn is_kubernetes(group: &Path) -> bool {
+    let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let last = name.rsplit('-').next().unwrap_or(name);
+    let pod = |part: &str| part.strip_prefix("pod").is_some_and(|uid| !uid.is_empty());
+    name == "k8s.io"
+        || name.contains("kubepods")
+        || ["burstable", "besteffort"].contains(&last)
+        || pod(name)
+        || pod(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(groups: &[&str], owned: &[&str]) -> Vec<String> {
+        let groups: Vec<PathBuf> = groups.iter().map(PathBuf::from).collect();
+        let owners = owned.iter().map(|g| (Path::new(*g), "id")).collect();
+        removable(&groups, &owners).into_iter().map(|(g, _)| g.display().to_string()).collect()
+    }
+
+    #[test]
+    fn leaves_then_the_empty_groups_above_that_held_them() {
+        let groups = [
+            "/kubepods",
+            "/kubepods/besteffort",
+            "/kubepods/besteffort/podA",
+            "/kubepods/besteffort/podA/c1",
+            "/system.slice",
+        ];
+        assert_eq!(
+            names(&groups, &["/kubepods/besteffort/podA/c1"]),
+            [
+                "/kubepods/besteffort/podA/c1",
+                "/kubepods/besteffort/podA",
+                "/kubepods/besteffort",
+                "/kubepods"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_neighbour_keeps_the_shared_groups() {
+        let groups =
+            ["/kubepods", "/kubepods/podA", "/kubepods/podA/c1", "/kubepods/podB", "/kubepods/podB/c9"];
+        assert_eq!(names(&groups, &["/kubepods/podA/c1"]), ["/kubepods/podA/c1", "/kubepods/podA"]);
+    }
+
+    #[test]
+    fn groups_that_a_container_made_go_with_it_deepest_first() {
+        let groups = ["/k8s.io", "/k8s.io/c1", "/k8s.io/c1/init.scope", "/k8s.io/c1/a", "/k8s.io/c1/a/b"];
+        assert_eq!(
+            names(&groups, &["/k8s.io/c1"]),
+            ["/k8s.io/c1/a/b", "/k8s.io/c1/a", "/k8s.io/c1/init.scope", "/k8s.io/c1", "/k8s.io"]
+        );
+    }
+
+    #[test]
+    fn a_leaf_that_is_already_gone_still_tells_which_groups_were_ours() {
+        assert_eq!(
+            names(&["/kubepods", "/kubepods/podA"], &["/kubepods/podA/c1"]),
+            ["/kubepods/podA", "/kubepods"]
+        );
+    }
+
+    #[test]
+    fn the_hosts_own_groups_stay() {
+        assert!(names(&["/system.slice", "/user.slice"], &["/system.slice/x/c1"]).is_empty());
+    }
+}

@@ -1,0 +1,145 @@
+//! The plan: every step, in the one order that works. Nowhere else is order written.
+
+use std::time::Duration;
+
+use crate::residue::{ProcessId, Residue};
+use crate::scope::{Container, Scope};
+use crate::step::{Blind, Effort, Finding, Gate, Step};
+use crate::view::View;
+
+mod cgroups;
+mod containers;
+mod data;
+mod drain;
+mod mounts;
+mod services;
+mod shims;
+mod state;
+
+/// How long a killed process may take to end before it counts as stuck.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// How long a busy mount or group is tried again.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The plan for a profile's patience.
+pub fn plan(drain: Duration) -> Vec<Step> {
+    use Effort::{Ask, Force};
+    vec![
+        // While shims and containerd's files are whole, so that what needs time to save its work can have it.
+        Step { name: "drain", find: drain::find, efforts: &[Ask], grace: drain, gates: &[] },
+        // Before containers are killed: a runtime or supervisor that still runs would start them again.
+        Step { name: "services", find: services::find, efforts: &[Ask, Force], grace: DEATH, gates: &[] },
+        // Before the shims: a container whose shim is gone has lost the one who may signal it.
+        Step { name: "containers", find: containers::find, efforts: &[Force], grace: DEATH, gates: &[] },
+        // Once its containers are dead a shim has nothing to keep; it holds mounts and the network namespace.
+        Step { name: "shims", find: shims::find, efforts: &[Force], grace: DEATH, gates: &[] },
+        // (network: network namespaces, links and firewall rules, once nothing of ours can use or renew them.)
+        // Once nothing runs in them: a mount that is busy is one that somebody uses.
+        Step { name: "mounts", find: mounts::find, efforts: &[Force], grace: BUSY, gates: &[] },
+        // Once they are empty. Before the state, which knows their names.
+        Step { name: "cgroups", find: cgroups::find, efforts: &[Force], grace: BUSY, gates: &[] },
+        // Once nothing of ours runs that could need it: it is what a rerun knows us by.
+        Step {
+            name: "state",
+            find: state::find,
+            efforts: &[Force],
+            grace: Duration::ZERO,
+            gates: &[Gate::NoOwnedProcess, Gate::EvidenceUnneeded],
+        },
+        // Last: the only step that cannot be made good, so nothing may run and nothing may be mounted.
+        Step {
+            name: "data",
+            find: data::find,
+            efforts: &[Force],
+            grace: Duration::ZERO,
+            gates: &[Gate::NoOwnedProcess, Gate::MountTableClear],
+        },
+    ]
+}
+
+/// A container of ours with its living processes and existing groups.
+struct Running<'a> {
+    container: &'a Container,
+    processes: Vec<ProcessId>,
+    groups: Vec<std::path::PathBuf>,
+    paused: bool,
+}
+
+impl Running<'_> {
+    fn residue(self, scope: &Scope) -> Residue {
+        Residue::Task {
+            socket: Some(scope.socket_of(self.container)),
+            container: self.container.id.clone(),
+            pod: self.container.pod.as_ref().map(ToString::to_string),
+            sandbox: self.container.sandbox,
+            processes: self.processes,
+            paused: self.paused,
+            groups: self.groups,
+        }
+    }
+}
+
+/// Our containers that have a living process, applications first: by their groups, and by the first process
+/// that runc recorded. Also says where one could hide.
+fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) {
+    let mut found = Vec::new();
+    let mut blind = Vec::new();
+    let (processes, tree) = match (view.processes(), view.cgroups()) {
+        (Ok(processes), Ok(tree)) => (processes, tree),
+        (Err(e), _) | (_, Err(e)) => return (found, vec![Blind::new("processes of containers", e)]),
+    };
+    let existing = tree.index();
+    for container in &scope.containers {
+        let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
+        running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
+        for group in &container.groups {
+            for &hierarchy in existing.get(group.as_path()).into_iter().flatten() {
+                let directory = crate::cgroup::full(&hierarchy.point, group);
+                match view.group_pids(&directory) {
+                    Ok(pids) => {
+                        let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+                        running.processes.extend(alive.map(|p| p.id));
+                    }
+                    Err(why) => blind.push(Blind::new(crate::text::show(&directory), why)),
+                }
+                running.paused |= crate::cgroup::frozen(view.host, hierarchy, &directory);
+                running.groups.push(directory);
+            }
+        }
+        dedup_in_order(&mut running.processes);
+        if !running.processes.is_empty() {
+            found.push(running);
+        }
+    }
+    found.sort_by_key(|r| r.container.sandbox);
+    (found, blind)
+}
+
+fn dedup_in_order(processes: &mut Vec<ProcessId>) {
+    let mut seen = std::collections::HashSet::new();
+    processes.retain(|p| seen.insert(*p));
+}
+
+/// Everything of ours that runs: services, containers, shims.
+pub fn owned_processes(view: &View, scope: &Scope) -> Finding {
+    let mut all = services::find(view, scope);
+    let more = in_need_of_evidence(view, scope);
+    all.residues.extend(more.residues);
+    all.blind.extend(more.blind);
+    all
+}
+
+/// What can be ended only with the help of bundles and sockets: containers and shims.
+pub fn in_need_of_evidence(view: &View, scope: &Scope) -> Finding {
+    let mut all = containers::find(view, scope);
+    let shims = shims::find(view, scope);
+    all.residues.extend(shims.residues);
+    all.blind.extend(shims.blind);
+    all
+}
+
+/// Every mount of ours, wherever it can be seen.
+pub fn owned_mounts(view: &View, scope: &Scope) -> Finding {
+    mounts::find(view, scope)
+}

@@ -1,0 +1,96 @@
+//! Mounts under our roots, deepest first, and loop devices on our files.
+
+use std::path::Path;
+
+use crate::mountinfo::{Mount, MountTable};
+use crate::profile::Roots;
+use crate::residue::{Residue, TableOf};
+use crate::scope::Scope;
+use crate::step::{Blind, Finding};
+use crate::view::View;
+
+/// Mounts of ours in our own table, in the snap's, and under the snap's data in pid 1's.
+pub fn find(view: &View, scope: &Scope) -> Finding {
+    let mut finding = Finding::default();
+    match view.own_mounts() {
+        Ok(table) => take(&mut finding, table, TableOf::Own, |m| is_ours(m, &scope.roots)),
+        Err(e) => finding.blind.push(Blind::new("our mount table", e)),
+    }
+    match view.snap_mounts() {
+        Ok(Some(table)) => take(&mut finding, table, TableOf::Snap, |m| is_ours(m, &scope.inside)),
+        Ok(None) => {}
+        Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
+    }
+    match view.first_mounts() {
+        Ok(_) if view.in_first_namespace() => {}
+        Ok(table) => take(&mut finding, table, TableOf::Host, |m| {
+            m.point.starts_with(&scope.snap.home) && m.point != scope.snap.home
+        }),
+        Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
+    }
+    finding
+}
+
+/// A mount below one of our roots is ours; one at a root was put there by somebody else, and stays.
+fn is_ours(mount: &Mount, roots: &Roots) -> bool {
+    let below = |root: &Path| mount.point.starts_with(root) && mount.point != root;
+    roots.mounts.iter().any(|root| below(root)) && !roots.mounts.contains(&mount.point)
+}
+
+/// The kernel lists a mount after the one that it stands on, so the table backwards is deepest (and topmost) first.
+fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&Mount) -> bool) {
+    if table.bad_lines > 0 {
+        let what = format!("{} lines of the {of:?} mount table", table.bad_lines);
+        finding.blind.push(Blind::new(what, "they make no sense"));
+    }
+    let mut own: Vec<&Mount> = table.mounts.iter().filter(|m| ours(m)).collect();
+    let hanging = table.hanging();
+    own.reverse();
+    own.sort_by_key(|m| std::cmp::Reverse(m.point.components().count()));
+    finding.residues.extend(own.into_iter().map(|m| Residue::Mount {
+        id: m.id,
+        point: m.point.clone(),
+        fstype: m.fstype.clone(),
+        table: of,
+        may_hang: m.waits_for(&hanging),
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+    use crate::snap::Snap;
+
+    #[test]
+    fn below_a_root_by_component_and_never_the_root_itself() {
+        let roots =
+            Profile::built_in("microk8s").unwrap().unwrap().resolve(&Snap::stand_in("microk8s")).unwrap();
+        let c = "/var/snap/microk8s/common";
+        let points = [
+            (format!("{c}/var/lib/kubelet/pods/a/volumes/x"), true),
+            (format!("{c}/run/containerd/io.containerd.runtime.v2.task/k8s.io/a/rootfs"), true),
+            (format!("{c}/var/lib/kubelet"), false),
+            (format!("{c}/var/lib/kubelet2/x"), false),
+            (format!("{c}/default-storage/x"), false),
+            ("/var/lib/kubelet/pods/a".to_string(), false),
+        ];
+        for (point, ours) in points {
+            let table = crate::mountinfo::parse(format!("1 0 0:1 / {point} rw - tmpfs t rw\n").as_bytes());
+            assert_eq!(is_ours(&table.mounts[0], &roots), ours, "{point}");
+        }
+    }
+
+    #[test]
+    fn deepest_first_and_topmost_of_a_stack_first() {
+        let text = "1 0 0:1 / /r/a rw - tmpfs t rw\n2 1 0:2 / /r/a rw - tmpfs t rw\n3 2 0:3 / /r/a/b rw - tmpfs t rw\n";
+        let mut finding = Finding::default();
+        take(&mut finding, &crate::mountinfo::parse(text.as_bytes()), TableOf::Own, |_| true);
+        let ids: Vec<u64> = finding
+            .residues
+            .iter()
+            .map(|r| if let Residue::Mount { id, .. } = r { *id } else { 0 })
+            .collect();
+        assert_eq!(ids, [3, 2, 1]);
+    }
+}

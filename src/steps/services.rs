@@ -1,0 +1,50 @@
+//! Services of the snap that still run, and strays that they left in their groups.
+//!
+//! snapd has stopped the services before it runs the hook; but a unit with `stop-mode: sigterm` loses only its
+//! main process, and a hook that runs outside of a removal may meet all of them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::cgroup;
+use crate::residue::{ProcessId, Residue};
+use crate::scope::Scope;
+use crate::step::{Blind, Finding};
+use crate::view::View;
+
+/// Services with processes that are neither shims nor containers; never our own group, nor any hook's.
+pub fn find(view: &View, scope: &Scope) -> Finding {
+    let mut finding = Finding::default();
+    let (processes, tree) = match (view.processes(), view.cgroups()) {
+        (Ok(processes), Ok(tree)) => (processes, tree),
+        (Err(e), _) | (_, Err(e)) => {
+            finding.blind.push(Blind::new("services", e));
+            return finding;
+        }
+    };
+    let shims: HashSet<ProcessId> = scope.shims.iter().map(|s| s.process).collect();
+    let mut units: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
+    for (hierarchy, group) in tree.each() {
+        let Some(service) = cgroup::service_of(group, &scope.snap.instance) else { continue };
+        let directory = cgroup::full(&hierarchy.point, group);
+        let pids = match view.group_pids(&directory) {
+            Ok(pids) => pids,
+            Err(why) => {
+                finding.blind.push(Blind::new(crate::text::show(&directory), why));
+                continue;
+            }
+        };
+        let own = std::process::id();
+        let strangers =
+            pids.iter().filter(|pid| pid.unsigned_abs() != own).filter_map(|pid| processes.get(*pid));
+        let unit = units.entry(service).or_default();
+        for process in strangers.filter(|p| p.alive() && p.shim.is_none() && !shims.contains(&p.id)) {
+            if !unit.contains(&process.id) {
+                unit.push(process.id);
+            }
+        }
+    }
+    let running = units.into_iter().filter(|(_, processes)| !processes.is_empty());
+    finding.residues =
+        running.map(|(name, processes)| Residue::Service { name: name.to_owned(), processes }).collect();
+    finding
+}

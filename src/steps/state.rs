@@ -1,0 +1,72 @@
+//! What the runtime wrote down about our containers: bundles, runc's states, sockets, streams. By computed or
+//! recorded names only, never by listing what lies in a shared directory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::evidence;
+use crate::residue::{PathKind, Residue};
+use crate::scope::{Container, Scope};
+use crate::shim;
+use crate::step::{Blind, Finding};
+use crate::view::View;
+
+/// Those of the files and directories that exist.
+pub fn find(view: &View, scope: &Scope) -> Finding {
+    let mut finding = Finding::default();
+    let mut wanted: BTreeSet<(PathBuf, PathKind)> = BTreeSet::new();
+    for container in &scope.containers {
+        wanted.extend(names(scope, container));
+    }
+    for (path, what) in wanted {
+        match view.host.exists(&path) {
+            Ok(true) => finding.residues.push(Residue::Path { path, what }),
+            Ok(false) => {}
+            Err(e) => finding.blind.push(Blind::new(crate::text::show(&path), e)),
+        }
+    }
+    fifos(view, scope, &mut finding);
+    finding
+}
+
+fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
+    let roots = &scope.roots;
+    let (namespace, id) = (&container.id.namespace, &container.id.id);
+    let mut names: Vec<_> =
+        evidence::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
+    // runc's state of our ID is another's if its label says so; such a container has no group of ours.
+    if !scope.is_foreign(&container.id) {
+        names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));
+    }
+    // A socket is named after the ID under which the shim was started.
+    if container.group == *id {
+        let address = &scope.inside.address;
+        names.push((shim::socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
+        names.push((shim::debug_socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
+        names.extend(container.socket.clone().map(|s| (s, PathKind::ShimSocket)));
+    }
+    names
+}
+
+/// Streams lie in directories of random names: `RANDOM/ID-stdout`.
+fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
+    let ids: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
+    let directories = match view.host.list(&scope.roots.fifos) {
+        Ok(directories) => directories,
+        // Out of our reach, and so is everything in it: what runs is found elsewhere.
+        Err(_) => return,
+    };
+    for directory in directories {
+        let directory = scope.roots.fifos.join(directory);
+        let Ok(streams) = view.host.list(&directory) else { continue };
+        let ours = |name: &std::ffi::OsString| {
+            let name = name.to_str().unwrap_or_default();
+            ["-stdin", "-stdout", "-stderr"]
+                .iter()
+                .any(|s| name.strip_suffix(s).is_some_and(|id| ids.contains(id)))
+        };
+        if !streams.is_empty() && streams.iter().all(ours) {
+            finding.residues.push(Residue::Path { path: directory, what: PathKind::Fifo });
+        }
+    }
+}

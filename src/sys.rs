@@ -1,0 +1,311 @@
+//! The few system calls that no library we use offers in a safe form, and waiting.
+//!
+//! The only file in which `unsafe` is allowed.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2};
+
+use crate::residue::ProcessId;
+use crate::view;
+
+/// The signals that ask us to stop, taken as readable events, so that a wait never misses one.
+pub struct Interrupts {
+    descriptor: SignalFd,
+    seen: AtomicBool,
+}
+
+impl Interrupts {
+    /// From now on SIGTERM, SIGINT and SIGHUP no longer kill us.
+    pub fn take() -> io::Result<Interrupts> {
+        let mut set = SigSet::empty();
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|s| set.add(s));
+        set.thread_block()?;
+        let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Interrupts { descriptor, seen: AtomicBool::new(false) })
+    }
+
+    /// True once one of them has come.
+    pub fn seen(&self) -> bool {
+        if matches!(self.descriptor.read_signal(), Ok(Some(_))) {
+            self.seen.store(true, Ordering::Relaxed);
+        }
+        self.seen.load(Ordering::Relaxed)
+    }
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// With what was waited for.
+    Event,
+    /// Time is up, or we were asked to stop.
+    No,
+}
+
+/// Waits for a descriptor to become readable, until then at most, and not after an interrupt.
+pub fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> Waited {
+    loop {
+        if interrupts.seen() {
+            return Waited::No;
+        }
+        let mut fds = [
+            PollFd::new(descriptor, PollFlags::POLLIN),
+            PollFd::new(interrupts.descriptor.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout(until)) {
+            Ok(0) => return Waited::No,
+            Ok(_) if fds[0].any() == Some(true) => return Waited::Event,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return Waited::No,
+        }
+    }
+}
+
+/// Lets a little time pass, less if we are interrupted: for what has no event (a mount that stops being busy).
+pub fn pause(interrupts: &Interrupts, length: Duration) {
+    let mut fds = [PollFd::new(interrupts.descriptor.as_fd(), PollFlags::POLLIN)];
+    let _ = poll(&mut fds, timeout(Instant::now() + length));
+}
+
+fn timeout(until: Instant) -> PollTimeout {
+    let left = until.saturating_duration_since(Instant::now());
+    // Rounded up, or the last millisecond would be spent spinning.
+    PollTimeout::try_from(left.as_millis() + u128::from(!left.subsec_nanos().is_multiple_of(1_000_000)))
+        .unwrap_or(PollTimeout::MAX)
+}
+
+/// Opens a process for waiting and signalling; none if it is gone, or if its PID is somebody else's by now.
+pub fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
+    let Some(pid) = rustix::process::Pid::from_raw(id.pid) else { return Ok(None) };
+    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(descriptor) => Ok((view::identity(id.pid) == Some(id)).then_some(descriptor)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(e) => Err(Errno::from_raw(e.raw_os_error())),
+    }
+}
+
+/// Signals exactly this process, or nobody. `Ok(false)` if it is gone.
+///
+/// Through a descriptor where that is allowed; snapd's seccomp profiles refuse `pidfd_send_signal` with the
+/// same EPERM that the kernel uses, so that answer is checked by the older call, right after a look at who
+/// owns the PID.
+pub fn signal(id: ProcessId, signal: Signal) -> Result<bool, Errno> {
+    match open_process(id) {
+        Ok(None) => return Ok(false),
+        Ok(Some(descriptor)) => {
+            if let Some(raw) = rustix::process::Signal::from_named_raw(signal as i32) {
+                match rustix::process::pidfd_send_signal(&descriptor, raw) {
+                    Ok(()) => return Ok(true),
+                    Err(rustix::io::Errno::SRCH) => return Ok(false),
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(_) => {}
+    }
+    if view::identity(id.pid) != Some(id) {
+        return Ok(false);
+    }
+    match nix::sys::signal::kill(Pid::from_raw(id.pid), signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// How a bounded child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChildEnd {
+    /// It finished; this is what it wrote.
+    Finished(Vec<u8>),
+    /// It took too long and was killed.
+    Killed,
+    /// It took too long and cannot be killed: it waits in the kernel for something that does not come.
+    Abandoned(i32),
+}
+
+/// Does something that may hang in a child of our own, so that only the child hangs. The child has /dev/null
+/// on all three descriptors (snapd waits for whoever holds the hook's output) and dies with us.
+pub fn in_child(until: Instant, work: impl FnOnce(&mut File)) -> io::Result<ChildEnd> {
+    let (reader, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let parent = nix::unistd::getpid();
+    // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked, which never
+    // overlaps with this; glibc's fork leaves its allocator usable in the child.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+            let _ = SigSet::empty().thread_set_mask();
+            if nix::unistd::getppid() == parent {
+                let mut writer = File::from(writer);
+                work(&mut writer);
+                let _ = writer.flush();
+            }
+            // SAFETY: ends the child at once; no destructor of the parent's may run twice.
+            unsafe { nix::libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            Ok(attend(child, File::from(reader), until))
+        }
+    }
+}
+
+fn attend(child: Pid, reader: File, until: Instant) -> ChildEnd {
+    let mut output = Vec::new();
+    if !drain(reader, &mut output, until) {
+        return end(child);
+    }
+    let _ = nix::sys::wait::waitpid(child, None);
+    ChildEnd::Finished(output)
+}
+
+/// Ends a child that took too long. One in uninterruptible sleep is left behind, to be reaped by init.
+fn end(child: Pid) -> ChildEnd {
+    let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+    let descriptor = rustix::process::Pid::from_raw(child.as_raw())
+        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+    if let Some(descriptor) = descriptor {
+        let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(500u16));
+    }
+    match nix::sys::wait::waitpid(child, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
+        Ok(nix::sys::wait::WaitStatus::StillAlive) => ChildEnd::Abandoned(child.as_raw()),
+        _ => ChildEnd::Killed,
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub enum ProgramEnd {
+    /// By itself.
+    Exited(std::process::ExitStatus),
+    /// It took too long and was killed, or could not be waited for.
+    TookTooLong,
+}
+
+/// Runs a program to its end, until then at most. It gets this environment and no other, and /dev/null; it
+/// dies with us. What it prints is returned if `capture` asks for it.
+pub fn run(
+    program: &std::path::Path,
+    arguments: &[&std::ffi::OsStr],
+    environment: &[(&str, std::ffi::OsString)],
+    capture: bool,
+    until: Instant,
+) -> io::Result<(ProgramEnd, Vec<u8>)> {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment.iter().map(|(k, v)| (k, v))).current_dir("/");
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command.stdout(if capture { Stdio::piped() } else { Stdio::null() });
+    // SAFETY: only system calls between fork and exec, no allocation and no lock.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            Ok(SigSet::empty().thread_set_mask()?)
+        });
+    }
+    let mut child = command.spawn()?;
+    let pid = Pid::from_raw(child.id() as i32);
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take()
+        && !drain(File::from(OwnedFd::from(stdout)), &mut output, until)
+    {
+        end(pid);
+        return Ok((ProgramEnd::TookTooLong, output));
+    }
+    let descriptor = rustix::process::pidfd_open(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::PidfdFlags::empty(),
+    )?;
+    let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, timeout(until)) {
+            Ok(0) => break,
+            Err(Errno::EINTR) => {}
+            _ => return Ok((ProgramEnd::Exited(child.wait()?), output)),
+        }
+    }
+    end(pid);
+    Ok((ProgramEnd::TookTooLong, output))
+}
+
+/// Reads to the end; false if that took too long.
+fn drain(mut reader: File, output: &mut Vec<u8>, until: Instant) -> bool {
+    let mut chunk = [0; 8192];
+    loop {
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout(until)) {
+            Err(Errno::EINTR) => continue,
+            Ok(n) if n > 0 => {}
+            _ => return false,
+        }
+        match reader.read(&mut chunk) {
+            Ok(0) => return true,
+            Ok(n) => output.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+/// Takes the backing file from a loop device (LOOP_CLR_FD of linux/loop.h). The kernel may put it off until
+/// the last user closes the device, and says nothing of that.
+pub fn clear_loop(device: &File) -> Result<(), Errno> {
+    const LOOP_CLR_FD: nix::libc::c_ulong = 0x4C01;
+    // SAFETY: the request takes no argument and touches no memory of ours.
+    let result = unsafe { nix::libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD as _, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Closes every descriptor that we inherited besides the first three: an open file pins what it lies on.
+pub fn close_inherited() {
+    // SAFETY: called first thing in main, before we have opened anything of our own.
+    unsafe {
+        nix::libc::syscall(nix::libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon(millis: u64) -> Instant {
+        Instant::now() + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_child_returns_what_it_wrote() {
+        let end = in_child(soon(5000), |out| drop(out.write_all(b"done"))).unwrap();
+        assert_eq!(end, ChildEnd::Finished(b"done".to_vec()));
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_ended() {
+        let started = Instant::now();
+        let end = in_child(soon(50), |_| std::thread::sleep(Duration::from_secs(60))).unwrap();
+        assert_eq!(end, ChildEnd::Killed);
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_pid_with_another_start_time_is_nobody() {
+        let pid = std::process::id() as i32;
+        let own = view::identity(pid).unwrap();
+        assert_eq!(signal(ProcessId { start: own.start + 1, ..own }, Signal::SIGKILL), Ok(false));
+        assert!(open_process(own).unwrap().is_some());
+    }
+}

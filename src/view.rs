@@ -1,0 +1,259 @@
+//! One look at the machine: its processes, mount tables and control groups, each read at most once.
+//!
+//! Finders share a view, so that a survey costs one pass over `/proc`, one over the mount tables and one over
+//! the control groups however many steps there are. What changes the machine takes a new view.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use procfs::process::{Process, StatFlags};
+
+use crate::cgroup::{self, CgroupTree};
+use crate::error::{Context, Result};
+use crate::host::Host;
+use crate::mountinfo::{self, MountTable};
+use crate::residue::ProcessId;
+use crate::shim::{self, ShimArgs};
+
+/// What of a process every finder needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proc {
+    /// PID and start time.
+    pub id: ProcessId,
+    /// Its parent.
+    pub parent: i32,
+    /// State letter of proc_pid_stat(5).
+    pub state: char,
+    /// Name.
+    pub comm: String,
+    /// Effective user.
+    pub uid: u32,
+    /// What its command line says if it is a shim's.
+    pub shim: Option<ShimArgs>,
+    /// True if the command line could not be read.
+    pub hidden: bool,
+    /// True for a thread of the kernel.
+    pub kernel: bool,
+}
+
+impl Proc {
+    /// A zombie is not alive: it holds nothing, and waits only for its parent.
+    pub fn alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// All processes, by PID.
+#[derive(Debug, Clone, Default)]
+pub struct Processes {
+    by_pid: HashMap<i32, Proc>,
+    /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
+    pub unreadable: Vec<(i32, String)>,
+}
+
+impl Processes {
+    /// The process with this PID now.
+    pub fn get(&self, pid: i32) -> Option<&Proc> {
+        self.by_pid.get(&pid)
+    }
+
+    /// The process with this PID and start time, if it still lives.
+    pub fn alive(&self, id: ProcessId) -> Option<&Proc> {
+        self.get(id.pid).filter(|p| p.id == id && p.alive())
+    }
+
+    /// All that live.
+    pub fn iter(&self) -> impl Iterator<Item = &Proc> {
+        self.by_pid.values().filter(|p| p.alive())
+    }
+}
+
+/// The PIDs in a group, or why they cannot be read.
+pub type Pids = std::result::Result<Rc<[i32]>, String>;
+
+/// One look at the machine. Reads when first asked, then remembers.
+pub struct View<'a> {
+    /// What is looked at.
+    pub host: &'a Host,
+    snap_mounts: Option<PathBuf>,
+    processes: OnceCell<Result<Processes>>,
+    own: OnceCell<Result<MountTable>>,
+    first: OnceCell<Result<MountTable>>,
+    snap: OnceCell<Result<Option<MountTable>>>,
+    cgroups: OnceCell<Result<CgroupTree>>,
+    units: OnceCell<HashMap<i32, String>>,
+    pids: RefCell<HashMap<PathBuf, Pids>>,
+}
+
+impl<'a> View<'a> {
+    /// A new look. `snap_mounts` is the mountinfo file of a process in the snap's mount namespace, when we
+    /// are outside of it and know one.
+    pub fn new(host: &'a Host, snap_mounts: Option<PathBuf>) -> View<'a> {
+        View {
+            host,
+            snap_mounts,
+            processes: OnceCell::new(),
+            own: OnceCell::new(),
+            first: OnceCell::new(),
+            snap: OnceCell::new(),
+            cgroups: OnceCell::new(),
+            units: OnceCell::new(),
+            pids: RefCell::default(),
+        }
+    }
+
+    /// All processes that this `/proc` shows.
+    pub fn processes(&self) -> &Result<Processes> {
+        self.processes.get_or_init(|| read_processes(self.host))
+    }
+
+    /// Our own mount table.
+    pub fn own_mounts(&self) -> &Result<MountTable> {
+        self.own.get_or_init(|| self.mounts_of(Path::new("/proc/self/mountinfo")))
+    }
+
+    /// pid 1's mount table.
+    pub fn first_mounts(&self) -> &Result<MountTable> {
+        self.first.get_or_init(|| self.mounts_of(Path::new("/proc/1/mountinfo")))
+    }
+
+    /// The snap's mount table, when we run outside of its mount namespace and it still exists.
+    pub fn snap_mounts(&self) -> &Result<Option<MountTable>> {
+        self.snap.get_or_init(|| match &self.snap_mounts {
+            None => Ok(None),
+            Some(file) => match self.mounts_of(file) {
+                // The process that kept the namespace has gone, and the namespace with it.
+                Err(e) if e.is_gone() => Ok(None),
+                other => other.map(Some),
+            },
+        })
+    }
+
+    /// True if pid 1's table is our own too: mount IDs are unique across namespaces.
+    pub fn in_first_namespace(&self) -> bool {
+        match (self.own_mounts(), self.first_mounts()) {
+            (Ok(own), Ok(first)) => {
+                let root = |t: &MountTable| t.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id);
+                root(own).is_some() && root(own) == root(first)
+            }
+            _ => false,
+        }
+    }
+
+    /// The control groups of all hierarchies.
+    pub fn cgroups(&self) -> &Result<CgroupTree> {
+        self.cgroups.get_or_init(|| match self.own_mounts() {
+            Ok(table) => Ok(cgroup::walk(self.host, table)),
+            Err(e) => {
+                Err(crate::error::Error::Malformed { path: "/sys/fs/cgroup".into(), reason: e.to_string() })
+            }
+        })
+    }
+
+    /// The PIDs in a group and below it.
+    pub fn group_pids(&self, directory: &Path) -> Pids {
+        if let Some(known) = self.pids.borrow().get(directory) {
+            return known.clone();
+        }
+        let pids = cgroup::pids(self.host, directory).map(Rc::from).map_err(|e| e.to_string());
+        self.pids.borrow_mut().insert(directory.to_path_buf(), pids.clone());
+        pids
+    }
+
+    /// The instance name of the snap in whose unit a process runs. Told from the units' side: a few groups are
+    /// listed once, instead of one file read for each process.
+    pub fn unit_of(&self, pid: i32) -> Option<&str> {
+        let units = self.units.get_or_init(|| {
+            let Ok(tree) = self.cgroups() else { return HashMap::new() };
+            let mut units = HashMap::new();
+            for (hierarchy, group) in tree.each() {
+                let Some(snap) = cgroup::snap_of(group) else { continue };
+                let Ok(pids) = self.group_pids(&cgroup::full(&hierarchy.point, group)) else { continue };
+                units.extend(pids.iter().map(|pid| (*pid, snap.to_owned())));
+            }
+            units
+        });
+        units.get(&pid).map(String::as_str)
+    }
+
+    /// The groups that a process is in, as paths below their hierarchies; none where that cannot be read.
+    pub fn membership(&self, pid: i32) -> Vec<PathBuf> {
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        self.host.read(&file).map(|bytes| cgroup::parse_membership(&bytes)).unwrap_or_default()
+    }
+
+    fn mounts_of(&self, file: &Path) -> Result<MountTable> {
+        self.host.read(file).map(|bytes| mountinfo::parse(&bytes))
+    }
+}
+
+fn read_processes(host: &Host) -> Result<Processes> {
+    let proc = Path::new("/proc");
+    let mut all = Processes::default();
+    let entries = std::fs::read_dir(host.path(proc)).context("list", proc)?;
+    for entry in entries {
+        let entry = entry.context("list", proc)?;
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        match read_process(entry.path(), pid) {
+            Ok(process) => {
+                all.by_pid.insert(pid, process);
+            }
+            Err(procfs::ProcError::NotFound(_)) => {}
+            Err(e) if is_gone(&e) => {}
+            Err(e) => all.unreadable.push((pid, e.to_string())),
+        }
+    }
+    Ok(all)
+}
+
+fn is_gone(error: &procfs::ProcError) -> bool {
+    match error {
+        procfs::ProcError::Io(e, _) => e.raw_os_error().is_some_and(crate::error::gone),
+        _ => false,
+    }
+}
+
+/// Reads through one descriptor on `/proc/PID`, so that no part can come from a process that got the PID later.
+fn read_process(path: PathBuf, pid: i32) -> procfs::ProcResult<Proc> {
+    let process = Process::new_with_root(path)?;
+    let stat = process.stat()?;
+    let kernel = stat.flags & StatFlags::PF_KTHREAD.bits() != 0;
+    let alive = !matches!(stat.state, 'Z' | 'X' | 'x');
+    let cmdline = if kernel || !alive { Some(Vec::new()) } else { read_cmdline(&process) };
+    Ok(Proc {
+        id: ProcessId { pid, start: stat.starttime },
+        parent: stat.ppid,
+        state: stat.state,
+        comm: stat.comm,
+        uid: process.uid()?,
+        shim: cmdline.as_ref().and_then(|args| shim::parse(args)),
+        hidden: cmdline.is_none(),
+        kernel,
+    })
+}
+
+/// A shim's command line is short; a long one belongs to somebody else, and its start tells as much.
+fn read_cmdline(process: &Process) -> Option<Vec<Vec<u8>>> {
+    const ENOUGH: u64 = 4096;
+    let mut bytes = Vec::new();
+    process.open_relative("cmdline").ok()?.take(ENOUGH).read_to_end(&mut bytes).ok()?;
+    Some(split_cmdline(&bytes))
+}
+
+/// Splits `/proc/PID/cmdline` into arguments.
+pub fn split_cmdline(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
+pub fn identity(pid: i32) -> Option<ProcessId> {
+    let stat = Process::new(pid).ok()?.stat().ok()?;
+    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
+}
