@@ -1,0 +1,89 @@
+//! The remove hook against real containers: containerd, shims and runc of three Debian releases, in private worlds.
+//!
+//! Every scene has two tests. Its *cure* runs the hook and demands that an independent look finds nothing of ours and
+//! misses nothing of anybody else's; its *control* makes the same scene, runs nothing, and demands that the same look
+//! finds everything. None is ever skipped: a test that cannot act fails.
+
+mod scene;
+mod scenes;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs::{self, File};
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use scenes::Test;
+use support::world::{self, Cgroups};
+use support::{Result, build_dir};
+
+fn main() -> ExitCode {
+    match role() {
+        Ok(Some(code)) => return code,
+        Ok(None) => {}
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    // A world keeps about one processor busy.
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    arguments.test_threads.get_or_insert(processors.min(4));
+    let fetched = if arguments.list { Ok(()) } else { fetch().map_err(|e| e.to_string()) };
+    let trials = scenes::all().into_iter().map(|test| trial(test, fetched.clone())).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Plays the part this process was started for inside a world, if any.
+fn role() -> Result<Option<ExitCode>> {
+    let Some(body) = world::role()? else { return Ok(None) };
+    let test = scenes::all().into_iter().find(|test| test.name() == body).ok_or("no such test")?;
+    Ok(Some(match test.run() {
+        Ok(figures) => {
+            println!("acted: {figures}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }))
+}
+
+/// Downloads the runtimes, once.
+fn fetch() -> Result<()> {
+    let to = build_dir()?.join("../../containerd");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-containerd");
+    let status = Command::new(program).arg(to).status()?;
+    if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
+}
+
+fn trial(test: Test, fetched: std::result::Result<(), String>) -> Trial {
+    let name = test.name();
+    // Linux on a machine without version 1 control groups cannot make them; CI counts what has run.
+    let impossible = test.cgroups == Cgroups::Hybrid && Cgroups::v1_hierarchies().is_empty();
+    let run = move || {
+        fetched?;
+        outside(&test).map_err(|e| Failed::from(e.to_string()))
+    };
+    Trial::test(name, run).with_ignored_flag(impossible)
+}
+
+/// Starts the test's world and judges it by its exit status and its last word.
+fn outside(test: &Test) -> Result<()> {
+    let name = test.name();
+    let logs = build_dir()?.join("worlds");
+    fs::create_dir_all(&logs)?;
+    let log = logs.join(format!("{}.log", name.replace("::", "-")));
+    let out = File::create(&log)?;
+    let status = world::run(&name, test.cgroups, out.try_clone()?.into(), out.into())?;
+    let text = fs::read_to_string(&log)?;
+    match text.lines().rev().find_map(|line| line.strip_prefix("acted: ")) {
+        Some(figures) if status.success() => {
+            eprintln!("{name}: {figures}");
+            Ok(())
+        }
+        _ => Err(format!("{status}\n{text}").into()),
+    }
+}

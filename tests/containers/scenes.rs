@@ -1,0 +1,353 @@
+//! The scenes: what is set up, what a look must show then, and what the teardown must achieve.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::scene::{ALL, Scene, outcome};
+use crate::support::Result;
+use crate::support::look::Kind;
+use crate::support::runtime::Layout;
+use crate::support::world::Cgroups;
+
+/// A scene, on one kind of control groups and one version of containerd.
+#[derive(Clone)]
+pub struct Definition {
+    name: &'static str,
+    cgroups: Cgroups,
+    version: &'static str,
+    set_up: fn(&mut Scene) -> Result<()>,
+    /// What the control's look may miss.
+    absent: &'static [Kind],
+    cure: fn(&mut Scene) -> Result<String>,
+}
+
+/// One of a scene's two tests.
+pub struct Test {
+    pub cgroups: Cgroups,
+    cure: bool,
+    definition: Definition,
+}
+
+impl Test {
+    pub fn name(&self) -> String {
+        format!("{}::{}", if self.cure { "cure" } else { "control" }, self.definition.name)
+    }
+
+    /// Inside the world.
+    pub fn run(&self) -> Result<String> {
+        let mut scene = Scene::new(self.definition.version)?;
+        (self.definition.set_up)(&mut scene)?;
+        let kinds: Vec<_> = ALL.into_iter().filter(|kind| !self.definition.absent.contains(kind)).collect();
+        let shown = scene.must_show(&kinds)?;
+        if self.cure { (self.definition.cure)(&mut scene) } else { Ok(shown) }
+    }
+}
+
+pub fn all() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for definition in definitions() {
+        for cure in [true, false] {
+            // Where nothing was ever there, nothing can be left alone.
+            if cure || definition.absent.len() < ALL.len() {
+                tests.push(Test { cgroups: definition.cgroups, cure, definition: definition.clone() });
+            }
+        }
+    }
+    tests
+}
+
+fn definitions() -> Vec<Definition> {
+    let usual = Definition {
+        name: "",
+        cgroups: Cgroups::V2,
+        version: "1.6",
+        set_up: |_| Ok(()),
+        absent: &[],
+        cure: |scene| scene.must_be_torn_down(),
+    };
+    let hybrid = Definition { cgroups: Cgroups::Hybrid, ..usual.clone() };
+    let (v1_7, v2_1) =
+        (Definition { version: "1.7", ..usual.clone() }, Definition { version: "2.1", ..usual.clone() });
+    let hybrid_2_1 = Definition { version: "2.1", ..hybrid.clone() };
+    vec![
+        Definition { name: "one_pod", set_up: |s| obedient(s, 1), ..usual.clone() },
+        Definition { name: "ten_pods", set_up: |s| obedient(s, 10), ..usual.clone() },
+        Definition { name: "ten_pods_hybrid", set_up: |s| obedient(s, 10), ..hybrid.clone() },
+        Definition { name: "ten_pods_hybrid_2_1", set_up: |s| obedient(s, 10), ..hybrid_2_1.clone() },
+        Definition { name: "twenty_pods", set_up: |s| obedient(s, 20), ..usual.clone() },
+        Definition { name: "twenty_pods_1_7", set_up: |s| obedient(s, 20), ..v1_7.clone() },
+        Definition { name: "twenty_pods_2_1", set_up: |s| obedient(s, 20), ..v2_1.clone() },
+        Definition { name: "fifty_pods", set_up: |s| obedient(s, 50), ..usual.clone() },
+        Definition { name: "mixed_pods", set_up: mixed, ..usual.clone() },
+        Definition { name: "mixed_pods_1_7", set_up: mixed, ..v1_7.clone() },
+        Definition { name: "mixed_pods_2_1", set_up: mixed, ..v2_1.clone() },
+        Definition { name: "mixed_pods_hybrid", set_up: mixed, ..hybrid.clone() },
+        Definition { name: "slow_pods", set_up: slow, cure: in_their_time, ..usual.clone() },
+        Definition { name: "stubborn_pods", set_up: |s| stubborn(s, 1), cure: one_grace, ..usual.clone() },
+        Definition { name: "paused", set_up: paused, cure: in_their_time, ..usual.clone() },
+        Definition { name: "paused_2_1", set_up: paused, cure: in_their_time, ..v2_1.clone() },
+        Definition { name: "paused_hybrid", set_up: paused, cure: in_their_time, ..hybrid.clone() },
+        Definition { name: "shims_killed", set_up: shims_killed, absent: &[Kind::Shim], ..usual.clone() },
+        Definition { name: "shims_killed_2_1", set_up: shims_killed, absent: &[Kind::Shim], ..v2_1.clone() },
+        Definition {
+            name: "shims_killed_hybrid",
+            set_up: shims_killed,
+            absent: &[Kind::Shim],
+            ..hybrid.clone()
+        },
+        Definition {
+            name: "bundles_deleted",
+            set_up: bundles_deleted,
+            absent: &[Kind::Bundle],
+            ..usual.clone()
+        },
+        Definition {
+            name: "bundles_deleted_2_1",
+            set_up: bundles_deleted,
+            absent: &[Kind::Bundle],
+            ..v2_1.clone()
+        },
+        Definition {
+            name: "bundles_deleted_and_shims_killed",
+            set_up: |scene| {
+                bundles_deleted(scene)?;
+                kill_shims(scene)
+            },
+            absent: &[Kind::Bundle, Kind::Shim],
+            ..usual.clone()
+        },
+        Definition { name: "bundles_half_deleted", set_up: bundles_half_deleted, ..usual.clone() },
+        Definition { name: "containerd_running", set_up: running, ..usual.clone() },
+        Definition { name: "containerd_running_2_1", set_up: running, ..v2_1.clone() },
+        Definition { name: "beside_the_hosts_containerd", set_up: beside_host, ..usual.clone() },
+        Definition { name: "beside_a_namesake", set_up: beside_namesake, ..v2_1.clone() },
+        Definition { name: "beside_the_same_id", set_up: beside_same_id, ..usual.clone() },
+        Definition { name: "nothing_to_do", absent: &ALL, ..usual.clone() },
+        Definition { name: "twice", set_up: |s| obedient(s, 2), cure: twice, ..usual.clone() },
+        Definition {
+            name: "killed_in_the_middle",
+            set_up: |s| obedient(s, 10),
+            cure: killed_in_the_middle,
+            ..usual.clone()
+        },
+        Definition { name: "interrupted", set_up: |s| stubborn(s, 2), cure: interrupted, ..usual.clone() },
+    ]
+}
+
+fn obedient(scene: &mut Scene, count: usize) -> Result<()> {
+    scene.pods("app", count, &["/app", "obedient"])?;
+    scene.stop()
+}
+
+fn stubborn(scene: &mut Scene, count: usize) -> Result<()> {
+    scene.pods("stubborn", count, &["/app", "stubborn"])?;
+    scene.stop()
+}
+
+/// Pods as clusters have them: several containers, other users, the host's network and pid namespace, children.
+fn mixed(scene: &mut Scene) -> Result<()> {
+    scene.pods("two", 2, &["/app", "obedient", "--and", "/app", "parent"])?;
+    scene.make_pods("user", &["--run-as", "65535", "--sandbox-as", "65535"], &["/app", "obedient"])?;
+    scene.make_pods("net", &["--host-network"], &["/app", "obedient"])?;
+    // The first process obeys and its child does not: without a pid namespace of its own, the child lives on.
+    scene.make_pods("pid", &["--host-network", "--host-pid"], &["/app", "parent"])?;
+    let guaranteed = ["--cgroup-parent", "/kubepods/pod{uid}"];
+    scene.make_pods("guaranteed", &guaranteed, &["/app", "obedient"])?;
+    scene.stop()
+}
+
+const MARKERS: &str = "/srv/markers";
+
+/// Applications that end well only if they are given two seconds, and say so in a file outside.
+fn make_slow(scene: &mut Scene) -> Result<()> {
+    let mount = format!("{MARKERS}/{{uid}}:/markers");
+    scene.make_pods("slow", &["--count", "3", "--mount", &mount], &["/app", "slow", "/markers/done"])?;
+    Ok(())
+}
+
+fn slow(scene: &mut Scene) -> Result<()> {
+    make_slow(scene)?;
+    scene.stop()
+}
+
+fn paused(scene: &mut Scene) -> Result<()> {
+    make_slow(scene)?;
+    let ids: Vec<_> = scene.pods.iter().map(|pod| pod.containers[0].id.clone()).collect();
+    for id in ids {
+        scene.runtime()?.ctr(&["-n", "k8s.io", "tasks", "pause", &id])?;
+    }
+    scene.stop()
+}
+
+/// All of them had their two seconds, together and not one after the other.
+fn in_their_time(scene: &mut Scene) -> Result<String> {
+    let ended = scene.snap.run_hook()?;
+    let figures = scene.judge(&ended)?;
+    for pod in &scene.pods {
+        let marker = Path::new(MARKERS).join(&pod.uid).join("done");
+        fs::read(&marker).map_err(|e| format!("no time to stop cleanly: '{}': {e}", marker.display()))?;
+    }
+    // Three applications of two seconds each, and whatever the machine needs; well below two after another.
+    if ended.elapsed >= Duration::from_secs(4) {
+        return Err(format!("the hook took {:?} for what ends in two seconds", ended.elapsed).into());
+    }
+    Ok(figures)
+}
+
+/// However many applications ignore SIGTERM, they cost one grace.
+fn one_grace(scene: &mut Scene) -> Result<String> {
+    let one = scene.snap.run_hook()?;
+    scene.judge(&one)?;
+    fs::remove_file(scene.snap.result_file())?;
+    scene.forget()?;
+    stubborn(scene, 6)?;
+    let six = scene.snap.run_hook()?;
+    scene.judge(&six)?;
+    if six.elapsed > one.elapsed.mul_f32(1.5) {
+        return Err(format!("one took {:?}, six took {:?}", one.elapsed, six.elapsed).into());
+    }
+    Ok(format!("1 stubborn pod: {} ms, 6: {} ms", one.elapsed.as_millis(), six.elapsed.as_millis()))
+}
+
+fn kill_shims(scene: &mut Scene) -> Result<()> {
+    for pid in scene.runtime()?.shims()? {
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        await_end(pid)?;
+    }
+    scene.freeze_frame()
+}
+
+fn shims_killed(scene: &mut Scene) -> Result<()> {
+    obedient(scene, 4)?;
+    kill_shims(scene)
+}
+
+/// Deletes the bundles as a careless script does: what is mounted there goes out of sight, the rest is removed.
+fn bundles_deleted(scene: &mut Scene) -> Result<()> {
+    obedient(scene, 4)?;
+    for id in ids(scene) {
+        let bundle = scene.bundle(&id)?;
+        umount2(&bundle.join("rootfs"), MntFlags::MNT_DETACH)?;
+        fs::remove_dir_all(&bundle)?;
+    }
+    scene.freeze_frame()
+}
+
+/// Containerd deletes a bundle by giving it a hidden name first; here it ended just then.
+fn bundles_half_deleted(scene: &mut Scene) -> Result<()> {
+    obedient(scene, 4)?;
+    for id in ids(scene).into_iter().step_by(2) {
+        let bundle = scene.bundle(&id)?;
+        fs::rename(&bundle, bundle.with_file_name(format!(".{id}")))?;
+    }
+    scene.freeze_frame()
+}
+
+fn ids(scene: &Scene) -> Vec<String> {
+    let of_pod = |pod: &crate::support::runtime::Pod| {
+        let apps = pod.containers.iter().map(|container| container.id.clone());
+        apps.chain([pod.id.clone()]).collect::<Vec<_>>()
+    };
+    scene.pods.iter().flat_map(of_pod).collect()
+}
+
+fn running(scene: &mut Scene) -> Result<()> {
+    scene.pods("app", 4, &["/app", "obedient"])?;
+    scene.freeze_frame()
+}
+
+fn beside_host(scene: &mut Scene) -> Result<()> {
+    scene.beside(Layout::of_host(), "1.7", 2)?;
+    obedient(scene, 4)
+}
+
+/// A runtime whose every path begins with the text of ours.
+fn beside_namesake(scene: &mut Scene) -> Result<()> {
+    scene.beside(Layout::beside_snap("microk8s"), "1.6", 2)?;
+    obedient(scene, 4)
+}
+
+/// Another runtime's container that has the id of one of ours, in another namespace.
+fn beside_same_id(scene: &mut Scene) -> Result<()> {
+    scene.beside(Layout::of_host(), "1.7", 1)?;
+    scene.pods("app", 2, &["/app", "obedient"])?;
+    let id = scene.pods[0].containers[0].id.clone();
+    scene.other_container("other", &id)?;
+    scene.stop()
+}
+
+fn twice(scene: &mut Scene) -> Result<String> {
+    let first = scene.must_be_torn_down()?;
+    fs::remove_file(scene.snap.result_file())?;
+    scene.must_be_torn_down()?;
+    Ok(first)
+}
+
+/// snapd kills a hook that takes too long: at once, and without a word.
+fn killed_in_the_middle(scene: &mut Scene) -> Result<String> {
+    let first = scene.pods[0].containers[0].pid;
+    let mut hook = scene.snap.start_hook()?;
+    await_end(first)?;
+    hook.child.kill()?;
+    let killed = hook.end()?;
+    if killed.status.is_some() {
+        return Err(format!("the hook had ended before it could be killed: {}", killed.output).into());
+    }
+    if scene.nothing_left().is_ok() {
+        return Err("the hook was killed too late: nothing is left for the second run".into());
+    }
+    let document = scene.snap.document().map_err(|e| format!("a killed hook leaves its survey: {e}"))?;
+    if document["outcome"] == "clean" {
+        return Err(format!("a killed hook calls itself clean: {document}").into());
+    }
+    scene.must_be_torn_down()
+}
+
+/// Told to stop, the hook reports what it had done, and says that it was interrupted.
+fn interrupted(scene: &mut Scene) -> Result<String> {
+    let hook = scene.snap.start_hook()?;
+    await_file(&scene.snap.result_file())?;
+    let pid = Pid::from_raw(i32::try_from(hook.child.id())?);
+    let asked = Instant::now();
+    kill(pid, Signal::SIGTERM)?;
+    let ended = hook.end()?;
+    if ended.status != Some(3) {
+        return Err(format!("an interrupted hook's status is {:?}: {}", ended.status, ended.output).into());
+    }
+    outcome(&scene.snap.document()?, "interrupted")?;
+    outcome(&ended.cut_document()?, "interrupted")?;
+    let after = asked.elapsed();
+    let again = scene.must_be_torn_down()?;
+    Ok(format!("interrupted in {} ms; then {again}", after.as_millis()))
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a process that is not our child has ended, or at least has been killed.
+fn await_end(pid: i32) -> Result<()> {
+    await_that(&format!("process {pid} has ended"), || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    })
+}
+
+fn await_file(path: &Path) -> Result<()> {
+    await_that(&format!("'{}' is there", path.display()), || path.exists())
+}
+
+/// Nothing wakes us for these; the loop is bounded and says what it waited for.
+fn await_that(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !holds() {
+        if start.elapsed() > PATIENCE {
+            return Err(format!("after {PATIENCE:?}, it is still not so that {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

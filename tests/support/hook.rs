@@ -1,0 +1,142 @@
+//! Runs the remove hook as snapd does, and reads what it says.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::runtime::in_group;
+use super::{Result, built};
+
+/// Names another program to be run in the hook's place, for the proof that the tests would notice.
+pub const OTHER_HOOK: &str = "SNAP_TEARDOWN_HOOK";
+
+/// An installed snap: its directories, and the hook in its place.
+pub struct Snap {
+    pub name: String,
+    pub dir: PathBuf,
+    pub common: PathBuf,
+}
+
+pub struct Ended {
+    pub status: Option<i32>,
+    pub output: String,
+    pub elapsed: Duration,
+}
+
+impl Snap {
+    pub fn install(name: &str) -> Result<Snap> {
+        let dir = PathBuf::from(format!("/snap/{name}/1"));
+        let common = PathBuf::from(format!("/var/snap/{name}/common"));
+        fs::create_dir_all(dir.join("meta/hooks"))?;
+        fs::create_dir_all(&common)?;
+        fs::create_dir_all(format!("/var/snap/{name}/1"))?;
+        std::os::unix::fs::symlink("1", format!("/snap/{name}/current"))?;
+        let program = match std::env::var_os(OTHER_HOOK) {
+            Some(other) => PathBuf::from(other),
+            None => built("remove")?,
+        };
+        let hook = dir.join("meta/hooks/remove");
+        fs::copy(&program, &hook).map_err(|e| format!("cannot copy '{}': {e}", program.display()))?;
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
+        Ok(Snap { name: name.into(), dir, common })
+    }
+
+    /// Starts the hook: no arguments, snapd's environment, one pipe for both outputs, a scope of its own.
+    pub fn start_hook(&self) -> Result<Running> {
+        let (reader, writer) = std::io::pipe()?;
+        let scope = format!("system.slice/snap.{}.hook.remove-0f1e2d3c.scope", self.name);
+        let hook = self.dir.join("meta/hooks/remove");
+        let mut command = in_group(&scope, &hook.display().to_string())?;
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root")
+            .env("TMPDIR", "/tmp")
+            .env("SNAP", &self.dir)
+            .env("SNAP_COMMON", &self.common)
+            .env("SNAP_DATA", format!("/var/snap/{}/1", self.name))
+            .env("SNAP_NAME", &self.name)
+            .env("SNAP_INSTANCE_NAME", &self.name)
+            .env("SNAP_INSTANCE_KEY", "")
+            .env("SNAP_REVISION", "1")
+            .env("SNAP_VERSION", "1.0")
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let start = Instant::now();
+        let child = command.spawn()?;
+        drop(command); // it holds the pipe's other end
+        Ok(Running { child, reader: Some(reader), start })
+    }
+
+    pub fn run_hook(&self) -> Result<Ended> {
+        self.start_hook()?.end()
+    }
+
+    pub fn result_file(&self) -> PathBuf {
+        format!("/run/snap.{}/teardown.json", self.name).into()
+    }
+
+    /// The result document, checked against its schema and the rules of its file.
+    pub fn document(&self) -> Result<Value> {
+        let path = self.result_file();
+        let file = File::open(&path).map_err(|e| format!("cannot open '{}': {e}", path.display()))?;
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        if mode != 0o600 {
+            return Err(format!("'{}' has mode {mode:o}", path.display()).into());
+        }
+        let document: Value = serde_json::from_reader(file)?;
+        check(&document)?;
+        Ok(document)
+    }
+}
+
+pub struct Running {
+    pub child: Child,
+    reader: Option<std::io::PipeReader>,
+    start: Instant,
+}
+
+impl Running {
+    /// Waits for the hook as snapd does: until it has ended and nobody holds its pipe.
+    pub fn end(mut self) -> Result<Ended> {
+        let mut output = Vec::new();
+        if let Some(mut reader) = self.reader.take() {
+            reader.read_to_end(&mut output)?;
+        }
+        let status = self.child.wait()?.code();
+        let elapsed = self.start.elapsed();
+        Ok(Ended { status, output: String::from_utf8_lossy(&output).into_owned(), elapsed })
+    }
+}
+
+impl Ended {
+    /// The cut document in the last line of the output, checked, within the bounds of what snapd keeps.
+    pub fn cut_document(&self) -> Result<Value> {
+        if self.output.len() > 8192 || self.output.lines().count() > 100 {
+            let lines = self.output.lines().count();
+            return Err(format!("{} bytes in {lines} lines of output", self.output.len()).into());
+        }
+        let last = self.output.lines().last().ok_or("the hook printed nothing")?;
+        let document = serde_json::from_str(last).map_err(|e| format!("last line of output: {e}: {last}"))?;
+        check(&document)?;
+        Ok(document)
+    }
+}
+
+/// An error that names every place where the document breaks the schema.
+pub fn check(document: &Value) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report.schema.json");
+    let text = fs::read(&path).map_err(|e| format!("cannot read '{}': {e}", path.display()))?;
+    let schema = jsonschema::validator_for(&serde_json::from_slice(&text)?)?;
+    let wrong: Vec<_> = schema.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(format!("against the schema: {}", wrong.join("; ")).into()) }
+}

@@ -1,0 +1,251 @@
+//! An independent look at a world: everything a container runtime can leave, listed without asking whose it is.
+//!
+//! It shares no code and no idea of ownership with the program under test. A world holds only what its test put there,
+//! so what is ours is the difference of two looks: before our runtime was started, and after its pods were made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Result;
+use super::runtime::output;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    Shim,
+    Process,
+    Mount,
+    Cgroup,
+    Socket,
+    RuncState,
+    Fifo,
+    Bundle,
+    Data,
+    Netns,
+    Link,
+    Rule,
+    CniState,
+    /// The result of a teardown: the one thing it may leave.
+    Report,
+    Other,
+}
+
+/// What was there at one moment: a name that is unique for the life of the thing, and its kind.
+#[derive(Clone, Default)]
+pub struct Look(BTreeMap<String, Kind>);
+
+impl Look {
+    pub fn now() -> Result<Look> {
+        let mut look = Look::default();
+        let mount_points = look.mounts()?;
+        look.processes()?;
+        look.groups()?;
+        for root in ["/run", "/var/lib/cni", "/var/lib/containerd", "/var/lib/containerd2"] {
+            look.files(Path::new(root), &mount_points)?;
+        }
+        for snap in names("/var/snap")? {
+            for root in ["run", "var/lib"] {
+                look.files(&Path::new("/var/snap").join(&snap).join("common").join(root), &mount_points)?;
+            }
+        }
+        for link in names("/sys/class/net")? {
+            let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
+            look.add(Kind::Link, format!("{link} ({})", index.trim()));
+        }
+        look.rules()?;
+        Ok(look)
+    }
+
+    /// What is here and was not there.
+    pub fn minus(&self, other: &Look) -> Look {
+        let new = self.0.iter().filter(|(name, _)| !other.0.contains_key(*name));
+        Look(new.map(|(name, kind)| (name.clone(), *kind)).collect())
+    }
+
+    pub fn add_all(&mut self, other: &Look) {
+        self.0.extend(other.0.clone());
+    }
+
+    pub fn without(&self, kinds: &[Kind]) -> Look {
+        let kept = self.0.iter().filter(|(_, kind)| !kinds.contains(kind));
+        Look(kept.map(|(name, kind)| (name.clone(), *kind)).collect())
+    }
+
+    pub fn kinds(&self) -> BTreeSet<Kind> {
+        self.0.values().copied().collect()
+    }
+
+    pub fn count(&self, kind: Kind) -> usize {
+        self.0.values().filter(|k| **k == kind).count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many of each kind, in one line.
+    pub fn summary(&self) -> String {
+        let counts = self.kinds().into_iter().map(|kind| format!("{kind:?} {}", self.count(kind)));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn add(&mut self, kind: Kind, name: String) {
+        self.0.insert(name, kind);
+    }
+
+    fn mounts(&mut self) -> Result<BTreeSet<PathBuf>> {
+        let mut points = BTreeSet::new();
+        for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
+            let fields: Vec<_> = line.split(' ').collect();
+            let (id, at) = (fields[0], fields[4]);
+            let kind = if at.starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
+            self.add(kind, format!("mount {id} at {at}"));
+            points.insert(PathBuf::from(at));
+        }
+        Ok(points)
+    }
+
+    fn processes(&mut self) -> Result<()> {
+        for pid in names("/proc")?.into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
+            // One that ends while we look is not there.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+            let fields: Vec<_> = tail.split_whitespace().collect();
+            let (state, parent, start) = (fields[0], fields[1], fields[19]);
+            if state == "Z" && parent == "1" {
+                continue; // ended; the world's init is about to collect it
+            }
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let kind = if command.contains("containerd-shim") { Kind::Shim } else { Kind::Process };
+            let name = head.split_once('(').map_or("", |(_, name)| name);
+            self.add(kind, format!("process {pid} ({name}) started {start}: {}", command.trim()));
+        }
+        Ok(())
+    }
+
+    fn groups(&mut self) -> Result<()> {
+        let top = Path::new("/sys/fs/cgroup");
+        if top.join("cgroup.procs").exists() {
+            return self.groups_below(top);
+        }
+        for hierarchy in names(top)? {
+            self.groups_below(&top.join(hierarchy))?;
+        }
+        Ok(())
+    }
+
+    /// Groups of pods; a service's own group is systemd's to remove, and there is no systemd here.
+    fn groups_below(&mut self, dir: &Path) -> Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if !entry.file_type()?.is_dir() || ["system.slice", "world"].iter().any(|own| path.ends_with(own))
+            {
+                continue;
+            }
+            let read = |file| fs::read_to_string(path.join(file)).unwrap_or_default();
+            let frozen = read("cgroup.freeze").starts_with('1')
+                || !["", "THAWED\n"].contains(&&*read("freezer.state"));
+            let name = format!("group {}{}", path.display(), if frozen { " (frozen)" } else { "" });
+            self.add(Kind::Cgroup, name);
+            self.groups_below(&path)?;
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, dir: &Path, mount_points: &BTreeSet<PathBuf>) -> Result<()> {
+        if !dir.exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let (path, file_type) = (entry.path(), entry.file_type()?);
+            if let Some(kind) = kind_of_file(&path, file_type.is_dir(), file_type.is_fifo()) {
+                self.add(kind, path.display().to_string());
+            }
+            // What is below another mount is seen as that mount.
+            if file_type.is_dir() && !mount_points.contains(&path) {
+                self.files(&path, mount_points)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Result<()> {
+        for program in ["iptables-save", "ip6tables-save"] {
+            let text = output(Command::new(program).env("PATH", "/usr/sbin:/sbin"))?;
+            let mut table = String::new();
+            for line in String::from_utf8_lossy(&text).lines() {
+                match line.as_bytes().first() {
+                    Some(b'*') => table = line[1..].to_owned(),
+                    // A built-in chain has a policy, and stays once anything has looked at its table.
+                    Some(b':') if line.contains(" - ") => {
+                        let chain = line[1..].split(' ').next().unwrap_or_default();
+                        self.add(Kind::Rule, format!("{program} {table} chain {chain}"));
+                    }
+                    Some(b'-') => self.add(Kind::Rule, format!("{program} {table} {line}")),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of a file, by its place. A directory counts where one stands for a container, or is data.
+fn kind_of_file(path: &Path, is_dir: bool, is_fifo: bool) -> Option<Kind> {
+    let text = path.display().to_string();
+    let of_container = path.components().any(|c| c.as_os_str() == "k8s.io") && !path.ends_with("k8s.io");
+    if text.starts_with("/run/snap.") {
+        (!is_dir).then_some(Kind::Report)
+    } else if text.starts_with("/run/netns/") {
+        Some(Kind::Netns)
+    } else if text.starts_with("/var/lib/cni/") {
+        (!is_dir).then_some(Kind::CniState)
+    } else if is_fifo {
+        Some(Kind::Fifo)
+    } else if text.starts_with("/run/containerd/s/") || text.contains("containerd.sock") {
+        Some(Kind::Socket)
+    } else if text.starts_with("/run/containerd/runc/") {
+        (!is_dir || of_container).then_some(Kind::RuncState)
+    } else if text.contains("/io.containerd.runtime.v2.task/") && text.contains("/run/") {
+        (!is_dir || of_container).then_some(Kind::Bundle)
+    } else if text.starts_with("/var/") && text.contains("/containerd") {
+        let top = path.ends_with("containerd") || path.ends_with("containerd2");
+        (!top).then_some(Kind::Data)
+    } else if text.starts_with("/run/") {
+        (!is_dir).then_some(Kind::Other)
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(out, "{}", self.summary())?;
+        let mut items: Vec<_> = self.0.iter().map(|(name, kind)| (kind, name)).collect();
+        items.sort();
+        let mut shown = BTreeMap::new();
+        for (kind, name) in items {
+            let n = shown.entry(*kind).or_insert(0);
+            *n += 1;
+            if *n <= 8 {
+                writeln!(out, "  {kind:?}: {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(dir: impl AsRef<Path>) -> Result<Vec<String>> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

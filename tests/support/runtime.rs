@@ -1,0 +1,323 @@
+//! A real containerd with its pods: laid out and configured as a container snap, or as a host has it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde::Deserialize;
+
+use super::world::{bind, mount_new};
+use super::{Result, built};
+
+/// Containerd's versions under test, by the Debian release they come from: bookworm, trixie, forky.
+pub const VERSIONS: [&str; 3] = ["1.6", "1.7", "2.1"];
+
+/// Where the world shows the programs of every version.
+const PROGRAMS: &str = "/opt/containerd";
+
+/// Where one containerd keeps its things.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub root: PathBuf,
+    pub state: PathBuf,
+    pub socket: PathBuf,
+    /// The service's control group.
+    pub service: String,
+    /// Name of the pods' bridge and number of their subnet.
+    pub network: (&'static str, u8),
+}
+
+impl Layout {
+    /// As the built-in profile of `snap` says.
+    pub fn of_snap(snap: &str) -> Layout {
+        let common = PathBuf::from(format!("/var/snap/{snap}/common"));
+        Layout {
+            root: common.join("var/lib/containerd"),
+            state: common.join("run/containerd"),
+            socket: common.join("run/containerd.sock"),
+            service: format!("system.slice/snap.{snap}.daemon-containerd.service"),
+            network: ("cni0", 1),
+        }
+    }
+
+    /// As a host's own containerd.
+    pub fn of_host() -> Layout {
+        Layout {
+            root: "/var/lib/containerd".into(),
+            state: "/run/containerd".into(),
+            socket: "/run/containerd/containerd.sock".into(),
+            service: "system.slice/containerd.service".into(),
+            network: ("cni1", 2),
+        }
+    }
+
+    /// Beside a snap's, so that every path of it begins with the text of the snap's.
+    pub fn beside_snap(snap: &str) -> Layout {
+        let mut layout = Layout::of_snap(snap);
+        for path in [&mut layout.root, &mut layout.state, &mut layout.socket] {
+            path.as_mut_os_string().push("2");
+        }
+        layout.service = format!("system.slice/snap.{snap}2.daemon-containerd.service");
+        layout.network = ("cni2", 3);
+        layout
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Pod {
+    pub uid: String,
+    pub id: String,
+    pub pid: i32,
+    pub containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub pid: i32,
+}
+
+pub struct Runtime {
+    pub layout: Layout,
+    daemon: Child,
+    programs: PathBuf,
+    log: PathBuf,
+}
+
+impl Runtime {
+    /// Starts a containerd and gives it the test's image.
+    pub fn start(layout: Layout, version: &str) -> Result<Runtime> {
+        let programs = Path::new(PROGRAMS).join(version);
+        let own = PathBuf::from("/opt/runtimes").join(layout.network.0);
+        fs::create_dir_all(own.join("bin"))?;
+        let wrapped = wrap_runc(&own)?;
+        write_cni(&own, layout.network)?;
+        let config = own.join("config.toml");
+        fs::write(&config, configuration(&own))?;
+        let log = own.join("log");
+        for dir in [layout.root.parent(), layout.socket.parent(), Some(Path::new("/run/netns"))] {
+            fs::create_dir_all(dir.ok_or("a path of the layout has no parent")?)?;
+        }
+        let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", wrapped.display(), programs.display());
+        let daemon = in_group(&layout.service, "containerd")?
+            .arg("--config")
+            .arg(&config)
+            .arg("--root")
+            .arg(&layout.root)
+            .arg("--state")
+            .arg(&layout.state)
+            .arg("--address")
+            .arg(&layout.socket)
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?)
+            .spawn()?;
+        let runtime = Runtime { layout, daemon, programs, log };
+        runtime.podmaker(&["version", "--wait", "30"])?;
+        runtime.import_image()?;
+        Ok(runtime)
+    }
+
+    fn import_image(&self) -> Result<()> {
+        let archive = self.image();
+        let program = format!("{}:/app", built("examples/app")?.display());
+        for (name, command) in
+            [("docker.io/library/pause:1", "/app pause"), ("docker.io/library/app:1", "/app")]
+        {
+            let out = archive.display().to_string();
+            self.podmaker(&["image", "--name", name, "--out", &out, "--command", command, &program])?;
+            self.ctr(&["-n", "k8s.io", "images", "import", &out])?;
+        }
+        Ok(())
+    }
+
+    /// Makes `count` pods with one container each that runs `app`.
+    pub fn pods(&self, name: &str, count: usize, app: &[&str]) -> Result<Vec<Pod>> {
+        self.make_pods(name, &["--count", &count.to_string()], app)
+    }
+
+    /// As `pods`, with more of podmaker's options.
+    pub fn make_pods(&self, name: &str, options: &[&str], app: &[&str]) -> Result<Vec<Pod>> {
+        #[derive(Deserialize)]
+        struct Made {
+            pods: Vec<Pod>,
+        }
+        let uid = format!("{name}-0000-4000-8000");
+        let mut args = vec!["run", "--pod", name, "--uid", &uid];
+        args.extend(options);
+        args.push("--");
+        args.extend(app);
+        let made: Made = serde_json::from_slice(&self.podmaker(&args)?)?;
+        Ok(made.pods)
+    }
+
+    fn podmaker(&self, args: &[&str]) -> Result<Vec<u8>> {
+        let mut command = Command::new(built("examples/podmaker")?);
+        let result = output(command.arg("--socket").arg(&self.layout.socket).args(args));
+        result.map_err(|e| format!("{e}\n{}", self.last_words()).into())
+    }
+
+    pub fn ctr(&self, args: &[&str]) -> Result<Vec<u8>> {
+        let mut command = Command::new(self.programs.join("ctr"));
+        command.arg("--address").arg(&self.layout.socket).args(args).env("PATH", "/usr/sbin:/usr/bin");
+        output(&mut command)
+    }
+
+    /// Ends containerd at once, as it ends when snapd has stopped its service: shims and pods live on.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.kill()?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
+    /// Collects a daemon that somebody else has ended; one that runs is left alone.
+    pub fn collect(&mut self) -> Result<()> {
+        self.daemon.try_wait()?;
+        Ok(())
+    }
+
+    /// The archive of the image that its pods run.
+    pub fn image(&self) -> PathBuf {
+        self.log.with_file_name("image.tar")
+    }
+
+    /// The directory of a container's bundle.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.layout.state.join("io.containerd.runtime.v2.task/k8s.io").join(id)
+    }
+
+    /// The process ids of this runtime's shims.
+    pub fn shims(&self) -> Result<Vec<i32>> {
+        let address = self.layout.socket.as_os_str().as_encoded_bytes();
+        let mut shims = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Ok(pid) = entry?.file_name().to_string_lossy().parse() else { continue };
+            let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+            let words: Vec<_> = line.split(|b| *b == 0).collect();
+            if words.windows(2).any(|two| two == [b"-address", address]) {
+                shims.push(pid);
+            }
+        }
+        Ok(shims)
+    }
+
+    /// The end of the daemon's log, for an error message.
+    fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().filter(|l| l.contains("level=error")).take(8).collect();
+        lines.join("\n")
+    }
+}
+
+/// Runs a command and returns what it printed; its complaints make the error.
+pub fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let out = command.output().map_err(|e| format!("cannot run {command:?}: {e}"))?;
+    if out.status.success() {
+        return Ok(out.stdout);
+    }
+    Err(format!("{command:?}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr)).into())
+}
+
+/// A command that enters a control group in every hierarchy before it becomes `program`, as a service does.
+pub fn in_group(group: &str, program: &str) -> Result<Command> {
+    let mut files = Vec::new();
+    for root in group_roots()? {
+        let dir = root.join(group);
+        fs::create_dir_all(&dir)?;
+        files.push(dir.join("cgroup.procs"));
+    }
+    let mut command = Command::new("/bin/sh");
+    let script = r#"while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@""#;
+    command.args(["-ec", script, "sh"]).args(files).arg("--").arg(program);
+    Ok(command)
+}
+
+/// Where services have a group: the unified hierarchy, and systemd's own where there is one.
+fn group_roots() -> Result<Vec<PathBuf>> {
+    let top = PathBuf::from("/sys/fs/cgroup");
+    if top.join("cgroup.procs").exists() {
+        return Ok(vec![top]);
+    }
+    Ok(["unified", "systemd", "pids"].map(|name| top.join(name)).into_iter().filter(|p| p.exists()).collect())
+}
+
+/// Shows the programs of every version in the world, before anyone looks.
+pub fn show_programs() -> Result<()> {
+    let fetched = super::build_dir()?.join("../../containerd");
+    for version in VERSIONS {
+        let (from, at) = (fetched.join(version), Path::new(PROGRAMS).join(version));
+        if !from.exists() {
+            return Err(format!("no '{}': run tests/tools/fetch-containerd", from.display()).into());
+        }
+        fs::create_dir_all(&at)?;
+        bind(&from, &at)?;
+    }
+    Ok(())
+}
+
+/// The directory that holds `runc` for this world.
+///
+/// Containerd gives every sandbox a processor share, and runc insists on writing it. Where the machine has bound that
+/// controller to a version 1 hierarchy, cgroup2 has no such file: then the share is taken out of the bundle first.
+fn wrap_runc(own: &Path) -> Result<PathBuf> {
+    let runc = format!("{PROGRAMS}/1.6/runc");
+    let bin = own.join("bin");
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let strip = match controllers {
+        Ok(text) if !text.split_whitespace().any(|c| c == "cpu") => {
+            r#"for w; do [ "$p" != --bundle ] || sed -i 's/"cpu":{"shares":2}/"cpu":{}/' "$w/config.json"; p=$w; done"#
+        }
+        _ => "",
+    };
+    let wrapper = bin.join("runc");
+    fs::write(&wrapper, format!("#!/bin/sh\n{strip}\nexec {runc} \"$@\"\n"))?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    Ok(bin)
+}
+
+fn write_cni(own: &Path, (bridge, subnet): (&str, u8)) -> Result<()> {
+    fs::create_dir_all(own.join("net.d"))?;
+    let network = serde_json::json!({
+        "cniVersion": "0.4.0",
+        "name": format!("{bridge}-pods"),
+        "plugins": [
+            {
+                "type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": true,
+                "ipam": { "type": "host-local", "subnet": format!("10.{subnet}.0.0/16") }
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true } }
+        ]
+    });
+    fs::write(own.join("net.d/10-pods.conflist"), network.to_string())?;
+    Ok(())
+}
+
+fn configuration(own: &Path) -> String {
+    // Lower out-of-memory scores need a privilege that a machine may withhold; they change nothing here.
+    format!(
+        r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "docker.io/library/pause:1"
+restrict_oom_score_adj = true
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{PROGRAMS}/1.6/cni"
+conf_dir = "{}/net.d"
+"#,
+        own.display()
+    )
+}
+
+/// What kubelet mounts for a pod below its root: a token on tmpfs, and a directory of the user's.
+pub fn mount_volumes(kubelet: &Path, pod_uid: &str, users: &Path) -> Result<()> {
+    let volumes = kubelet.join("pods").join(pod_uid).join("volumes");
+    let token = volumes.join("kubernetes.io~projected/token");
+    fs::create_dir_all(&token)?;
+    mount_new("tmpfs", &token, nix::mount::MsFlags::empty(), "size=64k")?;
+    fs::write(token.join("token"), "a token")?;
+    let data = volumes.join("kubernetes.io~local-volume/data");
+    fs::create_dir_all(&data)?;
+    bind(users, &data)
+}

@@ -1,0 +1,313 @@
+//! A private world: own mount, pid, network, ipc, uts and cgroup namespaces, an own root directory, and control
+//! groups below one group of its own. Whatever happens in it, nothing of it is left when its first process ends.
+//!
+//! The program that uses this runs itself again, once for each role:
+//!
+//! * *keeper*, outside: makes the groups, starts the world, removes the groups when it has ended, even after Ctrl-C;
+//! * *init*, the world's pid 1: builds the root directory, collects orphans as a real init does;
+//! * *body*: the test or the demonstration.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{Pid, alarm, chdir, pivot_root};
+
+use super::{Result, build_dir};
+
+/// Which control group file systems the world has at /sys/fs/cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cgroups {
+    /// cgroup2 alone, whatever the machine's own set-up is.
+    V2,
+    /// The machine's version 1 hierarchies, and cgroup2 at `unified`.
+    Hybrid,
+}
+
+impl Cgroups {
+    /// Version 1 hierarchies of this machine, as /proc/self/cgroup names them; empty where everything is version 2.
+    pub fn v1_hierarchies() -> Vec<String> {
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.split(':').nth(1));
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+const ROLE: &str = "SNAP_TEARDOWN_TEST_ROLE";
+const BODY: &str = "SNAP_TEARDOWN_TEST_BODY";
+const CGROUPS: &str = "SNAP_TEARDOWN_TEST_CGROUPS";
+const GROUP: &str = "SNAP_TEARDOWN_TEST_GROUP";
+
+/// No world takes longer; a body that hangs is a failure, not a stuck suite.
+const LIMIT_SECONDS: u32 = 120;
+
+/// Runs the body called `body` in a new world; its output goes to `out`.
+pub fn run(body: &str, cgroups: Cgroups, out: Stdio, err: Stdio) -> Result<ExitStatus> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("needs root: it makes namespaces, mounts and containers (try sudo)".into());
+    }
+    let status = again("keeper", body, cgroups)?.stdin(Stdio::null()).stdout(out).stderr(err).status()?;
+    Ok(status)
+}
+
+/// For `main`: plays the role this process was started for, if any. Returns the name of the body to run.
+pub fn role() -> Result<Option<String>> {
+    let Ok(role) = std::env::var(ROLE) else { return Ok(None) };
+    let body = std::env::var(BODY)?;
+    let cgroups = if std::env::var(CGROUPS)? == "V2" { Cgroups::V2 } else { Cgroups::Hybrid };
+    match role.as_str() {
+        "keeper" => std::process::exit(keep(&body, cgroups)?),
+        "init" => std::process::exit(init(&body, cgroups)?),
+        _ => Ok(Some(body)),
+    }
+}
+
+/// This program once more, in another role.
+fn again(role: &str, body: &str, cgroups: Cgroups) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(ROLE, role).env(BODY, body).env(CGROUPS, format!("{cgroups:?}"));
+    Ok(command)
+}
+
+fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
+    // Signals that end the test run end the world; then the groups are still to be removed.
+    let signals = SigSet::from_iter([
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGALRM,
+        Signal::SIGCHLD,
+    ]);
+    signals.thread_block()?;
+    set_pdeathsig(Signal::SIGTERM)?;
+    alarm::set(LIMIT_SECONDS);
+
+    let group = format!("snap-teardown-{}", std::process::id());
+    let dir = build_dir()?.join("worlds").join(&group);
+    fs::create_dir_all(&dir)?;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount_new("tmpfs", &dir, MsFlags::empty(), "mode=755")?;
+    let groups = make_groups(&dir, cgroups, &group)?;
+
+    unshare(
+        CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )?;
+    let mut world = again("init", body, cgroups)?.env(GROUP, &dir).spawn()?;
+    let status = loop {
+        let signal = signals.wait()?;
+        if signal != Signal::SIGCHLD {
+            eprintln!("world: {signal}, ending it");
+            world.kill()?;
+            groups.iter().try_for_each(|group| thaw(group))?;
+        }
+        if let Some(status) = world.try_wait()? {
+            break status;
+        }
+    };
+    for group in groups {
+        remove_groups(&group)?;
+    }
+    umount2(&dir, MntFlags::MNT_DETACH)?;
+    fs::remove_dir(&dir)?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
+/// One group for the world in every hierarchy it will see. They are left mounted below `dir`.
+fn make_groups(dir: &Path, cgroups: Cgroups, group: &str) -> Result<Vec<PathBuf>> {
+    let mut groups = Vec::new();
+    let mut hierarchies = vec![("cgroup2", String::new(), "unified".to_owned())];
+    if cgroups == Cgroups::Hybrid {
+        let names = Cgroups::v1_hierarchies();
+        if names.is_empty() {
+            return Err("this machine has no version 1 control groups".into());
+        }
+        hierarchies.extend(names.into_iter().map(|name| {
+            let options = if name.starts_with("name=") { format!("none,{name}") } else { name.clone() };
+            ("cgroup", options, name.trim_start_matches("name=").to_owned())
+        }));
+    }
+    for (kind, options, name) in hierarchies {
+        let at = dir.join("groups").join(name);
+        fs::create_dir_all(&at)?;
+        mount_new(kind, &at, MsFlags::empty(), &options)?;
+        let own = at.join(group);
+        fs::create_dir(&own).map_err(|e| format!("cannot make '{}': {e}", own.display()))?;
+        // A version 1 cpuset takes no process before it has processors and memory.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if kind == "cgroup" && own.join(file).exists() {
+                fs::write(own.join(file), fs::read(at.join(file))?)?;
+                fs::write(own.join("cgroup.clone_children"), "1")?;
+            }
+        }
+        groups.push(own);
+    }
+    Ok(groups)
+}
+
+/// Removes a group and those below it. The world has ended, so they are empty.
+fn remove_groups(group: &Path) -> Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group).map_err(|e| format!("cannot remove '{}': {e}", group.display()))?;
+    Ok(())
+}
+
+fn init(body: &str, cgroups: Cgroups) -> Result<i32> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    let dir = PathBuf::from(std::env::var(GROUP)?);
+    let group = dir.file_name().ok_or("the world's directory has no name")?.to_owned();
+    let mut hierarchies = Vec::new();
+    for entry in fs::read_dir(dir.join("groups"))? {
+        let entry = entry?;
+        fs::write(entry.path().join(&group).join("cgroup.procs"), "0")?;
+        hierarchies.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    // The keeper still needs its own view of the file system, to remove the groups.
+    unshare(CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS)?;
+
+    let root = dir.join("root");
+    fs::create_dir(&root)?;
+    mount_new("tmpfs", &root, MsFlags::empty(), "mode=755")?;
+    build_root(&root, cgroups, &hierarchies)?;
+    chdir(&root)?;
+    pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    chdir("/")?;
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+    if !up.success() {
+        return Err("cannot set the loopback interface up".into());
+    }
+    // The groups' root stays free of processes, as the kernel demands before controllers are handed down.
+    let unified =
+        if cgroups == Cgroups::V2 { "/sys/fs/cgroup/world" } else { "/sys/fs/cgroup/unified/world" };
+    fs::create_dir(unified)?;
+    fs::write(format!("{unified}/cgroup.procs"), "0")?;
+
+    let main = again("body", body, cgroups)?.spawn()?;
+    let main = Pid::from_raw(i32::try_from(main.id())?);
+    let code = loop {
+        match wait()? {
+            WaitStatus::Exited(pid, code) if pid == main => break code,
+            WaitStatus::Signaled(pid, signal, _) if pid == main => break 128 + signal as i32,
+            _ => {}
+        }
+    };
+    thaw(Path::new("/sys/fs/cgroup/freezer"))?;
+    Ok(code)
+}
+
+/// Thaws what a test left frozen: in version 1, frozen processes cannot be killed, and the world could not end.
+fn thaw(group: &Path) -> Result<()> {
+    if !group.join("freezer.state").exists() && !group.ends_with("freezer") {
+        return Ok(());
+    }
+    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            thaw(&path)?;
+        }
+    }
+    // The root of the hierarchy has no such file, and nothing to thaw.
+    match fs::OpenOptions::new().write(true).open(group.join("freezer.state")) {
+        Ok(mut file) => Ok(file.write_all(b"THAWED")?),
+        Err(_) => Ok(()),
+    }
+}
+
+fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<()> {
+    for dir in ["usr", "etc"] {
+        bind_read_only(&Path::new("/").join(dir), root)?;
+    }
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let host = Path::new("/").join(name);
+        match fs::read_link(&host) {
+            Ok(target) => symlink(target, root.join(name))?,
+            Err(_) if host.is_dir() => bind_read_only(&host, root)?,
+            Err(_) => {}
+        }
+    }
+    // The source tree and the build, which need not be below it, under their own names.
+    bind_read_only(Path::new(env!("CARGO_MANIFEST_DIR")), root)?;
+    let target = build_dir()?;
+    bind_read_only(target.ancestors().nth(2).unwrap_or(&target), root)?;
+
+    for dir in
+        ["proc", "sys", "dev", "run", "var/lib", "var/tmp", "snap", "root", "home", "opt", "srv", "tmp"]
+    {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    symlink("/run", root.join("var/run"))?;
+    mount_new("tmpfs", &root.join("run"), MsFlags::empty(), "mode=755")?;
+    mount_new("proc", &root.join("proc"), MsFlags::empty(), "")?;
+    mount_new("sysfs", &root.join("sys"), MsFlags::empty(), "")?;
+    build_dev(&root.join("dev"))?;
+
+    let at = root.join("sys/fs/cgroup");
+    if cgroups == Cgroups::V2 {
+        return mount_new("cgroup2", &at, MsFlags::empty(), "");
+    }
+    mount_new("tmpfs", &at, MsFlags::empty(), "mode=755")?;
+    for name in hierarchies {
+        let at = at.join(name);
+        fs::create_dir(&at)?;
+        match name.as_str() {
+            "unified" => mount_new("cgroup2", &at, MsFlags::empty(), "")?,
+            "systemd" => mount_new("cgroup", &at, MsFlags::empty(), "none,name=systemd")?,
+            _ => mount_new("cgroup", &at, MsFlags::empty(), name)?,
+        }
+    }
+    Ok(())
+}
+
+/// Only devices that cannot reach anything outside; no /dev/log, so that nothing speaks to the machine's journal.
+fn build_dev(dev: &Path) -> Result<()> {
+    mount_new("tmpfs", dev, MsFlags::empty(), "mode=755")?;
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        fs::write(dev.join(name), "")?;
+        bind(&Path::new("/dev").join(name), &dev.join(name))?;
+    }
+    for (name, target) in [("fd", "/proc/self/fd"), ("ptmx", "pts/ptmx")] {
+        symlink(target, dev.join(name))?;
+    }
+    fs::create_dir(dev.join("pts"))?;
+    mount_new("devpts", &dev.join("pts"), MsFlags::empty(), "newinstance,ptmxmode=0666,mode=620")?;
+    fs::create_dir(dev.join("shm"))?;
+    mount_new("tmpfs", &dev.join("shm"), MsFlags::empty(), "mode=1777")
+}
+
+/// Shows a directory of the machine at the same place below `root`, read-only, without what is mounted in it.
+fn bind_read_only(path: &Path, root: &Path) -> Result<()> {
+    let at = root.join(path.strip_prefix("/")?);
+    fs::create_dir_all(&at)?;
+    bind(path, &at)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &at, None::<&str>, flags, None::<&str>)
+        .map_err(|e| format!("cannot make '{}' read-only: {e}", at.display()).into())
+}
+
+pub fn bind(from: &Path, to: &Path) -> Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|e| format!("cannot bind '{}' to '{}': {e}", from.display(), to.display()).into())
+}
+
+pub fn mount_new(kind: &str, at: &Path, flags: MsFlags, options: &str) -> Result<()> {
+    mount(Some(kind), at, Some(kind), flags, Some(options))
+        .map_err(|e| format!("cannot mount {kind} ({options}) at '{}': {e}", at.display()).into())
+}
