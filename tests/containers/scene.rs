@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -10,6 +12,7 @@ use crate::support::Result;
 use crate::support::hook::{Ended, Snap};
 use crate::support::look::{Kind, Look};
 use crate::support::runtime::{Layout, Pod, Runtime, mount_volumes, show_programs};
+use crate::support::world;
 
 /// What every pod leaves when nothing takes it away.
 pub const ALL: [Kind; 12] = [
@@ -33,12 +36,25 @@ const NOT_YET: [Kind; 4] = [Kind::Netns, Kind::Link, Kind::Rule, Kind::CniState]
 /// The user's own directory, which pods mount: nothing in it may be touched.
 pub const USERS: &str = "/srv/users";
 
+/// The body of a guest.
+pub const GUEST: &str = "guest";
+
+/// Two pods of a snap of the same name, until the one who started us goes away.
+pub fn be_a_guest() -> Result<()> {
+    let runtime = Runtime::start(Layout::of_snap("microk8s"), "1.6")?;
+    runtime.pods("guest", 2, &["/app", "obedient"])?;
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
 pub struct Scene {
     pub snap: Snap,
     pub runtime: Option<Runtime>,
     pub pods: Vec<Pod>,
     /// Who else is there, kept running to the end.
     pub others: Vec<Runtime>,
+    guest: Option<Child>,
     version: &'static str,
     /// The world without anything of ours.
     before: Look,
@@ -61,6 +77,7 @@ impl Scene {
             runtime: None,
             pods: Vec::new(),
             others: Vec::new(),
+            guest: None,
             version,
             before: Look::now()?,
             full: Look::default(),
@@ -164,6 +181,20 @@ impl Scene {
             return Err(format!("the user's data are gone: {precious:?}").into());
         }
         Ok(())
+    }
+
+    /// A guest that runs the same snap: its shims have our very addresses, and we see them.
+    pub fn beside_guest(&mut self) -> Result<()> {
+        let mut guest = world::guest(GUEST)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        BufReader::new(guest.stdout.take().ok_or("no pipe")?).read_line(&mut said)?;
+        if said.trim() != "ready" {
+            return Err(format!("the guest says '{said}'").into());
+        }
+        self.guest = Some(guest);
+        self.before = Look::now()?;
+        let twins = Runtime::shims_at(&Layout::of_snap(&self.snap.name))?.len();
+        if twins == 2 { Ok(()) } else { Err(format!("the guest shows {twins} shims, not 2").into()) }
     }
 
     /// A container of the first other runtime, with an id of our choice, in a containerd namespace of its own.

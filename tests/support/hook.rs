@@ -106,6 +106,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Waits for the hook as snapd does: until it has ended and nobody holds its pipe.
     pub fn end(mut self) -> Result<Ended> {
         let mut output = Vec::new();

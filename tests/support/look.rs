@@ -33,9 +33,9 @@ pub enum Kind {
     Other,
 }
 
-/// What was there at one moment: a name that is unique for the life of the thing, and its kind.
+/// What was there at one moment: a name that is unique for the life of the thing, its kind, and what it looks like.
 #[derive(Clone, Default)]
-pub struct Look(BTreeMap<String, Kind>);
+pub struct Look(BTreeMap<String, (Kind, String)>);
 
 impl Look {
     pub fn now() -> Result<Look> {
@@ -62,7 +62,7 @@ impl Look {
     /// What is here and was not there.
     pub fn minus(&self, other: &Look) -> Look {
         let new = self.0.iter().filter(|(name, _)| !other.0.contains_key(*name));
-        Look(new.map(|(name, kind)| (name.clone(), *kind)).collect())
+        Look(new.map(|(name, item)| (name.clone(), item.clone())).collect())
     }
 
     pub fn add_all(&mut self, other: &Look) {
@@ -70,16 +70,16 @@ impl Look {
     }
 
     pub fn without(&self, kinds: &[Kind]) -> Look {
-        let kept = self.0.iter().filter(|(_, kind)| !kinds.contains(kind));
-        Look(kept.map(|(name, kind)| (name.clone(), *kind)).collect())
+        let kept = self.0.iter().filter(|(_, (kind, _))| !kinds.contains(kind));
+        Look(kept.map(|(name, item)| (name.clone(), item.clone())).collect())
     }
 
     pub fn kinds(&self) -> BTreeSet<Kind> {
-        self.0.values().copied().collect()
+        self.0.values().map(|(kind, _)| *kind).collect()
     }
 
     pub fn count(&self, kind: Kind) -> usize {
-        self.0.values().filter(|k| **k == kind).count()
+        self.0.values().filter(|(k, _)| *k == kind).count()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -97,7 +97,7 @@ impl Look {
     }
 
     fn add(&mut self, kind: Kind, name: String) {
-        self.0.insert(name, kind);
+        self.0.insert(name, (kind, String::new()));
     }
 
     fn mounts(&mut self) -> Result<BTreeSet<PathBuf>> {
@@ -126,7 +126,9 @@ impl Look {
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             let kind = if command.contains("containerd-shim") { Kind::Shim } else { Kind::Process };
             let name = head.split_once('(').map_or("", |(_, name)| name);
-            self.add(kind, format!("process {pid} ({name}) started {start}: {}", command.trim()));
+            // A process may yet change its command; its number and start are what make it that process.
+            let looks = format!("({name}) {}", command.trim());
+            self.0.insert(format!("process {pid} started {start}"), (kind, looks));
         }
         Ok(())
     }
@@ -231,14 +233,14 @@ fn kind_of_file(path: &Path, is_dir: bool, is_fifo: bool) -> Option<Kind> {
 impl fmt::Display for Look {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         writeln!(out, "{}", self.summary())?;
-        let mut items: Vec<_> = self.0.iter().map(|(name, kind)| (kind, name)).collect();
+        let mut items: Vec<_> = self.0.iter().map(|(name, (kind, looks))| (kind, name, looks)).collect();
         items.sort();
         let mut shown = BTreeMap::new();
-        for (kind, name) in items {
+        for (kind, name, looks) in items {
             let n = shown.entry(*kind).or_insert(0);
             *n += 1;
             if *n <= 8 {
-                writeln!(out, "  {kind:?}: {name}")?;
+                writeln!(out, "  {kind:?}: {name} {looks}")?;
             }
         }
         Ok(())

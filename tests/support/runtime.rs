@@ -190,7 +190,12 @@ impl Runtime {
 
     /// The process ids of this runtime's shims.
     pub fn shims(&self) -> Result<Vec<i32>> {
-        let address = self.layout.socket.as_os_str().as_encoded_bytes();
+        Runtime::shims_at(&self.layout)
+    }
+
+    /// The process ids of the shims that name this layout's socket.
+    pub fn shims_at(layout: &Layout) -> Result<Vec<i32>> {
+        let address = layout.socket.as_os_str().as_encoded_bytes();
         let mut shims = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let Ok(pid) = entry?.file_name().to_string_lossy().parse() else { continue };
@@ -267,7 +272,7 @@ fn wrap_runc(own: &Path) -> Result<PathBuf> {
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
     let strip = match controllers {
         Ok(text) if !text.split_whitespace().any(|c| c == "cpu") => {
-            r#"for w; do [ "$p" != --bundle ] || sed -i 's/"cpu":{"shares":2}/"cpu":{}/' "$w/config.json"; p=$w; done"#
+            r#"for w; do [ "$p" != --bundle ] || sed -i 's/"shares":[0-9]*,\?//' "$w/config.json"; p=$w; done"#
         }
         _ => "",
     };
@@ -295,7 +300,8 @@ fn write_cni(own: &Path, (bridge, subnet): (&str, u8)) -> Result<()> {
 }
 
 fn configuration(own: &Path) -> String {
-    // Lower out-of-memory scores need a privilege that a machine may withhold; they change nothing here.
+    // Lower out-of-memory scores need a privilege that a machine may withhold; they change nothing here. The resource
+    // interface has one socket for the whole host, so that only one containerd could have it.
     format!(
         r#"version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -305,6 +311,8 @@ disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{PROGRAMS}/1.6/cni"
 conf_dir = "{}/net.d"
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
 "#,
         own.display()
     )

@@ -66,8 +66,39 @@ pub fn role() -> Result<Option<String>> {
     match role.as_str() {
         "keeper" => std::process::exit(keep(&body, cgroups)?),
         "init" => std::process::exit(init(&body, cgroups)?),
+        "guest" => furnish_guest().map(|()| Some(body)),
         _ => Ok(Some(body)),
     }
+}
+
+/// A world in the world, as an LXD guest is one: own pid, mount, network and cgroup namespaces, and directories of its
+/// own under the same names. The body called `body` runs in it.
+pub fn guest(body: &str) -> Result<Command> {
+    let mut command = super::runtime::in_group("lxc.payload.guest", "unshare")?;
+    let exe = std::env::current_exe()?;
+    let again = again("guest", body, Cgroups::V2)?;
+    command
+        .args(["--cgroup", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(exe);
+    command.envs(again.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Ok(command)
+}
+
+/// Inside a guest: its own directories over the world's.
+fn furnish_guest() -> Result<()> {
+    for dir in ["/run", "/var/snap", "/var/lib", "/opt/runtimes"] {
+        fs::create_dir_all(dir)?;
+        mount_new("tmpfs", Path::new(dir), MsFlags::empty(), "mode=755")?;
+    }
+    // The kernel refuses the same file system twice in one place.
+    umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)?;
+    mount_new("cgroup2", Path::new("/sys/fs/cgroup"), MsFlags::empty(), "")?;
+    set_loopback_up()
+}
+
+fn set_loopback_up() -> Result<()> {
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+    if up.success() { Ok(()) } else { Err("cannot set the loopback interface up".into()) }
 }
 
 /// This program once more, in another role.
@@ -189,10 +220,7 @@ fn init(body: &str, cgroups: Cgroups) -> Result<i32> {
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     chdir("/")?;
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
-    if !up.success() {
-        return Err("cannot set the loopback interface up".into());
-    }
+    set_loopback_up()?;
     // The groups' root stays free of processes, as the kernel demands before controllers are handed down.
     let unified =
         if cgroups == Cgroups::V2 { "/sys/fs/cgroup/world" } else { "/sys/fs/cgroup/unified/world" };
