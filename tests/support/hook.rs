@@ -47,6 +47,23 @@ impl Snap {
         Ok(Snap { name: name.into(), dir, common })
     }
 
+    /// The environment that snapd gives to everything of a snap.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("HOME", "/root".into()),
+            ("TMPDIR", "/tmp".into()),
+            ("SNAP", self.dir.display().to_string()),
+            ("SNAP_COMMON", self.common.display().to_string()),
+            ("SNAP_DATA", format!("/var/snap/{}/1", self.name)),
+            ("SNAP_NAME", self.name.clone()),
+            ("SNAP_INSTANCE_NAME", self.name.clone()),
+            ("SNAP_INSTANCE_KEY", String::new()),
+            ("SNAP_REVISION", "1".into()),
+            ("SNAP_VERSION", "1.0".into()),
+        ]
+    }
+
     /// Starts the hook: no arguments, snapd's environment, one pipe for both outputs, a scope of its own.
     pub fn start_hook(&self) -> Result<Running> {
         let (reader, writer) = std::io::pipe()?;
@@ -55,17 +72,7 @@ impl Snap {
         let mut command = in_group(&scope, &hook.display().to_string())?;
         command
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/root")
-            .env("TMPDIR", "/tmp")
-            .env("SNAP", &self.dir)
-            .env("SNAP_COMMON", &self.common)
-            .env("SNAP_DATA", format!("/var/snap/{}/1", self.name))
-            .env("SNAP_NAME", &self.name)
-            .env("SNAP_INSTANCE_NAME", &self.name)
-            .env("SNAP_INSTANCE_KEY", "")
-            .env("SNAP_REVISION", "1")
-            .env("SNAP_VERSION", "1.0")
+            .envs(self.environment())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())

@@ -230,17 +230,21 @@ fn kind_of_file(path: &Path, is_dir: bool, is_fifo: bool) -> Option<Kind> {
     }
 }
 
+/// The counts, then the things; `{:.2}` shows two of each kind.
 impl fmt::Display for Look {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         writeln!(out, "{}", self.summary())?;
         let mut items: Vec<_> = self.0.iter().map(|(name, (kind, looks))| (kind, name, looks)).collect();
         items.sort();
+        let limit = out.precision().unwrap_or(8);
         let mut shown = BTreeMap::new();
         for (kind, name, looks) in items {
             let n = shown.entry(*kind).or_insert(0);
             *n += 1;
-            if *n <= 8 {
-                writeln!(out, "  {kind:?}: {name} {looks}")?;
+            if *n <= limit {
+                writeln!(out, "  {kind:?}: {}", format!("{name} {looks}").trim())?;
+            } else if *n == limit + 1 {
+                writeln!(out, "  {kind:?}: and {} more", self.count(*kind) - limit)?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A real containerd with its pods: laid out and configured as a container snap, or as a host has it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -260,6 +260,25 @@ pub fn show_programs() -> Result<()> {
         bind(&from, &at)?;
     }
     Ok(())
+}
+
+/// Shows the machine's own containerd, runc and CNI plugins in the place of one version; false if one is missing.
+pub fn show_installed(version: &str) -> Result<bool> {
+    let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    let find = |name: &str| dirs.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+    let Some(cni) = ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|dir| Path::new(dir).exists()) else {
+        return Ok(false);
+    };
+    let at = Path::new(PROGRAMS).join(version);
+    fs::create_dir_all(&at)?;
+    symlink(cni, at.join("cni"))?;
+    for name in ["containerd", "containerd-shim-runc-v2", "ctr", "runc"] {
+        match find(name) {
+            Some(path) => symlink(path, at.join(name))?,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// The directory that holds `runc` for this world.
