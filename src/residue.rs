@@ -46,6 +46,8 @@ pub enum PathKind {
     RuncState,
     /// A shim's socket.
     ShimSocket,
+    /// A socket of the runtime itself.
+    RuntimeSocket,
     /// A container's standard stream.
     Fifo,
     /// The cached result of a CNI call.

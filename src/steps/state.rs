@@ -18,6 +18,10 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     for container in &scope.containers {
         wanted.extend(names(scope, container));
     }
+    // A runtime that was killed leaves its own sockets; the second is for the shims.
+    let mut second = scope.roots.address.clone();
+    second.as_mut_os_string().push(".ttrpc");
+    wanted.extend([scope.roots.address.clone(), second].map(|path| (path, PathKind::RuntimeSocket)));
     for (path, what) in wanted {
         match view.host.exists(&path) {
             Ok(true) => finding.residues.push(Residue::Path { path, what }),
