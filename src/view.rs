@@ -125,8 +125,9 @@ impl<'a> View<'a> {
         self.snap.get_or_init(|| match &self.snap_mounts {
             None => Ok(None),
             Some(file) => match self.mounts_of(file) {
-                // The process that kept the namespace has gone, and the namespace with it.
-                Err(e) if e.is_gone() => Ok(None),
+                // The process that kept the namespace has gone, and the namespace with it; of one that waits for
+                // its parent, the kernel says EINVAL.
+                Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => Ok(None),
                 other => other.map(Some),
             },
         })
