@@ -568,7 +568,7 @@ fn overlay_upper(options: &[u8]) -> Option<PathBuf> {
 }
 
 /// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace.
-fn pid_namespace_depth(view: &View, pid: &str) -> Option<usize> {
+pub(crate) fn pid_namespace_depth(view: &View, pid: &str) -> Option<usize> {
     let status = view.host.read(Path::new(&format!("/proc/{pid}/status"))).ok()?;
     let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;
     Some(line.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).count())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::cgroup;
 use crate::residue::{ProcessId, Residue};
-use crate::scope::Scope;
+use crate::scope::{Scope, pid_namespace_depth};
 use crate::step::{Blind, Finding};
 use crate::view::View;
 
@@ -22,6 +22,10 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }
     };
     let shims: HashSet<ProcessId> = scope.shims.iter().map(|s| s.process).collect();
+    // A guest of this machine may run the same snap: its units have our units' names, below the guest's group.
+    let depth = |pid: &str| pid_namespace_depth(view, pid);
+    let own_depth = depth("self");
+    let in_a_guest = |pid: i32| own_depth.is_some() && depth(&pid.to_string()) > own_depth;
     let mut units: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
     for (hierarchy, group) in tree.each() {
         let Some(service) = cgroup::service_of(group, &scope.snap.instance) else { continue };
@@ -38,7 +42,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             pids.iter().filter(|pid| pid.unsigned_abs() != own).filter_map(|pid| processes.get(*pid));
         let unit = units.entry(service).or_default();
         for process in strangers.filter(|p| p.alive() && p.shim.is_none() && !shims.contains(&p.id)) {
-            if !unit.contains(&process.id) {
+            if !unit.contains(&process.id) && !in_a_guest(process.id.pid) {
                 unit.push(process.id);
             }
         }
