@@ -40,7 +40,7 @@ pub struct Scope {
     pub containers: Vec<Container>,
     /// Our shims.
     pub shims: Vec<Shim>,
-    /// IDs of ours that runc's state gives to another containerd.
+    /// IDs of ours that runc's state gives to another containerd, in the same namespace or in another.
     pub foreign: Vec<ContainerId>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
@@ -152,6 +152,7 @@ impl Scope {
         gather.children_of_shims();
         gather.unclaimed_groups();
         let Gather { containers, shims, foreign, bystanders, blind, nonsense, .. } = gather;
+        let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
         Ok(Scope {
             snap: snap.clone(),
             roots,
@@ -160,7 +161,7 @@ impl Scope {
             links: profile.network.links.clone(),
             rule_comments: profile.network.rule_comments.clone(),
             shims,
-            foreign: foreign.into_iter().filter(|id| containers.contains_key(id)).collect(),
+            foreign: foreign.into_iter().filter(|other| ids.contains(&other.id)).collect(),
             containers: containers.into_values().collect(),
             bystanders,
             blind,

@@ -52,9 +52,13 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     names
 }
 
-/// Streams lie in directories of random names: `RANDOM/ID-stdout`.
+/// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
+/// that somebody else has too are left.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
-    let ids: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
+    let mut ids: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
+    for other in &scope.foreign {
+        ids.remove(other.id.as_str());
+    }
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         // Out of our reach, and so is everything in it: what runs is found elsewhere.

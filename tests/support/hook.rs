@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::runtime::in_group;
 use super::{Result, built};
@@ -45,6 +45,16 @@ impl Snap {
         fs::copy(&program, &hook).map_err(|e| format!("cannot copy '{}': {e}", program.display()))?;
         fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
         Ok(Snap { name: name.into(), dir, common })
+    }
+
+    /// Ships a profile: the built-in one, with another patience.
+    pub fn ship_patience(&self, drain: u64, deadline: u64) -> Result<()> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/profiles").join(format!("{}.json", self.name));
+        let mut profile: Value = serde_json::from_slice(&fs::read(path)?)?;
+        profile["patience"] = json!({ "drain": drain, "deadline": deadline });
+        fs::write(self.dir.join("teardown.json"), profile.to_string())?;
+        Ok(())
     }
 
     /// The environment that snapd gives to everything of a snap.

@@ -266,7 +266,9 @@ pub fn show_programs() -> Result<()> {
 pub fn show_installed(version: &str) -> Result<bool> {
     let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
     let find = |name: &str| dirs.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    let Some(cni) = ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|dir| Path::new(dir).exists()) else {
+    let Some(cni) =
+        ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|dir| Path::new(dir).join("bridge").exists())
+    else {
         return Ok(false);
     };
     let at = Path::new(PROGRAMS).join(version);
