@@ -80,7 +80,7 @@ fn outside(test: &Test) -> Result<()> {
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("{}.log", name.replace("::", "-")));
     let out = File::create(&log)?;
-    let status = world::run(&name, test.cgroups, out.try_clone()?.into(), out.into())?;
+    let status = world::run(&name, test.cgroups, out.try_clone()?.into(), out.into())?.status;
     let text = fs::read_to_string(&log)?;
     match text.lines().rev().find_map(|line| line.strip_prefix("acted: ")) {
         Some(figures) if status.success() => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::Result;
 use crate::support::hook::{Ended, Snap};
-use crate::support::look::{Kind, Look};
+use crate::support::look::{Kind, Look, NOT_YET};
 use crate::support::runtime::{Layout, Pod, Runtime, mount_volumes, show_programs};
 use crate::support::world;
 
@@ -29,9 +29,6 @@ pub const ALL: [Kind; 12] = [
     Kind::Rule,
     Kind::CniState,
 ];
-
-/// Not demanded of the teardown yet: the network step is not written.
-const NOT_YET: [Kind; 4] = [Kind::Netns, Kind::Link, Kind::Rule, Kind::CniState];
 
 /// The user's own directory, which pods mount: nothing in it may be touched.
 pub const USERS: &str = "/srv/users";

@@ -33,6 +33,9 @@ pub enum Kind {
     Other,
 }
 
+/// Not demanded of a teardown yet: the network step is not written.
+pub const NOT_YET: [Kind; 4] = [Kind::Netns, Kind::Link, Kind::Rule, Kind::CniState];
+
 /// What was there at one moment: a name that is unique for the life of the thing, its kind, and what it looks like.
 #[derive(Clone, Default)]
 pub struct Look(BTreeMap<String, (Kind, String)>);
@@ -72,6 +75,10 @@ impl Look {
     pub fn without(&self, kinds: &[Kind]) -> Look {
         let kept = self.0.iter().filter(|(_, (kind, _))| !kinds.contains(kind));
         Look(kept.map(|(name, item)| (name.clone(), item.clone())).collect())
+    }
+
+    pub fn only(&self, kinds: &[Kind]) -> Look {
+        self.minus(&self.without(kinds))
     }
 
     pub fn kinds(&self) -> BTreeSet<Kind> {

@@ -49,13 +49,24 @@ const GROUP: &str = "SNAP_TEARDOWN_TEST_GROUP";
 /// No world takes longer; a body that hangs is a failure, not a stuck suite.
 const LIMIT_SECONDS: u32 = 120;
 
+/// How a world ended.
+pub struct Ended {
+    pub status: ExitStatus,
+    /// The name of its groups in every hierarchy.
+    pub group: String,
+}
+
 /// Runs the body called `body` in a new world; its output goes to `out`.
-pub fn run(body: &str, cgroups: Cgroups, out: Stdio, err: Stdio) -> Result<ExitStatus> {
+pub fn run(body: &str, cgroups: Cgroups, out: Stdio, err: Stdio) -> Result<Ended> {
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root: it makes namespaces, mounts and containers (try sudo)".into());
     }
-    let status = again("keeper", body, cgroups)?.stdin(Stdio::null()).stdout(out).stderr(err).status()?;
-    Ok(status)
+    let mut keeper = again("keeper", body, cgroups)?.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
+    Ok(Ended { status: keeper.wait()?, group: group_of(keeper.id()) })
+}
+
+fn group_of(keeper: u32) -> String {
+    format!("snap-teardown-{keeper}")
 }
 
 /// For `main`: plays the role this process was started for, if any. Returns the name of the body to run.
@@ -121,7 +132,7 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
     set_pdeathsig(Signal::SIGTERM)?;
     alarm::set(LIMIT_SECONDS);
 
-    let group = format!("snap-teardown-{}", std::process::id());
+    let group = group_of(std::process::id());
     let dir = build_dir()?.join("worlds").join(&group);
     fs::create_dir_all(&dir)?;
     unshare(CloneFlags::CLONE_NEWNS)?;

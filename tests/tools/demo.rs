@@ -8,21 +8,25 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::hook::Snap;
-use support::look::{Kind, Look};
+use support::look::{Kind, Look, NOT_YET};
 use support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
 use support::world::{self, Cgroups};
-use support::{Result, build_dir, built};
+use support::{Result, built};
 
 const SNAP: &str = "microk8s";
 const PODS: usize = 3;
 
+/// The two bodies.
+const REAL: &str = "demo";
+const IMITATED: &str = "demo-without-containers";
+
 fn main() -> ExitCode {
     let done = match world::role() {
-        Ok(Some(_)) => inside(),
+        Ok(Some(body)) => inside(&body),
         Ok(None) => outside(),
         Err(error) => Err(error),
     };
@@ -37,78 +41,70 @@ fn main() -> ExitCode {
 
 /// On the machine: the world, and proof that nothing of it is left.
 fn outside() -> Result<()> {
-    let before = Machine::now()?;
-    let status = world::run("demo", Cgroups::V2, Stdio::inherit(), Stdio::inherit())?;
-    let after = Machine::now()?;
-    title("The machine, before and after");
-    let mut same = true;
-    for (what, before, after) in [
-        ("mounts", &before.mounts, &after.mounts),
-        ("control groups of the demonstration", &before.groups, &after.groups),
-        ("processes of the demonstration", &before.processes, &after.processes),
-    ] {
-        let word = if before == after { "the same" } else { "NOT the same" };
-        println!("{what}: {} and {}, {word}", before.len(), after.len());
-        for changed in before.symmetric_difference(after) {
-            println!("  {changed}");
-        }
-        same &= before == after;
+    let body = match std::env::args().nth(1).as_deref() {
+        None => REAL,
+        Some("--without-containers") => IMITATED,
+        Some(other) => return Err(format!("unknown argument '{other}'; known: --without-containers").into()),
+    };
+    let mounts = mounts()?;
+    let ended = world::run(body, Cgroups::V2, Stdio::inherit(), Stdio::inherit())?;
+    title("The machine");
+    let after = self::mounts()?;
+    println!("mounts: {} before, {} after", mounts.len(), after.len());
+    let mut changed: Vec<_> = mounts.symmetric_difference(&after).cloned().collect();
+    let (groups, processes) = (groups(&ended.group), processes(&ended.group)?);
+    println!("control groups of the demonstration: {}, its processes: {}", groups.len(), processes.len());
+    changed.extend(groups);
+    changed.extend(processes);
+    if !changed.is_empty() {
+        return Err(format!("the machine is not as it was:\n{}", changed.join("\n")).into());
     }
-    if !same {
-        return Err("the machine has changed".into());
-    }
-    if status.success() { Ok(()) } else { Err("the demonstration has failed".into()) }
+    println!("as it was");
+    if ended.status.success() { Ok(()) } else { Err("the demonstration has failed".into()) }
 }
 
-struct Machine {
-    mounts: BTreeSet<String>,
-    groups: BTreeSet<String>,
-    processes: BTreeSet<String>,
+fn mounts() -> Result<BTreeSet<String>> {
+    Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().map(str::to_owned).collect())
 }
 
-impl Machine {
-    /// What a careless demonstration could leave on the machine that runs it.
-    fn now() -> Result<Machine> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?.lines().map(str::to_owned).collect();
-        let mut groups = BTreeSet::new();
-        for top in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            for entry in fs::read_dir(top).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with("snap-teardown-") {
-                    groups.insert(entry.path().display().to_string());
-                }
-            }
+/// Directories of a world's groups, in whichever hierarchy.
+fn groups(name: &str) -> Vec<String> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = hierarchies.chain([top.to_path_buf()]).map(|dir| dir.join(name));
+    places.filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
+}
+
+/// Processes that are in a world's groups.
+fn processes(name: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if groups.contains(&format!("/{name}/")) {
+            found.push(entry.path().display().to_string());
         }
-        let mut processes = BTreeSet::new();
-        let (own, build) = (std::process::id().to_string(), build_dir()?);
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let Ok(exe) = fs::read_link(entry.path().join("exe")) else { continue };
-            let ours =
-                exe.starts_with(&build) || exe.starts_with("/opt/containerd") || exe == Path::new("/app");
-            if ours && entry.file_name().to_string_lossy() != own {
-                processes.insert(format!("{} {}", entry.path().display(), exe.display()));
-            }
-        }
-        Ok(Machine { mounts, groups, processes })
     }
+    Ok(found)
 }
 
 /// In the world.
-fn inside() -> Result<()> {
+fn inside(body: &str) -> Result<()> {
     let snap = Snap::install(SNAP)?;
     fs::create_dir_all("/srv/users")?;
     fs::write("/srv/users/precious", "not ours")?;
-    let real = show_installed("1.6")? || show_programs().is_ok();
+    let real = body == REAL && (show_installed("1.6")? || show_programs().is_ok());
     let before = Look::now()?;
 
+    let mut children = Vec::new();
     if real {
         title(&format!("{PODS} pods of the snap '{SNAP}', made by a real containerd, which is then killed"));
         run_pods(&snap)?;
     } else {
-        title("No containerd with runc and CNI plugins here: processes, mounts and groups as pods have them");
-        imitate_pods(&snap)?;
+        title("Without containerd, runc and CNI plugins: processes, mounts and groups as pods have them");
+        children = imitate_pods(&snap)?;
     }
     let full = Look::now()?.minus(&before);
-    println!("what it leaves behind, by an independent look:\n{full:.2}");
+    println!("what is there now, by an independent look:\n{full:.2}");
 
     title("$ snap-teardown survey");
     let survey = Command::new(built("snap-teardown")?).arg("survey").envs(snap.environment()).status()?;
@@ -116,22 +112,49 @@ fn inside() -> Result<()> {
 
     title("$ $SNAP/meta/hooks/remove");
     let ended = snap.run_hook()?;
-    println!("{}", ended.output);
+    ended.output.lines().for_each(|line| println!("{line:.160}"));
     println!("(exit status {:?}, {} ms)", ended.status, ended.elapsed.as_millis());
 
-    title(&format!("$ cat {}", snap.result_file().display()));
-    println!("{}", serde_json::to_string_pretty(&snap.document()?)?);
+    for child in &mut children {
+        child.try_wait()?; // ours to collect, if it has ended
+    }
+
+    title(&format!("$ cat {} (lists shown as their lengths)", snap.result_file().display()));
+    println!("{}", serde_json::to_string_pretty(&without_lists(snap.document()?))?);
 
     title("What is left, by the same independent look");
     let left = Look::now()?.minus(&before).without(&[Kind::Report]);
+    let network = left.only(&NOT_YET);
+    if !network.is_empty() {
+        println!("of the network, whose step is not written yet: {}", network.summary());
+    }
+    let left = left.without(&NOT_YET);
     if left.is_empty() {
         println!("nothing")
     } else {
         println!("{left}")
     }
     let precious = fs::read_to_string("/srv/users/precious")?;
-    println!("the user's own file, which the pods had mounted: '{precious}'");
+    println!("the user's own file, which the pods had mounted, says '{precious}'");
     if ended.status == Some(0) && left.is_empty() { Ok(()) } else { Err("something is left".into()) }
+}
+
+/// A document short enough to be read on a screen.
+fn without_lists(value: Value) -> Value {
+    let names = ["steps", "left", "blind"];
+    match value {
+        Value::Object(fields) => {
+            let short = |(name, value): (String, Value)| match value {
+                Value::Array(list) if !names.contains(&name.as_str()) => {
+                    (name, json!(format!("… {} …", list.len())))
+                }
+                other => (name, without_lists(other)),
+            };
+            Value::Object(fields.into_iter().map(short).collect())
+        }
+        Value::Array(list) => Value::Array(list.into_iter().map(without_lists).collect()),
+        other => other,
+    }
 }
 
 fn run_pods(snap: &Snap) -> Result<()> {
@@ -146,7 +169,8 @@ fn run_pods(snap: &Snap) -> Result<()> {
 }
 
 /// Real processes in real groups, with bundles and mounts in the places where containerd keeps them.
-fn imitate_pods(snap: &Snap) -> Result<()> {
+fn imitate_pods(snap: &Snap) -> Result<Vec<Child>> {
+    let mut children = Vec::new();
     let app = built("examples/app")?;
     for i in 0..PODS {
         let (id, uid) = (format!("{i}").repeat(64), format!("demo-0000-4000-8000-{i}"));
@@ -160,8 +184,9 @@ fn imitate_pods(snap: &Snap) -> Result<()> {
         mount_volumes(&snap.common.join("var/lib/kubelet"), &uid, Path::new("/srv/users"))?;
         let process = in_group(&group, &app.display().to_string())?.arg("obedient").spawn()?;
         println!("pod {uid}: process {}", process.id());
+        children.push(process);
     }
-    Ok(())
+    Ok(children)
 }
 
 fn mount_overlay(snap: &Snap, id: &str, at: &Path) -> Result<()> {
