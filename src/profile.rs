@@ -83,6 +83,9 @@ pub struct Containerd {
     /// Where the containers' standard streams are.
     #[serde(default = "Containerd::fifos", skip_serializing_if = "is_default_fifos")]
     pub fifos: String,
+    /// The `ctr` that the snap ships, for the very last resort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctr: Option<String>,
 }
 
 impl Containerd {
@@ -237,6 +240,9 @@ pub struct Roots {
     /// The containers' standard streams.
     #[serde(with = "text")]
     pub fifos: PathBuf,
+    /// The `ctr` that the snap ships.
+    #[serde(with = "text::option")]
+    pub ctr: Option<PathBuf>,
     /// kubelet's root directory.
     #[serde(with = "text::option")]
     pub kubelet: Option<PathBuf>,
@@ -366,6 +372,7 @@ impl Profile {
             shim_sockets: check(&c.shim_sockets, May::OwnOrShared)?,
             runc: check(&c.runc, May::OwnOrShared)?,
             fifos: check(&c.fifos, May::OwnOrShared)?,
+            ctr: c.ctr.as_deref().map(|v| check(v, May::Shipped)).transpose()?,
             mounts: all(&self.mounts, May::Own)?,
             cni: check(&self.network.cni, May::OwnOrShared)?,
             netns: check(&self.network.netns, May::OwnOrShared)?,

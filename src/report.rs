@@ -613,7 +613,7 @@ pub fn pids(residue: &Residue) -> Vec<i32> {
         Residue::Task { processes, .. } | Residue::Service { processes, .. } => {
             processes.iter().map(|p| p.pid).collect()
         }
-        Residue::Process { process, .. } | Residue::Shim { process, .. } => vec![process.pid],
+        Residue::Shim { process, .. } => vec![process.pid],
         _ => Vec::new(),
     }
 }

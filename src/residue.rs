@@ -66,24 +66,12 @@ pub enum PathKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Residue {
-    /// A service of the snap that still runs.
+    /// A service of the snap that still runs, or what it left running in its group.
     Service {
         /// Its name within the snap.
         name: String,
         /// Its processes that are neither shims nor containers.
         processes: Vec<ProcessId>,
-    },
-    /// A process in a service's group that is neither the service, nor a shim, nor a container.
-    Process {
-        /// Which.
-        process: ProcessId,
-        /// Its name, for people.
-        comm: String,
-        /// Its user.
-        uid: u32,
-        /// The group in which it was found.
-        #[serde(with = "text")]
-        group: PathBuf,
     },
     /// A container that still has processes: containerd's "task".
     Task {
@@ -227,7 +215,6 @@ impl Residue {
     pub fn key(&self) -> String {
         match self {
             Residue::Service { name, .. } => format!("service {name}"),
-            Residue::Process { process, .. } => format!("process {} {}", process.pid, process.start),
             Residue::Task { container, .. } => format!("task {}/{}", container.namespace, container.id),
             Residue::Shim { process, .. } => format!("shim {} {}", process.pid, process.start),
             Residue::Netns { path, .. } => format!("netns {}", text::show(path)),
@@ -251,9 +238,6 @@ impl std::fmt::Display for Residue {
         match self {
             Residue::Service { name, processes } => {
                 write!(f, "service {name} ({} processes)", processes.len())
-            }
-            Residue::Process { process, comm, .. } => {
-                write!(f, "process {} ({})", process.pid, text::escape(comm.as_bytes()))
             }
             Residue::Task { container, pod, sandbox, processes, .. } => {
                 let role = if *sandbox { "sandbox" } else { "container" };

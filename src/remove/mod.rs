@@ -16,6 +16,7 @@ mod cgroup;
 mod mount;
 mod path;
 mod process;
+mod runtime;
 mod service;
 mod shim;
 mod task;
@@ -39,6 +40,9 @@ pub fn remove(
     let mut done: Vec<Done> = residues.iter().map(|r| directly(live, scope, r, effort, deadline)).collect();
     by_shims(live, residues, effort, deadline, &mut done);
     retry_busy(live, scope, residues, effort, deadline, &mut done);
+    if effort == Effort::Last {
+        runtime::resort(live, scope, residues, &mut done, deadline);
+    }
     done
 }
 
@@ -47,7 +51,6 @@ fn directly(live: &Live, scope: &Scope, residue: &Residue, effort: Effort, deadl
         Residue::Service { name, processes } => {
             service::remove(live, scope, name, processes, effort, deadline)
         }
-        Residue::Process { process, .. } => process::remove(live, *process, effort),
         Residue::Task { .. } => task::remove(live, residue, effort),
         Residue::Shim { .. } => shim::remove(live, residue, deadline),
         Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
@@ -122,7 +125,7 @@ pub fn settle(live: &Live, residues: &[Residue], until: Instant) {
 fn processes(residue: &Residue) -> Vec<ProcessId> {
     match residue {
         Residue::Service { processes, .. } | Residue::Task { processes, .. } => processes.clone(),
-        Residue::Process { process, .. } | Residue::Shim { process, .. } => vec![*process],
+        Residue::Shim { process, .. } => vec![*process],
         _ => Vec::new(),
     }
 }

@@ -6,11 +6,6 @@ use crate::residue::ProcessId;
 use crate::step::Effort;
 use crate::sys;
 
-/// Signals a stray of one of our services.
-pub fn remove(live: &Live, process: ProcessId, effort: Effort) -> Done {
-    signal(live, process, effort, Ability::SignalService)
-}
-
 /// Signals exactly this process, and notes what confinement said.
 pub fn signal(live: &Live, process: ProcessId, effort: Effort, ability: Ability) -> Done {
     if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {

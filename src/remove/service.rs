@@ -40,8 +40,13 @@ pub fn remove(
     worst
 }
 
-/// `snapctl stop|start SNAP.SERVICE`; true if snapd did it. Only within a hook: elsewhere there is no cookie,
-/// and snapd would refuse.
+/// True within a hook: elsewhere there is no cookie, and snapd would refuse.
+pub fn can_snapctl() -> bool {
+    std::env::var_os("SNAP_COOKIE").is_some_and(|c| !c.is_empty())
+        && SNAPCTL.iter().any(|p| Path::new(p).exists())
+}
+
+/// `snapctl stop|start SNAP.SERVICE`; true if snapd did it.
 pub fn snapctl(live: &Live, scope: &Scope, verb: &str, service: &str, deadline: Instant) -> bool {
     let Some(cookie) = std::env::var_os("SNAP_COOKIE").filter(|c| !c.is_empty()) else { return false };
     let Some(program) = SNAPCTL.iter().map(Path::new).find(|p| p.exists()) else { return false };

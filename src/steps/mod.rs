@@ -1,11 +1,12 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::residue::{ProcessId, Residue};
 use crate::scope::{Container, Scope};
 use crate::step::{Blind, Effort, Finding, Gate, Step};
-use crate::view::View;
+use crate::view::{Processes, View};
 
 mod cgroups;
 mod containers;
@@ -108,6 +109,9 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
             }
         }
         dedup_in_order(&mut running.processes);
+        if container.init.is_none() {
+            first_process_first(&mut running.processes, processes);
+        }
         if !running.processes.is_empty() {
             found.push(running);
         }
@@ -116,8 +120,14 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
     (found, blind)
 }
 
+/// Where runc's state is out of reach, a container's first process is the one whose parent is outside of it.
+fn first_process_first(own: &mut [ProcessId], all: &Processes) {
+    let pids: HashSet<i32> = own.iter().map(|p| p.pid).collect();
+    own.sort_by_key(|p| (all.get(p.pid).is_some_and(|p| pids.contains(&p.parent)), p.start));
+}
+
 fn dedup_in_order(processes: &mut Vec<ProcessId>) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     processes.retain(|p| seen.insert(*p));
 }
 
@@ -137,6 +147,13 @@ pub fn in_need_of_evidence(view: &View, scope: &Scope) -> Finding {
     all.residues.extend(shims.residues);
     all.blind.extend(shims.blind);
     all
+}
+
+/// True if no process of a service is seen, nor a place where one could hide.
+pub fn service_is_stopped(view: &View, scope: &Scope, service: &str) -> bool {
+    let finding = services::find(view, scope);
+    let runs = |r: &Residue| matches!(r, Residue::Service { name, .. } if name == service);
+    finding.blind.is_empty() && !finding.residues.iter().any(runs)
 }
 
 /// Every mount of ours, wherever it can be seen.
