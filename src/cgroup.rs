@@ -142,6 +142,11 @@ impl CgroupTree {
     }
 }
 
+/// True if processes are in this very group, not only below it.
+pub fn has_own_processes(host: &Host, directory: &Path) -> bool {
+    host.read(&directory.join("cgroup.procs")).is_ok_and(|bytes| !bytes.is_empty())
+}
+
 /// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     let mut pids = Vec::new();

@@ -26,7 +26,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         for (group, container) in removable(groups, &owners) {
             let path = cgroup::full(&hierarchy.point, &group);
             // A group above the leaves may hold processes of its own that are nobody's container.
-            if container.is_none() && view.group_pids(&path).is_ok_and(|pids| !pids.is_empty()) {
+            if container.is_none() && cgroup::has_own_processes(view.host, &path) {
                 continue;
             }
             finding.residues.push(Residue::Cgroup { path, container });
