@@ -1,0 +1,389 @@
+//! The two JSON Schemas say what the program writes and reads: every document that the library makes passes,
+//! and every single change of one that a reader would stumble over is rejected.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use snap_teardown::engine::{Course, Seen, StepCourse};
+use snap_teardown::host::Host;
+use snap_teardown::live::{Abilities, Ability, Answer};
+use snap_teardown::profile::Profile;
+use snap_teardown::report::{Advice, Command, Done, Frame, HostFacts, Report, Rung};
+use snap_teardown::residue::{ContainerId, Holder, PathKind, ProcessId, Residue, TableOf};
+use snap_teardown::run::{self, Subject};
+use snap_teardown::scope::{Bystander, Container, Evidence, Pod, Scope, Shim};
+use snap_teardown::snap::Snap;
+use snap_teardown::step::{Blind, Effort, Gate};
+use snap_teardown::steps;
+use snap_teardown::view::View;
+
+const REPORT: &str = include_str!("../src/report.schema.json");
+const PROFILE: &str = include_str!("../src/profile.schema.json");
+const MICROK8S: &str = include_str!("../src/profiles/microk8s.json");
+
+fn validator(schema: &str) -> Validator {
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    jsonschema::draft202012::meta::validate(&schema).expect("the schema is none");
+    jsonschema::draft202012::new(&schema).unwrap()
+}
+
+fn accept(validator: &Validator, document: &Value) {
+    let errors: Vec<_> =
+        validator.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+}
+
+#[test]
+fn a_survey_of_a_tree_and_of_this_machine_are_valid() {
+    let validator = validator(REPORT);
+    let tree = tempfile::tempdir().unwrap();
+    let bundle = "var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc";
+    std::fs::create_dir_all(tree.path().join(bundle)).unwrap();
+    let dead = tree.path().join(bundle);
+    std::fs::write(dead.join("config.json"), r#"{"linux": {"cgroupsPath": "/kubepods/pod1/abc"}}"#).unwrap();
+    let report = run::survey(&Host::at(tree.path()), &subject()).unwrap();
+    assert_eq!(report.scope_counts.containers, 1, "the fixture is not seen");
+    accept(&validator, &serde_json::to_value(&report).unwrap());
+
+    let report = run::survey(&Host::live(), &subject()).unwrap();
+    accept(&validator, &serde_json::to_value(&report).unwrap());
+}
+
+#[test]
+fn every_kind_of_residue_and_answer_is_valid() {
+    let validator = validator(REPORT);
+    let whole = whole();
+    let document = serde_json::to_value(&whole).unwrap();
+    accept(&validator, &document);
+    let kinds: std::collections::BTreeSet<_> = document["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|s| s["left"].as_array().unwrap())
+        .map(|l| l["residue"]["kind"].as_str().unwrap())
+        .collect();
+    let schema: Value = serde_json::from_str(REPORT).unwrap();
+    assert_eq!(kinds.len(), schema["$defs"]["residue"]["oneOf"].as_array().unwrap().len());
+}
+
+#[test]
+fn what_a_hook_prints_is_valid_whole_cut_and_minimal() {
+    let validator = validator(REPORT);
+    let mut report = whole();
+    for many in [1, 20, 2000] {
+        let step = &mut report.steps[0];
+        step.left = step.left.iter().cycle().take(many * 13).cloned().collect();
+        let cut = last_line(&report);
+        assert_eq!(cut["truncated"], json!(true));
+        assert_eq!(cut["counts"], serde_json::to_value(report.counts).unwrap());
+        accept(&validator, &cut);
+    }
+    report.host.kernel = "k".repeat(9000);
+    let minimal = last_line(&report);
+    assert_eq!(minimal.as_object().unwrap().len(), 5);
+    accept(&validator, &minimal);
+}
+
+#[test]
+fn every_change_of_a_document_is_rejected() {
+    let validator = validator(REPORT);
+    let document = serde_json::to_value(whole()).unwrap();
+    // What a document may do without; "scope" only in a cut one, which is another change.
+    let optional =
+        ["closed", "errno", "effort", "holders", "file", "notes", "hooks", "runtime", "supervisors"];
+    let changes = changes(&document, &optional);
+    assert!(changes.len() > 500, "{} changes only", changes.len());
+    for (what, changed) in changes {
+        assert!(!validator.is_valid(&changed), "accepted although {what}");
+    }
+}
+
+#[test]
+fn profiles_are_valid_and_every_change_of_one_is_rejected() {
+    let validator = validator(PROFILE);
+    let built_in: Value = serde_json::from_str(MICROK8S).unwrap();
+    accept(&validator, &built_in);
+    let mut full = built_in.clone();
+    full["hooks"] = json!("$SNAP_COMMON/hooks/remove.d");
+    full["mounts"] = json!(["$SNAP_COMMON/mnt"]);
+    full["patience"] = json!({"drain": 5, "deadline": 100});
+    full["containerd"]["runc"] = json!("/run/containerd/runc");
+    accept(&validator, &full);
+    let profile = Profile::parse(full.to_string().as_bytes(), "test").unwrap();
+    accept(&validator, &serde_json::to_value(&profile).unwrap());
+
+    let required = ["schema", "snap", "containerd", "address", "state", "root"];
+    let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut optional: Vec<String> = keys(&full);
+    optional.extend(["services", "network", "patience", "containerd"].iter().flat_map(|k| keys(&full[*k])));
+    optional.retain(|k| !required.contains(&k.as_str()));
+    let optional: Vec<&str> = optional.iter().map(String::as_str).collect();
+    for (what, changed) in changes(&full, &optional) {
+        assert!(!validator.is_valid(&changed), "the schema accepts although {what}");
+        let parsed = Profile::parse(changed.to_string().as_bytes(), "test");
+        assert!(parsed.is_err(), "the parser accepts although {what}");
+    }
+}
+
+#[test]
+fn the_profile_schema_and_the_parser_agree_on_words_and_paths() {
+    let validator = validator(PROFILE);
+    let base: Value = serde_json::from_str(MICROK8S).unwrap();
+    let edited = |path: &str, value: Value| {
+        let mut profile = base.clone();
+        *profile.pointer_mut(path).unwrap() = value;
+        let parsed = Profile::parse(profile.to_string().as_bytes(), "test").is_ok();
+        (validator.is_valid(&profile), parsed)
+    };
+    for (path, value) in [
+        ("/data/0", json!("$SNAP_COMMON/../x")),
+        ("/data/0", json!("$SNAP_COMMON/x/")),
+        ("/data/0", json!("$SNAP_COMMON//x")),
+        ("/data/0", json!("$HOME/x")),
+        ("/data/0", json!("relative")),
+        ("/data/0", json!("/")),
+        ("/data/0", json!("")),
+        ("/schema", json!(2)),
+        ("/snap", json!("Micro")),
+        ("/snap", json!("a--b")),
+        ("/snap", json!("7")),
+        ("/services/runtime", json!("a b")),
+        ("/services/supervisors/0", json!("-a")),
+        ("/network/links/0", json!("lo")),
+        ("/network/links/0", json!("a/b")),
+        ("/network/links/0", json!("sixteen-letters-")),
+        ("/network/rule-comments/0", json!("short")),
+        ("/host-symlinks/0", json!("/etc/passwd")),
+    ] {
+        assert_eq!(edited(path, value.clone()), (false, false), "{path} = {value}");
+    }
+    assert_eq!(edited("/data/0", json!("$SNAP_COMMON/a/..b")), (true, true));
+    assert_eq!(edited("/data/0", json!("/var/snap/microk8s/common/x")), (true, true));
+}
+
+/// The document in the last line of a hook's output.
+fn last_line(report: &Report) -> Value {
+    let output = report.output();
+    assert!(output.len() <= 8 << 10, "{} bytes", output.len());
+    serde_json::from_str(output.lines().last().unwrap()).unwrap()
+}
+
+/// The document with one change at a time: each key gone, each object with a key more, each value of another
+/// type. Maps with free keys get a key more too: it is no known one.
+fn changes(document: &Value, optional: &[&str]) -> Vec<(String, Value)> {
+    let mut changes = Vec::new();
+    let mut places = Vec::new();
+    collect(document, String::new(), &mut places);
+    for place in places {
+        let mut with = |what: String, edit: &dyn Fn(&mut Value)| {
+            let mut changed = document.clone();
+            edit(changed.pointer_mut(&place).unwrap());
+            changes.push((what, changed));
+        };
+        let value = document.pointer(&place).unwrap();
+        if let Some(object) = value.as_object() {
+            with(format!("{place} has an unknown key"), &|v| v["colour"] = json!("green"));
+            // Abilities are a map: each of its keys may be absent.
+            let gone =
+                object.keys().filter(|k| !optional.contains(&k.as_str()) && !place.ends_with("/abilities"));
+            for key in gone {
+                with(format!("{place}/{key} is gone"), &|v| {
+                    v.as_object_mut().unwrap().remove(key);
+                });
+            }
+        }
+        with(format!("{place} is of another type"), &|v| {
+            *v = if v.is_number() { json!("7") } else { json!(-7.5) };
+        });
+        if value.is_number() {
+            with(format!("{place} is a fraction"), &|v| *v = json!(7.5));
+        }
+        if value.is_string() && !place.ends_with("/why") {
+            with(format!("{place} is a list"), &|v| *v = json!([v]));
+        }
+    }
+    changes
+}
+
+fn collect(value: &Value, place: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(k, v)| collect(v, format!("{place}/{k}"), places)),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, v)| collect(v, format!("{place}/{i}"), places));
+        }
+        _ => {}
+    }
+    places.push(place);
+}
+
+fn subject() -> Subject {
+    let profile = Profile::built_in("microk8s").unwrap().unwrap();
+    Subject { snap: Snap::stand_in("microk8s"), profile, profile_from: "built in".into() }
+}
+
+/// A report with one of everything that a report can hold.
+fn whole() -> Report {
+    let empty = tempfile::tempdir().unwrap();
+    let host = Host::at(empty.path());
+    let subject = subject();
+    let plan = steps::plan(Duration::from_secs(1));
+    let mut scope = Scope::gather(&View::new(&host, None), &subject.snap, &subject.profile).unwrap();
+    fill(&mut scope);
+
+    let residues = one_of_each();
+    let answers = every_answer();
+    let mut step = StepCourse { left: residues.clone(), ..StepCourse::default() };
+    step.blind.push(Blind::new("processes", "not to be read"));
+    step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
+    let efforts = [Effort::Ask, Effort::Force, Effort::Last];
+    for (i, residue) in residues.into_iter().enumerate() {
+        let tried = answers.get(i).map(|done| (efforts[i % 3], done.clone()));
+        step.seen.insert(residue.key(), Seen { residue, tried });
+    }
+    let gone = Residue::RuntimeLeftRunning { name: "gone".into() };
+    step.seen.insert(gone.key(), Seen { residue: gone, tried: None });
+    let mut course = Course { steps: vec![StepCourse::default(); plan.len()], ..Course::default() };
+    course.steps[0] = step;
+
+    let frame = Frame {
+        command: Command::Remove,
+        plan: &plan,
+        profile: "built in",
+        host: HostFacts {
+            kernel: "6.1".into(),
+            cgroup: "v2".into(),
+            label: Some("snap.microk8s.hook.remove".into()),
+        },
+        abilities: abilities(),
+        started_at: 1,
+        elapsed_ms: 2,
+        complete: true,
+        stuck: vec![],
+    };
+    let mut report = Report::of(frame, &course, &scope);
+    report.file = Some("/run/snap.microk8s/teardown.json".into());
+    let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
+    assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
+    assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));
+    assert!(advised(|a| matches!(a, Advice::Allow { .. })));
+    report
+}
+
+fn fill(scope: &mut Scope) {
+    let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
+    let process = ProcessId { pid: 7, start: 8 };
+    let all =
+        [Evidence::Bundle, Evidence::RuncState, Evidence::ParentShim, Evidence::ShimId, Evidence::RootFs];
+    scope.containers.push(Container {
+        id: id.clone(),
+        group: "abc".into(),
+        sandbox: true,
+        pod: Some(Pod { namespace: "default".into(), name: "web".into(), uid: "1-2".into() }),
+        groups: vec!["/kubepods/abc".into()],
+        init: Some(process),
+        netns: Some("/run/netns/cni-1".into()),
+        socket: Some("/run/containerd/s/1".into()),
+        binds: vec!["/mnt\n".into()],
+        evidence: all.into(),
+    });
+    scope.shims.push(Shim {
+        process,
+        namespace: "k8s.io".into(),
+        id: Some("abc".into()),
+        socket: Some("/run/containerd/s/1".into()),
+    });
+    scope.foreign.push(id);
+    scope.bystanders.push(Bystander { what: "a shim".into(), why: "elsewhere".into() });
+    scope.blind.push(Blind::new("bundles", "EACCES"));
+    scope.nonsense.push("odd".into());
+}
+
+fn abilities() -> Abilities {
+    let refused = Answer::Refused("EPERM".into());
+    [
+        (Ability::SignalShim, Answer::Granted),
+        (Ability::SignalSandbox, refused.clone()),
+        (Ability::SignalApplication, refused.clone()),
+        (Ability::SignalService, refused.clone()),
+        (Ability::AskShim, refused.clone()),
+        (Ability::WriteCgroups, refused.clone()),
+        (Ability::RuntimeState, refused.clone()),
+        (Ability::Unmount, refused.clone()),
+        (Ability::Snapctl, refused.clone()),
+        (Ability::RemoveLinks, refused.clone()),
+        (Ability::ChangeRules, refused),
+    ]
+    .into()
+}
+
+fn every_answer() -> Vec<Done> {
+    let holder = Holder { process: ProcessId { pid: 7, start: 8 }, comm: "sh".into(), uid: 0 };
+    vec![
+        Done::Gone,
+        Done::Asked { rung: Rung::Shim },
+        Done::Detached { holders: vec![holder] },
+        Done::HeldBack { by: vec!["abc".into()] },
+        Done::Refused { rung: Rung::CgroupKill, errno: 13 },
+        Done::NeedsShim { errno: 1 },
+        Done::failed("unmount", Path::new("/x"), 16),
+        // An errno that has no name.
+        Done::failed("unmount", Path::new("/x"), 4000),
+        Done::NotPossible { why: "no way".into() },
+    ]
+}
+
+fn one_of_each() -> Vec<Residue> {
+    let process = ProcessId { pid: 7, start: 8 };
+    let holder = Holder { process, comm: "sh".into(), uid: 0 };
+    let path = PathBuf::from("/var/snap/microk8s/common/odd\\\n");
+    let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
+    let mount = |id, table| Residue::Mount {
+        id,
+        point: path.clone(),
+        fstype: "tmpfs".into(),
+        table,
+        may_hang: false,
+    };
+    let mut all = vec![
+        Residue::Service { name: "daemon".into(), processes: vec![process] },
+        Residue::Process { process, comm: "sh".into(), uid: 0, group: "/a".into() },
+        Residue::Task {
+            container: id,
+            pod: Some("default/web".into()),
+            sandbox: false,
+            processes: vec![process],
+            paused: true,
+            groups: vec!["/sys/fs/cgroup/a".into()],
+            socket: Some("/run/containerd/s/1".into()),
+        },
+        Residue::Shim {
+            process,
+            namespace: "k8s.io".into(),
+            id: None,
+            socket: None,
+            containers: vec!["abc".into()],
+            held_by: vec!["abc".into()],
+        },
+        Residue::Netns { path: "/run/netns/cni-1".into(), mounts: 2, sandbox: "abc".into() },
+        Residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() },
+        Residue::Rule {
+            program: "/sbin/iptables-legacy".into(),
+            table: "nat".into(),
+            rule: vec!["CNI-1".into()],
+            chain: true,
+        },
+        mount(1, TableOf::Own),
+        mount(2, TableOf::Snap),
+        mount(3, TableOf::Host),
+        Residue::Loop { device: "/dev/loop1".into(), backing: path.clone() },
+        Residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) },
+        Residue::Detached { point: path, fstype: "nfs".into(), holders: vec![holder], holders_unknown: true },
+        Residue::RuntimeLeftRunning { name: "daemon".into() },
+    ];
+    use PathKind::*;
+    let kinds = [Bundle, RuncState, ShimSocket, Fifo, CniResult, CniLease, PluginSocket, HostSymlink, Data];
+    all.extend(kinds.map(|what| Residue::Path { path: format!("/p/{what:?}").into(), what }));
+    all
+}
