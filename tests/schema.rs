@@ -348,7 +348,6 @@ fn one_of_each() -> Vec<Residue> {
     };
     let mut all = vec![
         Residue::Service { name: "daemon".into(), processes: vec![process] },
-        Residue::Process { process, comm: "sh".into(), uid: 0, group: "/a".into() },
         Residue::Task {
             container: id,
             pod: Some("default/web".into()),
