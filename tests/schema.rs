@@ -382,7 +382,18 @@ fn one_of_each() -> Vec<Residue> {
         Residue::RuntimeLeftRunning { name: "daemon".into() },
     ];
     use PathKind::*;
-    let kinds = [Bundle, RuncState, ShimSocket, Fifo, CniResult, CniLease, PluginSocket, HostSymlink, Data];
+    let kinds = [
+        Bundle,
+        RuncState,
+        ShimSocket,
+        RuntimeSocket,
+        Fifo,
+        CniResult,
+        CniLease,
+        PluginSocket,
+        HostSymlink,
+        Data,
+    ];
     all.extend(kinds.map(|what| Residue::Path { path: format!("/p/{what:?}").into(), what }));
     all
 }
