@@ -1,0 +1,93 @@
+"""The guest's disk: Debian packages, unpacked by mmdebstrap, written into ext4 without mounting anything."""
+
+import os
+import shutil
+from pathlib import Path
+
+from common import HERE, WORK, Failure, key_of, need_packages, output, run, say
+
+# spread's name of the system → Debian's name of the release.
+SYSTEMS = {"debian-forky": "forky", "debian-trixie": "trixie"}
+DEFAULT_SYSTEM = "debian-forky"
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+DISK_SIZE = "8G"
+PACKAGES = [
+    # the system; `mount` is named because util-linux no longer pulls it in
+    "systemd", "systemd-sysv", "udev", "dbus", "kmod", "mount", "util-linux", "procps", "psmisc",
+    "linux-image-cloud-amd64", "initramfs-tools", "zstd", "openssh-server", "ca-certificates", "less", "jq", "strace",
+    "python3", "busybox-static", "fuse3",
+    # what is tested with
+    "snapd", "apparmor", "squashfs-tools", "containerd", "runc", "containernetworking-plugins",
+    "iproute2", "iptables", "nftables", "conntrack", "socat", "zip", "unzip",
+]
+
+
+class Image:
+    """One system's disk, kernel, initrd, login key, and the root directory that snaps are packed from."""
+
+    def __init__(self, system):
+        if system not in SYSTEMS:
+            raise Failure(f"no such system: {system} (there are {', '.join(SYSTEMS)})")
+        self.system = system
+        self.key = key_of(system, *PACKAGES, DISK_SIZE, HERE / "guest")
+        self.path = WORK / system / f"image-{self.key}"
+
+    disk = property(lambda self: self.path / "disk.img")
+    kernel = property(lambda self: self.path / "vmlinuz")
+    initrd = property(lambda self: self.path / "initrd.img")
+    login = property(lambda self: self.path / "login")
+    root = property(lambda self: self.path / "root")
+
+    def build(self):
+        """Builds the image unless it is there; about a minute."""
+        if (self.path / "done").exists():
+            return self
+        need_packages(mmdebstrap="mmdebstrap", e2fsprogs="mke2fs", openssh_client="ssh-keygen")
+        if os.geteuid() != 0:
+            raise Failure("only root can build the image (mmdebstrap --mode=root)")
+        for old in (WORK / self.system).glob("image-*"):
+            shutil.rmtree(old)
+        self.path.mkdir(parents=True)
+        say(f"{self.system}: building the image")
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vm", "-f", self.login)
+        self.unpack()
+        # The archive's own files only: what is booted and what is packed into snaps is the same tree.
+        shutil.copy(next((self.root / "boot").glob("vmlinuz-*")), self.kernel)
+        shutil.copy(next((self.root / "boot").glob("initrd.img-*")), self.initrd)
+        (self.path / "packages.txt").write_text(output("chroot", self.root, "dpkg-query", "-W"))
+        run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-O", "^has_journal", "-E", "lazy_itable_init=1",
+            "-d", self.root, self.disk, DISK_SIZE)
+        (self.path / "done").touch()
+        say(f"{self.system}: image built, {self.disk.stat().st_blocks // 2048} MiB")
+        return self
+
+    def unpack(self):
+        release = SYSTEMS[self.system]
+        hooks = HERE / "guest"
+        options = ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
+                   "--dpkgopt=path-exclude=/usr/share/locale/*"]
+        run("mmdebstrap", "--mode=root", "--variant=apt", "--components=main", f"--keyring={KEYRING}",
+            "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
+            '--aptopt=Apt::Install-Recommends "false"',
+            # A mirror may lag behind the date on its Release file.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            *options, f"--include={','.join(PACKAGES)}",
+            f"--essential-hook={hooks}/before-packages \"$1\"",
+            f"--customize-hook={hooks}/after-packages \"$1\" {self.login}.pub",
+            release, self.root, f"deb [signed-by={KEYRING}] {mirror()} {release} main",
+            log=self.path / "mmdebstrap.log")
+        (self.root / "etc/apt/sources.list").write_text("")
+        for path in (self.root / "etc/apt/sources.list.d").glob("*"):
+            path.unlink()
+
+
+def mirror():
+    """The mirror that this machine itself uses."""
+    for path in sorted(Path("/etc/apt").glob("sources.list*")) + sorted(Path("/etc/apt/sources.list.d").glob("*")):
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            if line.startswith(("URIs:", "deb ")):
+                found = [word for word in line.split() if word.startswith("http")]
+                if found:
+                    return found[0]
+    return "http://deb.debian.org/debian"

@@ -1,0 +1,211 @@
+"""The snaps that the guest installs: a stub of snapd, a base, and the reference snap under the name `microk8s`.
+
+The last one is packed from snap/snapcraft.yaml and snap/local, as snapcraft would, in variants that differ in the remove
+hook only. Everything else comes from the image's own Debian packages and from our own build.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from common import HERE, REPO, WORK, Failure, key_of, need_packages, output, run, say
+
+# Variants of the test snap: the plugs of its hook, None for no hook at all.
+RUNTIME_PLUGS = {"docker-privileged", "firewall-control", "kubernetes-support", "mount-observe", "network-bind",
+                 "network-control"}
+UPSTREAM = ["firewall-control", "k8s-kubelet", "mount-observe", "network-bind", "network-control"]
+VARIANTS = {
+    "recommended": "as in snapcraft.yaml",
+    "upstream": UPSTREAM,
+    "noplugs": [],
+    "nohook": None,
+}
+FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app"]
+C_PROGRAMS = sorted((HERE / "programs").glob("*.c"))
+# Directories of the root tree that a base needs; the rest of it would only make the snap larger.
+BASE_WITHOUT = ["boot", "usr/lib/modules", "usr/lib/snapd", "usr/lib/firmware", "usr/share", "usr/src", "usr/include",
+                "usr/bin/containerd*", "usr/bin/ctr", "usr/sbin/runc", "usr/bin/runc", "usr/lib/cni", "usr/bin/perl*",
+                "usr/lib/x86_64-linux-gnu/perl*", "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/python3*", "usr/bin/snap",
+                "usr/bin/python3*", "usr/lib/git-core", "usr/bin/qemu*", "var", "root", "run", "tmp", "dev", "srv"]
+BASE_DIRECTORIES = ["dev", "home", "media", "meta", "mnt", "opt", "proc", "root", "run", "snap", "sys", "tmp", "writable",
+                    "etc/alternatives", "etc/apparmor", "etc/apparmor.d", "etc/cni", "etc/ssl", "usr/lib/firmware",
+                    "usr/lib/modules", "usr/lib/snapd", "usr/share", "usr/src", "var/lib/cni", "var/lib/dhcp",
+                    "var/lib/kubelet", "var/lib/snapd", "var/log", "var/snap", "var/tmp"]
+
+
+def build_programs():
+    """Our own programs, by plain cargo build. Gives the directory they are in."""
+    run("cargo", "build", "--quiet", "--release", "--bins", "--example", "podmaker", "--example", "app", cwd=REPO)
+    found = sorted(REPO.glob("target/*/release/examples/podmaker"))
+    if not found:
+        raise Failure("cargo build left no podmaker under target/*/release/examples")
+    return found[0].parents[1]
+
+
+class Snaps:
+    """The packed files, below target/vm/SYSTEM/snaps-KEY; one key for each set of inputs."""
+
+    def __init__(self, image, hook=None):
+        """`hook` replaces the remove hook's program: to see the suite fail."""
+        self.image = image
+        self.programs = build_programs()
+        self.hook = hook or self.programs / "remove"
+        infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES, Path(__file__))
+        ours = [self.programs / name for name in FROM_BUILD]
+        self.infra = WORK / image.system / f"infra-{infra}"
+        # The states of the runner are keyed by what the guest gets from here.
+        self.key = key_of(infra, self.hook, *ours, REPO / "snap", HERE / "programs")
+        self.path = WORK / image.system / f"snaps-{self.key}"
+
+    def build(self):
+        need_packages(squashfs_tools="mksquashfs", gcc="gcc", python3_yaml="python3")
+        if not (self.infra / "done").exists():
+            self.infra.mkdir(parents=True, exist_ok=True)
+            self.pack_snapd()
+            self.pack_base()
+            (self.infra / "done").touch()
+        if not (self.path / "done").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.compile()
+            self.image_of("pause.tar", "registry.k8s.io/pause:3.10", "/app pause")
+            self.image_of("app.tar", "docker.io/library/app:1", "/app")
+            for variant in VARIANTS:
+                self.pack_variant(variant)
+            (self.path / "done").touch()
+        return self
+
+    def publish(self):
+        """Puts what tasks need below target/spread/SYSTEM, which spread sends to the machine with the project."""
+        to = REPO / "target/spread" / self.image.system
+        shutil.rmtree(to, ignore_errors=True)
+        for source in [*self.infra.glob("*.snap"), *self.path.glob("*.snap"), *self.path.glob("*.tar")]:
+            copy(source, to / source.name)
+        programs = [self.programs / name for name in FROM_BUILD] + [self.path / source.stem for source in C_PROGRAMS]
+        for program in programs:
+            copy(program, to / "bin" / program.name)
+        return to
+
+    # What snapd itself wants
+
+    def pack_snapd(self):
+        """A snapd snap with the distribution's snap-confine profile and an old version, so that snapd never runs it."""
+        with staging() as tree:
+            write(tree / "meta/snap.yaml", dump({"name": "snapd", "version": "1", "type": "snapd", "summary": "stub",
+                                                 "description": "stub", "license": "GPL-3.0"}))
+            write(tree / "usr/lib/snapd/info", "VERSION=1\nSNAPD_APPARMOR_REEXEC=0\n")
+            profile = self.image.root / "etc/apparmor.d/usr.lib.snapd.snap-confine.real"
+            if not profile.exists():
+                profile = self.image.root / "etc/apparmor.d/usr.lib.snapd.snap-confine"
+            write(tree / "etc/apparmor.d/usr.lib.snapd.snap-confine", profile.read_text())
+            pack(tree, self.infra / "snapd.snap")
+
+    def pack_base(self):
+        """A core-named base of the image's own packages: a shell, mount, iproute2, jq, apparmor_parser."""
+        name = reference()["base"]
+        say(f"{self.image.system}: packing {name}")
+        with staging() as tree:
+            run("cp", "-al", *self.image.root.glob("*"), tree)
+            for pattern in BASE_WITHOUT:
+                for path in tree.glob(pattern):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            for folder in BASE_DIRECTORIES:
+                (tree / folder).mkdir(parents=True, exist_ok=True)
+            link = tree / "usr/bin/snapctl"
+            link.unlink(missing_ok=True)
+            link.symlink_to("../lib/snapd/snapctl")
+            write(tree / "meta/snap.yaml", dump({"name": name, "version": "1", "type": "base", "summary": "stand-in",
+                                                 "description": "Debian's packages in the place of the real base"}))
+            pack(tree, self.infra / f"{name}.snap")
+
+    # The test snap
+
+    def compile(self):
+        """Our own C programs: static, so that they run in a container and on any guest."""
+        for source in C_PROGRAMS:
+            run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / source.stem, source)
+
+    def pack_variant(self, variant):
+        with staging() as tree:
+            root = self.image.root
+            for program in ["usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr"]:
+                copy(root / program, tree / "bin" / Path(program).name)
+            copy(next(path for path in [root / "usr/sbin/runc", root / "usr/bin/runc"] if path.exists()), tree / "bin/runc")
+            for plugin in ["bridge", "host-local", "loopback", "portmap"]:
+                copy(root / "usr/lib/cni" / plugin, tree / "opt/cni/bin" / plugin)
+            for program in ["snap-teardown", "examples/podmaker"]:
+                copy(self.programs / program, tree / "bin" / Path(program).name)
+            local = REPO / "snap/local"
+            shutil.copytree(local / "services", tree / "services")
+            copy(local / "pods.apparmor", tree / "pods.apparmor")
+            for image in ["pause.tar", "app.tar"]:
+                copy(self.path / image, tree / "images" / image)
+            if VARIANTS[variant] is not None:
+                copy(self.hook, tree / "meta/hooks/remove")
+            write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
+            run("chmod", "-R", "go+rX", tree)
+            pack(tree, self.path / f"microk8s-{variant}.snap")
+
+    def image_of(self, out, name, command):
+        programs = [f"{self.programs}/examples/app:/app", f"{self.path}/listen:/listen"]
+        output(self.programs / "examples/podmaker", "image", "--name", name, "--command", command, "--out", self.path / out,
+               *programs)
+
+
+def reference():
+    return yaml.safe_load((REPO / "snap/snapcraft.yaml").read_text())
+
+
+def snap_yaml(variant):
+    """meta/snap.yaml as snapcraft would write it from the reference, renamed, with the variant's hook."""
+    source = reference()
+    made = {name: source[name] for name in ["version", "summary", "description", "license", "base", "confinement", "grade",
+                                            "apps", "plugs"]}
+    made = {"name": "microk8s", "architectures": [output("dpkg", "--print-architecture").strip()], **made}
+    hook = VARIANTS[variant]
+    if hook is None:
+        bound = set()
+    else:
+        plugs = source["hooks"]["remove"]["plugs"] if variant == "recommended" else hook
+        made["hooks"] = {"remove": {"plugs": plugs}} if plugs else {"remove": {}}
+        bound = set(plugs)
+    # A plug that is bound to nothing would be bound to everything.
+    made["plugs"] = {name: plug for name, plug in source["plugs"].items() if name in bound | RUNTIME_PLUGS}
+    return made
+
+
+class staging:
+    """A directory to pack from, on the file system of the target directory (hard links)."""
+
+    def __enter__(self):
+        WORK.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix="pack-", dir=WORK))
+        os.chmod(self.path, 0o755)
+        return self.path
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path)
+
+
+def pack(tree, out):
+    out.unlink(missing_ok=True)
+    run("mksquashfs", tree, out, "-noappend", "-comp", "gzip", "-Xcompression-level", "1", "-no-xattrs", "-no-fragments",
+        "-all-root", "-quiet", "-no-progress", log=WORK / "mksquashfs.log")
+
+
+def copy(source, to):
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, to)
+    to.chmod(stat.S_IMODE(source.stat().st_mode) | 0o444)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def dump(document):
+    return yaml.safe_dump(document, sort_keys=False, width=1000)
