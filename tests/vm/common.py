@@ -18,7 +18,7 @@ class Failure(Exception):
 
 
 def say(text):
-    print(f"[{time.monotonic() - START:6.1f} s] {text}", flush=True)
+    print(f"[{time.monotonic() - START:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def run(*command, log=None, **kwargs):

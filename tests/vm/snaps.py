@@ -31,7 +31,7 @@ BASE_WITHOUT = ["boot", "usr/lib/modules", "usr/lib/snapd", "usr/lib/firmware", 
                 "usr/bin/containerd*", "usr/bin/ctr", "usr/sbin/runc", "usr/bin/runc", "usr/lib/cni", "usr/bin/perl*",
                 "usr/lib/x86_64-linux-gnu/perl*", "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/python3*", "usr/bin/snap",
                 "usr/bin/python3*", "usr/lib/git-core", "usr/bin/qemu*", "var", "root", "run", "tmp", "dev", "srv"]
-BASE_DIRECTORIES = ["dev", "home", "media", "meta", "mnt", "opt", "proc", "root", "run", "snap", "sys", "tmp", "writable",
+BASE_DIRECTORIES = ["boot", "dev", "home", "media", "meta", "mnt", "opt", "proc", "root", "run", "snap", "sys", "tmp", "writable",
                     "etc/alternatives", "etc/apparmor", "etc/apparmor.d", "etc/cni", "etc/ssl", "usr/lib/firmware",
                     "usr/lib/modules", "usr/lib/snapd", "usr/share", "usr/src", "var/lib/cni", "var/lib/dhcp",
                     "var/lib/kubelet", "var/lib/snapd", "var/log", "var/snap", "var/tmp"]
@@ -50,10 +50,10 @@ class Snaps:
     """The packed files, below target/vm/SYSTEM/snaps-KEY; one key for each set of inputs."""
 
     def __init__(self, image, hook=None):
-        """`hook` replaces the remove hook's program: to see the suite fail."""
+        """`hook` names a program of mutants/ that takes the place of the remove hook: to see the suite fail."""
         self.image = image
         self.programs = build_programs()
-        self.hook = hook or self.programs / "remove"
+        self.hook = HERE / "mutants" / f"{hook}.c" if hook else self.programs / "remove"
         infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES, Path(__file__))
         ours = [self.programs / name for name in FROM_BUILD]
         self.infra = WORK / image.system / f"infra-{infra}"
@@ -112,11 +112,13 @@ class Snaps:
             for pattern in BASE_WITHOUT:
                 for path in tree.glob(pattern):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            # apparmor_parser, which loads the pods' profile, wants to know the kernel's features.
+            shutil.copytree(self.image.root / "usr/share/apparmor-features", tree / "usr/share/apparmor-features")
             for folder in BASE_DIRECTORIES:
                 (tree / folder).mkdir(parents=True, exist_ok=True)
-            link = tree / "usr/bin/snapctl"
-            link.unlink(missing_ok=True)
-            link.symlink_to("../lib/snapd/snapctl")
+            for link, to in {"usr/bin/snapctl": "../lib/snapd/snapctl", "var/run": "../run"}.items():
+                (tree / link).unlink(missing_ok=True)
+                (tree / link).symlink_to(to)
             write(tree / "meta/snap.yaml", dump({"name": name, "version": "1", "type": "base", "summary": "stand-in",
                                                  "description": "Debian's packages in the place of the real base"}))
             pack(tree, self.infra / f"{name}.snap")
@@ -127,6 +129,8 @@ class Snaps:
         """Our own C programs: static, so that they run in a container and on any guest."""
         for source in C_PROGRAMS:
             run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / source.stem, source)
+        if self.hook.suffix == ".c":
+            run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / "hook", self.hook)
 
     def pack_variant(self, variant):
         with staging() as tree:
@@ -144,7 +148,7 @@ class Snaps:
             for image in ["pause.tar", "app.tar"]:
                 copy(self.path / image, tree / "images" / image)
             if VARIANTS[variant] is not None:
-                copy(self.hook, tree / "meta/hooks/remove")
+                copy(self.path / "hook" if self.hook.suffix == ".c" else self.hook, tree / "meta/hooks/remove")
             write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
             run("chmod", "-R", "go+rX", tree)
             pack(tree, self.path / f"microk8s-{variant}.snap")
@@ -163,7 +167,7 @@ def snap_yaml(variant):
     """meta/snap.yaml as snapcraft would write it from the reference, renamed, with the variant's hook."""
     source = reference()
     made = {name: source[name] for name in ["version", "summary", "description", "license", "base", "confinement", "grade",
-                                            "apps", "plugs"]}
+                                            "apps", "plugs", "layout"]}
     made = {"name": "microk8s", "architectures": [output("dpkg", "--print-architecture").strip()], **made}
     hook = VARIANTS[variant]
     if hook is None:
