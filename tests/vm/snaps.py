@@ -14,12 +14,13 @@ import yaml
 
 from common import HERE, REPO, WORK, Failure, key_of, need_packages, output, run, say
 
-# Variants of the test snap: the plugs of its hook, None for no hook at all.
+# Variants of the test snap: the plugs of its hook, None for no hook at all. In `script` it is a script that ends with ours.
 RUNTIME_PLUGS = {"docker-privileged", "firewall-control", "kubernetes-support", "mount-observe", "network-bind",
                  "network-control"}
 UPSTREAM = ["firewall-control", "k8s-kubelet", "mount-observe", "network-bind", "network-control"]
 VARIANTS = {
     "recommended": "as in snapcraft.yaml",
+    "script": "as in snapcraft.yaml",
     "upstream": UPSTREAM,
     "noplugs": [],
     "nohook": None,
@@ -147,7 +148,9 @@ class Snaps:
             copy(local / "pods.apparmor", tree / "pods.apparmor")
             for image in ["pause.tar", "app.tar"]:
                 copy(self.path / image, tree / "images" / image)
-            if VARIANTS[variant] is not None:
+            if variant == "script":
+                copy(local / "remove-hook-script", tree / "meta/hooks/remove")
+            elif VARIANTS[variant] is not None:
                 copy(self.path / "hook" if self.hook.suffix == ".c" else self.hook, tree / "meta/hooks/remove")
             write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
             run("chmod", "-R", "go+rX", tree)
@@ -173,7 +176,7 @@ def snap_yaml(variant):
     if hook is None:
         bound = set()
     else:
-        plugs = source["hooks"]["remove"]["plugs"] if variant == "recommended" else hook
+        plugs = hook if isinstance(hook, list) else source["hooks"]["remove"]["plugs"]
         made["hooks"] = {"remove": {"plugs": plugs}} if plugs else {"remove": {}}
         bound = set(plugs)
     # A plug that is bound to nothing would be bound to everything.
