@@ -26,6 +26,7 @@ VARIANTS = {
     "nohook": None,
 }
 FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app"]
+FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
 C_PROGRAMS = sorted((HERE / "programs").glob("*.c"))
 # Directories of the root tree that a base needs; the rest of it would only make the snap larger.
 BASE_WITHOUT = ["boot", "usr/lib/modules", "usr/lib/snapd", "usr/lib/firmware", "usr/share", "usr/src", "usr/include",
@@ -55,14 +56,18 @@ class Snaps:
         self.image = image
         self.programs = build_programs()
         self.hook = HERE / "mutants" / f"{hook}.c" if hook else self.programs / "remove"
-        infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES, Path(__file__))
+        infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES)
         ours = [self.programs / name for name in FROM_BUILD]
         self.infra = WORK / image.system / f"infra-{infra}"
         # The states of the runner are keyed by what the guest gets from here.
-        self.key = key_of(infra, self.hook, *ours, REPO / "snap", HERE / "programs")
+        local = [REPO / "snap/local" / name for name in FROM_LOCAL]
+        self.key = key_of(infra, self.hook, *ours, *local, HERE / "programs", *(dump(snap_yaml(name)) for name in VARIANTS))
         self.path = WORK / image.system / f"snaps-{self.key}"
 
     def build(self):
+        for old in [*self.infra.parent.glob("infra-*"), *self.path.parent.glob("snaps-*")]:
+            if old not in (self.infra, self.path):
+                shutil.rmtree(old)
         need_packages(squashfs_tools="mksquashfs", gcc="gcc", python3_yaml="python3")
         if not (self.infra / "done").exists():
             self.infra.mkdir(parents=True, exist_ok=True)

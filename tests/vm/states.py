@@ -27,7 +27,8 @@ class States:
     def __init__(self, project, image, snaps, accel, cpus):
         self.project, self.image, self.snaps, self.cpus = project, image, snaps, cpus
         lib = REPO / "tests/spread/lib"
-        self.key = key_of(image.key, snaps.key, accel, cpus, lib, REPO / "spread.yaml")
+        scripts = [project.script("prepare"), project.script("prepare-each"), project.data["environment"]]
+        self.key = key_of(image.key, snaps.key, accel, cpus, lib, *scripts)
         self.root = WORK / image.system / f"states-{self.key}"
         self.locks = {}
         self.guard = threading.Lock()
