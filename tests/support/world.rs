@@ -45,8 +45,9 @@ const ROLE: &str = "SNAP_TEARDOWN_TEST_ROLE";
 const BODY: &str = "SNAP_TEARDOWN_TEST_BODY";
 const CGROUPS: &str = "SNAP_TEARDOWN_TEST_CGROUPS";
 const GROUP: &str = "SNAP_TEARDOWN_TEST_GROUP";
+const LIMIT: &str = "SNAP_TEARDOWN_TEST_LIMIT";
 
-/// No world takes longer; a body that hangs is a failure, not a stuck suite.
+/// No world of a test takes longer; a body that hangs is a failure, not a stuck suite.
 const LIMIT_SECONDS: u32 = 120;
 
 /// How a world ended.
@@ -58,10 +59,17 @@ pub struct Ended {
 
 /// Runs the body called `body` in a new world; its output goes to `out`.
 pub fn run(body: &str, cgroups: Cgroups, out: Stdio, err: Stdio) -> Result<Ended> {
+    run_for(LIMIT_SECONDS, body, cgroups, out, err)
+}
+
+/// As `run`, with another limit in seconds.
+pub fn run_for(limit: u32, body: &str, cgroups: Cgroups, out: Stdio, err: Stdio) -> Result<Ended> {
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root: it makes namespaces, mounts and containers (try sudo)".into());
     }
-    let mut keeper = again("keeper", body, cgroups)?.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
+    let mut keeper = again("keeper", body, cgroups)?;
+    keeper.env(LIMIT, limit.to_string()).stdin(Stdio::null()).stdout(out).stderr(err);
+    let mut keeper = keeper.spawn()?;
     Ok(Ended { status: keeper.wait()?, group: group_of(keeper.id()) })
 }
 
@@ -130,7 +138,7 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
     ]);
     signals.thread_block()?;
     set_pdeathsig(Signal::SIGTERM)?;
-    alarm::set(LIMIT_SECONDS);
+    alarm::set(std::env::var(LIMIT)?.parse()?);
 
     let group = group_of(std::process::id());
     let dir = build_dir()?.join("worlds").join(&group);

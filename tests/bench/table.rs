@@ -1,0 +1,225 @@
+//! What the samples say together: medians, ratios, and whether they are within bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::sample::{Order, Subject, Taken, Told};
+
+#[derive(Default)]
+pub struct Results {
+    /// By number of pods and subject, one for each repeat.
+    told: BTreeMap<(usize, Subject), Vec<Told>>,
+    /// By number of pods: system calls by program and name.
+    calls: BTreeMap<usize, BTreeMap<String, BTreeMap<String, u64>>>,
+}
+
+/// A demand: what it is about, what was found, what it may be at most.
+struct Demand {
+    what: String,
+    found: f64,
+    most: f64,
+    /// What the guard lets pass: ratios of times jump about on a busy machine, counts do not.
+    guard: f64,
+}
+
+/// Our system calls for each pod and pass of the plan, all in all.
+const MOST_CALLS: f64 = 400.0;
+const MOST_MIB: f64 = 8.0;
+
+impl Results {
+    pub fn add(&mut self, order: &Order, told: Told) {
+        if order.trace {
+            self.calls.entry(order.pods).or_default().extend(told.calls);
+        } else {
+            self.told.entry((order.pods, order.subject)).or_default().push(told);
+        }
+    }
+
+    pub fn counts(&self) -> BTreeSet<usize> {
+        self.told.keys().map(|(pods, _)| *pods).collect()
+    }
+
+    /// The median over all repeats, in seconds.
+    pub fn seconds(&self, pods: usize, program: &str) -> Option<f64> {
+        median(self.taken(pods, program).map(|t| t.seconds).collect())
+    }
+
+    fn taken<'a>(&'a self, pods: usize, program: &'a str) -> impl Iterator<Item = &'a Taken> {
+        let of = self.told.iter().filter(move |((n, _), _)| *n == pods);
+        of.flat_map(|(_, told)| told).filter_map(move |t| t.taken.get(program)).flatten()
+    }
+
+    /// The median of what two repeats of the same number have to do with each other: a machine that slows down between
+    /// repeats slows both.
+    fn paired(&self, pods: usize, ours: Subject, ratio: impl Fn(&Told, &Told) -> Option<f64>) -> Option<f64> {
+        let floors = self.told.get(&(pods, Subject::Floor))?;
+        let ours = self.told.get(&(pods, ours))?;
+        median(ours.iter().zip(floors).filter_map(|(ours, floor)| ratio(ours, floor)).collect())
+    }
+
+    fn forced_ratio(&self, pods: usize) -> Option<f64> {
+        self.paired(pods, Subject::Forced, |ours, floor| {
+            Some(of(ours, "forced")? / (of(floor, "floor")? + 2.0 * of(floor, "pass")?))
+        })
+    }
+
+    fn nothing_ratio(&self, pods: usize) -> Option<f64> {
+        self.paired(pods, Subject::Floor, |_, floor| Some(of(floor, "nothing")? / of(floor, "pass")?))
+    }
+
+    /// Of obedient applications, whose own end takes next to nothing.
+    fn graceful_ratio(&self, pods: usize) -> Option<f64> {
+        let forced = self.told.get(&(pods, Subject::Forced))?;
+        let graceful = self.told.get(&(pods, Subject::Graceful))?;
+        let pairs = graceful.iter().zip(forced);
+        median(pairs.filter_map(|(g, f)| Some(of(g, "graceful")? / of(f, "forced")?)).collect())
+    }
+
+    /// The exponent of the power law that fits best, over all counts.
+    fn exponent(&self, program: &str) -> Option<f64> {
+        let points: Vec<(f64, f64)> = self
+            .counts()
+            .into_iter()
+            .filter_map(|pods| Some(((pods as f64).ln(), self.seconds(pods, program)?.ln())))
+            .collect();
+        let n = points.len() as f64;
+        let (mx, my) =
+            (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
+        let above: f64 = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum();
+        let below: f64 = points.iter().map(|(x, _)| (x - mx).powi(2)).sum();
+        (points.len() > 1).then_some(above / below)
+    }
+
+    fn calls(&self, pods: usize, program: &str) -> Option<u64> {
+        Some(self.calls.get(&pods)?.get(program)?.values().sum())
+    }
+
+    /// For each further pod, where two counts were traced; what a run costs in any case is left out.
+    fn calls_per_pod(&self, program: &str) -> Option<f64> {
+        let (few, many) = (*self.calls.keys().next()?, *self.calls.keys().next_back()?);
+        let more = self.calls(many, program)? as f64 - self.calls(few, program)? as f64;
+        (many > few).then(|| more / (many - few) as f64)
+    }
+
+    fn demands(&self) -> Vec<Demand> {
+        let mut demands = Vec::new();
+        let mut demand = |what: String, found: Option<f64>, most: f64, guard: f64| {
+            demands.extend(found.map(|found| Demand { what, found, most, guard }));
+        };
+        for pods in self.counts() {
+            demand(format!("forced / (floor + 2 passes), {pods} pods"), self.forced_ratio(pods), 1.5, 3.0);
+            demand(
+                format!("nothing to do / pass, {pods} pods of others"),
+                self.nothing_ratio(pods),
+                1.5,
+                4.0,
+            );
+            demand(format!("graceful / forced, {pods} obedient pods"), self.graceful_ratio(pods), 2.0, 3.0);
+            let peak = self.taken(pods, "forced").map(|t| t.peak_kib).max();
+            let most = if pods <= 110 { MOST_MIB } else { f64::INFINITY };
+            demand(
+                format!("peak memory of forced in MiB, {pods} pods"),
+                peak.map(|k| k as f64 / 1024.0),
+                most,
+                most,
+            );
+        }
+        demand("exponent of forced over the number of pods".into(), self.exponent("forced"), 1.1, 1.3);
+        let calls = self.calls_per_pod("forced");
+        demand("system calls of forced for each further pod".into(), calls, MOST_CALLS, MOST_CALLS);
+        demands
+    }
+
+    pub fn within_bounds(&self) -> bool {
+        let demands = self.demands();
+        demands
+            .iter()
+            .filter(|d| d.found > d.guard)
+            .for_each(|d| eprintln!("bench: {}: {:.2}", d.what, d.found));
+        demands.iter().all(|d| d.found <= d.guard)
+    }
+
+    /// All of it, in Markdown.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        self.times(&mut out);
+        let _ = writeln!(out, "\n| demand | found | at most | |\n| --- | --- | --- | --- |");
+        for Demand { what, found, most, .. } in self.demands() {
+            let word = if found <= most { "met" } else { "NOT met" };
+            let most = if most.is_finite() { format!("{most:.1}") } else { "-".into() };
+            let _ = writeln!(out, "| {what} | {found:.2} | {most} | {word} |");
+        }
+        self.phases(&mut out);
+        self.system_calls(&mut out);
+        out
+    }
+
+    fn times(&self, out: &mut String) {
+        let programs = ["pass", "nothing", "floor", "forced", "graceful", "peer"];
+        let _ = writeln!(out, "Medians in milliseconds, processor time in brackets:\n");
+        let _ =
+            writeln!(out, "| pods | {} |\n|{}", programs.join(" | "), " --- |".repeat(programs.len() + 1));
+        for pods in self.counts() {
+            let cell = |program: &&str| {
+                let cpu = median(self.taken(pods, program).map(|t| t.cpu_seconds).collect());
+                let both = self.seconds(pods, program).zip(cpu);
+                both.map_or("-".into(), |(s, cpu)| format!("{:.1} ({:.1})", s * 1e3, cpu * 1e3))
+            };
+            let cells: Vec<String> = programs.iter().map(cell).collect();
+            let _ = writeln!(out, "| {pods} | {} |", cells.join(" | "));
+        }
+        for ((pods, subject), told) in &self.told {
+            if *subject == Subject::Peer {
+                let _ = writeln!(out, "\nLeft by the peer of {pods} pods: {}", told[0].left);
+            }
+        }
+    }
+
+    fn phases(&self, out: &mut String) {
+        let _ = writeln!(out, "\nMilliseconds by step, medians:\n");
+        for ((pods, subject), told) in &self.told {
+            let names: Vec<&String> = told[0].phases.iter().map(|(name, _)| name).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let steps = names.iter().enumerate().map(|(i, name)| {
+                let ms = median(told.iter().filter_map(|t| Some(t.phases.get(i)?.1)).collect());
+                format!("{name} {:.0}", ms.unwrap_or_default())
+            });
+            let steps: Vec<String> = steps.collect();
+            let _ = writeln!(out, "* {subject:?}, {pods} pods: {}", steps.join(", "));
+        }
+    }
+
+    fn system_calls(&self, out: &mut String) {
+        let _ = writeln!(out, "\nSystem calls, counted in runs of their own:\n");
+        for (pods, programs) in &self.calls {
+            for (program, calls) in programs {
+                let mut most: Vec<(&String, &u64)> = calls.iter().collect();
+                most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+                let total: u64 = calls.values().sum();
+                let top: Vec<String> = most.iter().take(12).map(|(name, n)| format!("{name} {n}")).collect();
+                let each = total as f64 / *pods as f64;
+                let _ = writeln!(
+                    out,
+                    "* {program}, {pods} pods: {total}, {each:.0} for each: {}",
+                    top.join(", ")
+                );
+            }
+        }
+    }
+}
+
+fn of(told: &Told, program: &str) -> Option<f64> {
+    median(told.taken.get(program)?.iter().map(|t| t.seconds).collect())
+}
+
+fn median(mut all: Vec<f64>) -> Option<f64> {
+    all.sort_by(f64::total_cmp);
+    let middle = all.len() / 2;
+    match all.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(all[middle]),
+        _ => Some((all[middle - 1] + all[middle]) / 2.0),
+    }
+}
