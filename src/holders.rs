@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
-use crate::residue::{Holder, ProcessId};
+use crate::residue::Holder;
 use crate::sys::{ChildEnd, in_child};
 
 /// The holders of a mount, as far as they could be seen.
@@ -46,7 +46,7 @@ fn search(id: u64) -> Holders {
             Ok(false) => {}
             Ok(true) if holders.found.len() < MOST => holders.found.extend(describe(pid)),
             Ok(true) => {}
-            Err(_) => holders.unknown |= crate::view::identity(pid).is_some(),
+            Err(_) => holders.unknown |= crate::proc::identity(pid).is_some(),
         }
     }
     holders.unknown |= holders.found.is_empty();
@@ -74,25 +74,24 @@ fn holds(process: &Path, id: u64) -> std::io::Result<bool> {
 }
 
 fn describe(pid: i32) -> Option<Holder> {
-    let process = procfs::process::Process::new(pid).ok()?;
-    let stat = process.stat().ok()?;
-    let id = ProcessId { pid, start: stat.starttime };
-    Some(Holder { process: id, comm: stat.comm, uid: process.uid().ok()? })
+    let process = crate::proc::read(&Path::new("/proc").join(pid.to_string()), pid).ok()?;
+    Some(Holder { process: process.id, comm: process.comm, uid: process.uid })
 }
 
 /// True if a mount that was detached under these holders may still be in use.
 pub fn remain(holders: &[Holder], unknown: bool) -> bool {
-    unknown || holders.iter().any(|h| crate::view::identity(h.process.pid) == Some(h.process))
+    unknown || holders.iter().any(|h| crate::proc::identity(h.process.pid) == Some(h.process))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::residue::ProcessId;
 
     #[test]
     fn a_holder_that_lives_keeps_a_detached_mount_in_use() {
         let pid = std::process::id() as i32;
-        let process = crate::view::identity(pid).unwrap();
+        let process = crate::proc::identity(pid).unwrap();
         let alive = Holder { process, comm: "x".into(), uid: 0 };
         let dead = Holder { process: ProcessId { start: process.start + 1, ..process }, ..alive.clone() };
         assert!(remain(std::slice::from_ref(&alive), false));

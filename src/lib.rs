@@ -11,7 +11,7 @@
 //!
 //! * [`snap`] and [`profile`] say which snap, and where it keeps its things. A bad profile ends the run before
 //!   anything is touched.
-//! * [`host`] is a root to read from, [`view`] one look at it: processes, mount tables ([`mountinfo`]), control
+//! * [`host`] is a root to read from, [`view`] one look at it: processes ([`mod@proc`]), mount tables ([`mountinfo`]), control
 //!   groups ([`cgroup`]), each read once.
 //! * [`scope`] decides, once, what is ours, from the [`evidence`] that containerd and runc wrote down and from
 //!   what [`shim`]s say on their command lines.
@@ -32,6 +32,7 @@ pub mod host;
 pub mod live;
 pub mod logging;
 pub mod mountinfo;
+pub mod proc;
 pub mod profile;
 pub mod program;
 pub mod remove;

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::evidence::{self, Bundle};
+use crate::proc::Proc;
 use crate::profile::{Profile, Roots, Services};
 use crate::residue::{ContainerId, ProcessId, short};
 use crate::shim;
 use crate::snap::Snap;
 use crate::step::Blind;
 use crate::text;
-use crate::view::{Proc, Processes, View};
+use crate::view::{Processes, View};
 
 /// Everything that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

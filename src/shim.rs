@@ -18,17 +18,17 @@ pub struct ShimArgs {
     pub id: Option<String>,
 }
 
-/// Reads a command line as a shim's; none if it is not one.
+/// Reads `/proc/PID/cmdline` as a shim's; none if it is not one.
 ///
 /// containerd also runs the same executable for a moment with an action word (`start`, `delete`). Those
 /// serve nobody, and are not shims.
-pub fn parse(args: &[Vec<u8>]) -> Option<ShimArgs> {
+pub fn parse(cmdline: &[u8]) -> Option<ShimArgs> {
     let mut address = None;
     let mut namespace = None;
     let mut id = None;
-    let mut rest = args.get(1..)?.iter();
+    let mut rest = cmdline.strip_suffix(b"\0").unwrap_or(cmdline).split(|b| *b == 0).skip(1);
     while let Some(arg) = rest.next() {
-        match arg.as_slice() {
+        match arg {
             b"-address" | b"--address" => address = Some(PathBuf::from(OsStr::from_bytes(rest.next()?))),
             b"-namespace" | b"--namespace" => namespace = Some(name(rest.next()?)?),
             b"-id" | b"--id" => id = Some(name(rest.next()?)?),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn args(line: &str) -> Option<ShimArgs> {
-        parse(&line.split(' ').map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>())
+        parse(line.replace(' ', "\0").as_bytes())
     }
 
     #[test]

@@ -15,8 +15,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2};
 
+use crate::proc;
 use crate::residue::ProcessId;
-use crate::view;
 
 /// The signals that ask us to stop, taken as readable events, so that a wait never misses one.
 pub struct Interrupts {
@@ -88,7 +88,7 @@ fn timeout(until: Instant) -> PollTimeout {
 pub fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
     let Some(pid) = rustix::process::Pid::from_raw(id.pid) else { return Ok(None) };
     match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-        Ok(descriptor) => Ok((view::identity(id.pid) == Some(id)).then_some(descriptor)),
+        Ok(descriptor) => Ok((proc::identity(id.pid) == Some(id)).then_some(descriptor)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(e) => Err(Errno::from_raw(e.raw_os_error())),
     }
@@ -113,7 +113,7 @@ pub fn signal(id: ProcessId, signal: Signal) -> Result<bool, Errno> {
         }
         Err(_) => {}
     }
-    if view::identity(id.pid) != Some(id) {
+    if proc::identity(id.pid) != Some(id) {
         return Ok(false);
     }
     match nix::sys::signal::kill(Pid::from_raw(id.pid), signal) {
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_pid_with_another_start_time_is_nobody() {
         let pid = std::process::id() as i32;
-        let own = view::identity(pid).unwrap();
+        let own = proc::identity(pid).unwrap();
         assert_eq!(signal(ProcessId { start: own.start + 1, ..own }, Signal::SIGKILL), Ok(false));
         assert!(open_process(own).unwrap().is_some());
     }

@@ -5,46 +5,15 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-use procfs::process::{Process, StatFlags};
 
 use crate::cgroup::{self, CgroupTree};
 use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::mountinfo::{self, MountTable};
+use crate::proc::{self, Proc};
 use crate::residue::ProcessId;
-use crate::shim::{self, ShimArgs};
-
-/// What of a process every finder needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proc {
-    /// PID and start time.
-    pub id: ProcessId,
-    /// Its parent.
-    pub parent: i32,
-    /// State letter of proc_pid_stat(5).
-    pub state: char,
-    /// Name.
-    pub comm: String,
-    /// Effective user.
-    pub uid: u32,
-    /// What its command line says if it is a shim's.
-    pub shim: Option<ShimArgs>,
-    /// True if the command line could not be read.
-    pub hidden: bool,
-    /// True for a thread of the kernel.
-    pub kernel: bool,
-}
-
-impl Proc {
-    /// A zombie is not alive: it holds nothing, and waits only for its parent.
-    pub fn alive(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X' | 'x')
-    }
-}
 
 /// All processes, by PID.
 #[derive(Debug, Clone, Default)]
@@ -198,63 +167,13 @@ fn read_processes(host: &Host) -> Result<Processes> {
     for entry in entries {
         let entry = entry.context("list", proc)?;
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        match read_process(entry.path(), pid) {
+        match proc::read(&entry.path(), pid) {
             Ok(process) => {
                 all.by_pid.insert(pid, process);
             }
-            Err(procfs::ProcError::NotFound(_)) => {}
-            Err(e) if is_gone(&e) => {}
+            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => {}
             Err(e) => all.unreadable.push((pid, e.to_string())),
         }
     }
     Ok(all)
-}
-
-fn is_gone(error: &procfs::ProcError) -> bool {
-    match error {
-        procfs::ProcError::Io(e, _) => e.raw_os_error().is_some_and(crate::error::gone),
-        _ => false,
-    }
-}
-
-/// Reads through one descriptor on `/proc/PID`, so that no part can come from a process that got the PID later.
-fn read_process(path: PathBuf, pid: i32) -> procfs::ProcResult<Proc> {
-    let process = Process::new_with_root(path)?;
-    let stat = process.stat()?;
-    let kernel = stat.flags & StatFlags::PF_KTHREAD.bits() != 0;
-    let alive = !matches!(stat.state, 'Z' | 'X' | 'x');
-    let cmdline = if kernel || !alive { Some(Vec::new()) } else { read_cmdline(&process) };
-    Ok(Proc {
-        id: ProcessId { pid, start: stat.starttime },
-        parent: stat.ppid,
-        state: stat.state,
-        comm: stat.comm,
-        uid: process.uid()?,
-        shim: cmdline.as_ref().and_then(|args| shim::parse(args)),
-        hidden: cmdline.is_none(),
-        kernel,
-    })
-}
-
-/// A shim's command line is short; a long one belongs to somebody else, and its start tells as much.
-fn read_cmdline(process: &Process) -> Option<Vec<Vec<u8>>> {
-    const ENOUGH: u64 = 4096;
-    let mut bytes = Vec::new();
-    process.open_relative("cmdline").ok()?.take(ENOUGH).read_to_end(&mut bytes).ok()?;
-    Some(split_cmdline(&bytes))
-}
-
-/// Splits `/proc/PID/cmdline` into arguments.
-pub fn split_cmdline(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    bytes.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
-}
-
-/// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
-pub fn identity(pid: i32) -> Option<ProcessId> {
-    let stat = Process::new(pid).ok()?.stat().ok()?;
-    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
 }

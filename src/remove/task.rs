@@ -69,7 +69,7 @@ fn last(live: &Live, processes: &[ProcessId], groups: &[std::path::PathBuf], abi
             continue;
         }
         for pid in crate::cgroup::pids(&live.host, group).unwrap_or_default() {
-            if let Some(id) = crate::view::identity(pid) {
+            if let Some(id) = crate::proc::identity(pid) {
                 process::signal(live, id, Effort::Force, ability);
             }
         }

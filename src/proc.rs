@@ -1,0 +1,143 @@
+//! One process, read from `/proc/PID`.
+//!
+//! A look reads every process of the machine, so what is read of each is kept to what finders need: two small
+//! files, each in one system call. All of it goes through one descriptor on the directory, so that no part can
+//! come from a process that got the PID later.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+
+use crate::residue::ProcessId;
+use crate::shim::{self, ShimArgs};
+
+/// What of a process every finder needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proc {
+    /// PID and start time.
+    pub id: ProcessId,
+    /// Its parent.
+    pub parent: i32,
+    /// State letter of proc_pid_stat(5).
+    pub state: char,
+    /// Name.
+    pub comm: String,
+    /// Effective user.
+    pub uid: u32,
+    /// What its command line says if it is a shim's.
+    pub shim: Option<ShimArgs>,
+    /// True if the command line could not be read.
+    pub hidden: bool,
+    /// True for a thread of the kernel.
+    pub kernel: bool,
+}
+
+impl Proc {
+    /// A zombie is not alive: it holds nothing, and waits only for its parent.
+    pub fn alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Both files are far shorter for whatever concerns us: a shim's command line is short; a long one belongs to
+/// somebody else, and its start tells as much.
+const ENOUGH: usize = 4096;
+
+/// Reads the process whose directory this is.
+pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, directory, flags, Mode::empty())?;
+    let mut buffer = [0; ENOUGH];
+    let stat = parse_stat(read_file(&directory, c"stat", &mut buffer)?)
+        .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
+    let mut process = Proc {
+        id: ProcessId { pid, start: stat.start },
+        parent: stat.parent,
+        state: stat.state,
+        comm: String::from_utf8_lossy(stat.comm).into_owned(),
+        uid: fstat(&directory)?.st_uid,
+        shim: None,
+        hidden: false,
+        kernel: stat.kernel,
+    };
+    // A kernel thread has no command line, and a zombie has lost its own.
+    if !process.kernel && process.alive() {
+        match read_file(&directory, c"cmdline", &mut buffer) {
+            Ok(cmdline) => process.shim = shim::parse(cmdline),
+            Err(_) => process.hidden = true,
+        }
+    }
+    Ok(process)
+}
+
+/// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
+pub fn identity(pid: i32) -> Option<ProcessId> {
+    let mut buffer = [0; ENOUGH];
+    let file = openat(CWD, format!("/proc/{pid}/stat"), OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let length = rustix::io::read(&file, &mut buffer).ok()?;
+    let stat = parse_stat(&buffer[..length])?;
+    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.start })
+}
+
+fn read_file<'a>(directory: &OwnedFd, name: &std::ffi::CStr, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let file = openat(directory, name, OFlags::CLOEXEC, Mode::empty())?;
+    let length = rustix::io::read(&file, &mut *buffer)?;
+    Ok(&buffer[..length])
+}
+
+struct Stat<'a> {
+    comm: &'a [u8],
+    state: char,
+    parent: i32,
+    kernel: bool,
+    start: u64,
+}
+
+/// `PID (COMM) S PPID …`, proc_pid_stat(5). The name may hold anything, parentheses and newlines included, so
+/// the fields are counted from its end.
+fn parse_stat(line: &[u8]) -> Option<Stat<'_>> {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let open = line.iter().position(|b| *b == b'(')?;
+    let close = line.iter().rposition(|b| *b == b')')?;
+    let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags: u32 = fields.nth(4)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    Some(Stat { comm: line.get(open + 1..close)?, state, parent, kernel: flags & PF_KTHREAD != 0, start })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_pretend_to_be_other_fields() {
+        let line = b"7 (a) Z 1 (b) S 42 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.comm, stat.state, stat.parent, stat.start), (&b"a) Z 1 (b"[..], 'S', 42, 9876));
+        assert!(!stat.kernel);
+    }
+
+    #[test]
+    fn a_cut_or_garbled_line_is_no_process() {
+        let line = b"7 (a) S 42 7 7 0 -1 2129984 1 2 3 4 5 6 7 8 20 0 1 0 9876";
+        assert!(parse_stat(line).unwrap().kernel);
+        for bad in [&line[..line.len() - 5], b"", b"7 a S 1", b"7 )a( S 1", b"7 (a) S x 7 7"] {
+            assert!(parse_stat(bad).is_none(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn we_are_a_process() {
+        let pid = std::process::id() as i32;
+        let own = read(Path::new("/proc/self"), pid).unwrap();
+        assert_eq!(Some(own.id), identity(pid));
+        assert_eq!(own.parent as u32, std::os::unix::process::parent_id());
+        assert_eq!(own.uid, nix::unistd::geteuid().as_raw());
+        assert!(own.alive() && !own.kernel && !own.hidden && own.shim.is_none());
+        assert!(read(Path::new("/proc/none"), 0).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+    }
+}
