@@ -5,6 +5,7 @@
 //! ways (`cgroupfs`, `systemd`).
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,16 +88,13 @@ fn walk_below(
     unreadable: &mut Vec<(PathBuf, String)>,
 ) {
     let directory = full(point, group);
-    let entries = match fs::read_dir(host.path(&directory)) {
-        Ok(entries) => entries,
+    let names = match children(host, &directory) {
+        Ok(names) => names,
         Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
         Err(e) => return unreadable.push((directory, e.to_string())),
     };
-    for entry in entries.flatten() {
-        if !entry.file_type().is_ok_and(|t| t.is_dir()) {
-            continue;
-        }
-        let child = group.join(entry.file_name());
+    for name in names {
+        let child = group.join(name);
         groups.push(child.clone());
         if depth < DEEPEST {
             walk_below(host, point, &child, depth + 1, groups, unreadable);
@@ -104,6 +102,18 @@ fn walk_below(
             unreadable.push((full(point, &child), "nested too deeply".into()));
         }
     }
+}
+
+/// The names of the groups directly below one. A directory's link count says how many it has, on cgroupfs as
+/// elsewhere: two means none, and spares a listing of dozens of interface files.
+fn children(host: &Host, directory: &Path) -> std::io::Result<Vec<OsString>> {
+    use std::os::unix::fs::MetadataExt;
+    let path = host.path(directory);
+    if fs::symlink_metadata(&path)?.nlink() == 2 {
+        return Ok(Vec::new());
+    }
+    let is_dir = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
+    Ok(fs::read_dir(path)?.flatten().filter(is_dir).map(|e| e.file_name()).collect())
 }
 
 /// The directory of a group that is named as a path below its hierarchy's mount point.
@@ -142,11 +152,6 @@ impl CgroupTree {
     }
 }
 
-/// True if processes are in this very group, not only below it.
-pub fn has_own_processes(host: &Host, directory: &Path) -> bool {
-    host.read(&directory.join("cgroup.procs")).is_ok_and(|bytes| !bytes.is_empty())
-}
-
 /// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     let mut pids = Vec::new();
@@ -155,30 +160,23 @@ pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
 }
 
 fn pids_below(host: &Host, directory: &Path, depth: usize, pids: &mut Vec<i32>) -> crate::error::Result<()> {
-    match host.read(&directory.join("cgroup.procs")) {
-        Ok(bytes) => pids.extend(parse_pids(&bytes)),
-        // The group went, or (EOPNOTSUPP) is threaded: its processes are listed in the threaded root above.
-        Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EOPNOTSUPP) => {}
-        Err(e) => return Err(e),
-    }
+    pids.extend(own_pids(host, directory)?);
     if depth < DEEPEST {
-        for child in children(host, directory) {
-            pids_below(host, &child, depth + 1, pids)?;
+        for child in children(host, directory).unwrap_or_default() {
+            pids_below(host, &directory.join(child), depth + 1, pids)?;
         }
     }
     Ok(())
 }
 
-/// The groups directly below one. A directory's link count says how many it has, on cgroupfs as elsewhere:
-/// two means none, and spares a listing.
-fn children(host: &Host, directory: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    if fs::symlink_metadata(host.path(directory)).is_ok_and(|m| m.nlink() == 2) {
-        return Vec::new();
+/// The PIDs in a group itself.
+pub fn own_pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
+    match host.read(&directory.join("cgroup.procs")) {
+        Ok(bytes) => Ok(parse_pids(&bytes).collect()),
+        // The group went, or (EOPNOTSUPP) is threaded: its processes are listed in the threaded root above.
+        Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(e) => Err(e),
     }
-    let Ok(entries) = fs::read_dir(host.path(directory)) else { return Vec::new() };
-    let is_dir = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
-    entries.flatten().filter(is_dir).map(|e| directory.join(e.file_name())).collect()
 }
 
 /// Parses `cgroup.procs`.

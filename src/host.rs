@@ -50,7 +50,9 @@ impl Host {
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
         let (mut file, length) = self.open_file(absolute)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+        // Files of proc and cgroup say that they are empty; most fit into this, and are read at once.
+        let expected = if length == 0 { 8 << 10 } else { length + 1 };
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).context("read", absolute)?;
         if bytes.len() as u64 > LARGEST {
             return Err(Error::Malformed { path: absolute.to_path_buf(), reason: "far too large".into() });

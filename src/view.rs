@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::cgroup::{self, CgroupTree};
+use crate::cgroup::{self, CgroupTree, Hierarchy};
 use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::mountinfo::{self, MountTable};
@@ -55,6 +55,7 @@ pub struct View<'a> {
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
     pids: RefCell<HashMap<PathBuf, Pids>>,
+    frozen: RefCell<HashMap<PathBuf, bool>>,
 }
 
 impl<'a> View<'a> {
@@ -71,6 +72,7 @@ impl<'a> View<'a> {
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
             pids: RefCell::default(),
+            frozen: RefCell::default(),
         }
     }
 
@@ -131,6 +133,16 @@ impl<'a> View<'a> {
         let pids = cgroup::pids(self.host, directory).map(Rc::from).map_err(|e| e.to_string());
         self.pids.borrow_mut().insert(directory.to_path_buf(), pids.clone());
         pids
+    }
+
+    /// True if a group is frozen.
+    pub fn frozen(&self, hierarchy: &Hierarchy, directory: &Path) -> bool {
+        if let Some(known) = self.frozen.borrow().get(directory) {
+            return *known;
+        }
+        let frozen = cgroup::frozen(self.host, hierarchy, directory);
+        self.frozen.borrow_mut().insert(directory.to_path_buf(), frozen);
+        frozen
     }
 
     /// The instance name of the snap in whose unit a process runs. Told from the units' side: a few groups are

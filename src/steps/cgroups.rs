@@ -26,7 +26,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         for (group, container) in removable(groups, &owners) {
             let path = cgroup::full(&hierarchy.point, &group);
             // A group above the leaves may hold processes of its own that are nobody's container.
-            if container.is_none() && cgroup::has_own_processes(view.host, &path) {
+            if container.is_none() && cgroup::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty()) {
                 continue;
             }
             finding.residues.push(Residue::Cgroup { path, container });

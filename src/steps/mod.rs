@@ -1,8 +1,10 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::cgroup::full;
 use crate::residue::{ProcessId, Residue};
 use crate::scope::{Container, Scope};
 use crate::step::{Blind, Effort, Finding, Gate, Step};
@@ -94,18 +96,17 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
     for container in &scope.containers {
         let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
         running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
-        for group in &container.groups {
-            for &hierarchy in existing.get(group.as_path()).into_iter().flatten() {
-                let directory = crate::cgroup::full(&hierarchy.point, group);
-                match view.group_pids(&directory) {
-                    Ok(pids) => {
-                        let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
-                        running.processes.extend(alive.map(|p| p.id));
-                    }
-                    Err(why) => blind.push(Blind::new(crate::text::show(&directory), why)),
+        let hierarchies_of = |group: &Path| existing.get(group).into_iter().flatten().copied();
+        let places =
+            container.groups.iter().flat_map(|g| hierarchies_of(g).map(move |h| (h, full(&h.point, g))));
+        let places: Vec<_> = places.collect();
+        for (_, directory) in &places {
+            match view.group_pids(directory) {
+                Ok(pids) => {
+                    let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+                    running.processes.extend(alive.map(|p| p.id));
                 }
-                running.paused |= crate::cgroup::frozen(view.host, hierarchy, &directory);
-                running.groups.push(directory);
+                Err(why) => blind.push(Blind::new(crate::text::show(directory), why)),
             }
         }
         dedup_in_order(&mut running.processes);
@@ -113,6 +114,8 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
             first_process_first(&mut running.processes, processes);
         }
         if !running.processes.is_empty() {
+            running.paused = places.iter().any(|(hierarchy, directory)| view.frozen(hierarchy, directory));
+            running.groups = places.into_iter().map(|(_, directory)| directory).collect();
             found.push(running);
         }
     }
