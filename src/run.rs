@@ -39,8 +39,9 @@ pub struct Subject {
 pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let started = Instant::now();
     let started_at = now();
-    let namespace = snap_namespace(host, &subject.snap);
-    let view = View::new(host, namespace.map(|n| n.mountinfo));
+    let view = View::new(host, None);
+    let namespace = snap_namespace(&view, &subject.snap);
+    let view = view.with_snap_mounts(namespace.map(|n| n.mountinfo));
     let scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
     let course = look_once(&plan, &view, &scope);
@@ -59,8 +60,9 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
 pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let started = Instant::now();
     let started_at = now();
-    let namespace = snap_namespace(host, &subject.snap);
-    let view = View::new(host, namespace.map(|n| n.mountinfo));
+    let view = View::new(host, None);
+    let namespace = snap_namespace(&view, &subject.snap);
+    let view = view.with_snap_mounts(namespace.map(|n| n.mountinfo));
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let earlier = result::read(&subject.snap);
     let mut remembered = Vec::new();
@@ -101,12 +103,14 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let started_at = now();
     let deadline = started + Duration::from_secs(subject.profile.patience.deadline);
     let _lock = wait_for_lock(live, &subject.snap, deadline)?;
-    live.snap_namespace = snap_namespace(&live.host, &subject.snap);
+    let host = live.host.clone();
+    let view = View::new(&host, None);
+    live.snap_namespace = snap_namespace(&view, &subject.snap);
     let live = &*live;
+    let view = view.with_snap_mounts(mountinfo_of(live));
     let plan = steps::plan(subject.profile.patience.grace());
     let told = |complete| Told { subject, started, started_at, complete, live: Some(live) };
 
-    let view = View::new(&live.host, mountinfo_of(live));
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let course = look_once(&plan, &view, &scope);
     let first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
@@ -270,8 +274,7 @@ fn mountinfo_of(live: &Live) -> Option<PathBuf> {
 }
 
 /// The snap's mount namespace, if we are outside of it: by a process that is in it.
-fn snap_namespace(host: &Host, snap: &Snap) -> Option<SnapNamespace> {
-    let view = View::new(host, None);
+fn snap_namespace(view: &View, snap: &Snap) -> Option<SnapNamespace> {
     if !view.in_first_namespace() {
         return None;
     }
@@ -282,7 +285,7 @@ fn snap_namespace(host: &Host, snap: &Snap) -> Option<SnapNamespace> {
     candidates.sort_unstable();
     candidates.into_iter().find_map(|pid| {
         let mountinfo = PathBuf::from(format!("/proc/{pid}/mountinfo"));
-        let table = crate::mountinfo::parse(&host.read(&mountinfo).ok()?);
+        let table = crate::mountinfo::parse(&view.host.read(&mountinfo).ok()?);
         let elsewhere = table.mounts.first().is_some_and(|m| m.id != own);
         elsewhere.then(|| SnapNamespace { mountinfo, file: PathBuf::from(format!("/proc/{pid}/ns/mnt")) })
     })

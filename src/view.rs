@@ -76,6 +76,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same look, once it is known whose mountinfo file shows the snap's mount table.
+    pub fn with_snap_mounts(self, snap_mounts: Option<PathBuf>) -> View<'a> {
+        View { snap_mounts, ..self }
+    }
+
     /// All processes that this `/proc` shows.
     pub fn processes(&self) -> &Result<Processes> {
         self.processes.get_or_init(|| read_processes(self.host))
