@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use procfs::FromRead;
+use procfs::process::{Stat, StatFlags};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 
 use crate::residue::ProcessId;
@@ -53,14 +55,14 @@ pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
     let stat = parse_stat(read_file(&directory, c"stat", &mut buffer)?)
         .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
     let mut process = Proc {
-        id: ProcessId { pid, start: stat.start },
-        parent: stat.parent,
+        id: ProcessId { pid, start: stat.starttime },
+        parent: stat.ppid,
         state: stat.state,
-        comm: String::from_utf8_lossy(stat.comm).into_owned(),
+        comm: stat.comm,
         uid: fstat(&directory)?.st_uid,
         shim: None,
         hidden: false,
-        kernel: stat.kernel,
+        kernel: stat.flags & PF_KTHREAD != 0,
     };
     // A kernel thread has no command line, and a zombie has lost its own.
     if !process.kernel && process.alive() {
@@ -78,7 +80,7 @@ pub fn identity(pid: i32) -> Option<ProcessId> {
     let file = openat(CWD, format!("/proc/{pid}/stat"), OFlags::CLOEXEC, Mode::empty()).ok()?;
     let length = rustix::io::read(&file, &mut buffer).ok()?;
     let stat = parse_stat(&buffer[..length])?;
-    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.start })
+    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
 }
 
 fn read_file<'a>(directory: &OwnedFd, name: &std::ffi::CStr, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
@@ -87,26 +89,14 @@ fn read_file<'a>(directory: &OwnedFd, name: &std::ffi::CStr, buffer: &'a mut [u8
     Ok(&buffer[..length])
 }
 
-struct Stat<'a> {
-    comm: &'a [u8],
-    state: char,
-    parent: i32,
-    kernel: bool,
-    start: u64,
-}
+/// Field 9 of proc_pid_stat(5): the process is a thread of the kernel.
+const PF_KTHREAD: u32 = StatFlags::PF_KTHREAD.bits();
 
-/// `PID (COMM) S PPID …`, proc_pid_stat(5). The name may hold anything, parentheses and newlines included, so
-/// the fields are counted from its end.
-fn parse_stat(line: &[u8]) -> Option<Stat<'_>> {
-    const PF_KTHREAD: u32 = 0x0020_0000;
+/// The crate slices between the parentheses unchecked, and would panic where they stand the wrong way round.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
     let open = line.iter().position(|b| *b == b'(')?;
     let close = line.iter().rposition(|b| *b == b')')?;
-    let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let flags: u32 = fields.nth(4)?.parse().ok()?;
-    let start = fields.nth(12)?.parse().ok()?;
-    Some(Stat { comm: line.get(open + 1..close)?, state, parent, kernel: flags & PF_KTHREAD != 0, start })
+    if open < close { Stat::from_read(line).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -115,17 +105,17 @@ mod tests {
 
     #[test]
     fn a_name_cannot_pretend_to_be_other_fields() {
-        let line = b"7 (a) Z 1 (b) S 42 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22\n";
+        let line = b"7 (a) Z 1 (b) S 42 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.comm, stat.state, stat.parent, stat.start), (&b"a) Z 1 (b"[..], 'S', 42, 9876));
-        assert!(!stat.kernel);
+        assert_eq!((stat.comm.as_str(), stat.state, stat.ppid, stat.starttime), ("a) Z 1 (b", 'S', 42, 9876));
+        assert_eq!(stat.flags & PF_KTHREAD, 0);
     }
 
     #[test]
     fn a_cut_or_garbled_line_is_no_process() {
-        let line = b"7 (a) S 42 7 7 0 -1 2129984 1 2 3 4 5 6 7 8 20 0 1 0 9876";
-        assert!(parse_stat(line).unwrap().kernel);
-        for bad in [&line[..line.len() - 5], b"", b"7 a S 1", b"7 )a( S 1", b"7 (a) S x 7 7"] {
+        let line = b"7 (a) S 42 7 7 0 -1 2129984 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        assert_ne!(parse_stat(line).unwrap().flags & PF_KTHREAD, 0);
+        for bad in [&line[..60], b"", b"7 a S 1", b"7 )a( S 1", b"7 (a) S x 7 7"] {
             assert!(parse_stat(bad).is_none(), "{}", String::from_utf8_lossy(bad));
         }
     }
