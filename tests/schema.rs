@@ -1,6 +1,8 @@
 //! The two JSON Schemas say what the program writes and reads: every document that the library makes passes,
 //! and every single change of one that a reader would stumble over is rejected.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
