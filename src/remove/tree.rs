@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, openat, statx, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxFlags, openat, seek, statx, unlinkat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,8 @@ impl std::fmt::Display for Failure {
 
 /// Each level holds a descriptor; snapd's own removal deals with what is nested deeper.
 const DEEPEST: usize = 512;
+/// A listing is read in pieces of so many bytes.
+const LISTING: usize = 8 << 10;
 /// As many failures as a reader can use.
 const MOST: usize = 10;
 
@@ -72,11 +76,11 @@ fn delete_at(path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
         Err(e) => return Err(e),
     };
     let mount = mount_id(&directory)?;
-    empty(&directory, mount, path, 0, deleted);
-    if deleted.failed > 0 || mount != mount_id(&parent)? {
-        return Ok(());
+    let place = Place { mount, path, depth: 0 };
+    if mount != mount_id(&parent)? {
+        return empty(&directory, &place, deleted);
     }
-    deleted.unlink(&parent, name, AtFlags::REMOVEDIR)
+    remove_directory(&parent, name, &directory, &place, deleted)
 }
 
 /// Opens a directory part by part, so that no part may be a symlink.
@@ -113,54 +117,70 @@ fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
     Ok(found.stx_mnt_id)
 }
 
-/// Deletes everything in a directory. Some file systems skip entries when others vanish under a listing, so it
-/// is listed again until a pass deletes nothing more.
-fn empty(directory: &OwnedFd, mount: u64, path: &Path, depth: usize, deleted: &mut Deleted) {
+/// Where in the tree a directory is.
+struct Place<'a> {
+    /// The mount that must not be left.
+    mount: u64,
+    /// Its path, for messages.
+    path: &'a Path,
+    depth: usize,
+}
+
+/// Deletes what is in a directory, then the directory. Some file systems skip entries when others vanish under a
+/// listing: then the directory is not empty yet, and is listed again as long as that brings anything.
+fn remove_directory<P: rustix::path::Arg + Copy>(
+    parent: &OwnedFd,
+    name: P,
+    directory: &OwnedFd,
+    place: &Place,
+    deleted: &mut Deleted,
+) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        if let Err(errno) = empty_once(directory, mount, path, depth, deleted) {
-            deleted.fail(path, errno);
+        empty_once(directory, place, deleted)?;
+        if deleted.failed > before.1 {
+            return Ok(());
         }
-        if deleted.failed > before.1 || deleted.entries == before.0 {
-            return;
+        match deleted.unlink(parent, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) if deleted.entries > before.0 => {}
+            other => return other,
         }
     }
 }
 
-fn empty_once(
-    directory: &OwnedFd,
-    mount: u64,
-    path: &Path,
-    depth: usize,
-    deleted: &mut Deleted,
-) -> Result<(), Errno> {
-    for entry in Dir::read_from(directory)? {
+/// Deletes what is in a directory that stays, until a listing brings nothing more.
+fn empty(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+    loop {
+        let before = (deleted.entries, deleted.failed);
+        empty_once(directory, place, deleted)?;
+        if deleted.failed > before.1 || deleted.entries == before.0 {
+            return Ok(());
+        }
+    }
+}
+
+fn empty_once(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+    seek(directory, SeekFrom::Start(0))?;
+    let mut buffer = Vec::with_capacity(LISTING);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
         let result = match entry.file_type() {
-            FileType::Directory | FileType::Unknown => {
-                delete_child(directory, name, mount, path, depth, deleted)
-            }
+            FileType::Directory | FileType::Unknown => delete_child(directory, name, place, deleted),
             _ => deleted.unlink(directory, name, AtFlags::empty()),
         };
         if let Err(errno) = result {
-            deleted.fail(&path.join(OsStr::from_bytes(name.to_bytes())), errno);
+            deleted.fail(&place.path.join(OsStr::from_bytes(name.to_bytes())), errno);
         }
     }
     Ok(())
 }
 
-fn delete_child(
-    parent: &OwnedFd,
-    name: &CStr,
-    mount: u64,
-    path: &Path,
-    depth: usize,
-    deleted: &mut Deleted,
-) -> Result<(), Errno> {
+fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
     let os_name = OsStr::from_bytes(name.to_bytes());
     let child = match open_child(parent, os_name) {
         Ok(child) => child,
@@ -168,18 +188,14 @@ fn delete_child(
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e),
     };
-    if mount_id(&child)? != mount {
+    if mount_id(&child)? != place.mount {
         return Err(Errno::XDEV);
     }
-    if depth >= DEEPEST {
+    if place.depth >= DEEPEST {
         return Err(Errno::NAMETOOLONG);
     }
-    let failed = deleted.failed;
-    empty(&child, mount, &path.join(os_name), depth + 1, deleted);
-    if deleted.failed > failed {
-        return Ok(());
-    }
-    deleted.unlink(parent, name, AtFlags::REMOVEDIR)
+    let place = Place { path: &place.path.join(os_name), depth: place.depth + 1, ..*place };
+    remove_directory(parent, name, &child, &place, deleted)
 }
 
 impl Deleted {

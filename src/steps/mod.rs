@@ -28,9 +28,11 @@ const BUSY: Duration = Duration::from_secs(2);
 /// The plan for a profile's patience.
 pub fn plan(drain: Duration) -> Vec<Step> {
     use Effort::{Ask, Force};
+    // Without patience nobody is asked: a request that is not waited for gives no time to save anything.
+    let politely: &[Effort] = if drain.is_zero() { &[] } else { &[Ask] };
     vec![
         // While shims and containerd's files are whole, so that what needs time to save its work can have it.
-        Step { name: "drain", find: drain::find, efforts: &[Ask], grace: drain, gates: &[] },
+        Step { name: "drain", find: drain::find, efforts: politely, grace: drain, gates: &[] },
         // Before containers are killed: a runtime or supervisor that still runs would start them again.
         Step { name: "services", find: services::find, efforts: &[Ask, Force], grace: DEATH, gates: &[] },
         // Before the shims: a container whose shim is gone has lost the one who may signal it.
