@@ -176,9 +176,15 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
     });
     let network =
         spec.linux.namespaces.into_iter().find(|n| n.kind == "network").map(|n| PathBuf::from(n.path));
-    bundle.netns = network.filter(|p| p.parent() == Some(&roots.netns) || is_legacy_netns(p, roots));
+    bundle.netns = network.filter(|p| is_netns(p, roots));
     let bound = spec.mounts.into_iter().filter(|m| m.kind == "bind").map(|m| PathBuf::from(m.source));
     bundle.binds = bound.filter(|p| p.is_absolute()).collect();
+}
+
+/// A name in the directory of network namespaces; `..` has that directory for a parent, too, and is no name.
+pub fn is_netns(path: &Path, roots: &Roots) -> bool {
+    let plain = path.file_name().is_some_and(|n| !n.as_encoded_bytes().contains(&0));
+    plain && (path.parent() == Some(&roots.netns) || is_legacy_netns(path, roots))
 }
 
 /// `/var/run` is a symlink to `/run` everywhere; CNI's own library writes the long form.

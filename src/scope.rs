@@ -345,7 +345,7 @@ impl<'a> Gather<'a> {
             return;
         }
         let groups = self.relative_groups(&state.groups, &id.id);
-        let netns = state.netns.filter(|p| p.parent() == Some(&self.roots.netns));
+        let netns = state.netns.filter(|p| evidence::is_netns(p, self.roots));
         let container = self.claim(id, Bundle::default(), Evidence::RuncState);
         container.init = state.init;
         container.netns = container.netns.take().or(netns);
