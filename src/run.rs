@@ -15,7 +15,7 @@ use crate::remove;
 use crate::report::{Command, Frame, HostFacts, Report, pids};
 use crate::residue::Residue;
 use crate::result;
-use crate::scope::Scope;
+use crate::scope::{Scope, pid_namespace_depth};
 use crate::snap::Snap;
 use crate::step::{Blind, Effort, Finding, Gate, Step};
 use crate::steps;
@@ -280,7 +280,11 @@ fn snap_namespace(view: &View, snap: &Snap) -> Option<SnapNamespace> {
     }
     let processes = view.processes().as_ref().ok()?;
     let own = view.own_mounts().as_ref().ok()?.mounts.first()?.id;
-    let ours = |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str());
+    // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
+    let depth = |pid: &str| pid_namespace_depth(&view, pid);
+    let own_depth = depth("self");
+    let ours =
+        |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str()) && depth(&pid.to_string()) == own_depth;
     let mut candidates: Vec<_> = processes.iter().filter(|p| ours(p.id.pid)).map(|p| p.id.pid).collect();
     candidates.sort_unstable();
     candidates.into_iter().find_map(|pid| {
