@@ -21,7 +21,7 @@ mod service;
 mod shim;
 mod task;
 pub mod tree;
-mod ttrpc;
+pub mod ttrpc;
 
 /// How many shims are asked at a time: each takes milliseconds, mostly waiting for its runc.
 const AT_ONCE: usize = 8;

@@ -1,0 +1,197 @@
+//! Every parser of what others wrote, with what must hold whatever they wrote. `cargo fuzz` feeds these, and so does
+//! the plain test `corpus` with the files that are kept here.
+
+#![allow(dead_code)] // each fuzzing program uses one
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use snap_teardown::evidence::{self, Bundle};
+use snap_teardown::host::Host;
+use snap_teardown::profile::{Profile, Roots};
+use snap_teardown::residue::ContainerId;
+use snap_teardown::snap::Snap;
+use snap_teardown::{cgroup, mountinfo, shim, view};
+
+/// A target's name, which is its corpus's too, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const ALL: [Target; 8] = [
+    ("mountinfo", mountinfo),
+    ("spec", spec),
+    ("state", state),
+    ("bootstrap", bootstrap),
+    ("cmdline", cmdline),
+    ("cgroup", cgroup),
+    ("profile", profile),
+    ("ttrpc", ttrpc),
+];
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn roots() -> Option<Roots> {
+    Profile::built_in("microk8s").ok().flatten()?.resolve(&Snap::stand_in("microk8s")).ok()
+}
+
+fn container() -> ContainerId {
+    ContainerId { namespace: "k8s.io".into(), id: ID.into() }
+}
+
+/// A mount table: each line is a mount or counted as bad, and none is made up.
+pub fn mountinfo(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    let table = mountinfo::parse(bytes);
+    assert!(table.mounts.len() + table.bad_lines <= lines, "more mounts than lines");
+    assert!(table.mounts.iter().all(|mount| mount.point.is_absolute()), "a mount at no place");
+    let hanging = table.hanging();
+    let _ = table.mounts.iter().filter(|mount| mount.waits_for(&hanging)).count();
+}
+
+/// A bundle's config.json: nothing is taken from it that could lead to anything but this container's own.
+pub fn spec(bytes: &[u8]) {
+    let Some(roots) = roots() else { return };
+    let mut bundle = Bundle::default();
+    evidence::take_spec(&mut bundle, bytes, &container(), &roots);
+    for group in &bundle.groups {
+        let name = group.file_name().unwrap_or_default().to_string_lossy();
+        assert!(name.contains(ID), "a group of another name: {}", group.display());
+        assert!(plain(group), "a group that leads elsewhere: {}", group.display());
+    }
+    for name in bundle.group.iter().chain(&bundle.sandbox) {
+        assert!(is_name(name), "a name that leads elsewhere: {name:?}");
+    }
+    if let Some(netns) = &bundle.netns {
+        assert!(netns.parent().is_some_and(|dir| dir.ends_with("run/netns")), "{}", netns.display());
+        assert!(plain(netns), "{}", netns.display());
+    }
+    assert!(bundle.binds.iter().all(|path| path.is_absolute()));
+    assert!(bundle.socket.is_none());
+}
+
+/// runc's state.json: no process that nobody may touch.
+pub fn state(bytes: &[u8]) {
+    if let Ok(state) = evidence::parse_runc_state(bytes) {
+        assert!(state.init.is_none_or(|init| init.pid > 1 && init.start > 0));
+    }
+}
+
+/// A bundle's bootstrap.json and address: a socket where shims have theirs, or none.
+pub fn bootstrap(bytes: &[u8]) {
+    let (Some(roots), Ok(dir)) = (roots(), tempfile::tempdir()) else { return };
+    let [bundle, ..] = evidence::bundle_paths(&roots, &container());
+    let below = dir.path().join(bundle.strip_prefix("/").unwrap_or(&bundle));
+    if std::fs::create_dir_all(&below).is_err() {
+        return;
+    }
+    for file in ["bootstrap.json", "address"] {
+        if std::fs::write(below.join(file), bytes).is_ok() {
+            let bundle = evidence::read_bundle(&Host::at(dir.path()), &roots, &container());
+            if let Some(socket) = bundle.socket {
+                assert_eq!(socket.parent(), Some(roots.shim_sockets.as_path()));
+                assert!(socket.file_name().is_some_and(|name| name.len() == 64));
+            }
+            let _ = std::fs::remove_file(below.join(file));
+        }
+    }
+}
+
+/// A process's command line: a shim of somebody's, or none; never a name that leads elsewhere.
+pub fn cmdline(bytes: &[u8]) {
+    let words = view::split_cmdline(bytes);
+    if let Some(shim) = shim::parse(&words) {
+        assert!(shim.address.is_absolute());
+        assert!(is_name(&shim.namespace) && shim.id.as_deref().is_none_or(is_name));
+    }
+}
+
+/// Paths of control groups, in a spec, in /proc/PID/cgroup, and as names.
+pub fn cgroup(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for group in cgroup::of_spec(&text).into_iter().chain(cgroup::parse_membership(bytes)) {
+        assert!(group.is_absolute());
+    }
+    assert!(cgroup::of_spec(&text).iter().all(|group| plain(group)), "{text:?}");
+    if let Some(id) = cgroup::container_of(&text) {
+        assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+    let path = Path::new(OsStr::from_bytes(bytes));
+    if cgroup::service_of(path, "microk8s").is_some() {
+        assert!(text.contains("snap.microk8s."));
+    }
+    assert!(cgroup::parse_pids(bytes).all(|pid| pid > 0));
+}
+
+/// A profile: whatever it says, what may be removed lies strictly within its own snap's directories.
+pub fn profile(bytes: &[u8]) {
+    let Ok(profile) = Profile::parse(bytes, "a test") else { return };
+    let snap = Snap::stand_in(&profile.snap);
+    let Ok(roots) = profile.resolve(&snap) else { return };
+    check_roots(&roots, &snap);
+    assert!(profile.patience.deadline <= 540 && profile.patience.drain <= profile.patience.deadline);
+}
+
+/// No profile can make anything removable but the snap's own, and a few symlinks by name.
+pub fn check_roots(roots: &Roots, snap: &Snap) {
+    let removable = roots.data.iter().chain(&roots.mounts).chain(&roots.kubelet).chain(&roots.hooks);
+    for path in removable {
+        let own = [&snap.common, &snap.data].into_iter().any(|dir| path.starts_with(dir) && path != dir);
+        assert!(own && plain(path), "removable: {}", path.display());
+    }
+    let shared = ["/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet"];
+    let own_run = PathBuf::from(format!("/run/snap.{}", snap.instance));
+    let named = [
+        &roots.address,
+        &roots.state,
+        &roots.root,
+        &roots.shim_sockets,
+        &roots.runc,
+        &roots.fifos,
+        &roots.cni,
+        &roots.netns,
+    ];
+    for path in named {
+        let allowed = path.starts_with(&snap.common)
+            || path.starts_with(&snap.data)
+            || path.starts_with(&own_run)
+            || shared.iter().any(|dir| path.starts_with(dir));
+        assert!(allowed && plain(path), "named: {}", path.display());
+    }
+    for path in &roots.host_symlinks {
+        let places =
+            ["/var/lib/kubelet", "/var/lib/calico", "/etc/cni/net.d", "/opt/cni/bin", "/var/lib/cni"];
+        assert!(places.iter().any(|place| path == Path::new(place)), "a symlink at {}", path.display());
+    }
+}
+
+/// A shim's answers: whatever it says, the call ends, in time.
+pub fn ttrpc(bytes: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let path = dir.path().join("s");
+    let Ok(listener) = UnixListener::bind(&path) else { return };
+    let until = Instant::now() + Duration::from_millis(300);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.write_all(bytes);
+            }
+        });
+        let answer = snap_teardown::remove::ttrpc::Shim::connect(&path, "k8s.io", until)
+            .and_then(|shim| shim.kill(ID, nix::sys::signal::Signal::SIGKILL, true));
+        drop(answer);
+    });
+    assert!(Instant::now() < until + Duration::from_secs(2), "the call did not end in time");
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+fn plain(path: &Path) -> bool {
+    path.is_absolute()
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        && !path.as_os_str().as_bytes().contains(&0)
+}

@@ -1,0 +1,13 @@
+//! The torture as a program: any number of worlds, from any seed.
+
+mod actor;
+mod check;
+mod dice;
+mod run;
+#[path = "../support/mod.rs"]
+mod support;
+mod worlds;
+
+fn main() -> std::process::ExitCode {
+    run::main()
+}

@@ -1,0 +1,280 @@
+//! Runs worlds, counts, and prints what they came to.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::support::hook::Snap;
+use crate::support::world::{self, Cgroups};
+use crate::support::{Result, build_dir};
+use crate::worlds::{FEATURES, World};
+use crate::{actor, check};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+
+/// Worlds of a plain `cargo test`; TORTURE_WORLDS changes it.
+const WORLDS: u64 = 100;
+
+/// Where the plain run begins; every seed is as good as every other.
+const FIRST: u64 = 1;
+
+/// Seeds that found something once, and what it was.
+const FOUND: &[(u64, &str)] = &[];
+
+pub fn main() -> ExitCode {
+    let result = match actor::in_between().or_else(actor::role) {
+        Some(result) => result.map(|()| ExitCode::SUCCESS),
+        None => run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("torture: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
+    if let Some(body) = world::role()? {
+        let (seed, hook) =
+            body.strip_prefix("seed-").and_then(|b| b.split_once(' ')).ok_or("no such body")?;
+        println!("{}", one_world(seed.parse()?, hook)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let words: Vec<String> = std::env::args().collect();
+    let option = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
+    if let Some(worlds) = option("--worlds") {
+        let seed = option("--seed").map_or(Ok(FIRST), |text| text.parse())?;
+        let tally = torture(seed, worlds.parse()?, None)?;
+        println!("{tally}");
+        return Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    Ok(libtest_mimic::run(&one_at_a_time(), trials()?).exit_code())
+}
+
+/// The trials share the processors among their own worlds.
+fn one_at_a_time() -> Arguments {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    arguments
+}
+
+fn trials() -> Result<Vec<Trial>> {
+    let worlds = std::env::var("TORTURE_WORLDS").ok().map_or(Ok(WORLDS), |text| text.parse())?;
+    let mut trials = vec![
+        Trial::test(format!("{worlds}_worlds"), move || judge(FIRST, worlds, None, |tally| tally.good())),
+        Trial::test("a_hook_that_does_nothing_is_caught", || {
+            judge(FIRST, 4, Some("/bin/true".into()), |tally| {
+                tally.left > 0 && tally.harmed == 0 && tally.lies > 0
+            })
+        }),
+        Trial::test("a_hook_that_kills_everything_is_caught", || {
+            let mutant = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/kill-everything");
+            judge(FIRST, 4, Some(mutant.into()), |tally| tally.harmed > 0)
+        }),
+    ];
+    for (seed, name) in FOUND {
+        trials
+            .push(Trial::test(format!("seed_{seed}_{name}"), || judge(*seed, 1, None, |tally| tally.good())));
+    }
+    Ok(trials)
+}
+
+fn judge(
+    seed: u64,
+    worlds: u64,
+    hook: Option<PathBuf>,
+    good: impl Fn(&Tally) -> bool,
+) -> std::result::Result<(), Failed> {
+    let tally = torture(seed, worlds, hook).map_err(|e| Failed::from(e.to_string()))?;
+    println!("{tally}");
+    if good(&tally) { Ok(()) } else { Err("see above".into()) }
+}
+
+/// What all worlds came to.
+#[derive(Default)]
+struct Tally {
+    worlds: u64,
+    features: BTreeMap<String, u64>,
+    outcomes: BTreeMap<String, u64>,
+    bystanders: u64,
+    ours: u64,
+    left: u64,
+    excused: u64,
+    lies: u64,
+    harmed: u64,
+    late: u64,
+    broken: u64,
+    slowest: u64,
+    milliseconds: u64,
+    seconds: u64,
+}
+
+impl Tally {
+    fn good(&self) -> bool {
+        let covered = self.worlds < 200 || self.features.values().all(|count| *count >= 10);
+        [self.left, self.lies, self.harmed, self.late, self.broken].iter().all(|count| *count == 0) && covered
+    }
+
+    fn add(&mut self, world: &Value) {
+        let count = |key: &str| world[key].as_array().map_or(0, |list| list.len() as u64);
+        self.worlds += 1;
+        for feature in world["features"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            *self.features.entry(feature.to_owned()).or_default() += 1;
+        }
+        *self.outcomes.entry(world["outcome"].as_str().unwrap_or("?").to_owned()).or_default() += 1;
+        self.bystanders += world["bystanders"].as_u64().unwrap_or(0);
+        self.ours += world["ours"].as_u64().unwrap_or(0);
+        self.left += count("unexcused");
+        self.excused += count("left").saturating_sub(count("unexcused"));
+        self.lies += count("lies");
+        self.harmed += count("harmed");
+        self.late += u64::from(world["late"] == true);
+        let milliseconds = world["milliseconds"].as_u64().unwrap_or(0);
+        self.milliseconds += milliseconds;
+        self.slowest = self.slowest.max(milliseconds);
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let features: Vec<_> = self.features.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        writeln!(out, "features: {}", features.join(", "))?;
+        let least = self.features.values().min().copied().unwrap_or(0);
+        writeln!(
+            out,
+            "worlds: {} in {} s, outcomes {:?}, hook {} ms on average, {} ms at most",
+            self.worlds,
+            self.seconds,
+            self.outcomes,
+            self.milliseconds / self.worlds.max(1),
+            self.slowest
+        )?;
+        writeln!(
+            out,
+            "features: {} of {}, the rarest in {least} worlds",
+            self.features.len(),
+            FEATURES.len()
+        )?;
+        writeln!(
+            out,
+            "bystanders checked: {}; things of ours: {}; left for a reason and told: {}",
+            self.bystanders, self.ours, self.excused
+        )?;
+        write!(
+            out,
+            "left: {}  lies: {}  harmed: {}  late: {}  worlds that could not be built: {}",
+            self.left, self.lies, self.harmed, self.late, self.broken
+        )
+    }
+}
+
+/// Runs worlds, two at a time; what is wrong with one is printed with its seed.
+fn torture(first: u64, worlds: u64, hook: Option<PathBuf>) -> Result<Tally> {
+    let start = Instant::now();
+    if let Some(missing) = hook.as_ref().filter(|hook| !hook.exists()) {
+        return Err(format!("no '{}'", missing.display()).into());
+    }
+    let quiet = hook.is_some();
+    let next = AtomicU64::new(first);
+    let tally = Mutex::new(Tally {
+        features: FEATURES.iter().map(|f| ((*f).to_owned(), 0)).collect(),
+        ..Tally::default()
+    });
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..processors.clamp(2, 4) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + worlds {
+                        return;
+                    }
+                    let world = in_a_world(seed, hook.clone());
+                    let Ok(mut tally) = tally.lock() else { return };
+                    match world {
+                        Ok(world) => {
+                            tally.add(&world);
+                            if !quiet {
+                                complain(&world);
+                            }
+                        }
+                        Err(error) => {
+                            tally.worlds += 1;
+                            tally.broken += 1;
+                            println!("seed {seed}: {error}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut tally = tally.into_inner().map_err(|_| "a thread panicked")?;
+    tally.seconds = start.elapsed().as_secs();
+    Ok(tally)
+}
+
+fn complain(world: &Value) {
+    for what in ["harmed", "lies", "unexcused"] {
+        for thing in world[what].as_array().into_iter().flatten().take(6) {
+            println!("seed {}: {what}: {}", world["seed"], thing.as_str().unwrap_or("?"));
+        }
+    }
+    let wrong = ["harmed", "lies", "unexcused"]
+        .iter()
+        .any(|what| world[what].as_array().is_some_and(|l| !l.is_empty()));
+    if world["late"] == true || wrong {
+        println!("seed {}: {} ms; features {}", world["seed"], world["milliseconds"], world["features"]);
+    }
+}
+
+/// Starts the private world of a seed and takes its verdict.
+fn in_a_world(seed: u64, hook: Option<PathBuf>) -> Result<Value> {
+    let logs = build_dir()?.join("worlds");
+    fs::create_dir_all(&logs)?;
+    let log = logs.join(format!("torture-{seed}-{}", std::process::id()));
+    let hybrid = seed.is_multiple_of(4) && !Cgroups::v1_hierarchies().is_empty();
+    let cgroups = if hybrid { Cgroups::Hybrid } else { Cgroups::V2 };
+    let errors = File::create(log.with_extension("err"))?;
+    let body = format!("seed-{seed} {}", hook.unwrap_or_default().display());
+    let status = world::run(&body, cgroups, File::create(&log)?.into(), errors.into())?.status;
+    let text = fs::read_to_string(&log)?;
+    let complaints = fs::read_to_string(log.with_extension("err"))?;
+    fs::remove_file(&log)?;
+    fs::remove_file(log.with_extension("err"))?;
+    let last = text.lines().rev().find(|line| line.starts_with('{'));
+    match last.map(serde_json::from_str) {
+        Some(Ok(world)) if status.success() => Ok(world),
+        _ => Err(format!("{status}: {}", complaints.trim()).into()),
+    }
+}
+
+/// Inside the world: builds it, runs the hook (or another program in its place), judges.
+fn one_world(seed: u64, hook: &str) -> Result<Value> {
+    let cgroups = if fs::exists("/sys/fs/cgroup/cgroup.procs")? { Cgroups::V2 } else { Cgroups::Hybrid };
+    let snap = Snap::install("microk8s")?;
+    if !hook.is_empty() {
+        fs::copy(hook, snap.dir.join("meta/hooks/remove"))?;
+    }
+    fs::write("/run/torture-world", "")?;
+    let mut world = World::build(seed, cgroups, &snap)?;
+    // The hook's own group is there before anyone looks.
+    world.make_group("system.slice/snap.microk8s.hook.remove-0f1e2d3c.scope")?;
+    let before = check::Snapshot::take(&world)?;
+    let ended = snap.run_hook()?;
+    world.collect();
+    let text = fs::read(snap.result_file()).ok();
+    let report: Option<Value> = text.map(|text| serde_json::from_slice(&text)).transpose()?;
+    let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
+    if std::env::var_os("TORTURE_KEEP").is_some() {
+        eprintln!("{}", ended.output);
+    }
+    Ok(json!({
+        "seed": seed, "features": world.features, "outcome": verdict.outcome, "bystanders": verdict.bystanders,
+        "ours": verdict.ours, "left": verdict.left, "unexcused": verdict.unexcused, "lies": verdict.lies,
+        "harmed": verdict.harmed, "late": verdict.late,
+        "milliseconds": u64::try_from(ended.elapsed.as_millis())?,
+    }))
+}
