@@ -24,14 +24,19 @@
 //! last look does.
 
 pub mod cgroup;
+pub mod cni;
 pub mod engine;
 pub mod error;
 pub mod evidence;
+pub mod firewall;
 pub mod holders;
 pub mod host;
 pub mod live;
 pub mod logging;
 pub mod mountinfo;
+pub mod netlink;
+pub mod network;
+pub mod notes;
 pub mod proc;
 pub mod profile;
 pub mod program;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, errno_name};
 use crate::host::Host;
+use crate::notes::Note;
+use crate::remove::netns::Users;
 use crate::report::Advice;
 use crate::residue::Residue;
 use crate::sys::Interrupts;
@@ -22,6 +24,10 @@ pub struct Live {
     pub abilities: Mutex<Abilities>,
     /// What can no longer be seen and is still there: detached mounts, a runtime that we started.
     pub remembered: Mutex<Vec<Residue>>,
+    /// What the user should know of how it went.
+    pub notes: Mutex<Vec<Note>>,
+    /// Who uses which network namespace; looked up once.
+    pub netns_users: Mutex<Option<Users>>,
     /// The mountinfo and namespace files of the snap's mount namespace, when we are outside of it.
     pub snap_namespace: Option<SnapNamespace>,
 }
@@ -115,6 +121,8 @@ impl Live {
             interrupts,
             abilities: Mutex::default(),
             remembered: Mutex::default(),
+            notes: Mutex::default(),
+            netns_users: Mutex::default(),
             snap_namespace: None,
         })
     }
@@ -134,6 +142,11 @@ impl Live {
     /// True if it was tried and refused.
     pub fn refused(&self, ability: Ability) -> bool {
         matches!(lock(&self.abilities).get(&ability), Some(Answer::Refused(_)))
+    }
+
+    /// Keeps something in mind that the user should know.
+    pub fn note(&self, note: Note) {
+        lock(&self.notes).push(note);
     }
 
     /// Keeps a residue in mind that no later look can see.

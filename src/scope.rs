@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::evidence::{self, Bundle};
+use crate::network::{self, Network};
 use crate::proc::Proc;
 use crate::profile::{Profile, Roots, Services};
 use crate::residue::{ContainerId, ProcessId, short};
@@ -43,6 +44,9 @@ pub struct Scope {
     pub shims: Vec<Shim>,
     /// IDs of ours that runc's state gives to another containerd, in the same namespace or in another.
     pub foreign: Vec<ContainerId>,
+    /// What of the network is ours.
+    #[serde(default)]
+    pub network: Network,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Evidence that could not be read, where no other source covers it.
@@ -152,9 +156,10 @@ impl Scope {
         gather.shims();
         gather.children_of_shims();
         gather.unclaimed_groups();
-        let Gather { containers, shims, foreign, bystanders, blind, nonsense, .. } = gather;
+        let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
         let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
-        Ok(Scope {
+        foreign.retain(|other| ids.contains(&other.id));
+        let mut scope = Scope {
             snap: snap.clone(),
             roots,
             inside,
@@ -162,12 +167,18 @@ impl Scope {
             links: profile.network.links.clone(),
             rule_comments: profile.network.rule_comments.clone(),
             shims,
-            foreign: foreign.into_iter().filter(|other| ids.contains(&other.id)).collect(),
+            foreign: foreign.into_iter().collect(),
             containers: containers.into_values().collect(),
-            bystanders,
+            network: Network::default(),
+            bystanders: Vec::new(),
             blind,
             nonsense,
-        })
+        };
+        let found = network::gather(view, &scope);
+        bystanders.extend(found.bystanders);
+        scope.network = found.network;
+        scope.bystanders = bystanders;
+        Ok(scope)
     }
 
     /// The container with this name.
@@ -217,6 +228,15 @@ impl Scope {
         self.foreign.contains(id)
     }
 
+    /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
+    pub fn sole_ids(&self) -> HashSet<&str> {
+        let mut ids: HashSet<&str> = self.containers.iter().map(|c| c.id.id.as_str()).collect();
+        for other in &self.foreign {
+            ids.remove(other.id.as_str());
+        }
+        ids
+    }
+
     /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
     /// and for evidence that we have destroyed since.
     pub fn union(mut self, older: Scope) -> Scope {
@@ -224,6 +244,7 @@ impl Scope {
         self.containers.extend(older.containers.into_iter().filter(|c| !known.contains(&c.id)));
         let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();
         self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
+        self.network = self.network.union(older.network);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);
@@ -577,8 +598,33 @@ pub(crate) fn pid_namespace_depth(view: &View, pid: &str) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A scope of the built-in profile with sandboxes by these IDs and nothing else.
+    pub(crate) fn scope_of(ids: &[&str]) -> Scope {
+        let snap = Snap::stand_in("microk8s");
+        let profile = Profile::built_in("microk8s").unwrap().unwrap();
+        let host = crate::host::Host::at("/nonexistent");
+        let mut scope = Scope::gather(&View::new(&host, None), &snap, &profile).unwrap();
+        scope.containers = ids.iter().map(|id| sandbox(id)).collect();
+        scope
+    }
+
+    fn sandbox(id: &str) -> Container {
+        Container {
+            id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
+            group: id.into(),
+            sandbox: true,
+            pod: None,
+            groups: vec![],
+            init: None,
+            netns: None,
+            socket: None,
+            binds: vec![],
+            evidence: BTreeSet::new(),
+        }
+    }
 
     #[test]
     fn overlay_upper_dirs() {

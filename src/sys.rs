@@ -271,6 +271,16 @@ pub fn clear_loop(device: &File) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Which file is behind a loop device: its device number and inode (LOOP_GET_STATUS64 of linux/loop.h).
+pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
+    const LOOP_GET_STATUS64: nix::libc::c_ulong = 0x4C05;
+    // `struct loop_info64` is 232 bytes long and begins with lo_device and lo_inode.
+    let mut info = [0u64; 29];
+    // SAFETY: the kernel writes a `struct loop_info64`, and the buffer is exactly as long as one.
+    let result = unsafe { nix::libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, info.as_mut_ptr()) };
+    Errno::result(result).map(|_| (info[0], info[1]))
+}
+
 /// Closes every descriptor that we inherited besides the first three: an open file pins what it lies on.
 pub fn close_inherited() {
     // SAFETY: called first thing in main, before we have opened anything of our own.

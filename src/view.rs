@@ -10,10 +10,13 @@ use std::rc::Rc;
 
 use crate::cgroup::{self, CgroupTree, Hierarchy};
 use crate::error::{Context, Result};
+use crate::firewall::{self, Firewall};
 use crate::host::Host;
 use crate::mountinfo::{self, MountTable};
+use crate::netlink::{self, Link};
 use crate::proc::{self, Proc};
 use crate::residue::ProcessId;
+use crate::snap::Snap;
 
 /// All processes, by PID.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +59,8 @@ pub struct View<'a> {
     units: OnceCell<HashMap<i32, String>>,
     pids: RefCell<HashMap<PathBuf, Pids>>,
     frozen: RefCell<HashMap<PathBuf, bool>>,
+    links: OnceCell<std::io::Result<Vec<Link>>>,
+    firewall: OnceCell<Firewall>,
 }
 
 impl<'a> View<'a> {
@@ -73,6 +78,8 @@ impl<'a> View<'a> {
             units: OnceCell::new(),
             pids: RefCell::default(),
             frozen: RefCell::default(),
+            links: OnceCell::new(),
+            firewall: OnceCell::new(),
         }
     }
 
@@ -164,6 +171,19 @@ impl<'a> View<'a> {
             units
         });
         units.get(&pid).map(String::as_str)
+    }
+
+    /// The links of our network namespace. Only the machine itself has any.
+    pub fn links(&self) -> &std::io::Result<Vec<Link>> {
+        self.links.get_or_init(|| if self.host.is_live() { netlink::links() } else { Ok(Vec::new()) })
+    }
+
+    /// The firewall's rules and chains. Only the machine itself has any.
+    pub fn firewall(&self, snap: &Snap, programs: Option<&Path>) -> &Firewall {
+        self.firewall.get_or_init(|| match self.host.is_live() {
+            true => firewall::read(self.host, snap, programs),
+            false => Firewall::default(),
+        })
     }
 
     /// The groups that a process is in, as paths below their hierarchies; none where that cannot be read.

@@ -13,9 +13,13 @@ use crate::step::Effort;
 use crate::sys::{self, Waited};
 
 mod cgroup;
+mod link;
+mod loop_device;
 mod mount;
+pub mod netns;
 mod path;
 mod process;
+mod rule;
 mod runtime;
 mod service;
 mod shim;
@@ -56,9 +60,12 @@ fn directly(live: &Live, scope: &Scope, residue: &Residue, effort: Effort, deadl
         Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
         Residue::Cgroup { path, .. } => cgroup::remove(live, path),
         Residue::Path { path, what } => path::remove(live, path, *what, deadline),
-        Residue::Netns { .. } | Residue::Link { .. } | Residue::Rule { .. } | Residue::Loop { .. } => {
-            Done::NotPossible { why: "not yet done here".into() }
+        Residue::Netns { path, .. } => netns::remove(live, path),
+        Residue::Link { index, name, .. } => link::remove(live, *index, name),
+        Residue::Rule { program, table, rule, chain } => {
+            rule::remove(live, scope, program, table, rule, *chain)
         }
+        Residue::Loop { device, backing } => loop_device::remove(device, backing),
         Residue::Detached { .. } => Done::NotPossible { why: "it is no longer in any mount table".into() },
         Residue::RuntimeLeftRunning { .. } => {
             Done::NotPossible { why: "it was already asked to stop".into() }

@@ -14,7 +14,10 @@ mod cgroups;
 mod containers;
 mod data;
 mod drain;
+mod files;
+pub mod loops;
 mod mounts;
+pub mod network;
 mod services;
 mod shims;
 mod state;
@@ -39,7 +42,15 @@ pub fn plan(drain: Duration) -> Vec<Step> {
         Step { name: "containers", find: containers::find, efforts: &[Force], grace: DEATH, gates: &[] },
         // Once its containers are dead a shim has nothing to keep; it holds mounts and the network namespace.
         Step { name: "shims", find: shims::find, efforts: &[Force], grace: DEATH, gates: &[] },
-        // (network: network namespaces, links and firewall rules, once nothing of ours can use or renew them.)
+        // Once nothing of ours runs that could use or renew them. Before the mounts and the state, whose CNI
+        // results and bundles are what a rerun knows them by.
+        Step {
+            name: "network",
+            find: network::find,
+            efforts: &[Force],
+            grace: Duration::ZERO,
+            gates: &[Gate::NoOwnedProcess],
+        },
         // Once nothing runs in them: a mount that is busy is one that somebody uses.
         Step { name: "mounts", find: mounts::find, efforts: &[Force], grace: BUSY, gates: &[] },
         // Once they are empty. Before the state, which knows their names.

@@ -28,6 +28,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }),
         Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
     }
+    // After the mounts, which keep their devices busy.
+    super::loops::find(view, scope, &mut finding);
     finding
 }
 

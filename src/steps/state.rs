@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::files;
 use crate::evidence;
 use crate::residue::{PathKind, Residue};
 use crate::scope::{Container, Scope};
@@ -30,6 +31,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }
     }
     fifos(view, scope, &mut finding);
+    files::of_cni(view, scope, &mut finding);
+    files::plugin_sockets(view, scope, &mut finding);
+    files::host_symlinks(view, scope, &mut finding);
     finding
 }
 
@@ -55,10 +59,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
 /// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
 /// that somebody else has too are left.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
-    let mut ids: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
-    for other in &scope.foreign {
-        ids.remove(other.id.as_str());
-    }
+    let ids = scope.sole_ids();
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         // Out of our reach, and so is everything in it: what runs is found elsewhere.

@@ -1,0 +1,331 @@
+//! Links, addresses and routes, asked of the kernel itself over rtnetlink, and which packet filter tables exist.
+//!
+//! `ip` is not in every base, and its output is made for people. What comes back is read attribute by
+//! attribute; an attribute that we do not know is passed over, a message that is cut short ends the reading.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkHeader, NlasIterator,
+};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+// linux/if_link.h and linux/net_namespace.h; libc has them for some targets only.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+const NFTA_TABLE_NAME: u16 = 1;
+
+/// A network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What kind of virtual link it is ("veth", "bridge"); empty for a real one.
+    pub kind: String,
+    /// Its hardware address as people write it.
+    pub mac: String,
+    /// The bridge (or the like) that it is a port of.
+    pub master: Option<u32>,
+    /// The ID by which our network namespace knows its peer's.
+    pub peer_netns: Option<i32>,
+}
+
+/// A block of addresses, of one link: an address with its network, or the destination of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// The link.
+    pub link: u32,
+    /// Its address, or the first of its destinations; none for a default route.
+    pub address: Option<IpAddr>,
+    /// How many bits of it name the network.
+    pub prefix: u8,
+}
+
+/// All links of our network namespace.
+pub fn links() -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    ask(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, NLM_F_DUMP, &[0; 16], |_, payload| {
+        links.extend(link(payload));
+    })?;
+    Ok(links)
+}
+
+/// The link with this index; none if there is none.
+pub fn link_at(index: u32) -> io::Result<Option<Link>> {
+    let mut body = vec![0; 16];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut found = None;
+    match ask(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, 0, &body, |_, payload| found = link(payload)) {
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        other => other.map(|()| found),
+    }
+}
+
+fn link(payload: &[u8]) -> Option<Link> {
+    let mut link = Link { index: u32_at(payload, 4)?, ..Link::default() };
+    for (kind, value) in attributes(payload.get(16..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS => {
+                link.mac = value.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
+            }
+            IFLA_MASTER => link.master = u32_at(value, 0),
+            IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0).map(|id| id as i32).filter(|id| *id >= 0),
+            IFLA_LINKINFO => {
+                let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                link.kind = kind.map(|(_, value)| text(value)).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// All addresses of our links.
+pub fn addresses() -> io::Result<Vec<Block>> {
+    let mut found = Vec::new();
+    ask(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8], |_, payload| {
+        let of = |wanted| attributes(payload.get(8..).unwrap_or_default()).find(|(kind, _)| *kind == wanted);
+        // IFA_ADDRESS is the other end's on a point-to-point link.
+        let local = of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS));
+        if let (Some(link), Some(prefix), Some((_, value))) = (u32_at(payload, 4), payload.get(1), local) {
+            found.push(Block { link, address: ip(value), prefix: *prefix });
+        }
+    })?;
+    Ok(found)
+}
+
+/// All routes to elsewhere; those to our own addresses and to broadcast and multicast ones come with these.
+pub fn routes() -> io::Result<Vec<Block>> {
+    const KIND: usize = 7;
+    let mut found = Vec::new();
+    ask(SockProtocol::NetlinkRoute, libc::RTM_GETROUTE, NLM_F_DUMP, &[0; 12], |_, payload| {
+        let Some(body) = payload.get(12..).filter(|_| payload[KIND] == libc::RTN_UNICAST) else { return };
+        let of = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let address = of(libc::RTA_DST).and_then(ip);
+        let prefix = payload[1];
+        let one = of(libc::RTA_OIF).and_then(|v| u32_at(v, 0));
+        let several = of(libc::RTA_MULTIPATH).map(next_hops).unwrap_or_default();
+        found.extend(one.into_iter().chain(several).map(|link| Block { link, address, prefix }));
+    })?;
+    Ok(found)
+}
+
+/// The links in a list of `struct rtnexthop` (linux/rtnetlink.h).
+fn next_hops(mut list: &[u8]) -> Vec<u32> {
+    let mut links = Vec::new();
+    while let (Some(&[low, high]), Some(link)) = (list.first_chunk::<2>(), u32_at(list, 4)) {
+        links.push(link);
+        let length = usize::from(u16::from_ne_bytes([low, high])).next_multiple_of(4);
+        list = list.get(length.max(8)..).unwrap_or_default();
+    }
+    links
+}
+
+/// The ID by which our network namespace knows another one; none if it has none, so that no link leads there.
+pub fn netns_id(netns: &File) -> io::Result<Option<i32>> {
+    let fd = netns.as_raw_fd().to_ne_bytes().to_vec();
+    let mut body = vec![0; 4];
+    push(&mut body, NETNSA_FD, fd);
+    let mut id = None;
+    ask(SockProtocol::NetlinkRoute, libc::RTM_GETNSID, 0, &body, |_, payload| {
+        let found = attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NETNSA_NSID);
+        id = found.and_then(|(_, value)| u32_at(value, 0)).map(|id| id as i32).filter(|id| *id >= 0);
+    })?;
+    Ok(id)
+}
+
+/// Deletes a link, and with a veth its other end.
+pub fn delete_link(index: u32) -> Result<(), Errno> {
+    let mut body = vec![0; 16];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    ask(SockProtocol::NetlinkRoute, libc::RTM_DELLINK, NLM_F_ACK, &body, |_, _| {})
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
+}
+
+/// The tables of nf_tables, as address family and name.
+pub fn nft_tables() -> io::Result<Vec<(u8, String)>> {
+    const GET: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | libc::NFT_MSG_GETTABLE as u16;
+    let mut tables = Vec::new();
+    let asked = ask(SockProtocol::NetlinkNetFilter, GET, NLM_F_DUMP, &[0; 4], |_, payload| {
+        let name =
+            attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NFTA_TABLE_NAME);
+        tables.extend(name.map(|(_, name)| (payload[0], text(name))));
+    });
+    match asked {
+        // The kernel has no nf_tables.
+        Err(e)
+            if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)) =>
+        {
+            Ok(Vec::new())
+        }
+        other => other.map(|()| tables),
+    }
+}
+
+/// Sends one request, and hands each answer to it on. The kernel answers at once; five seconds are for one
+/// that is busy beyond reason.
+fn ask(
+    protocol: SockProtocol,
+    message: u16,
+    flags: u16,
+    body: &[u8],
+    mut answer: impl FnMut(u16, &[u8]),
+) -> io::Result<()> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    let patience = nix::sys::time::TimeVal::new(5, 0);
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)?;
+    let mut request = vec![0; 16 + body.len()];
+    let mut header = NetlinkHeader::default();
+    header.length = u32::try_from(request.len()).unwrap_or(0);
+    header.message_type = message;
+    header.flags = NLM_F_REQUEST | flags;
+    header.sequence_number = 1;
+    header.emit(&mut request);
+    request[16..].copy_from_slice(body);
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    while !take(&receive(&socket)?, flags, &mut answer)? {}
+    Ok(())
+}
+
+/// A datagram of whatever size: its length is asked first.
+fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+    let length = again(|| recv(socket.as_raw_fd(), &mut [], peek))?;
+    let mut buffer = vec![0; length];
+    let length = again(|| recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()))?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn again(mut call: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Reads the messages of a datagram; true if the last one was among them.
+fn take(mut datagram: &[u8], flags: u16, answer: &mut impl FnMut(u16, &[u8])) -> io::Result<bool> {
+    let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
+    let cut = || io::Error::from_raw_os_error(libc::EBADMSG);
+    while !datagram.is_empty() {
+        let message = NetlinkBuffer::new_checked(datagram).map_err(|_| cut())?;
+        match message.message_type() {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => {
+                let code = u32_at(message.payload(), 0).ok_or_else(cut)? as i32;
+                return if code == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(-code)) };
+            }
+            kind => answer(kind, message.payload()),
+        }
+        let length = (message.length() as usize).next_multiple_of(4);
+        datagram = datagram.get(length..).unwrap_or_default();
+    }
+    Ok(!dump && flags & NLM_F_ACK == 0)
+}
+
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    // The iterator goes on after an attribute that is cut short; what follows that is noise.
+    NlasIterator::new(bytes).map_while(|nla| nla.ok()).map(|nla| {
+        let (kind, length) = (nla.kind(), usize::from(nla.length()));
+        (kind, nla.into_inner().get(4..length).unwrap_or_default())
+    })
+}
+
+fn push(body: &mut Vec<u8>, kind: u16, value: Vec<u8>) {
+    let attribute = DefaultNla::new(kind, value);
+    let at = body.len();
+    body.resize(at + attribute.buffer_len(), 0);
+    attribute.emit(&mut body[at..]);
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|four| u32::from_ne_bytes(*four))
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+}
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(value)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from))
+        .ok()
+}
+
+impl Block {
+    /// True if this block lies in the other one.
+    pub fn is_in(&self, network: IpAddr, prefix: u8) -> bool {
+        self.address.is_some_and(|address| self.prefix >= prefix && shares(address, network, prefix))
+    }
+}
+
+/// True if two addresses have so many bits in common.
+pub fn shares(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+    let differ = match (one, other) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    differ >= u32::from(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_loopback_is_found() {
+        let all = links().unwrap();
+        let lo = all.iter().find(|l| l.name == "lo").unwrap();
+        assert!(lo.kind.is_empty() && lo.master.is_none() && lo.mac == "00:00:00:00:00:00");
+        assert!(addresses().unwrap().iter().all(|a| a.address.is_some()));
+        routes().unwrap();
+    }
+
+    #[test]
+    fn garbled_messages_are_errors_and_not_panics() {
+        let mut seen = 0;
+        let mut dump = vec![0; 16];
+        let mut header = NetlinkHeader::default();
+        (header.length, header.message_type) = (16, 99);
+        header.emit(&mut dump);
+        for length in 0..16 {
+            assert!(length == 0 || take(&dump[..length], NLM_F_DUMP, &mut |_, _| ()).is_err());
+        }
+        assert!(!take(&dump, NLM_F_DUMP, &mut |_, _| seen += 1).unwrap());
+        assert_eq!(seen, 1);
+        for garbage in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff", b"\x04\0\x03\0\x01\0", &[0; 40]] {
+            let _ = (link(garbage), attributes(garbage).count(), next_hops(garbage));
+        }
+    }
+
+    #[test]
+    fn blocks_lie_in_networks() {
+        let block = |text: &str, prefix| Block { link: 1, address: Some(text.parse().unwrap()), prefix };
+        let network = "10.1.0.0".parse().unwrap();
+        assert!(block("10.1.7.1", 24).is_in(network, 16));
+        assert!(!block("10.0.0.0", 8).is_in(network, 16));
+        assert!(!block("10.2.0.1", 32).is_in(network, 16));
+        assert!(!block("fd00::1", 128).is_in(network, 0));
+        assert!(!Block { link: 1, address: None, prefix: 0 }.is_in(network, 16));
+    }
+}

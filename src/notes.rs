@@ -1,0 +1,58 @@
+//! What the user should know besides what is left.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Note {
+    /// What it is about.
+    pub kind: NoteKind,
+    /// The thing itself, in a sentence.
+    pub text: String,
+    /// Which, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// Pods that run.
+    Pods,
+    /// Directories of the host that pods use.
+    HostVolumes,
+    /// Volumes on a server.
+    NetworkVolumes,
+    /// Ports on which our processes listen.
+    Listeners,
+    /// The node is a member of a cluster.
+    Cluster,
+    /// What a removal cannot honour.
+    NotHonoured,
+    /// Links by well-known names that are left alone.
+    Links,
+    /// A network namespace that somebody else keeps alive.
+    NetnsHeld,
+    /// Rules that kube-proxy made.
+    KubeProxyRules,
+    /// Control groups that cannot be removed here.
+    CgroupsReadOnly,
+    /// Control groups that systemd knows as units.
+    SystemdUnits,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MOST: usize = 10;
+        f.write_str(&self.text)?;
+        for (i, item) in self.items.iter().take(MOST).enumerate() {
+            write!(f, "{}{item}", if i == 0 { ": " } else { ", " })?;
+        }
+        match self.items.len() {
+            0..=MOST => Ok(()),
+            n => write!(f, " and {} more", n - MOST),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Files outside of containerd's own directories: what CNI's plugins noted, sockets of kubelet's plugins, and
+//! symlinks on the host that lead into the snap.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::network::HOSTFS;
+use crate::cni;
+use crate::error::Error;
+use crate::network;
+use crate::residue::{PathKind, Residue};
+use crate::scope::Scope;
+use crate::snap::Snap;
+use crate::step::{Blind, Finding};
+use crate::view::View;
+
+/// Where kubelet's plugins listen, below its root directory: in the directory itself, or one further down.
+const PLUGINS: [(&str, bool); 3] =
+    [("plugins_registry", false), ("plugins", true), ("device-plugins", false)];
+
+/// Results and leases of our sandboxes. The directories are shared: a file is ours by the ID in it.
+pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
+    let ids = scope.sole_ids();
+    let cni = &scope.roots.cni;
+    let (results, mut errors) = cni::results(view.host, cni, |id| ids.get(id).copied());
+    let (leases, more) = cni::leases(view.host, cni, |id| ids.get(id).copied());
+    errors.extend(more);
+    let path = |path, what| Residue::Path { path, what };
+    finding.residues.extend(results.into_iter().map(|(file, _)| path(file, PathKind::CniResult)));
+    finding.residues.extend(leases.into_iter().map(|file| path(file, PathKind::CniLease)));
+    let attached = scope.containers.iter().filter(|c| network::netns_of(c, &scope.roots).is_some());
+    let files = attached.filter(|c| ids.contains(c.id.id.as_str())).map(|c| cni::flannel_file(cni, &c.id.id));
+    let mut any = false;
+    for file in files {
+        any = true;
+        match view.host.exists(&file) {
+            Ok(true) => finding.residues.push(path(file, PathKind::CniResult)),
+            Ok(false) => {}
+            Err(e) => errors.push(e),
+        }
+    }
+    // Where no sandbox of ours had a network, there is nothing that could hide.
+    if any {
+        finding.blind.extend(errors.iter().map(|e| Blind::new("CNI's results and leases", e)));
+    }
+}
+
+/// Sockets only, and none below a mount: what is mounted there is not kubelet's directory.
+pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
+    let Some(kubelet) = scope.roots.kubelet.as_ref().filter(|k| scope.snap.owns(k)) else { return };
+    let Ok(table) = view.own_mounts() else { return };
+    for (name, deeper) in PLUGINS {
+        let directory = kubelet.join(name);
+        let below = match deeper {
+            true => children(view, &directory, finding),
+            false => vec![directory],
+        };
+        for directory in below {
+            if table.mounts.iter().any(|m| {
+                m.point != *kubelet && m.point.starts_with(kubelet) && directory.starts_with(&m.point)
+            }) {
+                continue;
+            }
+            for path in children(view, &directory, finding) {
+                let type_of = std::fs::symlink_metadata(view.host.path(&path)).map(|m| m.file_type());
+                if type_of.is_ok_and(|t| t.is_socket()) {
+                    finding.residues.push(Residue::Path { path, what: PathKind::PluginSocket });
+                }
+            }
+        }
+    }
+}
+
+fn children(view: &View, directory: &Path, finding: &mut Finding) -> Vec<PathBuf> {
+    match view.host.list(directory) {
+        Ok(names) => names.into_iter().map(|name| directory.join(name)).collect(),
+        // Something else than a directory has nothing in it.
+        Err(Error::Malformed { .. }) => Vec::new(),
+        Err(e) => {
+            finding.blind.push(Blind::new(crate::text::show(directory), e));
+            Vec::new()
+        }
+    }
+}
+
+/// Symlinks that the profile names, if they lead into this snap's own directories. In a snap's mount namespace
+/// the host's are below another directory, as far as confinement shows it.
+pub fn host_symlinks(view: &View, scope: &Scope, finding: &mut Finding) {
+    for link in &scope.roots.host_symlinks {
+        let below = link.strip_prefix("/").unwrap_or(link);
+        for path in [link.clone(), Path::new(HOSTFS).join(below)] {
+            let Ok(target) = std::fs::read_link(view.host.path(&path)) else { continue };
+            if leads_into(&scope.snap, link, &target) {
+                finding.residues.push(Residue::Path { path, what: PathKind::HostSymlink });
+            }
+        }
+    }
+}
+
+/// True if a symlink leads into the snap's directories, whatever else it may pass through there.
+fn leads_into(snap: &Snap, link: &Path, target: &Path) -> bool {
+    let mut path = PathBuf::new();
+    for part in link.parent().unwrap_or(link).join(target).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    let below = |root: &Path| path.starts_with(root) && path != root;
+    below(&snap.home) || snap.dir.parent().is_some_and(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::scope::tests::scope_of;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    fn paths(dir: &Path, find: fn(&View, &Scope, &mut Finding)) -> Vec<String> {
+        let mut finding = Finding::default();
+        let host = Host::at(dir);
+        let mut scope = scope_of(&["a"]);
+        scope.containers[0].netns = Some("/run/netns/cni-1".into());
+        find(&View::new(&host, None), &scope, &mut finding);
+        assert!(finding.blind.is_empty(), "{finding:?}");
+        let path = |r: Residue| match r {
+            Residue::Path { path, .. } => path.display().to_string(),
+            other => panic!("{other}"),
+        };
+        finding.residues.into_iter().map(path).collect()
+    }
+
+    #[test]
+    fn sockets_of_plugins_and_no_other_file() {
+        // A socket's path may be 107 bytes long; the directory that holds the tree is reached by a short one.
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let kubelet = dir.path().join("var/snap/microk8s/common/var/lib/kubelet");
+        for name in ["plugins_registry", "plugins/a/b", "plugins/m", "device-plugins"] {
+            fs::create_dir_all(kubelet.join(name)).unwrap();
+        }
+        let sockets =
+            ["plugins_registry/r.sock", "plugins/a/s", "plugins/a/b/deep", "plugins/m/s", "device-plugins/d"];
+        for name in sockets {
+            drop(UnixListener::bind(kubelet.join(name)).unwrap());
+        }
+        fs::write(kubelet.join("device-plugins/kubelet_internal_checkpoint"), "").unwrap();
+        fs::write(kubelet.join("plugins/file"), "").unwrap();
+        let root = "/var/snap/microk8s/common/var/lib/kubelet";
+        fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        let table =
+            format!("1 0 0:1 / {root}/plugins/m rw - nfs s:/x rw\n2 0 0:2 / {root} rw - ext4 /dev/a rw\n");
+        fs::write(dir.path().join("proc/self/mountinfo"), table).unwrap();
+        let found = paths(dir.path(), plugin_sockets);
+        assert_eq!(
+            found,
+            ["plugins_registry/r.sock", "plugins/a/s", "device-plugins/d"].map(|n| format!("{root}/{n}"))
+        );
+    }
+
+    #[test]
+    fn symlinks_that_lead_into_this_snap_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["var/lib", "etc/cni", "opt/cni/bin"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        symlink("/var/snap/microk8s/common/var/lib/kubelet", path("var/lib/kubelet")).unwrap();
+        symlink("/var/snap/microk8s2/common/x", path("var/lib/calico")).unwrap();
+        symlink("../../snap/microk8s/current/cni", path("etc/cni/net.d")).unwrap();
+        assert_eq!(paths(dir.path(), host_symlinks), ["/var/lib/kubelet", "/etc/cni/net.d"]);
+        let snap = Snap::stand_in("microk8s");
+        let leads = |target: &str| leads_into(&snap, Path::new("/var/lib/kubelet"), Path::new(target));
+        assert!(leads("/snap/microk8s/current/x") && leads("../snap/microk8s/x1"));
+        for other in
+            ["/var/snap/microk8s", "/var/snap/microk8s/../other/x", "/", "../../home", "/mnt/kubelet"]
+        {
+            assert!(!leads(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_cni_noted_for_our_sandboxes() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["var/lib/cni/results/n-a-eth0", "var/lib/cni/results/n-b-eth0", "var/lib/cni/flannel/a"]
+        {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(paths(dir.path(), of_cni), ["/var/lib/cni/results/n-a-eth0", "/var/lib/cni/flannel/a"]);
+    }
+}

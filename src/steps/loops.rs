@@ -1,0 +1,97 @@
+//! Loop devices on files of ours. A block volume is one; unmounting does not always release it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::residue::Residue;
+use crate::scope::Scope;
+use crate::step::{Blind, Finding};
+use crate::sys;
+use crate::view::View;
+
+const BLOCK: &str = "/sys/block";
+
+/// Those whose backing file lies below one of our roots.
+pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    let devices = match view.host.list(Path::new(BLOCK)) {
+        Ok(devices) => devices,
+        Err(e) => return finding.blind.push(Blind::new("loop devices", e)),
+    };
+    for name in devices.iter().filter(|n| n.as_bytes().starts_with(b"loop")) {
+        let Some((backing, deleted)) = backing_file(view.host, name) else { continue };
+        let ours = scope.roots.mounts.iter().any(|root| backing.starts_with(root) && backing != *root);
+        let device = Path::new("/dev").join(name);
+        if ours && is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
+            finding.residues.push(Residue::Loop { device, backing });
+        }
+    }
+}
+
+/// The file behind a loop device, and whether it has been deleted; none if there is none.
+pub fn backing_file(host: &crate::host::Host, name: &std::ffi::OsStr) -> Option<(PathBuf, bool)> {
+    // An unused device has no such file.
+    let mut bytes = host.read(&Path::new(BLOCK).join(name).join("loop/backing_file")).ok()?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    let deleted = bytes.ends_with(b" (deleted)");
+    if deleted {
+        bytes.truncate(bytes.len() - b" (deleted)".len());
+    }
+    Some((PathBuf::from(OsString::from_vec(bytes)), deleted))
+}
+
+/// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which
+/// file it is on. Where that cannot be asked, the path has to do.
+fn is_here(device: &Path, backing: &Path, deleted: bool) -> bool {
+    let Some((dev, inode)) = File::open(device).ok().and_then(|d| sys::loop_file(&d).ok()) else {
+        return true;
+    };
+    if !deleted {
+        return std::fs::symlink_metadata(backing).is_ok_and(|m| (m.dev(), m.ino()) == (dev, inode));
+    }
+    // The directory that a deleted file was in, or the nearest above it that is left, is on the same file system.
+    let left = backing.ancestors().skip(1).find_map(|a| std::fs::symlink_metadata(a).ok());
+    left.is_some_and(|m| m.dev() == dev)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::scope::tests::scope_of;
+
+    #[test]
+    fn by_backing_file_below_our_roots() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = "/var/snap/microk8s/common/var/lib/kubelet";
+        for (name, backing) in [
+            ("loop0", format!("{root}/plugins/x/img\n")),
+            ("loop1", format!("{root}2/img\n")),
+            ("loop2", format!("{root}/pods/y/img (deleted)\n")),
+            ("loop3", "/var/lib/snapd/snaps/microk8s_1.snap\n".into()),
+            ("sda", format!("{root}/img\n")),
+        ] {
+            let at = dir.path().join("sys/block").join(name).join("loop");
+            std::fs::create_dir_all(&at).unwrap();
+            std::fs::write(at.join("backing_file"), backing).unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("sys/block/loop4")).unwrap();
+        let host = Host::at(dir.path());
+        let mut finding = Finding::default();
+        find(&View::new(&host, None), &scope_of(&[]), &mut finding);
+        let mut names: Vec<String> = finding.residues.iter().map(ToString::to_string).collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                format!("loop device /dev/loop0 of {root}/plugins/x/img"),
+                format!("loop device /dev/loop2 of {root}/pods/y/img")
+            ]
+        );
+        assert!(finding.blind.is_empty());
+    }
+}
