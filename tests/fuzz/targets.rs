@@ -15,7 +15,7 @@ use snap_teardown::host::Host;
 use snap_teardown::profile::{Profile, Roots};
 use snap_teardown::residue::ContainerId;
 use snap_teardown::snap::Snap;
-use snap_teardown::{cgroup, mountinfo, shim, view};
+use snap_teardown::{cgroup, mountinfo, shim};
 
 /// A target's name, which is its corpus's too, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -101,8 +101,7 @@ pub fn bootstrap(bytes: &[u8]) {
 
 /// A process's command line: a shim of somebody's, or none; never a name that leads elsewhere.
 pub fn cmdline(bytes: &[u8]) {
-    let words = view::split_cmdline(bytes);
-    if let Some(shim) = shim::parse(&words) {
+    if let Some(shim) = shim::parse(bytes) {
         assert!(shim.address.is_absolute());
         assert!(is_name(&shim.namespace) && shim.id.as_deref().is_none_or(is_name));
     }
