@@ -16,6 +16,7 @@
 //! * [`scope`] decides, once, what is ours, from the [`evidence`] that containerd and runc wrote down and from
 //!   what [`shim`]s say on their command lines.
 //! * [`steps`] is the plan: an ordered list, each row with a function that finds [`residue`] and touches nothing.
+//! * [`scripts`] runs what users have put beside their snap, before anything is touched.
 //! * [`engine`] goes over the plan in rounds; it orders, waits and counts, and knows no kind of residue.
 //! * [`remove`] acts, one residue at a time, on a [`live`] machine only. [`sys`] holds the few unsafe system calls.
 //! * [`report`] puts what the last look saw into words; [`result`] writes it down, [`logging`] tells the journal.
@@ -46,6 +47,7 @@ pub mod residue;
 pub mod result;
 pub mod run;
 pub mod scope;
+pub mod scripts;
 pub mod shim;
 pub mod snap;
 pub mod step;

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Course, Seen, StepCourse};
 use crate::error::errno_name;
 use crate::live::Abilities;
+use crate::notes::Note;
 use crate::residue::{Holder, Residue, TableOf};
 use crate::scope::Scope;
+use crate::scripts::Script;
 use crate::step::{Blind, Effort, Gate, Step};
 use crate::text;
 
@@ -192,6 +194,12 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// What to do about what is left.
     pub advice: Vec<Advice>,
+    /// What to know besides.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+    /// How the user's own scripts ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Script>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
@@ -357,6 +365,8 @@ pub struct Frame<'a> {
     pub complete: bool,
     /// PIDs that are in uninterruptible sleep.
     pub stuck: Vec<i32>,
+    /// What to know besides.
+    pub notes: Vec<Note>,
 }
 
 impl Report {
@@ -385,10 +395,12 @@ impl Report {
             },
             profile: frame.profile.to_owned(),
             advice: advice(&steps, &frame),
+            notes: frame.notes,
             host: frame.host,
             abilities: frame.abilities,
             counts,
             steps,
+            hooks: Vec::new(),
             scope_counts: ScopeCounts {
                 containers: scope.containers.len(),
                 shims: scope.shims.len(),
@@ -405,12 +417,14 @@ impl Report {
         cut.scope = None;
         cut.truncated = true;
         cut.steps.iter_mut().for_each(|s| s.removed.clear());
+        cut.hooks.truncate(10);
         for most in [100, 30, 10, 3, 1, 0] {
             for step in &mut cut.steps {
                 step.left.truncate(most);
                 step.blind.truncate(most);
                 step.left.iter_mut().for_each(|l| shorten(l, most));
             }
+            cut.notes.iter_mut().for_each(|n| n.items.truncate(most));
             let json = serde_json::to_string(&cut).unwrap_or_default();
             if json.len() <= limit {
                 return json;
@@ -458,6 +472,9 @@ impl Report {
         }
         for blind in self.steps.iter().flat_map(|s| &s.blind).take(MOST) {
             let _ = writeln!(out, "  could not look at {}: {}", blind.what, blind.why);
+        }
+        for script in self.hooks.iter().filter(|s| !s.went_well()) {
+            let _ = writeln!(out, "  script {script}");
         }
         for advice in &self.advice {
             let _ = writeln!(out, "  {advice}");

@@ -16,6 +16,7 @@ use crate::report::{Command, Frame, HostFacts, Report, pids};
 use crate::residue::Residue;
 use crate::result;
 use crate::scope::{Scope, pid_namespace_depth};
+use crate::scripts;
 use crate::snap::Snap;
 use crate::step::{Blind, Effort, Finding, Gate, Step};
 use crate::steps;
@@ -103,6 +104,9 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let started_at = now();
     let deadline = started + Duration::from_secs(subject.profile.patience.deadline);
     let _lock = wait_for_lock(live, &subject.snap, deadline)?;
+    // Before the first look: what they do must be seen.
+    let hooks = subject.profile.resolve(&subject.snap)?.hooks;
+    let hooks = hooks.map(|directory| scripts::run(live, &directory, deadline)).unwrap_or_default();
     let host = live.host.clone();
     let view = View::new(&host, None);
     live.snap_namespace = snap_namespace(&view, &subject.snap);
@@ -113,7 +117,8 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
 
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let course = look_once(&plan, &view, &scope);
-    let first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
+    let mut first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
+    first.hooks = hooks.clone();
     if first.counts.left > 0
         && let Err(e) = result::write(&first, &subject.snap)
     {
@@ -134,7 +139,9 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
         }
         scope = newer.union(scope);
     }
-    Ok(report(Command::Remove, &plan, &whole, &scope, &view, told(true)))
+    let mut last = report(Command::Remove, &plan, &whole, &scope, &view, told(true));
+    last.hooks = hooks;
+    Ok(last)
 }
 
 /// One teardown of one scope. Returns its course and the view of its last look.
@@ -324,6 +331,7 @@ fn report(
         elapsed_ms: u64::try_from(told.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         complete: told.complete,
         stuck,
+        notes: told.live.map(|l| lock(&l.notes).clone()).unwrap_or_default(),
     };
     Report::of(frame, course, scope)
 }

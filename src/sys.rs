@@ -197,7 +197,7 @@ pub enum ProgramEnd {
 }
 
 /// Runs a program to its end, until then at most. It gets this environment and no other, and /dev/null; it
-/// dies with us. What it prints is returned if `capture` asks for it.
+/// dies with us, and what it has started dies with it. What it prints is returned if `capture` asks for it.
 pub fn run(
     program: &std::path::Path,
     arguments: &[&std::ffi::OsStr],
@@ -209,7 +209,7 @@ pub fn run(
     use std::process::{Command, Stdio};
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(environment.iter().map(|(k, v)| (k, v))).current_dir("/");
-    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.stdout(if capture { Stdio::piped() } else { Stdio::null() });
     // SAFETY: only system calls between fork and exec, no allocation and no lock.
     unsafe {
@@ -220,10 +220,13 @@ pub fn run(
     }
     let mut child = command.spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
+    // Its process group is its own, and while it is not waited for nobody else can get that number.
+    let end_group = || nix::sys::signal::killpg(pid, Signal::SIGKILL);
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take()
         && !drain(File::from(OwnedFd::from(stdout)), &mut output, until)
     {
+        let _ = end_group();
         end(pid);
         return Ok((ProgramEnd::TookTooLong, output));
     }
@@ -236,9 +239,13 @@ pub fn run(
         match poll(&mut fds, timeout(until)) {
             Ok(0) => break,
             Err(Errno::EINTR) => {}
-            _ => return Ok((ProgramEnd::Exited(child.wait()?), output)),
+            _ => {
+                let _ = end_group();
+                return Ok((ProgramEnd::Exited(child.wait()?), output));
+            }
         }
     }
+    let _ = end_group();
     end(pid);
     Ok((ProgramEnd::TookTooLong, output))
 }
