@@ -1,10 +1,15 @@
 //! The journal: one line for each step, one for the result.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use log::{LevelFilter, info, warn};
-use syslog::{BasicLogger, Facility, Formatter3164, Logger, LoggerBackend};
+use log::{Level, LevelFilter, Log, Metadata, Record, info, warn};
+use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+
+use crate::live::lock;
 
 use crate::report::{Outcome, Report};
 
@@ -23,16 +28,45 @@ pub fn to_journal() {
     if !ready {
         return;
     }
-    let formatter = Formatter3164 {
-        facility: Facility::LOG_DAEMON,
-        hostname: None,
-        process: IDENTIFIER.into(),
-        pid: std::process::id(),
-    };
-    let logger = BasicLogger::new(Logger::new(LoggerBackend::Unix(socket), formatter));
-    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+    let logger = Logger::new(LoggerBackend::Unix(socket), Line { pid: std::process::id() });
+    if log::set_boxed_logger(Box::new(Journal(Mutex::new(logger)))).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
+}
+
+/// A line as RFC 3164 has it, without the time: the journal has its own, and a formatter of times is large.
+struct Line {
+    pid: u32,
+}
+
+impl<T: Display> LogFormat<T> for Line {
+    fn format<W: Write>(&self, to: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
+        let priority = Facility::LOG_DAEMON as u8 | severity as u8;
+        Ok(write!(to, "<{priority}>{IDENTIFIER}[{}]: {message}", self.pid)?)
+    }
+}
+
+struct Journal(Mutex<Logger<LoggerBackend, Line>>);
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut logger = lock(&self.0);
+        // A line that cannot be sent is lost; there is nobody to tell.
+        let _ = match record.level() {
+            Level::Error => logger.err(record.args()),
+            Level::Warn => logger.warning(record.args()),
+            _ => logger.info(record.args()),
+        };
+    }
+
+    fn flush(&self) {}
 }
 
 /// Writes a report's lines.
