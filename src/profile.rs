@@ -25,7 +25,7 @@ const SHARED: &[&str] =
     &["/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet"];
 
 /// Host paths at which snaps put symlinks into their own directories.
-const SYMLINKS: &[&str] =
+pub const SYMLINKS: &[&str] =
     &["/var/lib/kubelet", "/var/lib/calico", "/etc/cni/net.d", "/opt/cni/bin", "/var/lib/cni"];
 
 /// A profile as it is written, with `$SNAP…` in its paths.

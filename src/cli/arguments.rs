@@ -1,0 +1,279 @@
+//! The arguments: what is asked for, and with which options.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser};
+use snap_teardown::error::{Error, Result};
+use snap_teardown::text;
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Help on a command, or on the whole when there is none.
+    Help(Option<&'static str>),
+    /// The program's version.
+    Version,
+    /// Look.
+    Survey(Options),
+    /// Remove.
+    Remove(Options),
+    /// Look for what an earlier run was to remove.
+    Verify(Options),
+    /// Print the last result.
+    Report(Options),
+    /// Print the result's JSON Schema.
+    ReportSchema,
+    /// Print the profile that would be used.
+    ProfileShow(Options),
+    /// Check a profile.
+    ProfileCheck(PathBuf),
+    /// Print a profile as seen from a running snap.
+    ProfileInit(Options),
+    /// Print the profile's JSON Schema.
+    ProfileSchema,
+}
+
+/// The options of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--snap NAME`.
+    pub snap: Option<String>,
+    /// `--profile FILE`.
+    pub profile: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
+}
+
+const COMMANDS: [&str; 5] = ["survey", "remove", "verify", "report", "profile"];
+const ACTIONS: [&str; 4] = ["show", "check", "init", "schema"];
+
+/// Reads the arguments, without the program's name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
+    let mut given = Given::default();
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => given.help = true,
+            Arg::Short('V') | Arg::Long("version") => given.version = true,
+            Arg::Long("snap") => given.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
+            Arg::Long("profile") => given.options.profile = Some(path(parser.value().map_err(wrong)?)),
+            Arg::Long("json") => given.options.json = true,
+            Arg::Long("schema") => given.schema = true,
+            Arg::Value(word) => given.words.push(word),
+            Arg::Short(letter) => return Err(unknown_option(&format!("-{letter}"))),
+            Arg::Long(name) => return Err(unknown_option(&format!("--{name}"))),
+        }
+    }
+    given.call()
+}
+
+/// Everything on the command line, before it is put together.
+#[derive(Default)]
+struct Given {
+    words: Vec<OsString>,
+    options: Options,
+    schema: bool,
+    help: bool,
+    version: bool,
+}
+
+impl Given {
+    fn call(mut self) -> Result<Call> {
+        let word = |this: &mut Given| (!this.words.is_empty()).then(|| this.words.remove(0));
+        let mut first = word(&mut self);
+        if first.as_ref().is_some_and(|w| w == "help") {
+            self.help = true;
+            first = word(&mut self);
+        }
+        let command = first.map(|w| one_of(&w, &COMMANDS, "command")).transpose()?;
+        if self.help {
+            return Ok(Call::Help(command));
+        }
+        if self.version {
+            return Ok(Call::Version);
+        }
+        let call = match command {
+            None => return Err(usage("say what to do: survey, remove, verify, report or profile")),
+            Some("profile") => return self.profile(),
+            Some("report") if self.schema => {
+                self.fits("report --schema", &[])?;
+                return self.no_more(Call::ReportSchema);
+            }
+            Some(command) => {
+                self.fits(command, &["--snap", "--profile", "--json"])?;
+                command
+            }
+        };
+        let options = std::mem::take(&mut self.options);
+        self.no_more(match call {
+            "survey" => Call::Survey(options),
+            "remove" => Call::Remove(options),
+            "verify" => Call::Verify(options),
+            _ => Call::Report(options),
+        })
+    }
+
+    fn profile(mut self) -> Result<Call> {
+        if self.words.is_empty() {
+            return Err(usage("say what to do about a profile: show, check FILE, init or schema"));
+        }
+        let action = one_of(&self.words.remove(0), &ACTIONS, "action of 'profile'")?;
+        let name = format!("profile {action}");
+        let options = match action {
+            "show" => &["--snap", "--profile", "--json"][..],
+            "init" => &["--snap"],
+            _ => &[],
+        };
+        self.fits(&name, options)?;
+        let options = std::mem::take(&mut self.options);
+        let call = match action {
+            "show" => Call::ProfileShow(options),
+            "init" => Call::ProfileInit(options),
+            "schema" => Call::ProfileSchema,
+            _ if self.words.is_empty() => return Err(usage("name the file: profile check FILE")),
+            _ => Call::ProfileCheck(path(self.words.remove(0))),
+        };
+        self.no_more(call)
+    }
+
+    /// An option that a command has no use for is a misunderstanding, not something to pass over.
+    fn fits(&self, command: &str, allowed: &[&str]) -> Result<()> {
+        let given = [
+            ("--snap", self.options.snap.is_some()),
+            ("--profile", self.options.profile.is_some()),
+            ("--json", self.options.json),
+            ("--schema", self.schema && !command.contains("schema")),
+        ];
+        match given.into_iter().find(|(name, there)| *there && !allowed.contains(name)) {
+            Some((name, _)) => Err(usage(&format!("'{command}' has no option '{name}'"))),
+            None => Ok(()),
+        }
+    }
+
+    fn no_more(self, call: Call) -> Result<Call> {
+        match self.words.first() {
+            Some(word) => {
+                let word = text::escape(word.as_encoded_bytes());
+                let hint = if word.contains('=') { "" } else { "; a snap is named with --snap" };
+                Err(usage(&format!("'{word}' is one word too many{hint}")))
+            }
+            None => Ok(call),
+        }
+    }
+}
+
+fn one_of(word: &OsString, known: &[&'static str], what: &str) -> Result<&'static str> {
+    let found = known.iter().find(|k| word == **k);
+    found.copied().ok_or_else(|| {
+        let word = text::escape(word.as_encoded_bytes());
+        usage(&format!("there is no {what} '{word}'{}", meant(&word, known)))
+    })
+}
+
+fn unknown_option(name: &str) -> Error {
+    let known = ["--snap", "--profile", "--json", "--schema", "--help", "--version"];
+    usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), meant(name, &known)))
+}
+
+/// What somebody who typed this may have meant.
+fn meant(word: &str, known: &[&'static str]) -> String {
+    let near = known.iter().map(|k| (distance(word, k), k)).min();
+    match near {
+        Some((distance, near)) if distance <= 2 => format!("; did you mean '{near}'?"),
+        _ => String::new(),
+    }
+}
+
+/// How many letters have to be changed, added or left out.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+fn given_text(value: OsString) -> Result<String> {
+    value.into_string().map_err(|v| usage(&format!("'{}' is no name", text::escape(v.as_encoded_bytes()))))
+}
+
+/// A relative name is meant from where we were called, and we are about to leave that directory.
+fn path(value: OsString) -> PathBuf {
+    std::path::absolute(&value).unwrap_or_else(|_| value.into())
+}
+
+fn wrong(error: lexopt::Error) -> Error {
+    usage(&match error {
+        lexopt::Error::MissingValue { option } => {
+            format!("'{}' needs a value", option.unwrap_or_default())
+        }
+        lexopt::Error::UnexpectedValue { option, .. } => format!("'{option}' takes no value"),
+        other => other.to_string(),
+    })
+}
+
+fn usage(what: &str) -> Error {
+    Error::Usage(format!("{what} (see 'snap-teardown --help')"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str) -> Result<Call> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn error(line: &str) -> String {
+        call(line).expect_err(line).to_string()
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let options = |json| Options { snap: Some("microk8s".into()), profile: None, json };
+        assert_eq!(call("survey --snap microk8s --json").unwrap(), Call::Survey(options(true)));
+        assert_eq!(call("--snap=microk8s verify").unwrap(), Call::Verify(options(false)));
+        assert_eq!(call("profile --snap microk8s init").unwrap(), Call::ProfileInit(options(false)));
+        assert_eq!(call("profile check -- --odd").unwrap(), Call::ProfileCheck(path("--odd".into())));
+        assert_eq!(call("report --schema").unwrap(), Call::ReportSchema);
+    }
+
+    #[test]
+    fn help_wins_over_what_is_missing() {
+        assert_eq!(call("--help").unwrap(), Call::Help(None));
+        assert_eq!(call("help").unwrap(), Call::Help(None));
+        assert_eq!(call("profile -h").unwrap(), Call::Help(Some("profile")));
+        assert_eq!(call("help remove").unwrap(), Call::Help(Some("remove")));
+        assert_eq!(call("-V").unwrap(), Call::Version);
+    }
+
+    #[test]
+    fn a_wrong_call_is_told_what_would_be_right() {
+        for (line, said) in [
+            ("", "say what to do: survey"),
+            ("surve", "there is no command 'surve'; did you mean 'survey'?"),
+            ("destroy", "there is no command 'destroy' ("),
+            ("survey --jsn", "there is no option '--jsn'; did you mean '--json'?"),
+            ("survey -j", "there is no option '-j'"),
+            ("survey --snap", "'--snap' needs a value"),
+            ("survey --json=yes", "'--json' takes no value"),
+            ("survey microk8s", "'microk8s' is one word too many; a snap is named with --snap"),
+            ("profile", "say what to do about a profile"),
+            ("profile shew", "did you mean 'show'?"),
+            ("profile check", "name the file"),
+            ("profile check a b", "'b' is one word too many"),
+            ("profile schema --json", "'profile schema' has no option '--json'"),
+            ("survey --schema", "'survey' has no option '--schema'"),
+            ("report --schema --json", "'report --schema' has no option '--json'"),
+        ] {
+            let error = error(line);
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The help texts.
+
+const PROGRAM: &str = "\
+Tears down what a container snap leaves behind: containers, shims, mounts, network, control groups, data.
+
+Usage: snap-teardown COMMAND [--snap NAME] [--profile FILE] [--json]
+
+Commands:
+  survey     Show what is there and would be removed, in which order; change nothing
+  remove     Remove it, look again, and report; needs root
+  verify     Look, after a removal, for what should be gone
+  report     Show the result of the last removal
+  profile    Show, check or draft a profile: where one snap keeps its things
+
+Options:
+      --snap NAME     The snap, or the instance of one (name_key); within its hook it is known
+      --profile FILE  Use this profile instead of the one that the snap ships or that is built in
+      --json          Print the JSON document instead of text
+  -h, --help          Show this, or the help of a command
+  -V, --version       Show the version
+
+Exit status:
+  0  nothing is left
+  1  something is left
+  2  wrong call, environment or profile; nothing was touched
+  3  nothing was seen to be left, but not everything could be looked at, or the run was interrupted
+
+Examples:
+  snap-teardown survey --snap microk8s     what would 'snap remove microk8s' have to end?
+  snap-teardown report --snap microk8s     what did the last removal do?
+  snap-teardown profile init --snap NAME   draft a profile from a running snap
+";
+
+const SURVEY: &str = "\
+Shows what of a snap is there and would be removed, in which order, and what to know before. Changes nothing.
+
+Usage: snap-teardown survey --snap NAME [--profile FILE] [--json]
+
+As root everything can be looked at; without root some places cannot, and the exit status says so (3 when
+nothing else was seen). Status 1 means that something is there, as is normal while the snap is in use.
+";
+
+const REMOVE: &str = "\
+Removes what is there, looks again, and reports. Needs root.
+
+Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--json]
+
+Applications get SIGTERM and one grace together (the profile's patience), then all of it is ended, in order:
+containers, shims, network, mounts, control groups, state, data. The whole run ends by the profile's deadline.
+SIGTERM, SIGINT and SIGHUP end it early, with a report.
+
+As the last line of a snap's hook script:
+  exec \"$SNAP/bin/snap-teardown\" remove
+
+From outside, for a snap whose hook never ran (snapd skips the hooks of a disabled snap), name the snap. The
+result goes to /run/snap.NAME/teardown.json and, in short, to the journal (journalctl -t snap-teardown).
+";
+
+const VERIFY: &str = "\
+Looks, after a removal, for what should be gone. Changes nothing.
+
+Usage: snap-teardown verify --snap NAME [--profile FILE] [--json]
+
+Uses the result file of the removal (/run/snap.NAME/teardown.json; kept until the next boot). Without it, what
+is known only by a container's ID cannot be looked for, and the exit status is 3. Once the snap is gone its
+profile is gone too: name a copy with --profile, if it is not a built-in one.
+";
+
+const REPORT: &str = "\
+Shows the result of the last removal, and exits with its status.
+
+Usage: snap-teardown report --snap NAME [--json]
+       snap-teardown report --schema
+
+Options:
+      --schema    Print the JSON Schema of the result, and nothing else
+";
+
+const PROFILE: &str = "\
+Shows, checks or drafts a profile: the file (teardown.json) that says where one snap keeps its things.
+
+Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
+       snap-teardown profile check FILE
+       snap-teardown profile init --snap NAME
+       snap-teardown profile schema
+
+  show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
+  check     Say whether a file is a valid profile, else what is wrong with it and in which line
+  init      Print a profile as seen from the snap while it runs; remarks go to standard error. Needs root.
+  schema    Print the JSON Schema of profiles
+
+A profile is checked strictly: nothing is touched by one that is wrong. Smallest one:
+  {
+    \"schema\": 1,
+    \"snap\": \"NAME\",
+    \"containerd\": {
+      \"address\": \"$SNAP_COMMON/run/containerd.sock\",
+      \"state\": \"$SNAP_COMMON/run/containerd\",
+      \"root\": \"$SNAP_COMMON/var/lib/containerd\"
+    }
+  }
+";
+
+/// The help on a command, or on the program.
+pub fn of(command: Option<&str>) -> &'static str {
+    match command {
+        Some("survey") => SURVEY,
+        Some("remove") => REMOVE,
+        Some("verify") => VERIFY,
+        Some("report") => REPORT,
+        Some("profile") => PROFILE,
+        _ => PROGRAM,
+    }
+}

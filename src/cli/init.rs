@@ -1,0 +1,375 @@
+//! Drafts a profile from a snap that runs: what its containerd, its shims and its kubelet say.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use snap_teardown::error::{Error, Result};
+use snap_teardown::host::Host;
+use snap_teardown::profile::{Containerd, Kubelet, Network, Patience, Profile, SYMLINKS, Services};
+use snap_teardown::snap::Snap;
+use snap_teardown::view::View;
+use snap_teardown::{mountinfo, text};
+
+/// Bundles lie in containerd's state directory below this.
+const TASKS: &str = "/io.containerd.runtime.v2.task/";
+
+/// A process of the snap: its service and its arguments.
+struct Seen {
+    pid: i32,
+    service: Option<String>,
+    arguments: Vec<String>,
+}
+
+/// A profile as seen, and remarks on what was seen and what was not.
+pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
+    let view = View::new(host, None);
+    let seen = processes(&view, snap);
+    let mut remarks = Vec::new();
+    let daemon = seen.iter().find(|s| program(s) == "containerd");
+    let containerd = containerd(&view, snap, daemon, &mut remarks)?;
+    let (kubelet, supervisors) = kubelet(host, snap, &seen, &mut remarks);
+    let runtime = daemon.and_then(|d| d.service.clone());
+    if runtime.is_none() {
+        remarks.push("services.runtime: the service that runs containerd was not seen".into());
+    }
+    let data = [&containerd.root, &containerd.state];
+    let profile = Profile {
+        schema: 1,
+        snap: snap.name.clone(),
+        data: data.into_iter().filter(|d| d.starts_with("$SNAP")).cloned().collect(),
+        containerd,
+        kubelet: kubelet.map(|root| Kubelet { root }),
+        services: Services { runtime, supervisors },
+        mounts: Vec::new(),
+        network: Network { links: links(host, &mut remarks), ..Network::default() },
+        host_symlinks: symlinks(host, snap),
+        hooks: None,
+        patience: Patience::default(),
+    };
+    cgroup_driver(&view, &mut remarks);
+    if let Err(e) = check(&profile) {
+        remarks.push(format!("not valid as it is: {e}"));
+    }
+    remarks.push("Read it before you ship it: what 'data' names is deleted with all it holds.".into());
+    Ok((profile, remarks.into_iter().map(|r| format!("# {r}")).collect()))
+}
+
+fn check(profile: &Profile) -> Result<Profile> {
+    let json = serde_json::to_vec(profile).unwrap_or_default();
+    Profile::parse(&json, "the draft")
+}
+
+fn processes(view: &View, snap: &Snap) -> Vec<Seen> {
+    let Ok(all) = view.processes() else { return Vec::new() };
+    let mut pids: Vec<i32> = all.iter().map(|p| p.id.pid).collect();
+    pids.retain(|pid| view.unit_of(*pid) == Some(snap.instance.as_str()));
+    pids.sort_unstable();
+    let read = |pid: i32| {
+        let bytes = view.host.read(&PathBuf::from(format!("/proc/{pid}/cmdline"))).ok()?;
+        let arguments = bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        Some(Seen { pid, service: service(&view.membership(pid), snap), arguments })
+    };
+    pids.into_iter().filter_map(read).collect()
+}
+
+/// `daemon` of a group `…/snap.NAME.daemon.service`.
+fn service(groups: &[PathBuf], snap: &Snap) -> Option<String> {
+    let before = format!("snap.{}.", snap.instance);
+    groups
+        .iter()
+        .flat_map(|g| g.iter())
+        .find_map(|part| Some(part.to_str()?.strip_prefix(&before)?.strip_suffix(".service")?.to_owned()))
+}
+
+fn program(seen: &Seen) -> &str {
+    let first = seen.arguments.first().map_or("", String::as_str);
+    first.rsplit('/').next().unwrap_or(first)
+}
+
+/// The value of an option, in either of its forms.
+fn option(arguments: &[String], names: &[&str]) -> Option<String> {
+    arguments.iter().enumerate().find_map(|(i, argument)| {
+        names.iter().find_map(|name| match argument.strip_prefix(name)? {
+            "" => arguments.get(i + 1).cloned(),
+            rest => rest.strip_prefix('=').map(str::to_owned),
+        })
+    })
+}
+
+fn containerd(
+    view: &View,
+    snap: &Snap,
+    daemon: Option<&Seen>,
+    remarks: &mut Vec<String>,
+) -> Result<Containerd> {
+    let (shim_address, shim_state) = shims(view, snap);
+    let arguments = daemon.map_or(&[][..], |d| &d.arguments[..]);
+    let config = option(arguments, &["--config", "-c"])
+        .and_then(|file| view.host.read(Path::new(&file)).ok())
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    if daemon.is_none() && shim_address.is_none() {
+        return Err(Error::Usage(format!(
+            "neither a containerd nor a shim of snap '{}' is seen to run: start the snap, and ask again as root",
+            snap.instance
+        )));
+    }
+    let mut found = |key: &str, ways: [Option<String>; 3], default: &str| {
+        let from = ["the command line", "the configuration file", "a shim"];
+        let hit = ways.into_iter().zip(from).find_map(|(value, from)| Some((value?, from)));
+        let (value, from) = hit.unwrap_or_else(|| (default.into(), "not seen: containerd's own default"));
+        remarks.push(format!("containerd.{key}: {value} ({from})"));
+        in_words_of_the_snap(snap, &value)
+    };
+    let set = |section: &str, key: &str| toml(&config, section, key);
+    Ok(Containerd {
+        // A shim's -address is the very text that its socket's name is made of.
+        address: found(
+            "address",
+            [option(arguments, &["--address", "-a"]), set("grpc", "address"), shim_address],
+            "/run/containerd/containerd.sock",
+        ),
+        state: found(
+            "state",
+            [option(arguments, &["--state"]), set("", "state"), shim_state],
+            "/run/containerd",
+        ),
+        root: found("root", [option(arguments, &["--root"]), set("", "root"), None], "/var/lib/containerd"),
+        shim_sockets: "/run/containerd/s".into(),
+        runc: "/run/containerd/runc".into(),
+        fifos: "/run/containerd/fifo".into(),
+        ctr: ctr(view.host, daemon, snap),
+    })
+}
+
+/// The `ctr` that lies beside the snap's containerd.
+fn ctr(host: &Host, daemon: Option<&Seen>, snap: &Snap) -> Option<String> {
+    let file = Path::new(daemon?.arguments.first()?).parent()?.join("ctr");
+    let there = host.exists(&file).unwrap_or(false);
+    let below = file.strip_prefix(&snap.dir).ok().filter(|_| there)?;
+    Some(format!("$SNAP/{}", below.to_str()?))
+}
+
+/// The address and the state directory that the snap's shims know.
+fn shims(view: &View, snap: &Snap) -> (Option<String>, Option<String>) {
+    let Ok(all) = view.processes() else { return (None, None) };
+    let homes = [snap.home.clone(), snap.inside().home];
+    let shims = || all.iter().filter_map(|p| Some((p.id.pid, p.shim.as_ref()?)));
+    // Its unit is a better proof than its address, which a guest's shims share.
+    let in_unit = shims().find(|(pid, _)| view.unit_of(*pid) == Some(snap.instance.as_str()));
+    let by_address = || shims().find(|(_, shim)| homes.iter().any(|home| shim.address.starts_with(home)));
+    let shim = in_unit.or_else(by_address);
+    let Some((pid, shim)) = shim else { return (None, None) };
+    let bundle = std::fs::read_link(view.host.path(&PathBuf::from(format!("/proc/{pid}/cwd")))).ok();
+    let state = bundle.and_then(|b| Some(b.to_str()?.split_once(TASKS)?.0.to_owned()));
+    (Some(text::show(&shim.address).into_owned()), state)
+}
+
+/// One string of a TOML file: enough for containerd's, whose keys of interest stand one to a line.
+fn toml(config: &str, section: &str, key: &str) -> Option<String> {
+    let mut within = String::new();
+    config.lines().map(str::trim).find_map(|line| {
+        if let Some(name) = line.strip_prefix('[') {
+            within = name.trim_end_matches(']').trim().to_owned();
+            return None;
+        }
+        let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim();
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        let value = value[1..].split(quote).next()?;
+        (within == section && !value.is_empty()).then(|| value.to_owned())
+    })
+}
+
+/// kubelet's root directory, and the services that would start containers again.
+fn kubelet(
+    host: &Host,
+    snap: &Snap,
+    seen: &[Seen],
+    remarks: &mut Vec<String>,
+) -> (Option<String>, Vec<String>) {
+    let is_kubelet = |s: &&Seen| {
+        matches!(program(s), "kubelet" | "kubelite" | "k3s" | "k0s" | "dockerd")
+            || option(&s.arguments, &["--root-dir"]).is_some()
+    };
+    let mut supervisors: Vec<String> =
+        seen.iter().filter(is_kubelet).filter_map(|s| s.service.clone()).collect();
+    supervisors.sort();
+    supervisors.dedup();
+    let from_arguments = || seen.iter().find_map(|s| option(&s.arguments, &["--root-dir"]));
+    let from_files = || seen.iter().flat_map(|s| &s.arguments).find_map(|a| root_dir_in(host, snap, a));
+    let from_mounts = || seen.iter().find_map(|s| root_of_mounts(host, snap, s.pid));
+    let root = from_arguments().or_else(from_files).or_else(from_mounts);
+    match &root {
+        Some(root) => remarks.push(format!("kubelet.root: {root}")),
+        None => remarks.push("kubelet.root: no kubelet was seen, nor a mount of one".into()),
+    }
+    (root.map(|r| in_words_of_the_snap(snap, &r)), supervisors)
+}
+
+/// `--root-dir` in a file of arguments, as MicroK8s keeps them (`--kubelet-args-file=FILE`).
+fn root_dir_in(host: &Host, snap: &Snap, argument: &str) -> Option<String> {
+    let (name, file) = argument.split_once('=')?;
+    if !name.ends_with("-args-file") {
+        return None;
+    }
+    let bytes = host.read(Path::new(file)).ok()?;
+    let lines: Vec<String> = String::from_utf8_lossy(&bytes).split_whitespace().map(str::to_owned).collect();
+    let value = option(&lines, &["--root-dir"])?;
+    let filled = [("SNAP_COMMON", &snap.common), ("SNAP_DATA", &snap.data)].into_iter().fold(
+        value,
+        |value, (name, path)| {
+            let path = text::show(path);
+            value.replace(&format!("${{{name}}}"), &path).replace(&format!("${name}"), &path)
+        },
+    );
+    Some(filled)
+}
+
+/// The directory below which pods' volumes are mounted.
+fn root_of_mounts(host: &Host, snap: &Snap, pid: i32) -> Option<String> {
+    let table = mountinfo::parse(&host.read(&PathBuf::from(format!("/proc/{pid}/mountinfo"))).ok()?);
+    table.mounts.iter().filter(|m| m.point.starts_with(&snap.home)).find_map(|m| {
+        let (root, below) = m.point.to_str()?.split_once("/pods/")?;
+        below.contains("/volumes/").then(|| root.to_owned())
+    })
+}
+
+/// Links of the well-known names that are there now.
+fn links(host: &Host, remarks: &mut Vec<String>) -> Vec<String> {
+    let names = host.list(Path::new("/sys/class/net")).unwrap_or_default();
+    let names: Vec<String> = names.into_iter().filter_map(|n| n.into_string().ok()).collect();
+    let known = Profile::built_in("microk8s").ok().flatten().map(|p| p.network.links).unwrap_or_default();
+    let of_pods = names.iter().filter(|n| n.starts_with("veth") || n.starts_with("cali")).count();
+    if of_pods > 0 {
+        remarks.push(format!("{of_pods} links of single pods are there too; they are found without a name"));
+    }
+    let links: Vec<String> = known.into_iter().filter(|k| names.contains(k)).collect();
+    if !links.is_empty() {
+        remarks.push("network.links: present on this machine; whose they are, you must know".into());
+    }
+    links
+}
+
+fn symlinks(host: &Host, snap: &Snap) -> Vec<String> {
+    let leads_here = |link: &&&str| {
+        let target = std::fs::read_link(host.path(Path::new(link)));
+        target.is_ok_and(|target| target.starts_with(&snap.home))
+    };
+    SYMLINKS.iter().filter(leads_here).map(|link| (*link).to_owned()).collect()
+}
+
+fn cgroup_driver(view: &View, remarks: &mut Vec<String>) {
+    let Ok(tree) = view.cgroups() else { return };
+    let has = |name: &str| {
+        tree.each().any(|(_, g)| g.iter().any(|part| part == OsStr::from_bytes(name.as_bytes())))
+    };
+    let driver = match (has("kubepods.slice"), has("kubepods")) {
+        (true, _) => "systemd",
+        (_, true) => "cgroupfs",
+        _ => return,
+    };
+    remarks
+        .push(format!("control groups: {}, driver {driver}; nothing to set, both are found", tree.layout()));
+}
+
+/// A path with `$SNAP…` where it begins with one of the snap's directories.
+fn in_words_of_the_snap(snap: &Snap, value: &str) -> String {
+    let inside = snap.inside();
+    let current = snap.home.join("current");
+    let known = [
+        ("$SNAP_COMMON", &snap.common),
+        ("$SNAP_COMMON", &inside.common),
+        ("$SNAP_DATA", &snap.data),
+        ("$SNAP_DATA", &inside.data),
+        ("$SNAP_DATA", &current),
+    ];
+    let below = known.into_iter().find_map(|(name, path)| {
+        let below = Path::new(value).strip_prefix(path).ok()?.to_str()?;
+        Some(format!("{name}/{below}"))
+    });
+    below.unwrap_or_else(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(root: &Path, path: &str, text: &[u8]) {
+        let file = root.join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    fn process(root: &Path, pid: i32, comm: &str, arguments: &[&str]) {
+        let stat = format!("{pid} ({comm}) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0");
+        file(root, &format!("proc/{pid}/stat"), format!("{stat} {}\n", ["0"; 27].join(" ")).as_bytes());
+        file(root, &format!("proc/{pid}/cmdline"), (arguments.join("\0") + "\0").as_bytes());
+        file(root, &format!("proc/{pid}/mountinfo"), b"");
+    }
+
+    fn unit(root: &Path, service: &str, pid: i32) {
+        let group = format!("system.slice/snap.own.{service}.service");
+        file(root, &format!("sys/fs/cgroup/{group}/cgroup.procs"), format!("{pid}\n").as_bytes());
+        file(root, &format!("proc/{pid}/cgroup"), format!("0::/{group}\n").as_bytes());
+    }
+
+    /// A machine with a snap "own" that runs containerd and a kubelet.
+    fn machine(root: &Path) {
+        let mounts = b"30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        file(root, "proc/self/mountinfo", mounts);
+        file(root, "sys/fs/cgroup/cgroup.procs", b"");
+        process(
+            root,
+            10,
+            "containerd",
+            &[
+                "/snap/own/1/bin/containerd",
+                "--config",
+                "/var/snap/own/1/c.toml",
+                "--state=/var/snap/own/common/run/c",
+            ],
+        );
+        unit(root, "daemon-containerd", 10);
+        process(root, 11, "kubelet", &["/snap/own/1/kubelet", "--kubelet-args-file=/var/snap/own/1/args"]);
+        unit(root, "daemon-kubelet", 11);
+        file(root, "var/snap/own/1/args", b"--v=2\n--root-dir=${SNAP_COMMON}/kubelet\n");
+        let config = "root = \"/var/snap/own/common/lib/c\"\n[grpc]\n  address = '/var/snap/own/common/c.sock'\n[x]\nroot = 'no'\n";
+        file(root, "var/snap/own/1/c.toml", config.as_bytes());
+        file(root, "sys/class/net/cni0/ifindex", b"3\n");
+        std::fs::create_dir_all(root.join("var/lib")).unwrap();
+        std::os::unix::fs::symlink("/var/snap/own/common/kubelet", root.join("var/lib/kubelet")).unwrap();
+        std::fs::create_dir_all(root.join("snap/own/1")).unwrap();
+        std::os::unix::fs::symlink("1", root.join("snap/own/current")).unwrap();
+    }
+
+    #[test]
+    fn a_running_snap_is_read_from_what_it_says_of_itself() {
+        let tree = tempfile::tempdir().unwrap();
+        machine(tree.path());
+        let host = Host::at(tree.path());
+        let (profile, remarks) = draft(&host, &Snap::by_name(&host, "own").unwrap()).unwrap();
+        let c = &profile.containerd;
+        assert_eq!(
+            (c.address.as_str(), c.state.as_str(), c.root.as_str()),
+            ("$SNAP_COMMON/c.sock", "$SNAP_COMMON/run/c", "$SNAP_COMMON/lib/c"),
+            "{remarks:?}"
+        );
+        assert_eq!(profile.kubelet.as_ref().map(|k| k.root.as_str()), Some("$SNAP_COMMON/kubelet"));
+        assert_eq!(profile.services.runtime.as_deref(), Some("daemon-containerd"));
+        assert_eq!(profile.services.supervisors, ["daemon-kubelet"]);
+        assert_eq!(profile.network.links, ["cni0"]);
+        assert_eq!(profile.host_symlinks, ["/var/lib/kubelet"]);
+        assert_eq!(profile.data, ["$SNAP_COMMON/lib/c", "$SNAP_COMMON/run/c"]);
+        check(&profile).unwrap();
+    }
+
+    #[test]
+    fn a_snap_that_does_not_run_is_refused() {
+        let tree = tempfile::tempdir().unwrap();
+        machine(tree.path());
+        let host = Host::at(tree.path());
+        let error = draft(&host, &Snap::by_name(&host, "other").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("start the snap"), "{error}");
+    }
+}

@@ -1,0 +1,338 @@
+//! Reports as people read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use snap_teardown::notes::NoteKind;
+use snap_teardown::profile::Profile;
+use snap_teardown::report::{Command, Counts, Left, Outcome, Report, StepReport};
+use snap_teardown::residue::{PathKind, Residue, short};
+use snap_teardown::{live::Answer, text};
+
+use super::page::Page;
+use super::sizes;
+use super::table::Table;
+
+/// More rows of a kind than this are for machines to read.
+const MOST: usize = 60;
+
+/// What is there, in the order in which it would go, and what to know before.
+pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
+    let mut out = head(report, page);
+    out.push_str(&before(report, profile, page));
+    let mut shown = BTreeSet::new();
+    for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
+        let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
+        out.push_str(&format!("\n{}", page.bold(&step.name)));
+        out.push_str(&format!(": {}\n", would(&step.name, profile.patience.drain)));
+        if keys.is_subset(&shown) {
+            out.push_str(&format!("  ({} of the above)\n", keys.len()));
+        } else {
+            out.push_str(&found(report, step, page));
+        }
+        shown.extend(keys);
+    }
+    out.push_str(&blind(report, page));
+    out.push_str(&bystanders(report, page));
+    out
+}
+
+/// What a run did, and what is left.
+pub fn result(report: &Report, page: &Page) -> String {
+    let mut out = head(report, page);
+    if !report.complete {
+        let why = "This was written before anything was removed: the run goes on, or it was killed.";
+        out.push_str(&page.yellow(&page.paragraph("", why)));
+    }
+    out.push_str(&notes(report, page));
+    out.push_str(&hooks(report, page));
+    out.push_str(&section(page, "steps", &steps(report, page)));
+    out.push_str(&section(page, "pods", &pods(report, page)));
+    out.push_str(&section(page, "left", &left(report, page)));
+    out.push_str(&blind(report, page));
+    out.push_str(&refused(report, page));
+    let advice: String = report.advice.iter().map(|a| page.paragraph("  - ", &a.to_string())).collect();
+    out.push_str(&section(page, "what to do", &advice));
+    out.push_str(&bystanders(report, page));
+    if let Some(file) = &report.file {
+        out.push_str(&format!("\nAll of it: {file}\n"));
+    }
+    out
+}
+
+fn section(page: &Page, title: &str, body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!("\n{}\n{body}", page.bold(title)) }
+}
+
+/// The outcome, and where and when.
+fn head(report: &Report, page: &Page) -> String {
+    let line = page.paragraph("", &report.headline());
+    let line = match (report.command, report.outcome) {
+        (Command::Survey, _) => page.bold(line.trim_end()) + "\n",
+        (_, Outcome::Clean) => page.green(&line),
+        (_, Outcome::Residue) => page.red(&line),
+        (_, Outcome::Blind | Outcome::Interrupted) => page.yellow(&line),
+    };
+    let host = &report.host;
+    let facts = [
+        Some(moment(report.started_at)),
+        report.snap.revision.as_ref().map(|r| format!("revision {r}")),
+        Some(format!("profile {}", report.profile)),
+        Some(format!("cgroup {}", host.cgroup)),
+        Some(format!("kernel {}", host.kernel)),
+        host.label.as_ref().map(|l| format!("AppArmor {l}")),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    line + &page.paragraph("", &facts.join(", "))
+}
+
+/// What people ought to know before they remove the snap.
+fn before(report: &Report, profile: &Profile, page: &Page) -> String {
+    let mut lines = Vec::new();
+    let all = || report.steps.iter().flat_map(|s| &s.left);
+    let tasks: BTreeMap<String, Option<&String>> = all()
+        .filter_map(|l| match &l.residue {
+            Residue::Task { pod, .. } => Some((l.residue.key(), pod.as_ref())),
+            _ => None,
+        })
+        .collect();
+    if !tasks.is_empty() {
+        let pods: BTreeSet<_> = tasks.values().flatten().collect();
+        lines.push(format!(
+            "{} containers of {} pods are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. \
+             preStop hooks, an image's STOPSIGNAL and a pod's own grace period are not honoured; what needs \
+             them, stop before.",
+            tasks.len(),
+            pods.len(),
+            profile.patience.drain
+        ));
+    }
+    let data = |l: &&Left| matches!(l.residue, Residue::Path { what: PathKind::Data, .. });
+    if all().any(|l| data(&l)) {
+        lines.push("What the directories under \"data\" hold is deleted for good.".into());
+    }
+    let said = report.notes.iter().any(|n| n.kind == NoteKind::Cluster);
+    if profile.kubelet.is_some() && !tasks.is_empty() && !said {
+        lines.push("If this node is part of a cluster, leave the cluster first: nothing here does.".into());
+    }
+    lines.extend(report.notes.iter().map(ToString::to_string));
+    if let Some(hooks) = profile.hooks.as_ref().filter(|_| report.outcome != Outcome::Clean) {
+        lines.push(format!("Executable files in {hooks} are run before anything else."));
+    }
+    let body: String = lines.iter().map(|l| page.paragraph("  - ", l)).collect();
+    section(page, "before you remove it", &body)
+}
+
+/// What a step would do, in words.
+fn would(step: &str, drain: u64) -> String {
+    match step {
+        "drain" => format!("applications are asked to end, and waited for, up to {drain} s"),
+        "services" => "services that still run are stopped".into(),
+        "containers" => "what still runs in containers is killed".into(),
+        "shims" => "shims end, each once its containers have".into(),
+        "network" => "network namespaces, links and firewall rules go".into(),
+        "mounts" => "mounts are taken off, deepest first".into(),
+        "cgroups" => "empty control groups are removed".into(),
+        "state" => "what the runtime wrote down is deleted".into(),
+        "data" => "directories are deleted with all they hold, if nothing runs or is mounted any more".into(),
+        _ => "is removed".into(),
+    }
+}
+
+/// What a step found, each kind in its own table.
+fn found(report: &Report, step: &StepReport, page: &Page) -> String {
+    let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
+    let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
+    let mut others = Table::new(&["WHAT", ""]);
+    let mut sorted: Vec<&Left> = step.left.iter().collect();
+    sorted.sort_by_cached_key(|l| match &l.residue {
+        Residue::Task { pod, sandbox, .. } => (pod.clone(), *sandbox),
+        other => (pod_of_shim(report, other), false),
+    });
+    for left in sorted.iter().take(MOST) {
+        match &left.residue {
+            Residue::Task { container, pod, sandbox, processes, paused, .. } => {
+                let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
+                let more = if processes.len() > 5 { " …" } else { "" };
+                let paused = if *paused { ", paused" } else { "" };
+                tasks.row([
+                    pod.as_deref().map(printable).unwrap_or_else(|| "-".into()),
+                    short(&container.id).to_owned(),
+                    if *sandbox { "sandbox" } else { "application" }.into(),
+                    format!("{}: {}{more}{paused}", processes.len(), pids.join(" ")),
+                ]);
+            }
+            Residue::Shim { process, containers, held_by, .. } => shims.row([
+                pod_of_shim(report, &left.residue).unwrap_or_else(|| "-".into()),
+                format!("pid {}", process.pid),
+                containers.len().to_string(),
+                held_by.len().to_string(),
+            ]),
+            Residue::Path { path, what: PathKind::Data } => {
+                others.row([text::show(path).into_owned(), sizes::of(path)]);
+            }
+            other => {
+                let why = if left.why == "not tried" { String::new() } else { left.reason() };
+                others.row([other.to_string(), why]);
+            }
+        }
+    }
+    let mut out = tasks.render(page) + &shims.render(page) + &others.render(page);
+    if step.left.len() > MOST {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", step.left.len() - MOST));
+    }
+    out
+}
+
+fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {
+    let Residue::Shim { id: Some(id), .. } = residue else { return None };
+    let containers = &report.scope.as_ref()?.containers;
+    containers.iter().find(|c| c.id.id == *id)?.pod.as_ref().map(ToString::to_string)
+}
+
+fn printable(word: &str) -> String {
+    text::escape(word.as_bytes()).into_owned()
+}
+
+fn steps(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["STEP", "FOUND", "REMOVED", "LEFT", "BLIND", "TIME"]);
+    for step in &report.steps {
+        let Counts { found, removed, left, blind } = step.counts;
+        let counts = [found, removed, left, blind].map(|n| n.to_string());
+        table.row(std::iter::once(step.name.clone()).chain(counts).chain([seconds(step.elapsed_ms)]));
+    }
+    let mut out = table.render(page);
+    for step in &report.steps {
+        if let Some(closed) = &step.closed {
+            out.push_str(&page.paragraph("  ", &format!("{} did nothing: {}", step.name, closed.why)));
+        }
+    }
+    out
+}
+
+/// The pods of the scope, and how many of their containers the last look still saw.
+fn pods(report: &Report, page: &Page) -> String {
+    let Some(scope) = &report.scope else { return String::new() };
+    let running: BTreeSet<String> = report
+        .steps
+        .iter()
+        .flat_map(|s| &s.left)
+        .filter_map(|l| match &l.residue {
+            Residue::Task { container, .. } => Some(format!("{}/{}", container.namespace, container.id)),
+            _ => None,
+        })
+        .collect();
+    let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for container in &scope.containers {
+        let name = container.pod.as_ref().map_or("(no pod)".into(), ToString::to_string);
+        let (all, left) = pods.entry(name).or_default();
+        *all += 1;
+        *left += usize::from(running.contains(&format!("{}/{}", container.id.namespace, container.id.id)));
+    }
+    let mut table = Table::new(&["POD", "CONTAINERS", "STILL RUNNING"]);
+    for (name, (all, left)) in pods.iter().take(MOST) {
+        table.row([name.clone(), all.to_string(), left.to_string()]);
+    }
+    let mut out = table.render(page);
+    if pods.len() > MOST {
+        out.push_str(&format!("  … and {} more\n", pods.len() - MOST));
+    }
+    out
+}
+
+fn left(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["WHAT", "WHY", "HELD BY"]);
+    let mut seen = BTreeSet::new();
+    let each = report.steps.iter().flat_map(|s| &s.left).filter(|l| seen.insert(l.residue.key()));
+    let each: Vec<&Left> = each.collect();
+    for left in each.iter().take(MOST) {
+        let holders = left.holders.iter().take(5);
+        let holders: Vec<String> =
+            holders.map(|h| format!("{} {} (uid {})", h.process.pid, printable(&h.comm), h.uid)).collect();
+        table.row([left.residue.to_string(), left.reason(), holders.join(", ")]);
+    }
+    let mut out = table.render(page);
+    if each.len() > MOST {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", each.len() - MOST));
+    }
+    out
+}
+
+fn blind(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["WHAT", "WHY"]);
+    let all: BTreeSet<(&String, &String)> =
+        report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)).collect();
+    all.iter().take(MOST).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
+    section(page, "could not be looked at", &table.render(page))
+}
+
+/// Many look alike for the same reason: one row for each reason.
+fn bystanders(report: &Report, page: &Page) -> String {
+    const NAMED: usize = 5;
+    let mut reasons: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
+    for bystander in report.scope.iter().flat_map(|s| &s.bystanders) {
+        reasons.entry(&bystander.why).or_default().push(&bystander.what);
+    }
+    let mut table = Table::new(&["WHAT", "WHY"]);
+    for (why, what) in reasons {
+        let mut named = what[..what.len().min(NAMED)].join(", ");
+        if what.len() > NAMED {
+            named.push_str(&format!(" and {} more", what.len() - NAMED));
+        }
+        table.row([named, why.clone()]);
+    }
+    section(page, "looks like the snap's, is not, and is left alone", &table.render(page))
+}
+
+fn refused(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["WAY", "ANSWER"]);
+    for (ability, answer) in &report.abilities {
+        if let Answer::Refused(errno) = answer {
+            let name = serde_json::to_value(ability).ok();
+            table.row([name.and_then(|n| n.as_str().map(str::to_owned)).unwrap_or_default(), errno.clone()]);
+        }
+    }
+    section(page, "refused by the kernel or its security modules", &table.render(page))
+}
+
+fn notes(report: &Report, page: &Page) -> String {
+    let body: String = report.notes.iter().map(|n| page.paragraph("  - ", &n.to_string())).collect();
+    section(page, "notes", &body)
+}
+
+fn hooks(report: &Report, page: &Page) -> String {
+    let body: String = report.hooks.iter().map(|h| page.paragraph("  - ", &h.to_string())).collect();
+    section(page, "scripts that were run first", &body)
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms / 100 % 10)
+}
+
+/// A moment of the wall clock, in UTC: no time zone files are read.
+fn moment(unix: u64) -> String {
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Days are counted from 1 March of year 0, so that the day that some years have more is a year's last.
+    let since = days + 719_468;
+    let (era, day) = (since / 146_097, since % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let day = day - (153 * shifted + 2) / 5 + 1;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(moment(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(moment(4_107_542_399), "2100-02-28 23:59:59 UTC");
+        assert_eq!(moment(1_795_467_600), "2026-11-23 21:00:00 UTC");
+    }
+}

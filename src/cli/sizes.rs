@@ -1,0 +1,99 @@
+//! How much a directory holds, as far as can be told in a moment.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use snap_teardown::sys::{self, ChildEnd};
+
+/// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The size in words. Counted in a child: a directory may hold a mount whose server does not answer.
+pub fn of(directory: &Path) -> String {
+    let until = Instant::now() + PATIENCE;
+    let counted = sys::in_child(until + PATIENCE / 4, |out| {
+        let mut count = Count::default();
+        let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
+        let whole = count.add(directory, device, until);
+        let _ = write!(out, "{} {} {}", u8::from(whole), count.bytes, count.files);
+    });
+    let Ok(ChildEnd::Finished(output)) = counted else { return "not measured: it takes too long".into() };
+    let numbers: Vec<u64> =
+        String::from_utf8_lossy(&output).split(' ').filter_map(|n| n.parse().ok()).collect();
+    match numbers[..] {
+        [1, bytes, files] => format!("{} in {files} files", human(bytes)),
+        [_, bytes, files] => format!("more than {} in {files} files", human(bytes)),
+        _ => "not measured".into(),
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    bytes: u64,
+    files: u64,
+}
+
+impl Count {
+    /// False if time was up before everything was counted. Stays on one file system: what is mounted there is
+    /// not deleted with the directory either.
+    fn add(&mut self, directory: &Path, device: u64, until: Instant) -> bool {
+        let Ok(entries) = fs::read_dir(directory) else { return true };
+        for entry in entries.flatten() {
+            if Instant::now() >= until {
+                return false;
+            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.dev() != device {
+                continue;
+            }
+            self.bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                if !self.add(&entry.path(), device, until) {
+                    return false;
+                }
+            } else {
+                self.files += 1;
+            }
+        }
+        true
+    }
+}
+
+/// Bytes in the unit that people would use.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut tenths = bytes.saturating_mul(10) / 1024;
+    while tenths >= 10240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    match tenths {
+        100.. => format!("{} {}", tenths / 10, UNITS[unit]),
+        _ => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_as_people_say_them() {
+        let all = [0, 512, 10 << 10, 3 << 20, 1_288_490_189, 5 << 40].map(human);
+        assert_eq!(all, ["0.0 KiB", "0.5 KiB", "10 KiB", "3.0 MiB", "1.2 GiB", "5.0 TiB"]);
+    }
+
+    #[test]
+    fn a_directory_is_counted_with_what_is_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        fs::write(dir.path().join("below/file"), vec![1; 100_000]).unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let said = of(dir.path());
+        assert!(said.ends_with(" in 2 files") && said.contains("KiB"), "{said}");
+    }
+}
