@@ -31,6 +31,8 @@ pub struct Hierarchy {
     pub version: Version,
     /// Where it is mounted.
     pub point: PathBuf,
+    /// True if nothing in it can be changed.
+    pub read_only: bool,
     /// True if this is the v1 hierarchy that can freeze groups.
     pub freezer: bool,
 }
@@ -74,7 +76,10 @@ pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
             continue;
         }
         let freezer = version == Version::V1 && mount.options.split(|b| *b == b',').any(|o| o == b"freezer");
-        found.push((mount.device.clone(), Hierarchy { version, point: mount.point.clone(), freezer }));
+        found.push((
+            mount.device.clone(),
+            Hierarchy { version, point: mount.point.clone(), read_only: mount.read_only, freezer },
+        ));
     }
     found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
 }

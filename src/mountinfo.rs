@@ -29,6 +29,8 @@ pub struct Mount {
     pub source: PathBuf,
     /// The file system's own options; overlay names its directories here.
     pub options: Vec<u8>,
+    /// True if it, or its file system, is read-only.
+    pub read_only: bool,
     /// Peer group if shared.
     pub shared: bool,
 }
@@ -64,7 +66,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let device = text(device)?;
     let root = path(fields.next()?)?;
     let point = path(fields.next()?).filter(|p| p.is_absolute())?;
-    fields.next()?;
+    let read_only = has_ro(fields.next()?);
     let mut shared = false;
     loop {
         match fields.next()? {
@@ -75,7 +77,12 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let fstype = text(fields.next()?)?;
     let source = path(fields.next()?)?;
     let options = unescape(fields.next().unwrap_or_default())?;
-    Some(Mount { id, parent, device, root, point, fstype, source, options, shared })
+    let read_only = read_only || has_ro(&options);
+    Some(Mount { id, parent, device, root, point, fstype, source, options, read_only, shared })
+}
+
+fn has_ro(options: &[u8]) -> bool {
+    options.split(|b| *b == b',').any(|o| o == b"ro")
 }
 
 fn text(field: &[u8]) -> Option<String> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Course, Seen, StepCourse};
 use crate::error::errno_name;
 use crate::live::Abilities;
-use crate::notes::Note;
+use crate::notes::{Note, NoteKind};
 use crate::residue::{Holder, Residue, TableOf};
 use crate::scope::Scope;
 use crate::scripts::Script;
@@ -343,6 +343,11 @@ pub enum Advice {
         /// What would allow it.
         with: String,
     },
+    /// kube-proxy's rules stay until its own program removes them, or until a reboot.
+    KubeProxyRules {
+        /// In which tables.
+        tables: Vec<String>,
+    },
 }
 
 /// What is known of a run besides its course.
@@ -479,6 +484,12 @@ impl Report {
         for advice in &self.advice {
             let _ = writeln!(out, "  {advice}");
         }
+        // A person who has removed the snap wants to know how it went, not what was to be known before.
+        let shown =
+            self.notes.iter().filter(|n| self.command != Command::Remove || n.kind.is_of_the_result());
+        for note in shown {
+            let _ = writeln!(out, "  note: {note}");
+        }
         if let Some(file) = self.file.as_ref().filter(|_| c.left + c.blind > 0) {
             let _ = writeln!(out, "  all of it: {file}");
         }
@@ -542,7 +553,9 @@ fn shorten(left: &mut Left, most: usize) {
 impl Advice {
     fn shorten(&mut self, most: usize) {
         match self {
-            Advice::Reboot { because: list } | Advice::UnmountOnHost { points: list } => list.truncate(most),
+            Advice::Reboot { because: list }
+            | Advice::UnmountOnHost { points: list }
+            | Advice::KubeProxyRules { tables: list } => list.truncate(most),
             Advice::Allow { .. } => {}
         }
     }
@@ -559,6 +572,11 @@ impl std::fmt::Display for Advice {
                     points.join(" ")
                 )
             }
+            Advice::KubeProxyRules { tables } => write!(
+                f,
+                "kube-proxy's firewall rules are there ({}); where no other kubelet runs, 'kube-proxy --cleanup' or a reboot removes them",
+                tables.join(", ")
+            ),
             Advice::Allow { refused, with } => write!(f, "{refused} was refused; allow it with {with}"),
         }
     }
@@ -686,6 +704,8 @@ fn advice(steps: &[StepReport], frame: &Frame) -> Vec<Advice> {
     if !points.is_empty() {
         advice.push(Advice::UnmountOnHost { points });
     }
+    let of_kube_proxy = frame.notes.iter().find(|n| n.kind == NoteKind::KubeProxyRules);
+    advice.extend(of_kube_proxy.map(|note| Advice::KubeProxyRules { tables: note.items.clone() }));
     if !left.is_empty() {
         advice.extend(frame.abilities.iter().filter_map(|(ability, answer)| ability.allowed_with(answer)));
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::holders;
 use crate::host::Host;
 use crate::live::{Ability, Live, SnapNamespace, lock};
+use crate::notes;
 use crate::profile::Profile;
 use crate::remove;
 use crate::report::{Command, Frame, HostFacts, Report, pids};
@@ -117,6 +118,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
 
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let course = look_once(&plan, &view, &scope);
+    notes::before(&view, &scope).into_iter().for_each(|note| live.note(note));
     let mut first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
     first.hooks = hooks.clone();
     if first.counts.left > 0
@@ -321,6 +323,12 @@ fn report(
 ) -> Report {
     let stuck =
         course.steps.iter().flat_map(|s| &s.left).flat_map(pids).filter(|pid| is_stuck(view, *pid)).collect();
+    let mut notes = match told.live {
+        Some(live) => lock(&live.notes).clone(),
+        None if command == Command::Survey => notes::before(view, scope),
+        None => Vec::new(),
+    };
+    notes.extend(notes::standing(view, scope));
     let frame = Frame {
         command,
         plan,
@@ -331,7 +339,7 @@ fn report(
         elapsed_ms: u64::try_from(told.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         complete: told.complete,
         stuck,
-        notes: told.live.map(|l| lock(&l.notes).clone()).unwrap_or_default(),
+        notes,
     };
     Report::of(frame, course, scope)
 }

@@ -22,7 +22,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         .flat_map(|c| c.groups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
         .collect();
     let mut finding = Finding::default();
-    for (hierarchy, groups) in tree.hierarchies.iter().zip(&tree.groups) {
+    let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
+    for (hierarchy, groups) in writable {
         for (group, container) in removable(groups, &owners) {
             let path = cgroup::full(&hierarchy.point, &group);
             // A group above the leaves may hold processes of its own that are nobody's container.
@@ -33,6 +34,16 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }
     }
     finding
+}
+
+/// Groups of ours in hierarchies that are mounted read-only (as in some containers): nobody here can remove
+/// them, and whoever can is outside.
+pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
+    let Ok(tree) = view.cgroups() else { return Vec::new() };
+    let owned: HashSet<&Path> =
+        scope.containers.iter().flat_map(|c| c.groups.iter().map(PathBuf::as_path)).collect();
+    let ours = tree.each().filter(|(hierarchy, group)| hierarchy.read_only && owned.contains(group));
+    ours.map(|(hierarchy, group)| cgroup::full(&hierarchy.point, group)).collect()
 }
 
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared

@@ -10,7 +10,7 @@ use crate::scope::{Container, Scope};
 use crate::step::{Blind, Effort, Finding, Gate, Step};
 use crate::view::{Processes, View};
 
-mod cgroups;
+pub mod cgroups;
 mod containers;
 mod data;
 mod drain;

@@ -84,9 +84,14 @@ fn links(view: &View, scope: &Scope, finding: &mut Finding) {
     }
 }
 
-fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
+/// True if there may be firewall rules of ours.
+pub fn wants_rules(scope: &Scope) -> bool {
     let attached = scope.containers.iter().any(|c| network::netns_of(c, &scope.roots).is_some());
-    if !attached && scope.network.networks.is_empty() && scope.rule_comments.is_empty() {
+    attached || !scope.network.networks.is_empty() || !scope.rule_comments.is_empty()
+}
+
+fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
+    if !wants_rules(scope) {
         return;
     }
     let firewall = view.firewall(&scope.snap, scope.roots.iptables.as_deref());
