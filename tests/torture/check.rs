@@ -29,6 +29,7 @@ struct Process {
 }
 
 /// The machine at one moment.
+#[derive(Clone)]
 pub struct Snapshot {
     processes: BTreeMap<i32, Process>,
     mounts: BTreeMap<u64, PathBuf>,
@@ -54,6 +55,14 @@ pub struct Verdict {
 }
 
 impl Snapshot {
+    /// A process that the test itself has stopped since.
+    #[allow(dead_code)] // only where something is stopped
+    pub fn stopped(&mut self, pid: i32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.still = true;
+        }
+    }
+
     pub fn take(world: &World) -> Result<Snapshot> {
         let mut snapshot = Snapshot {
             processes: processes()?,
@@ -64,7 +73,8 @@ impl Snapshot {
         };
         groups(Path::new("/sys/fs/cgroup"), &mut snapshot.groups)?;
         snapshot.owned = owned(world, &snapshot);
-        let ours: BTreeSet<&Path> = world.paths.iter().chain(&world.mounts).map(PathBuf::as_path).collect();
+        let ours: BTreeSet<&Path> =
+            world.paths.iter().chain(&world.mounts).chain(&world.hidden).map(PathBuf::as_path).collect();
         for root in ["/var", "/run", "/srv", "/home", "/opt", "/root", "/snap", "/tmp", "/dev/shm"] {
             files(Path::new(root), &ours, &mut snapshot.files)?;
         }

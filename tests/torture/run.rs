@@ -14,6 +14,7 @@ use crate::support::{Result, build_dir};
 use crate::worlds::{FEATURES, World};
 use crate::{actor, check};
 use libtest_mimic::{Arguments, Failed, Trial};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Worlds of a plain `cargo test`; TORTURE_WORLDS changes it.
@@ -22,8 +23,11 @@ const WORLDS: u64 = 100;
 /// Where the plain run begins; every seed is as good as every other.
 const FIRST: u64 = 1;
 
-/// Seeds that found something once, and what it was.
-const FOUND: &[(u64, &str)] = &[];
+/// Worlds that found something once: what it was, a seed, and the features that it took.
+const FOUND: &[(&str, u64, &str)] = &[
+    ("the_services_of_a_guest_were_stopped", 10, "address-nested,service-stray"),
+    ("the_mount_namespace_of_a_guest_was_entered", 6, "address-nested,containerd-alive,half-deleted"),
+];
 
 pub fn main() -> ExitCode {
     let result = match actor::in_between().or_else(actor::role) {
@@ -38,16 +42,16 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     if let Some(body) = world::role()? {
-        let (seed, hook) =
-            body.strip_prefix("seed-").and_then(|b| b.split_once(' ')).ok_or("no such body")?;
-        println!("{}", one_world(seed.parse()?, hook)?);
+        let order: Order = serde_json::from_str(&body)?;
+        println!("{}", one_world(&order)?);
         return Ok(ExitCode::SUCCESS);
     }
     let words: Vec<String> = std::env::args().collect();
     let option = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
     if let Some(worlds) = option("--worlds") {
         let seed = option("--seed").map_or(Ok(FIRST), |text| text.parse())?;
-        let tally = torture(seed, worlds.parse()?, None)?;
+        let order = Order { seed, features: option("--features").cloned(), hook: None };
+        let tally = torture(&order, worlds.parse()?)?;
         println!("{tally}");
         return Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -75,9 +79,9 @@ fn trials() -> Result<Vec<Trial>> {
             judge(FIRST, 4, Some(mutant.into()), |tally| tally.harmed > 0)
         }),
     ];
-    for (seed, name) in FOUND {
-        trials
-            .push(Trial::test(format!("seed_{seed}_{name}"), || judge(*seed, 1, None, |tally| tally.good())));
+    for (name, seed, features) in FOUND {
+        let order = Order { seed: *seed, features: Some((*features).to_owned()), hook: None };
+        trials.push(Trial::test(*name, move || judge_all(&order, 8, |tally| tally.good())));
     }
     Ok(trials)
 }
@@ -88,9 +92,23 @@ fn judge(
     hook: Option<PathBuf>,
     good: impl Fn(&Tally) -> bool,
 ) -> std::result::Result<(), Failed> {
-    let tally = torture(seed, worlds, hook).map_err(|e| Failed::from(e.to_string()))?;
+    judge_all(&Order { seed, features: None, hook }, worlds, good)
+}
+
+fn judge_all(order: &Order, worlds: u64, good: impl Fn(&Tally) -> bool) -> std::result::Result<(), Failed> {
+    let tally = torture(order, worlds).map_err(|e| Failed::from(e.to_string()))?;
     println!("{tally}");
     if good(&tally) { Ok(()) } else { Err("see above".into()) }
+}
+
+/// Which world to build, and what to run in it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Order {
+    seed: u64,
+    /// These features, separated by commas; else those that the seed brings.
+    features: Option<String>,
+    /// Another program in the hook's place.
+    hook: Option<PathBuf>,
 }
 
 /// What all worlds came to.
@@ -172,13 +190,13 @@ impl std::fmt::Display for Tally {
 }
 
 /// Runs worlds, two at a time; what is wrong with one is printed with its seed.
-fn torture(first: u64, worlds: u64, hook: Option<PathBuf>) -> Result<Tally> {
+fn torture(order: &Order, worlds: u64) -> Result<Tally> {
     let start = Instant::now();
-    if let Some(missing) = hook.as_ref().filter(|hook| !hook.exists()) {
+    if let Some(missing) = order.hook.as_ref().filter(|hook| !hook.exists()) {
         return Err(format!("no '{}'", missing.display()).into());
     }
-    let quiet = hook.is_some();
-    let next = AtomicU64::new(first);
+    let quiet = order.hook.is_some();
+    let next = AtomicU64::new(order.seed);
     let tally = Mutex::new(Tally {
         features: FEATURES.iter().map(|f| ((*f).to_owned(), 0)).collect(),
         ..Tally::default()
@@ -189,10 +207,10 @@ fn torture(first: u64, worlds: u64, hook: Option<PathBuf>) -> Result<Tally> {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + worlds {
+                    if seed >= order.seed + worlds {
                         return;
                     }
-                    let world = in_a_world(seed, hook.clone());
+                    let world = in_a_world(&Order { seed, ..order.clone() });
                     let Ok(mut tally) = tally.lock() else { return };
                     match world {
                         Ok(world) => {
@@ -231,14 +249,15 @@ fn complain(world: &Value) {
 }
 
 /// Starts the private world of a seed and takes its verdict.
-fn in_a_world(seed: u64, hook: Option<PathBuf>) -> Result<Value> {
+fn in_a_world(order: &Order) -> Result<Value> {
+    let seed = order.seed;
     let logs = build_dir()?.join("worlds");
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("torture-{seed}-{}", std::process::id()));
     let hybrid = seed.is_multiple_of(4) && !Cgroups::v1_hierarchies().is_empty();
     let cgroups = if hybrid { Cgroups::Hybrid } else { Cgroups::V2 };
     let errors = File::create(log.with_extension("err"))?;
-    let body = format!("seed-{seed} {}", hook.unwrap_or_default().display());
+    let body = serde_json::to_string(order)?;
     let status = world::run(&body, cgroups, File::create(&log)?.into(), errors.into())?.status;
     let text = fs::read_to_string(&log)?;
     let complaints = fs::read_to_string(log.with_extension("err"))?;
@@ -252,21 +271,25 @@ fn in_a_world(seed: u64, hook: Option<PathBuf>) -> Result<Value> {
 }
 
 /// Inside the world: builds it, runs the hook (or another program in its place), judges.
-fn one_world(seed: u64, hook: &str) -> Result<Value> {
+fn one_world(order: &Order) -> Result<Value> {
     let cgroups = if fs::exists("/sys/fs/cgroup/cgroup.procs")? { Cgroups::V2 } else { Cgroups::Hybrid };
     let snap = Snap::install("microk8s")?;
-    if !hook.is_empty() {
+    if let Some(hook) = &order.hook {
         fs::copy(hook, snap.dir.join("meta/hooks/remove"))?;
     }
     fs::write("/run/torture-world", "")?;
-    let mut world = World::build(seed, cgroups, &snap)?;
+    let seed = order.seed;
+    let mut world = match &order.features {
+        None => World::build(seed, cgroups, &snap)?,
+        Some(features) => World::build_of(seed, &features.split(',').collect::<Vec<_>>(), cgroups, &snap)?,
+    };
     // The hook's own group is there before anyone looks.
     world.make_group("system.slice/snap.microk8s.hook.remove-0f1e2d3c.scope")?;
     let before = check::Snapshot::take(&world)?;
     let ended = snap.run_hook()?;
     world.collect();
-    let text = fs::read(snap.result_file()).ok();
-    let report: Option<Value> = text.map(|text| serde_json::from_slice(&text)).transpose()?;
+    // Against its schema, too.
+    let report = if snap.result_file().exists() { Some(snap.document()?) } else { None };
     let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
     if std::env::var_os("TORTURE_KEEP").is_some() {
         eprintln!("{}", ended.output);

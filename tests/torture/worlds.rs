@@ -2,6 +2,8 @@
 //!
 //! What is ours is known because it was made here, never by a rule that the program under test could share.
 
+#![allow(dead_code)] // each test that includes this uses its own part
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -95,6 +97,8 @@ pub struct World {
     pub paths: Vec<PathBuf>,
     /// Mounts of ours that somebody else keeps busy: point and process.
     pub busy: Vec<(PathBuf, i32)>,
+    /// Places that our own look must not enter.
+    pub hidden: Vec<PathBuf>,
     children: Vec<Child>,
     ids: Vec<String>,
     image: bool,
@@ -107,13 +111,19 @@ impl World {
 
     /// Builds the world of a seed.
     pub fn build(seed: u64, cgroups: Cgroups, snap: &Snap) -> Result<World> {
-        let mut dice = Dice::new(seed);
-        let mut world = World { hybrid: cgroups == Cgroups::Hybrid, ..World::default() };
-        for feature in FEATURES {
-            if Dice::about(seed, feature).percent(15) {
-                world.features.insert((*feature).to_owned());
-            }
+        let features: Vec<&str> =
+            FEATURES.iter().copied().filter(|feature| Dice::about(seed, feature).percent(15)).collect();
+        World::build_of(seed, &features, cgroups, snap)
+    }
+
+    /// Builds a world that has these features.
+    pub fn build_of(seed: u64, features: &[&str], cgroups: Cgroups, snap: &Snap) -> Result<World> {
+        if let Some(unknown) = features.iter().find(|feature| !FEATURES.contains(feature)) {
+            return Err(format!("no such feature: {unknown}").into());
         }
+        let mut dice = Dice::new(seed);
+        let features = features.iter().map(|&feature| feature.to_owned()).collect();
+        let mut world = World { hybrid: cgroups == Cgroups::Hybrid, features, ..World::default() };
         if world.has("snap-namespace") {
             // As snap-confine makes it, for everything of the snap: the first process keeps the host's.
             unshare(CloneFlags::CLONE_NEWNS)?;
@@ -186,7 +196,7 @@ impl World {
     }
 
     /// One pod of ours: a shim, a sandbox, and one or more applications.
-    fn pod(&mut self, dice: &mut Dice) -> Result<()> {
+    pub fn pod(&mut self, dice: &mut Dice) -> Result<()> {
         let uid = format!("{}-{}", dice.hex(8), dice.hex(12));
         let (parent, spec_parent) = self.parent(&uid, dice);
         let sandbox = dice.hex(64);
@@ -438,7 +448,7 @@ impl World {
         Ok(())
     }
 
-    fn tmpfs(&mut self, at: &Path) -> Result<()> {
+    pub fn tmpfs(&mut self, at: &Path) -> Result<()> {
         fs::create_dir_all(at)?;
         self.tmpfs_once(at)
     }
@@ -463,7 +473,7 @@ impl World {
         self.other("be", part, line)
     }
 
-    fn other(&mut self, play: &str, part: &Part, line: &[&str]) -> Result<i32> {
+    pub fn other(&mut self, play: &str, part: &Part, line: &[&str]) -> Result<i32> {
         let line: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
         let (child, _) = actor::start(actor::command(play, part, &line)?)?;
         let pid = i32::try_from(child.id())?;

@@ -1,0 +1,443 @@
+//! The scenes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::check::{self, Snapshot, Verdict};
+use crate::dice::Dice;
+use crate::fuse;
+use crate::support::Result;
+use crate::support::hook::{Ended, Snap};
+use crate::support::runtime::in_group;
+use crate::support::world::{Cgroups, mount_new};
+use crate::worlds::{COMMON, DEADLINE, World};
+
+type Scene = (&'static str, fn() -> Result<()>);
+
+pub const ALL: &[Scene] = &[
+    ("a_file_server_that_was_stopped", file_server),
+    ("an_overlay_on_a_file_server_that_was_stopped", overlay),
+    ("a_process_that_cannot_be_killed", unkillable),
+    ("frozen_containers", frozen),
+    ("shims_that_never_answer", silent_shims),
+    ("shims_with_a_full_backlog", full_backlog),
+    ("snapctl_that_never_returns", silent_snapctl),
+    ("a_journal_that_nobody_reads", silent_journal),
+    ("a_full_disk_under_the_result", full_disk),
+    ("a_read_only_place_for_the_result", read_only),
+    ("killed_at_any_moment", || swept(Signal::SIGKILL)),
+    ("terminated_at_any_moment", || swept(Signal::SIGTERM)),
+    ("interrupted_at_any_moment", || swept(Signal::SIGINT)),
+    ("many_processes_and_mounts_in_little_memory", many),
+];
+
+struct Stage {
+    snap: Snap,
+    world: World,
+    wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// What a run came to.
+struct Came {
+    verdict: Verdict,
+    report: Value,
+    ended: Ended,
+}
+
+impl Stage {
+    fn new(features: &[&str]) -> Result<Stage> {
+        let snap = Snap::install("microk8s")?;
+        let world = World::build_of(7, features, Cgroups::V2, &snap)?;
+        world.make_group("system.slice/snap.microk8s.hook.remove-0f1e2d3c.scope")?;
+        Ok(Stage { snap, world, wrapper: Vec::new(), environment: Vec::new() })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let hook = self.snap.dir.join("meta/hooks/remove").display().to_string();
+        let mut words = self.wrapper.clone();
+        words.push(hook);
+        let mut command = in_group("system.slice/snap.microk8s.hook.remove-0f1e2d3c.scope", &words[0])?;
+        command.args(&words[1..]).env_clear().envs(self.snap.environment());
+        command.envs(self.environment.iter().cloned()).current_dir("/").process_group(0).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn start(&self) -> Result<(Child, OwnedFd)> {
+        let (reader, writer) = std::io::pipe()?;
+        let mut command = self.command()?;
+        let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        Ok((child, reader.into()))
+    }
+
+    fn run(&mut self) -> Result<Came> {
+        let before = Snapshot::take(&self.world)?;
+        self.run_after(&before)
+    }
+
+    fn run_after(&mut self, before: &Snapshot) -> Result<Came> {
+        let start = Instant::now();
+        let (mut child, pipe) = self.start()?;
+        // As snapd does: until nobody holds the pipe, however long its holders live.
+        let mut output = String::new();
+        fs::File::from(pipe).read_to_string(&mut output)?;
+        let ended = Ended { status: child.wait()?.code(), output, elapsed: start.elapsed() };
+        self.world.collect();
+        let report = match self.document() {
+            Some(report) => report?,
+            None => ended.cut_document()?,
+        };
+        println!("{:.1} s, {}", ended.elapsed.as_secs_f64(), ended.output.lines().next().unwrap_or_default());
+        let verdict = check::judge(&self.world, before, &ended, Some(&report))?;
+        if !verdict.harmed.is_empty() || !verdict.lies.is_empty() || verdict.late {
+            return Err(format!("{verdict:#?}\n{}", ended.output).into());
+        }
+        Ok(Came { verdict, report, ended })
+    }
+
+    fn document(&self) -> Option<Result<Value>> {
+        if self.snap.result_file().exists() {
+            return Some(self.snap.document());
+        }
+        let other = fs::read(self.snap.common.join("teardown.json")).ok()?;
+        Some(serde_json::from_slice(&other).map_err(Into::into))
+    }
+
+    fn volume(&self, name: &str) -> PathBuf {
+        Path::new(COMMON).join("var/lib/kubelet/pods/hang/volumes").join(name)
+    }
+}
+
+impl Came {
+    fn must(&self, fact: bool, what: &str) -> Result<()> {
+        if fact {
+            Ok(())
+        } else {
+            Err(format!("not so: {what}\n{:#?}\n{}", self.verdict, self.ended.output).into())
+        }
+    }
+
+    fn clean(&self) -> Result<()> {
+        self.must(self.verdict.outcome == "clean" && self.verdict.left.is_empty(), "nothing is left")
+    }
+
+    fn tells_of(&self, words: &[&str]) -> bool {
+        let text = self.report["steps"].to_string() + &self.report["advice"].to_string();
+        words.iter().all(|word| text.contains(word))
+    }
+}
+
+fn stop(child: &Child) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
+    Ok(())
+}
+
+fn file_server() -> Result<()> {
+    let mut stage = Stage::new(&["stacked"])?;
+    let at = stage.volume("server");
+    let server = fuse::serve(&at)?;
+    let pid = i32::try_from(server.id())?;
+    // A mount below it, which cannot be named without asking the server.
+    stage.world.mounts.push(at.clone());
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["server"]), "clean, or the report names it")
+}
+
+impl Stage {
+    /// The server was stopped by us after the look; that it is stopped is not the hook's doing.
+    fn run_after_stopped(&mut self, before: &Snapshot, pid: i32) -> Result<Came> {
+        let mut before = before.clone();
+        before.stopped(pid);
+        self.run_after(&before)
+    }
+}
+
+fn overlay() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let server_at = PathBuf::from("/srv/server");
+    let server = fuse::serve(&server_at)?;
+    let pid = i32::try_from(server.id())?;
+    let at = stage.volume("overlay");
+    fs::create_dir_all(&at)?;
+    fs::create_dir_all("/srv/over/upper")?;
+    fs::create_dir_all("/srv/over/work")?;
+    let options = "lowerdir=/srv/server,upperdir=/srv/over/upper,workdir=/srv/over/work";
+    mount(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(options))
+        .map_err(|e| format!("cannot mount an overlay on the server: {e}"))?;
+    stage.world.mounts.push(at);
+    // Not to be entered by our own look, either.
+    stage.world.hidden.push(server_at);
+    stage.world.hidden.push("/srv/over".into());
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["overlay"]), "clean, or the report names it")
+}
+
+/// A container's process that waits in the kernel for an answer that does not come.
+fn unkillable() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let at = PathBuf::from("/srv/server");
+    let _server = fuse::serve(&at)?;
+    stage.world.hidden.push(at.clone());
+    stage.world.hidden.push(fuse::SILENT.into());
+    fs::write(fuse::SILENT, "")?;
+    let groups = vec![stage.world.leaves.last().ok_or("no container")?.clone()];
+    let mut stat = Command::new("/bin/sh");
+    stat.args(["-c", "echo 0 >\"$1\"; exec /usr/bin/stat -f /srv/server", "sh"])
+        .arg(groups[0].join("cgroup.procs"));
+    let child = stat.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let pid = child.id();
+    // It hangs once it sleeps in the request.
+    let start = Instant::now();
+    while !fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default().contains("request_wait") {
+        if start.elapsed() > Duration::from_secs(5) {
+            let wchan = fs::read_to_string(format!("/proc/{pid}/wchan"));
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            return Err(format!("it does not hang: {wchan:?} {stat:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(10)); // no event tells
+    }
+    let came = stage.run()?;
+    let pid = pid.to_string();
+    came.must(came.verdict.outcome == "residue" && came.tells_of(&[&pid]), "the report names the process")?;
+    came.must(came.tells_of(&["reboot"]), "it says that only a reboot helps")?;
+    came.must(stage.snap.common.join("var/lib/containerd").exists(), "data stays while something runs")
+}
+
+fn frozen() -> Result<()> {
+    let mut stage = Stage::new(&["paused", "many-containers", "stubborn"])?;
+    for leaf in stage.world.leaves.clone() {
+        fs::write(leaf.join("cgroup.freeze"), "1")?;
+    }
+    let came = stage.run()?;
+    came.clean()
+}
+
+/// A hook that may not signal other users' processes, so that it has to ask the shims.
+fn without_signals(stage: &mut Stage) {
+    let wrapper = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+    stage.wrapper = wrapper.map(str::to_owned).to_vec();
+}
+
+fn silent_shims() -> Result<()> {
+    let mut stage = Stage::new(&["many-containers", "non-root", "stubborn"])?;
+    without_signals(&mut stage);
+    let came = stage.run()?;
+    came.must(
+        came.tells_of(&[]) && came.report["abilities"].to_string().contains("refused"),
+        "signals were refused",
+    )?;
+    came.clean()
+}
+
+fn full_backlog() -> Result<()> {
+    let mut stage = Stage::new(&["many-containers", "non-root", "stubborn"])?;
+    without_signals(&mut stage);
+    let mut held = Vec::new();
+    for entry in fs::read_dir("/run/containerd/s")? {
+        let path = entry?.path();
+        // The first that would have to wait ends it: the queue is full.
+        while let Ok(stream) = connect_now(&path) {
+            held.push(stream);
+        }
+    }
+    if held.len() < 100 {
+        return Err(format!("{} connections do not fill a queue", held.len()).into());
+    }
+    let came = stage.run()?;
+    came.clean()
+}
+
+fn connect_now(path: &Path) -> Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}
+
+fn silent_snapctl() -> Result<()> {
+    let mut stage = Stage::new(&["containerd-alive"])?;
+    // The programs' directory is shown read-only: one more layer over it.
+    for dir in ["/opt/bin/upper", "/opt/bin/work"] {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write("/opt/bin/upper/snapctl", "#!/bin/sh\nexec sleep 1000\n")?;
+    fs::set_permissions("/opt/bin/upper/snapctl", fs::Permissions::from_mode(0o755))?;
+    let options = "lowerdir=/usr/bin,upperdir=/opt/bin/upper,workdir=/opt/bin/work";
+    mount(Some("overlay"), "/usr/bin", Some("overlay"), MsFlags::empty(), Some(options))?;
+    stage.environment.push(("SNAP_COOKIE".into(), "cookie".into()));
+    let came = stage.run()?;
+    came.clean()
+}
+
+fn silent_journal() -> Result<()> {
+    let mut stage = Stage::new(&["bind-outside"])?;
+    let journal = UnixDatagram::bind("/dev/log")?;
+    let filler = UnixDatagram::unbound()?;
+    filler.set_nonblocking(true)?;
+    let mut sent = 0;
+    while filler.send_to(b"nobody reads this", "/dev/log").is_ok() {
+        sent += 1;
+    }
+    let came = stage.run()?;
+    drop(journal);
+    came.must(sent > 0 && came.ended.elapsed < Duration::from_secs(8), "it does not wait for the journal")?;
+    came.clean()
+}
+
+fn full_disk() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    result_on(&mut stage, "size=4k", MsFlags::empty())?;
+    fs::write("/run/snap.microk8s/filler", vec![b'x'; 4096]).ok();
+    fs::set_permissions("/run/snap.microk8s", fs::Permissions::from_mode(0o755))?;
+    let came = stage.run()?;
+    told_elsewhere(&stage, &came)
+}
+
+fn read_only() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    result_on(&mut stage, "size=4k", MsFlags::MS_RDONLY)?;
+    let came = stage.run()?;
+    told_elsewhere(&stage, &came)
+}
+
+fn result_on(stage: &mut Stage, options: &str, flags: MsFlags) -> Result<()> {
+    fs::create_dir_all("/run/snap.microk8s")?;
+    mount_new("tmpfs", Path::new("/run/snap.microk8s"), flags, options)?;
+    stage.world.hidden.push("/run/snap.microk8s".into());
+    Ok(())
+}
+
+fn told_elsewhere(stage: &Stage, came: &Came) -> Result<()> {
+    let there = stage.snap.common.join("teardown.json");
+    came.must(there.exists(), "the document is in the snap's directory")?;
+    came.must(!stage.snap.result_file().exists(), "no half document is where it belongs")?;
+    came.must(came.ended.cut_document()?["file"].as_str() == there.to_str(), "it says where")?;
+    came.clean()
+}
+
+/// Ends the hook later and later in its course, each time with new pods, until it ends by itself.
+fn swept(signal: Signal) -> Result<()> {
+    const STEP: Duration = Duration::from_millis(25);
+    let mut stage = Stage::new(&["stubborn", "many-containers", "stacked"])?;
+    let mut dice = Dice::new(signal as u64);
+    let (mut kills, mut outcomes) = (0, BTreeSet::new());
+    let mut delay = Duration::ZERO;
+    loop {
+        let (mut child, pipe) = stage.start()?;
+        std::thread::sleep(delay); // the moment is the question
+        let ended_before = child.try_wait()?.is_some();
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        if !ended_before {
+            kill(pid, signal)?;
+            kills += 1;
+        }
+        let mut output = String::new();
+        fs::File::from(pipe).read_to_string(&mut output)?;
+        child.wait()?;
+        // Nothing, a complete old document, or a complete new one: never a part of one.
+        if let Some(document) = stage.document() {
+            let document = document.map_err(|e| format!("after {delay:?}: {e}"))?;
+            outcomes.insert(format!(
+                "{}{}",
+                document["outcome"].as_str().unwrap_or("?"),
+                if document["complete"] == true { "" } else { " (survey)" }
+            ));
+        }
+        if ended_before {
+            break;
+        }
+        delay += STEP;
+        if delay > Duration::from_secs(4) {
+            return Err("the hook never ended by itself".into());
+        }
+        stage.world.pod(&mut dice)?;
+    }
+    stage.world.collect();
+    // The rerun: all that was begun is finished, nothing is frozen, no file of a half-written document is left.
+    let came = stage.run()?;
+    came.clean()?;
+    let names: Vec<_> = fs::read_dir("/run/snap.microk8s")?.flatten().map(|e| e.file_name()).collect();
+    let half: Vec<_> = names.iter().filter(|n| n.to_string_lossy().starts_with(".teardown.json")).collect();
+    came.must(signal != Signal::SIGKILL || half.len() <= kills, "half-written files are bounded")?;
+    println!("{kills} times {signal}, documents: {outcomes:?}, {} half-written files left", half.len());
+    came.must(kills >= 10, "it was ended at ten moments at least")
+}
+
+/// Ten thousand processes and five thousand mounts.
+fn many() -> Result<()> {
+    const PROCESSES: usize = 10_000;
+    const MOUNTS: usize = 5_000;
+    let stage = Stage::new(&[])?;
+    fs::write(
+        stage.snap.dir.join("teardown.json"),
+        fs::read_to_string(stage.snap.dir.join("teardown.json"))?
+            .replace(&format!("\"deadline\":{DEADLINE}"), "\"deadline\":100"),
+    )?;
+    let leaf = stage.world.leaves.last().ok_or("no container")?.clone();
+    // A shell forks without a new program: the cheapest process there is.
+    let script = format!(
+        "echo 0 >\"$1\"; i=0; while [ $i -lt {PROCESSES} ]; do (read x) & i=$((i+1)); done; echo up; read x"
+    );
+    let mut shell = Command::new("/usr/bin/busybox");
+    shell
+        .args(["sh", "-c", &script, "sh"])
+        .arg(leaf.join("cgroup.procs"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let (_shell, _) = crate::actor::start(shell)?;
+    let at = stage.volume("many");
+    for n in 0..MOUNTS {
+        let at = at.join(n.to_string());
+        fs::create_dir_all(&at)?;
+        mount_new("tmpfs", &at, MsFlags::empty(), "size=4k")?;
+    }
+    let count = fs::read_to_string(leaf.join("cgroup.procs"))?.lines().count();
+    if count < PROCESSES {
+        return Err(format!("{count} processes are too few").into());
+    }
+    let start = Instant::now();
+    let (mut child, pipe) = stage.start()?;
+    let reader = std::thread::spawn(move || {
+        let mut output = String::new();
+        fs::File::from(pipe).read_to_string(&mut output).map(|_| output)
+    });
+    let mut peak = 0;
+    while child.try_wait()?.is_none() {
+        // The kernel keeps the highest value; only what the last few milliseconds added could be missed.
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let is_hook = status.lines().next() == Some("Name:\tremove");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).filter(|_| is_hook);
+        peak = peak
+            .max(line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2)); // a sample, not a wait
+    }
+    let output = reader.join().map_err(|_| "the reader panicked")??;
+    let document = stage.document().ok_or("no document")??;
+    println!(
+        "peak {peak} KiB with {count} processes and {MOUNTS} mounts, {:.1} s, {}",
+        start.elapsed().as_secs_f64(),
+        document["outcome"]
+    );
+    if document["outcome"] != "clean" || peak == 0 || peak >= 16 << 10 {
+        return Err(format!("peak {peak} KiB, outcome {}\n{output}", document["outcome"]).into());
+    }
+    Ok(())
+}
