@@ -109,11 +109,9 @@ impl Stage {
     }
 
     fn document(&self) -> Option<Result<Value>> {
-        if self.snap.result_file().exists() {
-            return Some(self.snap.document());
-        }
-        let other = fs::read(self.snap.common.join("teardown.json")).ok()?;
-        Some(serde_json::from_slice(&other).map_err(Into::into))
+        let places = [self.snap.result_file(), self.snap.common.join("teardown.json")];
+        let text = places.iter().find_map(|path| fs::read(path).ok())?;
+        Some(serde_json::from_slice(&text).map_err(Into::into))
     }
 
     fn volume(&self, name: &str) -> PathBuf {
@@ -335,8 +333,8 @@ fn told_elsewhere(stage: &Stage, came: &Came) -> Result<()> {
 
 /// Ends the hook later and later in its course, each time with new pods, until it ends by itself.
 fn swept(signal: Signal) -> Result<()> {
-    const STEP: Duration = Duration::from_millis(25);
-    let mut stage = Stage::new(&["stubborn", "many-containers", "stacked"])?;
+    const STEP: Duration = Duration::from_millis(40);
+    let mut stage = Stage::new(&["stubborn", "stacked"])?;
     let mut dice = Dice::new(signal as u64);
     let (mut kills, mut outcomes) = (0, BTreeSet::new());
     let mut delay = Duration::ZERO;
@@ -368,7 +366,11 @@ fn swept(signal: Signal) -> Result<()> {
         if delay > Duration::from_secs(4) {
             return Err("the hook never ended by itself".into());
         }
-        stage.world.pod(&mut dice)?;
+        // Always something to do, never more than the hook can do in the time.
+        stage.world.collect();
+        if stage.world.pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count() < 2 {
+            stage.world.pod(&mut dice)?;
+        }
     }
     stage.world.collect();
     // The rerun: all that was begun is finished, nothing is frozen, no file of a half-written document is left.
@@ -411,7 +413,8 @@ fn many() -> Result<()> {
     }
     let count = fs::read_to_string(leaf.join("cgroup.procs"))?.lines().count();
     if count < PROCESSES {
-        return Err(format!("{count} processes are too few").into());
+        let all = fs::read_dir("/proc")?.count();
+        return Err(format!("{count} processes are too few, of {all}").into());
     }
     let start = Instant::now();
     let (mut child, pipe) = stage.start()?;
