@@ -394,16 +394,14 @@ fn many() -> Result<()> {
             .replace(&format!("\"deadline\":{DEADLINE}"), "\"deadline\":100"),
     )?;
     let leaf = stage.world.leaves.last().ok_or("no container")?.clone();
-    // A shell forks without a new program: the cheapest process there is.
     let script = format!(
-        "echo 0 >\"$1\"; i=0; while [ $i -lt {PROCESSES} ]; do (read x) & i=$((i+1)); done; echo up; read x"
+        "import os, signal, sys\n\
+         open(sys.argv[1], 'w').write('0')\n\
+         for _ in range({PROCESSES}):\n    if os.fork() == 0:\n        signal.pause()\n\
+         print('up', flush=True)\nsignal.pause()"
     );
-    let mut shell = Command::new("/usr/bin/busybox");
-    shell
-        .args(["sh", "-c", &script, "sh"])
-        .arg(leaf.join("cgroup.procs"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    let mut shell = Command::new("/usr/bin/python3");
+    shell.args(["-c", &script]).arg(leaf.join("cgroup.procs")).stdin(Stdio::null()).stdout(Stdio::piped());
     let (_shell, _) = crate::actor::start(shell)?;
     let at = stage.volume("many");
     for n in 0..MOUNTS {
@@ -414,7 +412,8 @@ fn many() -> Result<()> {
     let count = fs::read_to_string(leaf.join("cgroup.procs"))?.lines().count();
     if count < PROCESSES {
         let all = fs::read_dir("/proc")?.count();
-        return Err(format!("{count} processes are too few, of {all}").into());
+        let one = fs::read_to_string("/proc/5000/stat").unwrap_or_default();
+        return Err(format!("{count} processes are too few, of {all}: {one}").into());
     }
     let start = Instant::now();
     let (mut child, pipe) = stage.start()?;
