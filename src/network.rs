@@ -157,8 +157,8 @@ impl Facts {
 
 /// True if a network namespace is bound here: the file below the mount is an ordinary one.
 fn is_nsfs(path: &Path) -> bool {
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
-    nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type().0 as i64 == NSFS_MAGIC)
+    const NSFS: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_6673);
+    nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type() == NSFS)
 }
 
 /// The ends on the host of our sandboxes' links: by the namespace that the other end is in; or, where that

@@ -290,7 +290,7 @@ fn snap_namespace(view: &View, snap: &Snap) -> Option<SnapNamespace> {
     let processes = view.processes().as_ref().ok()?;
     let own = view.own_mounts().as_ref().ok()?.mounts.first()?.id;
     // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
-    let depth = |pid: &str| pid_namespace_depth(&view, pid);
+    let depth = |pid: &str| pid_namespace_depth(view, pid);
     let own_depth = depth("self");
     let ours =
         |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str()) && depth(&pid.to_string()) == own_depth;

@@ -272,9 +272,14 @@ fn whole() -> Report {
         elapsed_ms: 2,
         complete: true,
         stuck: vec![],
-        notes: vec![],
+        notes: vec![Note {
+            kind: NoteKind::KubeProxyRules,
+            text: "left".into(),
+            items: vec!["iptables-nft nat: 3 chains".into()],
+        }],
     };
     let mut report = Report::of(frame, &course, &scope);
+    assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
     report.file = Some("/run/snap.microk8s/teardown.json".into());
     report.notes.push(Note {
         kind: NoteKind::Cluster,

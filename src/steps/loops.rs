@@ -45,16 +45,18 @@ pub fn backing_file(host: &crate::host::Host, name: &std::ffi::OsStr) -> Option<
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which
-/// file it is on. Where that cannot be asked, the path has to do.
+/// file it is on. Where that cannot be asked, the file has to be here, or the directory that it was in.
 fn is_here(device: &Path, backing: &Path, deleted: bool) -> bool {
+    let there = |path: &Path| std::fs::symlink_metadata(path);
     let Some((dev, inode)) = File::open(device).ok().and_then(|d| sys::loop_file(&d).ok()) else {
-        return true;
+        let witness = if deleted { backing.parent().unwrap_or(backing) } else { backing };
+        return there(witness).is_ok();
     };
     if !deleted {
-        return std::fs::symlink_metadata(backing).is_ok_and(|m| (m.dev(), m.ino()) == (dev, inode));
+        return there(backing).is_ok_and(|m| (m.dev(), m.ino()) == (dev, inode));
     }
     // The directory that a deleted file was in, or the nearest above it that is left, is on the same file system.
-    let left = backing.ancestors().skip(1).find_map(|a| std::fs::symlink_metadata(a).ok());
+    let left = backing.ancestors().skip(1).find_map(|a| there(a).ok());
     left.is_some_and(|m| m.dev() == dev)
 }
 
@@ -73,6 +75,8 @@ mod tests {
             ("loop1", format!("{root}2/img\n")),
             ("loop2", format!("{root}/pods/y/img (deleted)\n")),
             ("loop3", "/var/lib/snapd/snaps/microk8s_1.snap\n".into()),
+            ("loop5", format!("{root}/not-here/img\n")),
+            ("loop6", format!("{root}/not-here/img (deleted)\n")),
             ("sda", format!("{root}/img\n")),
         ] {
             let at = dir.path().join("sys/block").join(name).join("loop");
@@ -80,6 +84,11 @@ mod tests {
             std::fs::write(at.join("backing_file"), backing).unwrap();
         }
         std::fs::create_dir_all(dir.path().join("sys/block/loop4")).unwrap();
+        for name in ["plugins/x/img", "pods/y/other"] {
+            let file = dir.path().join(&root[1..]).join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
         let host = Host::at(dir.path());
         let mut finding = Finding::default();
         find(&View::new(&host, None), &scope_of(&[]), &mut finding);
