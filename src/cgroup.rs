@@ -48,10 +48,10 @@ pub struct CgroupTree {
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Finds and walks all hierarchies in a mount table.
-pub fn walk(host: &Host, table: &MountTable) -> CgroupTree {
+/// Walks hierarchies.
+pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>) -> CgroupTree {
     let mut tree = CgroupTree::default();
-    for hierarchy in hierarchies(table) {
+    for hierarchy in hierarchies {
         let mut groups = Vec::new();
         walk_below(host, &hierarchy.point, Path::new("/"), 0, &mut groups, &mut tree.unreadable);
         tree.hierarchies.push(hierarchy);

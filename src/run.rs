@@ -162,7 +162,8 @@ fn remove_scope<'a>(
         // The survey that made the scope serves as the first look.
         let first = unused.replace(false);
         if stale.replace(false) || (fresh && !first) {
-            *view.borrow_mut() = View::new(&live.host, mountinfo_of(live));
+            let next = view.borrow().again();
+            *view.borrow_mut() = next;
         }
     };
     let course = engine::teardown(
@@ -288,20 +289,19 @@ fn snap_namespace(view: &View, snap: &Snap) -> Option<SnapNamespace> {
         return None;
     }
     let processes = view.processes().as_ref().ok()?;
-    let own = view.own_mounts().as_ref().ok()?.mounts.first()?.id;
+    let own = view.mount_namespace("self")?;
     // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
     let depth = |pid: &str| pid_namespace_depth(view, pid);
-    let own_depth = depth("self");
-    let ours =
-        |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str()) && depth(&pid.to_string()) == own_depth;
-    let mut candidates: Vec<_> = processes.iter().filter(|p| ours(p.id.pid)).map(|p| p.id.pid).collect();
+    let of_unit = |pid: &i32| view.unit_of(*pid) == Some(snap.instance.as_str());
+    let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
     candidates.sort_unstable();
-    candidates.into_iter().find_map(|pid| {
-        let mountinfo = PathBuf::from(format!("/proc/{pid}/mountinfo"));
-        let table = crate::mountinfo::parse(&view.host.read(&mountinfo).ok()?);
-        let elsewhere = table.mounts.first().is_some_and(|m| m.id != own);
-        elsewhere.then(|| SnapNamespace { mountinfo, file: PathBuf::from(format!("/proc/{pid}/ns/mnt")) })
-    })
+    let elsewhere = |pid: &String| view.mount_namespace(pid).is_some_and(|its| its != own);
+    let pid = candidates
+        .into_iter()
+        .map(|pid| pid.to_string())
+        .find(|pid| elsewhere(pid) && depth(pid) == depth("self"))?;
+    let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    Some(SnapNamespace { mountinfo: file("mountinfo"), file: file("ns/mnt") })
 }
 
 /// What a report tells besides the course.

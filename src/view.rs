@@ -51,6 +51,7 @@ pub struct View<'a> {
     /// What is looked at.
     pub host: &'a Host,
     snap_mounts: Option<PathBuf>,
+    hierarchies: Option<Vec<Hierarchy>>,
     processes: OnceCell<Result<Processes>>,
     own: OnceCell<Result<MountTable>>,
     first: OnceCell<Result<MountTable>>,
@@ -70,6 +71,7 @@ impl<'a> View<'a> {
         View {
             host,
             snap_mounts,
+            hierarchies: None,
             processes: OnceCell::new(),
             own: OnceCell::new(),
             first: OnceCell::new(),
@@ -86,6 +88,13 @@ impl<'a> View<'a> {
     /// The same look, once it is known whose mountinfo file shows the snap's mount table.
     pub fn with_snap_mounts(self, snap_mounts: Option<PathBuf>) -> View<'a> {
         View { snap_mounts, ..self }
+    }
+
+    /// A new look at the same machine. Where its control groups are mounted does not change meanwhile, and is not
+    /// looked up in a table of thousands of mounts again.
+    pub fn again(&self) -> View<'a> {
+        let hierarchies = self.cgroups.get().and_then(|tree| Some(tree.as_ref().ok()?.hierarchies.clone()));
+        View { hierarchies, ..View::new(self.host, self.snap_mounts.clone()) }
     }
 
     /// All processes that this `/proc` shows.
@@ -116,8 +125,12 @@ impl<'a> View<'a> {
         })
     }
 
-    /// True if pid 1's table is our own too: mount IDs are unique across namespaces.
+    /// True if pid 1's table is our own too: by the names of the namespaces or, where those are hidden, by mount
+    /// IDs, which are unique across namespaces.
     pub fn in_first_namespace(&self) -> bool {
+        if let (Some(own), Some(first)) = (self.mount_namespace("self"), self.mount_namespace("1")) {
+            return own == first;
+        }
         match (self.own_mounts(), self.first_mounts()) {
             (Ok(own), Ok(first)) => {
                 let root = |t: &MountTable| t.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id);
@@ -127,12 +140,23 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The name of a process's mount namespace, if we may know it.
+    pub fn mount_namespace(&self, pid: &str) -> Option<PathBuf> {
+        std::fs::read_link(self.host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
+    }
+
     /// The control groups of all hierarchies.
     pub fn cgroups(&self) -> &Result<CgroupTree> {
-        self.cgroups.get_or_init(|| match self.own_mounts() {
-            Ok(table) => Ok(cgroup::walk(self.host, table)),
-            Err(e) => {
-                Err(crate::error::Error::Malformed { path: "/sys/fs/cgroup".into(), reason: e.to_string() })
+        self.cgroups.get_or_init(|| {
+            if let Some(hierarchies) = &self.hierarchies {
+                return Ok(cgroup::walk(self.host, hierarchies.clone()));
+            }
+            match self.own_mounts() {
+                Ok(table) => Ok(cgroup::walk(self.host, cgroup::hierarchies(table))),
+                Err(e) => Err(crate::error::Error::Malformed {
+                    path: "/sys/fs/cgroup".into(),
+                    reason: e.to_string(),
+                }),
             }
         })
     }

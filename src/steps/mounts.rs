@@ -21,12 +21,13 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
-    match view.first_mounts() {
-        Ok(_) if view.in_first_namespace() => {}
-        Ok(table) => take(&mut finding, table, TableOf::Host, |m| {
-            m.point.starts_with(&scope.snap.home) && m.point != scope.snap.home
-        }),
-        Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
+    if !view.in_first_namespace() {
+        match view.first_mounts() {
+            Ok(table) => take(&mut finding, table, TableOf::Host, |m| {
+                m.point.starts_with(&scope.snap.home) && m.point != scope.snap.home
+            }),
+            Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
+        }
     }
     // After the mounts, which keep their devices busy.
     super::loops::find(view, scope, &mut finding);
