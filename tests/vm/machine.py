@@ -148,17 +148,22 @@ class Machine:
             shutil.rmtree(self.sockets, ignore_errors=True)
         self.port = self.process = self.sockets = None
 
-    def story(self):
+    def check_kernel(self):
+        """A guest whose kernel has panicked answers nothing, and no task is to blame: that ends the run."""
+        if b"Kernel panic" in read(self.console):
+            raise Failure(f"{self.name}: the guest's kernel panicked:\n{self.story(60)}")
+
+    def story(self, lines=15):
         """The last lines of QEMU's and the guest's console, for a failure's message."""
-        lines = read(self.path / "qemu.log").decode(errors="replace").splitlines()[-5:]
-        return "\n".join(lines + read(self.console).decode(errors="replace").splitlines()[-15:])
+        said = read(self.path / "qemu.log").decode(errors="replace").splitlines()[-5:]
+        return "\n".join(said + read(self.console).decode(errors="replace").splitlines()[-lines:])
 
     # Talk
 
     def ssh_command(self, *words):
         options = {
             "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR",
-            "IdentitiesOnly": "yes", "ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "20",
+            "IdentitiesOnly": "yes", "ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "8",
             "ControlMaster": "auto", "ControlPath": f"{self.sockets}/ssh", "ControlPersist": "600",
         }
         flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]

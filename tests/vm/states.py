@@ -61,6 +61,7 @@ class States:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(printed)
             if status:
+                machine.check_kernel()
                 raise Failure(f"state {name} cannot be made (see {log}):\n" + "\n".join(printed.splitlines()[-25:]))
             machine.save(state)
             (state.path / "saved").touch()

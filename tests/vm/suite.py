@@ -97,6 +97,8 @@ class Suite:
             out.write(f"===== {name}: status {status}, {time.monotonic() - begin:.1f} s\n{printed}\n")
             out.flush()
             said = SPEAK.search(printed.strip().splitlines()[-1] if printed.strip() else "")
+            if status == 255:
+                machine.check_kernel()
             if status != 213 or not said or said.group(1) != "REBOOT":
                 return status == 0
             reboot = said.group(2) or str(int(reboot) + 1)
