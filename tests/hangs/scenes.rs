@@ -195,7 +195,7 @@ fn unkillable() -> Result<()> {
     stage.world.hidden.push(at.clone());
     stage.world.hidden.push(fuse::SILENT.into());
     fs::write(fuse::SILENT, "")?;
-    let groups = vec![stage.world.leaves.last().ok_or("no container")?.clone()];
+    let groups = [stage.world.leaves.last().ok_or("no container")?.clone()];
     let mut stat = Command::new("/bin/sh");
     stat.args(["-c", "echo 0 >\"$1\"; exec /usr/bin/stat -f /srv/server", "sh"])
         .arg(groups[0].join("cgroup.procs"));

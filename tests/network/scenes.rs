@@ -56,7 +56,7 @@ fn look() -> Result<Look> {
         // Whether a port has a peer that is up says nothing of whose it is.
         let lines = text.lines().map(|l| l.replace(" linkdown", "").trim().to_owned());
         let kept = lines.filter(|l| !l.is_empty() && !l.starts_with(['#', ':']) && !l.contains("fe80::"));
-        look.entry(part).or_insert_with(BTreeSet::new).extend(kept);
+        look.entry(part).or_default().extend(kept);
         Ok::<(), Box<dyn std::error::Error>>(())
     };
     add(
