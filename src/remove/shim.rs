@@ -9,8 +9,9 @@ use crate::residue::{ProcessId, Residue};
 use crate::step::Effort;
 use crate::sys;
 
-/// How long a shim gets to end by itself after it was told to.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a shim gets to forget its containers and to end by itself. Milliseconds serve on an idle machine; on
+/// a slow one, a shim that is killed meanwhile leaves what only it could have removed.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Ends a shim; never one whose containers still run: they would be left to nobody whose signals they accept.
 ///

@@ -9,8 +9,15 @@ use crate::scope::Scope;
 use crate::step::{Blind, Finding};
 use crate::view::View;
 
-/// Mounts of ours in our own table, in the snap's, and under the snap's data in pid 1's.
+/// Mounts of ours, then loop devices: a mount keeps its device busy.
 pub fn find(view: &View, scope: &Scope) -> Finding {
+    let mut finding = mounts(view, scope);
+    super::loops::find(view, scope, &mut finding);
+    finding
+}
+
+/// Mounts of ours in our own table, in the snap's, and under the snap's data in pid 1's.
+pub fn mounts(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     match view.own_mounts() {
         Ok(table) => take(&mut finding, table, TableOf::Own, |m| is_ours(m, &scope.roots)),
@@ -29,8 +36,6 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
         }
     }
-    // After the mounts, which keep their devices busy.
-    super::loops::find(view, scope, &mut finding);
     finding
 }
 
