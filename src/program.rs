@@ -71,9 +71,8 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let interrupts = Interrupts::take().map_err(|e| Error::Usage(format!("cannot take signals: {e}")))?;
     let mut live = Live::new(interrupts)?;
     let mut report = run::remove(&mut live, subject, watch)?;
-    match result::write(&report, &subject.snap) {
-        Ok(path) => report.file = Some(crate::text::show(&path).into_owned()),
-        Err(e) => log::warn!("{e}"),
+    if let Err(e) = result::write(&mut report, &subject.snap) {
+        log::warn!("{e}");
     }
     logging::journal(&report);
     Ok(report)

@@ -27,38 +27,39 @@ fn directory(snap: &Snap) -> PathBuf {
     PathBuf::from(format!("/run/snap.{}", snap.instance))
 }
 
-/// Writes a report; into the snap's common directory if it cannot be written where it belongs. Says where.
-pub fn write(report: &Report, snap: &Snap) -> Result<PathBuf> {
+/// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where.
+pub fn write(report: &mut Report, snap: &Snap) -> Result<()> {
     let first = write_in(report, &directory(snap), true);
-    match first {
-        Ok(path) => Ok(path),
-        Err(e) => write_in(report, &snap.common, false).map_err(|_| e),
+    let done = first.or_else(|e| write_in(report, &snap.common, false).map_err(|_| e));
+    if done.is_err() {
+        report.file = None;
     }
+    done
 }
 
-fn write_in(report: &Report, directory: &Path, make: bool) -> Result<PathBuf> {
+fn write_in(report: &mut Report, directory: &Path, make: bool) -> Result<()> {
     let directory_now = ours(directory, make)?;
     let path = directory_now.join(NAME);
-    let mut report = report.clone();
     report.file = Some(text::show(&path).into_owned());
-    let json = serde_json::to_vec(&report).map_err(io::Error::from).context("write", &path)?;
     let temporary = directory_now.join(format!(".{NAME}.{}", std::process::id()));
     let written =
-        write_new(&temporary, &json).and_then(|()| fs::rename(&temporary, &path).context("write", &path));
+        write_new(&temporary, report).and_then(|()| fs::rename(&temporary, &path).context("write", &path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written.map(|()| path)
+    written
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_new(path: &Path, report: &Report) -> Result<()> {
     let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
-    let mut file = options.open(path).context("create", path)?;
-    file.write_all(bytes).context("write", path)?;
+    // Piece by piece: the document of a large world is larger than all that we otherwise know.
+    let mut file = io::BufWriter::new(options.open(path).context("create", path)?);
+    serde_json::to_writer(&mut file, report).map_err(io::Error::from).context("write", path)?;
+    file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
-    file.sync_data().context("write", path)
+    file.get_ref().sync_data().context("write", path)
 }
 
 /// The directory, if it is a real one that nobody but root can change.

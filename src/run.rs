@@ -117,14 +117,18 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let told = |complete| Told { subject, started, started_at, complete, live: Some(live) };
 
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
-    let course = look_once(&plan, &view, &scope);
     notes::before(&view, &scope).into_iter().for_each(|note| live.note(note));
-    let mut first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
-    first.hooks = hooks.clone();
-    if first.counts.left > 0
-        && let Err(e) = result::write(&first, &subject.snap)
     {
-        log::warn!("{e}");
+        // Gone again before the removal starts: of thousands of mounts, one list at a time is enough.
+        let course = look_once(&plan, &view, &scope);
+        let mut first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
+        drop(course);
+        first.hooks = hooks.clone();
+        if first.counts.left > 0
+            && let Err(e) = result::write(&mut first, &subject.snap)
+        {
+            log::warn!("{e}");
+        }
     }
     try_abilities(live, &scope, &view);
 

@@ -107,9 +107,16 @@ impl<'a> View<'a> {
         self.own.get_or_init(|| self.mounts_of(Path::new("/proc/self/mountinfo")))
     }
 
-    /// pid 1's mount table.
+    /// pid 1's mount table; where that is our own too, its root alone.
     pub fn first_mounts(&self) -> &Result<MountTable> {
-        self.first.get_or_init(|| self.mounts_of(Path::new("/proc/1/mountinfo")))
+        self.first.get_or_init(|| {
+            let bytes = self.host.read(Path::new("/proc/1/mountinfo"))?;
+            let mut lines = bytes.split(|b| *b == b'\n').map(mountinfo::parse);
+            let root = lines.find(|one| root_of(one).is_some()).unwrap_or_default();
+            let own = self.own_mounts().as_ref().ok().and_then(root_of);
+            let same = own.is_some() && own == root_of(&root);
+            Ok(if same { root } else { mountinfo::parse(&bytes) })
+        })
     }
 
     /// The snap's mount table, when we run outside of its mount namespace and it still exists.
@@ -132,10 +139,7 @@ impl<'a> View<'a> {
             return own == first;
         }
         match (self.own_mounts(), self.first_mounts()) {
-            (Ok(own), Ok(first)) => {
-                let root = |t: &MountTable| t.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id);
-                root(own).is_some() && root(own) == root(first)
-            }
+            (Ok(own), Ok(first)) => root_of(own).is_some() && root_of(own) == root_of(first),
             _ => false,
         }
     }
@@ -219,6 +223,11 @@ impl<'a> View<'a> {
     fn mounts_of(&self, file: &Path) -> Result<MountTable> {
         self.host.read(file).map(|bytes| mountinfo::parse(&bytes))
     }
+}
+
+/// The ID of the mount at "/".
+fn root_of(table: &MountTable) -> Option<u64> {
+    table.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id)
 }
 
 fn read_processes(host: &Host) -> Result<Processes> {
