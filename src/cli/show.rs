@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use snap_teardown::notes::NoteKind;
 use snap_teardown::profile::Profile;
 use snap_teardown::report::{Command, Counts, Left, Outcome, Report, StepReport};
 use snap_teardown::residue::{PathKind, Residue, short};
@@ -89,30 +88,18 @@ fn head(report: &Report, page: &Page) -> String {
 fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut lines = Vec::new();
     let all = || report.steps.iter().flat_map(|s| &s.left);
-    let tasks: BTreeMap<String, Option<&String>> = all()
-        .filter_map(|l| match &l.residue {
-            Residue::Task { pod, .. } => Some((l.residue.key(), pod.as_ref())),
-            _ => None,
-        })
-        .collect();
+    let tasks: BTreeSet<String> =
+        all().filter(|l| matches!(l.residue, Residue::Task { .. })).map(|l| l.residue.key()).collect();
     if !tasks.is_empty() {
-        let pods: BTreeSet<_> = tasks.values().flatten().collect();
         lines.push(format!(
-            "{} containers of {} pods are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. \
-             preStop hooks, an image's STOPSIGNAL and a pod's own grace period are not honoured; what needs \
-             them, stop before.",
+            "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL.",
             tasks.len(),
-            pods.len(),
             profile.patience.drain
         ));
     }
     let data = |l: &&Left| matches!(l.residue, Residue::Path { what: PathKind::Data, .. });
     if all().any(|l| data(&l)) {
         lines.push("What the directories under \"data\" hold is deleted for good.".into());
-    }
-    let said = report.notes.iter().any(|n| n.kind == NoteKind::Cluster);
-    if profile.kubelet.is_some() && !tasks.is_empty() && !said {
-        lines.push("If this node is part of a cluster, leave the cluster first: nothing here does.".into());
     }
     lines.extend(report.notes.iter().map(ToString::to_string));
     if let Some(hooks) = profile.hooks.as_ref().filter(|_| report.outcome != Outcome::Clean) {
