@@ -126,7 +126,9 @@ impl Done {
             Done::Gone => ("it was removed, and is there again".into(), None),
             Done::Asked { rung } => (format!("it did not end ({})", name(rung)), None),
             Done::Detached { .. } => ("it was detached".into(), None),
-            Done::HeldBack { by } => (format!("held back by {} containers that still run", by.len()), None),
+            Done::HeldBack { by } => {
+                (format!("held back by {} containers that run or could not be looked at", by.len()), None)
+            }
             Done::Refused { rung, errno } => (format!("refused ({})", name(rung)), Some(*errno)),
             Done::NeedsShim { errno } => ("a signal is refused".into(), Some(*errno)),
             Done::Failed { error, errno } => (error.clone(), (*errno != 0).then_some(*errno)),

@@ -1,4 +1,4 @@
-//! Our shims, each held back while any of its own containers has a process.
+//! Our shims, each held back while any of its own containers has a process, or may have one.
 
 use std::collections::HashSet;
 
@@ -18,16 +18,23 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         return Finding::default();
     }
     let (running, blind) = super::running(view, scope);
+    // Where containers could not be looked at, each may have a process, and killing its shim would orphan that.
+    let unseen = !blind.is_empty();
     let running: HashSet<&ContainerId> = running.iter().map(|r| &r.container.id).collect();
     let by_group = scope.by_group();
     let shim = |shim: &&crate::scope::Shim| {
         let served = scope.served_by(shim, &by_group);
+        let holds = |c: &ContainerId| unseen || running.contains(c);
+        let mut held_by: Vec<_> = served.iter().filter(|c| holds(&c.id)).map(|c| c.id.id.clone()).collect();
+        if unseen && held_by.is_empty() {
+            held_by.push(shim.id.clone().unwrap_or_default());
+        }
         Residue::Shim {
             process: shim.process,
             namespace: shim.namespace.clone(),
             id: shim.id.clone(),
             socket: shim.socket.clone(),
-            held_by: served.iter().filter(|c| running.contains(&c.id)).map(|c| c.id.id.clone()).collect(),
+            held_by,
             containers: served.iter().map(|c| c.id.id.clone()).collect(),
         }
     };
