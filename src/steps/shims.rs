@@ -26,7 +26,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         let served = scope.served_by(shim, &by_group);
         let holds = |c: &ContainerId| unseen || running.contains(c);
         let mut held_by: Vec<_> = served.iter().filter(|c| holds(&c.id)).map(|c| c.id.id.clone()).collect();
-        if unseen && held_by.is_empty() {
+        // A living child is a container's first process, also where nothing tells which container's.
+        let parent = processes.iter().any(|p| p.parent == shim.process.pid);
+        if (unseen || parent) && held_by.is_empty() {
             held_by.push(shim.id.clone().unwrap_or_default());
         }
         Residue::Shim {
