@@ -3,6 +3,7 @@
 //! Both directories are shared by everything on the host that uses CNI. A result is a sandbox's if its file
 //! name and its content say so, a lease if its first line is the sandbox's ID.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -112,31 +113,59 @@ pub fn results<'a>(
     (found, errors)
 }
 
-/// The files in which an IPAM plugin has noted that an address is a sandbox's: `networks/NETWORK/ADDRESS`.
+/// The files in which an IPAM plugin has noted that an address is a sandbox's: `networks/NETWORK/ADDRESS`; and
+/// what else it keeps there, where the network is one of ours by name and nobody else has a lease in it.
 pub fn leases<'a>(
     host: &Host,
     cni: &Path,
     is_ours: impl Fn(&str) -> Option<&'a str>,
+    names: &BTreeSet<String>,
 ) -> (Vec<PathBuf>, Vec<Error>) {
     let mut found = Vec::new();
     let mut errors = Vec::new();
     let networks = cni.join("networks");
     for network in list(host, &networks, &mut errors) {
         let directory = networks.join(&network);
+        let mut shared = network.to_str().is_none_or(|n| !names.contains(n));
+        let mut memos = Vec::new();
         for name in list(host, &directory, &mut errors) {
-            if name.to_str().is_none_or(|n| n.parse::<IpAddr>().is_err()) {
-                continue;
-            }
             let file = directory.join(&name);
-            match host.read(&file) {
-                Ok(bytes) if lessee(&bytes).and_then(&is_ours).is_some() => found.push(file),
-                Ok(_) => {}
-                Err(e) if e.is_gone() => {}
-                Err(e) => errors.push(e),
+            match kind_of(&name) {
+                Kind::Lease => match host.read(&file) {
+                    Ok(bytes) if lessee(&bytes).and_then(&is_ours).is_some() => found.push(file),
+                    Err(e) if e.is_gone() => {}
+                    Ok(_) => shared = true,
+                    Err(e) => {
+                        shared = true;
+                        errors.push(e);
+                    }
+                },
+                Kind::Memo => memos.push(file),
+                Kind::Other => shared = true,
             }
+        }
+        if !shared {
+            found.append(&mut memos);
         }
     }
     (found, errors)
+}
+
+enum Kind {
+    /// Named by the address.
+    Lease,
+    /// What the host-local plugin keeps for the next lease.
+    Memo,
+    Other,
+}
+
+fn kind_of(name: &OsStr) -> Kind {
+    match name.to_str().unwrap_or_default() {
+        "lock" => Kind::Memo,
+        name if name.starts_with("last_reserved_ip.") => Kind::Memo,
+        name if name.parse::<IpAddr>().is_ok() => Kind::Lease,
+        _ => Kind::Other,
+    }
 }
 
 fn list(host: &Host, directory: &Path, errors: &mut Vec<Error>) -> Vec<std::ffi::OsString> {
@@ -212,8 +241,14 @@ mod tests {
         let (files, errors) = results(&host, Path::new("/"), ours);
         assert_eq!(files, [(PathBuf::from(format!("/results/a-net-{ID}-eth0")), ID)]);
         assert!(errors.is_empty());
-        let (files, errors) = leases(&host, Path::new("/"), ours);
+        let names = BTreeSet::from(["net".to_string()]);
+        let (files, errors) = leases(&host, Path::new("/"), ours, &names);
         assert_eq!(files, [PathBuf::from("/networks/net/10.1.0.2")]);
         assert!(errors.is_empty(), "{errors:?}");
+        for other in ["networks/net/10.1.0.3", "networks/net/10.1.0.4"] {
+            std::fs::remove_file(dir.path().join(other)).unwrap();
+        }
+        assert_eq!(leases(&host, Path::new("/"), ours, &names).0.len(), 3, "the plugin's own files go last");
+        assert_eq!(leases(&host, Path::new("/"), ours, &BTreeSet::new()).0.len(), 1);
     }
 }

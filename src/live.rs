@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Live {
     pub remembered: Mutex<Vec<Residue>>,
     /// What the user should know of how it went.
     pub notes: Mutex<Vec<Note>>,
+    /// When links that lead into removed network namespaces should be gone by themselves.
+    pub links_settled: Mutex<Option<Instant>>,
     /// Who uses which network namespace; looked up once.
     pub netns_users: Mutex<Option<Users>>,
     /// The mountinfo and namespace files of the snap's mount namespace, when we are outside of it.
@@ -122,6 +125,7 @@ impl Live {
             abilities: Mutex::default(),
             remembered: Mutex::default(),
             notes: Mutex::default(),
+            links_settled: Mutex::default(),
             netns_users: Mutex::default(),
             snap_namespace: None,
         })

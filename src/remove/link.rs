@@ -1,17 +1,28 @@
 //! One network interface.
 
+use std::time::{Duration, Instant};
+
 use nix::errno::Errno;
 
-use crate::live::{Ability, Live, is_refusal};
+use crate::live::{Ability, Live, is_refusal, lock};
 use crate::netlink;
 use crate::report::{Done, Rung};
+use crate::sys;
 
-/// Deletes the link, if its index still belongs to this name.
-pub fn remove(live: &Live, index: u32, name: &str) -> Done {
-    if let Ok(found) = netlink::link_at(index)
-        && found.is_none_or(|l| l.name != name)
-    {
-        return Done::Gone;
+/// Deletes the link, if its index still belongs to this name. A link into a network namespace that was just
+/// removed gets the time to go with it; a bridge (or the like) goes at once.
+pub fn remove(live: &Live, index: u32, name: &str, kind: &str) -> Done {
+    let settled = lock(&live.links_settled).filter(|_| kind == "veth");
+    loop {
+        if let Ok(found) = netlink::link_at(index)
+            && found.is_none_or(|l| l.name != name)
+        {
+            return Done::Gone;
+        }
+        if settled.is_none_or(|until| Instant::now() >= until) || live.interrupts.seen() {
+            break;
+        }
+        sys::pause(&live.interrupts, Duration::from_millis(2));
     }
     let result = netlink::delete_link(index);
     live.tried(Ability::RemoveLinks, result.map_err(|e| e as i32));

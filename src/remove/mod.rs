@@ -61,7 +61,7 @@ fn directly(live: &Live, scope: &Scope, residue: &Residue, effort: Effort, deadl
         Residue::Cgroup { path, .. } => cgroup::remove(live, path),
         Residue::Path { path, what } => path::remove(live, path, *what, deadline),
         Residue::Netns { path, .. } => netns::remove(live, path),
-        Residue::Link { index, name, .. } => link::remove(live, *index, name),
+        Residue::Link { index, name, r#type } => link::remove(live, *index, name, r#type),
         Residue::Rule { program, table, rule, chain } => {
             rule::remove(live, scope, program, table, rule, *chain)
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -12,6 +13,10 @@ use crate::live::{Ability, Live, is_refusal, lock};
 use crate::notes::{Note, NoteKind};
 use crate::report::{Done, Rung};
 use crate::steps::network::{HOSTFS, copies};
+
+/// How long the kernel may take to end a network namespace that nobody uses any more, with the links into it. It
+/// ends many at a time, which is far quicker than deleting their links one by one.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// Nobody stacks more mounts on one file.
 const DEEPEST: usize = 64;
@@ -71,6 +76,8 @@ fn note_holders(live: &Live, path: &Path, inode: u64) {
             crate::text::show(path)
         );
         live.note(Note { kind: NoteKind::NetnsHeld, text, items: found.clone() });
+    } else {
+        *lock(&live.links_settled) = Some(Instant::now() + ENDING);
     }
 }
 

@@ -23,7 +23,7 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let cni = &scope.roots.cni;
     let (results, mut errors) = cni::results(view.host, cni, |id| ids.get(id).copied());
-    let (leases, more) = cni::leases(view.host, cni, |id| ids.get(id).copied());
+    let (leases, more) = cni::leases(view.host, cni, |id| ids.get(id).copied(), &scope.network.networks);
     errors.extend(more);
     let path = |path, what| Residue::Path { path, what };
     finding.residues.extend(results.into_iter().map(|(file, _)| path(file, PathKind::CniResult)));

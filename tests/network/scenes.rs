@@ -191,10 +191,6 @@ fn sandbox(
     write(&format!("/var/lib/cni/results/{network}-{id}-eth0"), &result.to_string())?;
     write(&format!("/var/lib/cni/networks/{network}/{ip}"), &format!("{id}\r\neth0"))?;
     write(&format!("/var/lib/cni/networks/{network}/last_reserved_ip.0"), ip)?;
-    if letter == 'c' {
-        // What only the first run of a plugin leaves is nobody's.
-        fs::remove_file(format!("/var/lib/cni/networks/{network}/last_reserved_ip.0"))?;
-    }
     let state = match snap {
         Some(snap) => snap.common.join("run/containerd"),
         None => PathBuf::from("/run/containerd"),
@@ -231,8 +227,6 @@ fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
 fn everything() -> Result<()> {
     let world = World::new()?;
     world.add_ours()?;
-    // A lease's directory of ours keeps what the plugin keeps for the next one.
-    fs::remove_file("/var/lib/cni/networks/pods/last_reserved_ip.0").ok();
     world.must_show(&["links", "addresses", "routes", "rules", "namespaces", "cni", "snap"])?;
     let (status, document, changes) = world.hook()?;
     demand(changes.is_empty(), format!("the world is not as it was: {changes:#?}"))?;
@@ -296,7 +290,6 @@ fn spawn_in(netns: &str) -> Result<Child> {
 fn held() -> Result<()> {
     let world = World::new()?;
     world.add_ours()?;
-    fs::remove_file("/var/lib/cni/networks/pods/last_reserved_ip.0").ok();
     let mut inside = spawn_in("cni-a")?;
     let open = fs::File::open("/run/netns/cni-b")?;
     let (status, document, changes) = world.hook()?;
