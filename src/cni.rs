@@ -23,6 +23,8 @@ pub struct Attachment {
     pub network: String,
     /// Links that the plugins made on the host: name and hardware address.
     pub host_links: Vec<(String, String)>,
+    /// Where the sandbox's network namespace is bound.
+    pub netns: Option<PathBuf>,
     /// Addresses of the sandbox, each with its network's prefix length.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Networks that it was given routes to, besides the default ones.
@@ -79,9 +81,11 @@ pub fn parse(bytes: &[u8], sandbox: &str) -> Option<Attachment> {
         Some(_) => cached.result,
         None => serde_json::from_slice(bytes).ok()?,
     };
+    let netns = answer.interfaces.iter().find(|i| !i.sandbox.is_empty()).map(|i| PathBuf::from(&i.sandbox));
     let on_host = answer.interfaces.into_iter().filter(|i| i.sandbox.is_empty());
     Some(Attachment {
         network: cached.network,
+        netns,
         host_links: on_host.map(|i| (i.name, i.mac.to_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
         routes: answer.routes.iter().filter_map(|r| block(&r.dst)).filter(|(_, bits)| *bits > 0).collect(),
@@ -206,6 +210,7 @@ mod tests {
         );
         let a = parse(text.as_bytes(), ID).unwrap();
         assert_eq!(a.network, "net");
+        assert_eq!(a.netns.as_deref(), Some(Path::new("/var/run/netns/cni-1")));
         assert_eq!(a.host_links[0], ("cni0".into(), "aa:00:00:00:00:01".into()));
         assert_eq!((a.host_links.len(), a.addresses.len()), (2, 1));
         assert_eq!(a.routes, [("10.1.0.0".parse().unwrap(), 16)]);

@@ -263,14 +263,14 @@ pub fn parse_runc_state(bytes: &[u8]) -> std::result::Result<RuncState, serde_js
         #[serde(default)]
         cgroup_paths: BTreeMap<String, PathBuf>,
         #[serde(default)]
-        namespace_paths: BTreeMap<String, PathBuf>,
-        #[serde(default)]
         config: Config,
     }
     #[derive(Deserialize, Default)]
     struct Config {
         #[serde(default)]
         labels: Vec<String>,
+        #[serde(default)]
+        namespaces: Vec<Namespace>,
     }
     let state: State = serde_json::from_slice(bytes)?;
     // runc appends its own label after those of the spec: the last one counts.
@@ -280,7 +280,12 @@ pub fn parse_runc_state(bytes: &[u8]) -> std::result::Result<RuncState, serde_js
         bundle,
         init: (init.pid > 1 && init.start > 0).then_some(init),
         groups: state.cgroup_paths.into_values().collect(),
-        netns: state.namespace_paths.get("NEWNET").cloned(),
+        netns: state
+            .config
+            .namespaces
+            .into_iter()
+            .find(|n| n.kind == "NEWNET")
+            .map(|n| PathBuf::from(n.path)),
     })
 }
 
@@ -335,10 +340,13 @@ mod tests {
     fn a_runc_state_tells_bundle_init_and_groups() {
         let s = parse_runc_state(
             br#"{"id":"abc","init_process_pid":7,"init_process_start":99,"cgroup_paths":{"":"/sys/fs/cgroup/k8s.io/abc"},
-            "namespace_paths":{"NEWNET":"/run/netns/cni-1"},"config":{"labels":["bundle=/fake","bundle=/real"]}}"#,
+            "namespace_paths":{"NEWNET":"/proc/7/ns/net"},"config":{"labels":["bundle=/fake","bundle=/real"],
+            "namespaces":[{"type":"NEWNET","path":"/var/run/netns/cni-1"}]}}"#,
         )
         .unwrap();
         assert_eq!(s.bundle.unwrap(), Path::new("/real"));
+        // What runc itself calls the namespace's path is a process's, and goes with it.
+        assert_eq!(s.netns.unwrap(), Path::new("/var/run/netns/cni-1"));
         assert_eq!(s.init, Some(ProcessId { pid: 7, start: 99 }));
         assert!(parse_runc_state(b"{\"init_process_pid\":").is_err());
         assert!(

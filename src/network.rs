@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cni::{self, Attachment};
+use crate::evidence;
 use crate::netlink::{self, Block, Link, shares};
 use crate::profile::Roots;
 use crate::residue::short;
@@ -77,13 +78,18 @@ pub fn netns_of(container: &Container, roots: &Roots) -> Option<PathBuf> {
     (parent == roots.netns || legacy).then(|| roots.netns.join(name))
 }
 
-/// Gathers what of the network is ours.
-pub fn gather(view: &View, scope: &Scope) -> Gathered {
+/// Gathers what of the network is ours; a container whose bundle is gone gets its network namespace from CNI.
+pub fn gather(view: &View, scope: &mut Scope) -> Gathered {
     let mut gathered = Gathered::default();
+    let attachments = read_results(view, scope);
     let roots = &scope.roots;
+    for container in scope.containers.iter_mut().filter(|c| c.netns.is_none()) {
+        let recorded = attachments.iter().find(|(id, _)| *id == container.id.id);
+        let netns = recorded.and_then(|(_, a)| a.netns.clone());
+        container.netns = netns.filter(|path| evidence::is_netns(path, roots));
+    }
     let attached: Vec<&Container> =
         scope.containers.iter().filter(|c| netns_of(c, roots).is_some()).collect();
-    let attachments = read_results(view, scope);
     gathered.network.networks = attachments.iter().map(|(_, a)| a.network.clone()).collect();
     if !view.host.is_live() || (attached.is_empty() && attachments.is_empty()) {
         return gathered;

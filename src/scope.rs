@@ -174,7 +174,7 @@ impl Scope {
             blind,
             nonsense,
         };
-        let found = network::gather(view, &scope);
+        let found = network::gather(view, &mut scope);
         bystanders.extend(found.bystanders);
         scope.network = found.network;
         scope.bystanders = bystanders;
@@ -240,6 +240,9 @@ impl Scope {
     /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
     /// and for evidence that we have destroyed since.
     pub fn union(mut self, older: Scope) -> Scope {
+        for own in self.containers.iter_mut().filter(|c| c.netns.is_none()) {
+            own.netns = older.container(&own.id).and_then(|c| c.netns.clone());
+        }
         let known: HashSet<_> = self.containers.iter().map(|c| c.id.clone()).collect();
         self.containers.extend(older.containers.into_iter().filter(|c| !known.contains(&c.id)));
         let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();

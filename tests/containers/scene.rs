@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::Result;
 use crate::support::hook::{Ended, Snap};
-use crate::support::look::{Kind, Look, NOT_YET};
+use crate::support::look::{Kind, Look};
 use crate::support::runtime::{Layout, Pod, Runtime, mount_volumes, show_programs};
 use crate::support::world;
 
@@ -165,7 +165,7 @@ impl Scene {
             runtime.collect()?; // ours to collect when somebody else has ended it
         }
         let now = Look::now()?;
-        let left = now.minus(&self.before).without(&[Kind::Report]).without(&NOT_YET);
+        let left = now.minus(&self.before).without(&[Kind::Report]);
         if !left.is_empty() {
             return Err(format!("left behind: {left}").into());
         }

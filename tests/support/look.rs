@@ -33,9 +33,6 @@ pub enum Kind {
     Other,
 }
 
-/// Not demanded of a teardown yet: the network step is not written.
-pub const NOT_YET: [Kind; 4] = [Kind::Netns, Kind::Link, Kind::Rule, Kind::CniState];
-
 /// What was there at one moment: a name that is unique for the life of the thing, its kind, and what it looks like.
 #[derive(Clone, Default)]
 pub struct Look(BTreeMap<String, (Kind, String)>);

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 use support::hook::Snap;
-use support::look::{Kind, Look, NOT_YET};
+use support::look::{Kind, Look};
 use support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
 use support::world::{self, Cgroups};
 use support::{Result, built};
@@ -124,11 +124,6 @@ fn inside(body: &str) -> Result<()> {
 
     title("What is left, by the same independent look");
     let left = Look::now()?.minus(&before).without(&[Kind::Report]);
-    let network = left.only(&NOT_YET);
-    if !network.is_empty() {
-        println!("of the network, whose step is not written yet: {}", network.summary());
-    }
-    let left = left.without(&NOT_YET);
     if left.is_empty() {
         println!("nothing")
     } else {
