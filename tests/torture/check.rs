@@ -55,6 +55,12 @@ pub struct Verdict {
 }
 
 impl Snapshot {
+    /// True if the number was one of ours then.
+    #[allow(dead_code)] // only where numbers are few
+    pub fn is_ours(&self, pid: i32) -> bool {
+        self.owned.contains(&pid)
+    }
+
     /// A process that the test itself has stopped since.
     #[allow(dead_code)] // only where something is stopped
     pub fn stopped(&mut self, pid: i32) {

@@ -1,0 +1,302 @@
+//! What changes while the hook works: pods that start, mounts that appear, numbers and names that change hands, and a
+//! second hook.
+
+#[path = "../torture/actor.rs"]
+mod actor;
+#[path = "../torture/check.rs"]
+mod check;
+#[path = "../torture/dice.rs"]
+mod dice;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../torture/worlds.rs"]
+mod worlds;
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+use check::{Snapshot, Verdict};
+use dice::Dice;
+use support::hook::Snap;
+use support::world::{self, Cgroups};
+use support::{Result, build_dir};
+use worlds::{COMMON, World};
+
+type Scene = (&'static str, fn() -> Result<()>);
+
+const ALL: &[Scene] = &[
+    ("a_pod_that_starts_meanwhile", pod_meanwhile),
+    ("a_mount_that_appears_meanwhile", mount_meanwhile),
+    ("a_directory_swapped_for_a_symlink", || tampered(swap)),
+    ("a_mount_that_comes_and_goes_in_what_is_deleted", || tampered(come_and_go)),
+    ("numbers_that_are_given_again", numbers),
+    ("two_hooks_at_once", two_hooks),
+];
+
+fn main() -> ExitCode {
+    let result = match actor::in_between().or_else(actor::role) {
+        Some(result) => result.map(|()| ExitCode::SUCCESS),
+        None => run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
+    if let Some(body) = world::role()? {
+        let (_, scene) = ALL.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
+        scene()?;
+        println!("acted");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let trial = |name: &'static str| {
+        Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())))
+    };
+    Ok(libtest_mimic::run(&arguments, ALL.iter().map(|(name, _)| trial(name)).collect()).exit_code())
+}
+
+fn outside(name: &str) -> Result<()> {
+    let logs = build_dir()?.join("worlds");
+    fs::create_dir_all(&logs)?;
+    let log = logs.join(format!("race-{name}"));
+    let errors = File::create(log.with_extension("err"))?;
+    let status = world::run(name, Cgroups::V2, File::create(&log)?.into(), errors.into())?.status;
+    let text = fs::read_to_string(&log)?;
+    if status.success() && text.lines().last() == Some("acted") {
+        print!("{}", text.trim_end_matches("acted\n"));
+        return Ok(());
+    }
+    let complaints = fs::read_to_string(log.with_extension("err"))?;
+    Err(format!("{status}: {}\n{text}", complaints.trim()).into())
+}
+
+fn stage(features: &[&str]) -> Result<(Snap, World)> {
+    let snap = Snap::install("microk8s")?;
+    let world = World::build_of(11, features, Cgroups::V2, &snap)?;
+    world.make_group("system.slice/snap.microk8s.hook.remove-0f1e2d3c.scope")?;
+    Ok((snap, world))
+}
+
+fn report(snap: &Snap) -> Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(snap.result_file())?)?)
+}
+
+fn harmless(verdict: &Verdict) -> Result<()> {
+    if verdict.harmed.is_empty() && verdict.lies.is_empty() && !verdict.late {
+        return Ok(());
+    }
+    Err(format!("{verdict:#?}").into())
+}
+
+fn clean(verdict: &Verdict) -> Result<()> {
+    harmless(verdict)?;
+    if verdict.outcome == "clean" { Ok(()) } else { Err(format!("not clean: {verdict:#?}").into()) }
+}
+
+/// Waits until the hook has written what its survey found: from then on it acts.
+fn surveyed(snap: &Snap) -> Result<()> {
+    let start = Instant::now();
+    while !snap.result_file().exists() {
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err("the hook wrote no survey".into());
+        }
+        std::thread::sleep(Duration::from_millis(1)); // the file's directory may not exist yet, to be watched
+    }
+    Ok(())
+}
+
+fn pod_meanwhile() -> Result<()> {
+    let (snap, mut world) = stage(&["stubborn"])?;
+    let before = Snapshot::take(&world)?;
+    let running = snap.start_hook()?;
+    surveyed(&snap)?;
+    // While the first pods get their second to end.
+    world.pod(&mut Dice::new(12))?;
+    let ended = running.end()?;
+    world.collect();
+    let verdict = check::judge(&world, &before, &ended, Some(&report(&snap)?))?;
+    clean(&verdict)
+}
+
+fn mount_meanwhile() -> Result<()> {
+    let (snap, mut world) = stage(&["stubborn"])?;
+    let before = Snapshot::take(&world)?;
+    let running = snap.start_hook()?;
+    surveyed(&snap)?;
+    let kubelet = Path::new(COMMON).join("var/lib/kubelet/pods/late/volumes");
+    world.tmpfs(&kubelet.join("x"))?;
+    // In what will be deleted: an outside directory, which must not be.
+    let data = Path::new(COMMON).join("var/lib/containerd/late");
+    fs::create_dir_all(&data)?;
+    support::world::bind(Path::new("/srv/users"), &data)?;
+    world.mounts.push(data);
+    let ended = running.end()?;
+    world.collect();
+    let verdict = check::judge(&world, &before, &ended, Some(&report(&snap)?))?;
+    clean(&verdict)
+}
+
+/// A hostile neighbour leads what is being deleted to a user's data, all the time.
+fn tampered(tamper: fn(&Path, &AtomicBool) -> u64) -> Result<()> {
+    for round in 0..8 {
+        let (snap, mut world) = if round == 0 { stage(&[])? } else { again(round)? };
+        let data = Path::new(COMMON).join("var/lib/containerd/swap");
+        for n in 0..40 {
+            for file in 0..20 {
+                worlds::write(data.join(format!("{n}/deep/{file}")), "an image's")?;
+            }
+        }
+        for file in 0..20 {
+            worlds::write(format!("/srv/users/deep/{file}"), "not ours")?;
+        }
+        let before = Snapshot::take(&world)?;
+        let stop = AtomicBool::new(false);
+        let (ended, swaps) = std::thread::scope(|scope| -> Result<_> {
+            let swapper = scope.spawn(|| tamper(&data, &stop));
+            let ended = snap.start_hook()?.end();
+            stop.store(true, Ordering::Relaxed);
+            Ok((ended?, swapper.join().map_err(|_| "the swapper panicked")?))
+        })?;
+        world.collect();
+        let verdict = check::judge(&world, &before, &ended, Some(&report(&snap)?))?;
+        // What was swapped at the last moment may be left, and then is told; a user's data is whole.
+        harmless(&verdict)?;
+        if round == 7 {
+            println!("tampered with {swaps} times in the last round, outcome {}", verdict.outcome);
+        }
+        fs::remove_dir_all(data.ancestors().nth(1).ok_or("no parent")?).ok();
+    }
+    Ok(())
+}
+
+fn again(round: u64) -> Result<(Snap, World)> {
+    let snap = Snap { name: "microk8s".into(), dir: "/snap/microk8s/1".into(), common: COMMON.into() };
+    let mut world = World::default();
+    world.pod(&mut Dice::new(100 + round))?;
+    for path in ["run/containerd", "var/lib/containerd"] {
+        world.paths.push(Path::new(COMMON).join(path));
+    }
+    Ok((snap, world))
+}
+
+/// Shows the user's data in a directory and takes it away again. A bind of the same file system has the same device.
+fn come_and_go(data: &Path, stop: &AtomicBool) -> u64 {
+    let mut times = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for n in 0..40 {
+            let dir = data.join(format!("{n}/deep"));
+            if support::world::bind(Path::new("/srv/users/deep"), &dir).is_ok() {
+                times += 1;
+                let _ = nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+    }
+    times
+}
+
+/// Puts symlinks to the user's data in the place of directories.
+fn swap(data: &Path, stop: &AtomicBool) -> u64 {
+    let mut swaps = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for n in 0..40 {
+            let (dir, aside) = (data.join(format!("{n}/deep")), data.join(format!("{n}/aside")));
+            if fs::rename(&dir, &aside).is_ok() && symlink("/srv/users/deep", &dir).is_ok() {
+                swaps += 1;
+                let _ = fs::remove_file(&dir);
+                let _ = fs::rename(&aside, &dir);
+            }
+        }
+    }
+    swaps
+}
+
+/// Few numbers for processes, and many processes that come and go: a number that was ours is soon somebody else's.
+fn numbers() -> Result<()> {
+    const RUNS: u64 = 12;
+    fs::write("/proc/sys/kernel/pid_max", "430").map_err(|e| format!("cannot make numbers few: {e}"))?;
+    // The kernel gives the first three hundred once only: from there on all are given again and again.
+    while std::process::Command::new("/bin/true").spawn().and_then(|mut c| c.wait().map(|_| c.id()))? < 299 {}
+    let (snap, mut world) = stage(&["bomb", "daemon"])?;
+    let mut reused = 0;
+    for run in 0..RUNS {
+        if run > 0 {
+            world = again(run)?.1;
+        }
+        // Some are asked to end, and do so while others still may.
+        world.features.extend(["bomb", "stubborn"].map(str::to_owned));
+        world.pod(&mut Dice::new(200 + run))?;
+        let before = Snapshot::take(&world)?;
+        let stop = AtomicBool::new(false);
+        let mut bystanders: Vec<std::process::Child> = Vec::new();
+        let ended = std::thread::scope(|scope| -> Result<_> {
+            let churner = scope.spawn(|| churn(&stop).map_err(|e| e.to_string()));
+            let ended = snap.start_hook()?.end();
+            stop.store(true, Ordering::Relaxed);
+            bystanders = churner.join().map_err(|_| "the churner panicked")??;
+            ended
+        })?;
+        world.collect();
+        let numbers: Vec<i32> =
+            bystanders.iter().filter_map(|child| i32::try_from(child.id()).ok()).collect();
+        reused += numbers.iter().filter(|pid| before.is_ours(**pid)).count();
+        let mut dead = 0;
+        for child in &mut bystanders {
+            dead += u32::from(child.try_wait()?.is_some());
+            child.kill()?;
+            child.wait()?;
+        }
+        if dead > 0 {
+            return Err(format!("run {run}: {dead} of {} bystanders are dead", bystanders.len()).into());
+        }
+        let verdict = check::judge(&world, &before, &ended, Some(&report(&snap)?))?;
+        clean(&verdict)?;
+    }
+    println!("{reused} numbers of ours were somebody else's by the end of {RUNS} runs");
+    if reused == 0 { Err("no number was given again: the race was not run".into()) } else { Ok(()) }
+}
+
+/// Starts processes that end at once, and now and then one that stays: the bystanders.
+fn churn(stop: &AtomicBool) -> Result<Vec<std::process::Child>> {
+    let mut staying = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..6 {
+            std::process::Command::new("/bin/true").status()?;
+        }
+        if staying.len() < 40 {
+            staying.push(std::process::Command::new("/bin/sleep").arg("1000").spawn()?);
+        }
+    }
+    Ok(staying)
+}
+
+fn two_hooks() -> Result<()> {
+    let (snap, mut world) = stage(&["stubborn", "stacked", "bomb"])?;
+    let before = Snapshot::take(&world)?;
+    let first = snap.start_hook()?;
+    surveyed(&snap)?;
+    let second = snap.start_hook()?.end()?;
+    let first = first.end()?;
+    world.collect();
+    let verdict = check::judge(&world, &before, &first, Some(&report(&snap)?))?;
+    if (first.status, second.status) != (Some(0), Some(0)) {
+        return Err(
+            format!("{:?} {:?}\n{}\n{}", first.status, second.status, first.output, second.output).into()
+        );
+    }
+    // The one that came second had nothing left to do.
+    if !second.output.contains("0 found") {
+        return Err(format!("the second did not wait:\n{}", second.output).into());
+    }
+    clean(&verdict)
+}
