@@ -38,17 +38,16 @@ fn carry_out(call: Call) -> Result<u8> {
         Call::Report(options) => show(&options, &last(&snap(&options)?)?),
         Call::ProfileShow(options) => {
             let profile = subject(&options)?.profile;
-            say(&format!("{}\n", serde_json::to_string_pretty(&profile).unwrap_or_default()))
+            say(&cli::pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
         }
         Call::ProfileCheck(file) => say(&cli::check::check(&file)?),
         Call::ProfileInit(options) => {
             let (profile, remarks) = cli::init::draft(&Host::live(), &snap(&options)?)?;
             remarks.iter().for_each(|remark| eprintln!("{remark}"));
-            say(&format!("{}\n", serde_json::to_string_pretty(&profile).unwrap_or_default()))
+            say(&cli::pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
         }
         Call::Help(command) => say(cli::help::of(command)),
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
-        Call::ReportSchema => say(include_str!("report.schema.json")),
         Call::ProfileSchema => say(include_str!("profile.schema.json")),
     }
 }

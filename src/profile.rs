@@ -219,7 +219,7 @@ impl Default for Patience {
 }
 
 /// A profile whose paths are known: absolute, plain, and allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Roots {
     /// containerd's socket.

@@ -138,8 +138,8 @@ impl Done {
 }
 
 /// The word that JSON has for a unit variant.
-fn name(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+pub fn name(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// What the last look says.
@@ -210,6 +210,17 @@ pub struct Report {
     /// Where the whole document is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+/// What is left of the document where nothing else fits.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Minimal {
+    schema: u32,
+    truncated: bool,
+    outcome: Outcome,
+    exit_status: u8,
+    counts: Counts,
 }
 
 /// What was asked for.
@@ -437,10 +448,14 @@ impl Report {
                 cut.advice.iter_mut().for_each(|a| a.shorten(most.max(1)));
             }
         }
-        let minimal = serde_json::json!({
-            "schema": SCHEMA, "truncated": true, "outcome": self.outcome, "exit-status": self.exit_status, "counts": self.counts,
-        });
-        minimal.to_string()
+        let minimal = Minimal {
+            schema: SCHEMA,
+            truncated: true,
+            outcome: self.outcome,
+            exit_status: self.exit_status,
+            counts: self.counts,
+        };
+        serde_json::to_string(&minimal).unwrap_or_default()
     }
 
     /// A copy without what is never in the cut form; thousands of mounts are not copied to be dropped.
@@ -527,7 +542,8 @@ impl Report {
     /// One line.
     pub fn headline(&self) -> String {
         let Counts { found, removed, left, blind } = self.counts;
-        let seconds = self.elapsed_ms as f64 / 1000.0;
+        // In whole numbers: printing one fraction would link 20 KB.
+        let seconds = format!("{}.{}", self.elapsed_ms / 1000, self.elapsed_ms / 100 % 10);
         let snap = &self.snap.instance;
         let what = match (self.command, self.outcome) {
             (Command::Survey, Outcome::Clean) => {
@@ -545,7 +561,7 @@ impl Report {
             (_, Outcome::Interrupted) => "interrupted",
         };
         format!(
-            "snap-teardown: snap \"{snap}\": {what}: {found} found, {removed} removed, {left} left, {blind} not looked at ({seconds:.1} s)"
+            "snap-teardown: snap \"{snap}\": {what}: {found} found, {removed} removed, {left} left, {blind} not looked at ({seconds} s)"
         )
     }
 }

@@ -283,9 +283,8 @@ impl std::fmt::Display for Residue {
             }
             Residue::Cgroup { path, .. } => write!(f, "cgroup {}", text::show(path)),
             Residue::Path { path, what } => {
-                let what = serde_json::to_value(what).ok();
-                let what = what.as_ref().and_then(|w| w.as_str()).unwrap_or("path");
-                write!(f, "{} {}", what.replace('-', " "), text::show(path))
+                let what = crate::report::name(what).replace('-', " ");
+                write!(f, "{what} {}", text::show(path))
             }
             Residue::Detached { point, .. } => write!(f, "detached mount {}", text::show(point)),
             Residue::RuntimeLeftRunning { name } => {

@@ -26,17 +26,24 @@ use crate::view::{Processes, View};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Scope {
+    // What a later run knows by itself is written for people, and not read back.
     /// The snap, with its directories as they are called here.
+    #[serde(skip_deserializing)]
     pub snap: Snap,
     /// The profile's paths as they are called here.
+    #[serde(skip_deserializing)]
     pub roots: Roots,
     /// The profile's paths as processes inside the snap know them; other texts only in a parallel instance.
+    #[serde(skip_deserializing)]
     pub inside: Roots,
     /// The services that matter for the order.
+    #[serde(skip_deserializing)]
     pub services: Services,
     /// Links that the profile names.
+    #[serde(skip_deserializing)]
     pub links: Vec<String>,
     /// Comments on the snap's firewall rules.
+    #[serde(skip_deserializing)]
     pub rule_comments: Vec<String>,
     /// Our containers, dead ones included.
     pub containers: Vec<Container>,

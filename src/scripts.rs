@@ -32,37 +32,27 @@ pub struct Script {
     /// How long it took.
     pub elapsed_ms: u64,
     /// How it ended.
-    #[serde(flatten)]
     pub end: End,
 }
 
 /// How a script ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "end", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// By itself.
-    Exited {
-        /// Its exit status.
-        status: i32,
-    },
-    /// By a signal that was not ours.
-    Killed {
-        /// Which.
-        signal: i32,
-    },
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By this signal, which was not ours.
+    Killed(i32),
     /// It took too long, and was killed with all that it had started.
     TookTooLong,
-    /// It was not started.
-    NotRun {
-        /// Why.
-        error: String,
-    },
+    /// It was not started, for this reason.
+    NotRun(String),
 }
 
 impl Script {
     /// True if it ended by itself, with status 0.
     pub fn went_well(&self) -> bool {
-        self.end == End::Exited { status: 0 }
+        self.end == End::Exited(0)
     }
 }
 
@@ -70,10 +60,10 @@ impl std::fmt::Display for Script {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: ", self.name)?;
         match &self.end {
-            End::Exited { status } => write!(f, "exited with {status}")?,
-            End::Killed { signal } => write!(f, "killed by signal {signal}")?,
+            End::Exited(status) => write!(f, "exited with {status}")?,
+            End::Killed(signal) => write!(f, "killed by signal {signal}")?,
             End::TookTooLong => write!(f, "took too long and was killed")?,
-            End::NotRun { error } => return write!(f, "not run: {error}"),
+            End::NotRun(error) => return write!(f, "not run: {error}"),
         }
         write!(f, " ({} ms)", self.elapsed_ms)
     }
@@ -118,16 +108,16 @@ fn run_one(file: &Path, all_until: Instant) -> Option<Script> {
     let end = match sys::run(file, &[], &environment(), false, all_until.min(started + EACH)) {
         Ok((ProgramEnd::TookTooLong, _)) => End::TookTooLong,
         Ok((ProgramEnd::Exited(status), _)) => match status.code() {
-            Some(status) => End::Exited { status },
-            None => End::Killed { signal: status.signal().unwrap_or(0) },
+            Some(status) => End::Exited(status),
+            None => End::Killed(status.signal().unwrap_or(0)),
         },
-        Err(e) => End::NotRun { error: e.to_string() },
+        Err(e) => End::NotRun(e.to_string()),
     };
     Some(Script { name, elapsed_ms: started.elapsed().as_millis().try_into().unwrap_or(u64::MAX), end })
 }
 
 fn not_run(name: String, why: impl ToString) -> Script {
-    Script { name, elapsed_ms: 0, end: End::NotRun { error: why.to_string() } }
+    Script { name, elapsed_ms: 0, end: End::NotRun(why.to_string()) }
 }
 
 /// What others than root can change is not for root to run.
@@ -194,11 +184,11 @@ mod tests {
         fs::create_dir(dir.path().join("70-directory")).unwrap();
         let ends: Vec<_> = run_all(dir.path(), 60).into_iter().map(|s| (s.name, s.end)).collect();
         let of = |name: &str| ends.iter().find(|(n, _)| n == name).map(|(_, end)| end.clone());
-        assert_eq!(of("10-fine"), Some(End::Exited { status: 0 }));
-        assert_eq!(of("20-fails"), Some(End::Exited { status: 7 }));
-        assert_eq!(of("30-dies"), Some(End::Killed { signal: 9 }));
-        assert!(matches!(of("50-writable"), Some(End::NotRun { .. })));
-        assert!(matches!(of("60-link"), Some(End::NotRun { .. })));
+        assert_eq!(of("10-fine"), Some(End::Exited(0)));
+        assert_eq!(of("20-fails"), Some(End::Exited(7)));
+        assert_eq!(of("30-dies"), Some(End::Killed(9)));
+        assert!(matches!(of("50-writable"), Some(End::NotRun(_))));
+        assert!(matches!(of("60-link"), Some(End::NotRun(_))));
         assert_eq!(ends.len(), 5, "{ends:?}");
         assert_eq!(fs::read_to_string(marker).unwrap(), "fine\nfails\n");
     }
@@ -212,7 +202,7 @@ mod tests {
         script(dir.path(), "20-late", 0o755, "exit 0");
         let scripts = run_all(dir.path(), 3);
         assert_eq!(scripts[0].end, End::TookTooLong);
-        assert!(matches!(scripts[1].end, End::NotRun { .. }), "{scripts:?}");
+        assert!(matches!(scripts[1].end, End::NotRun(_)), "{scripts:?}");
         let child: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         // Killed already; it may take the kernel a moment, and init another, to let go of it.
         let until = Instant::now() + Duration::from_secs(5);
@@ -228,7 +218,7 @@ mod tests {
         script(dir.path(), "10", 0o755, "exit 0");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let scripts = run_all(dir.path(), 60);
-        assert!(matches!(&scripts[..], [Script { end: End::NotRun { .. }, .. }]), "{scripts:?}");
+        assert!(matches!(&scripts[..], [Script { end: End::NotRun(_), .. }]), "{scripts:?}");
         assert!(run_all(&dir.path().join("none"), 60).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -12,7 +12,7 @@ use crate::text;
 const MOUNT_DIRS: [&str; 2] = ["/snap", "/var/lib/snapd/snap"];
 
 /// The snap and its directories, as they are called where we run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Snap {
     /// The snap's name.

@@ -286,12 +286,7 @@ fn whole() -> Report {
         text: "leave it first".into(),
         items: vec!["a".into()],
     });
-    let ends = [
-        End::Exited { status: 7 },
-        End::Killed { signal: 9 },
-        End::TookTooLong,
-        End::NotRun { error: "no".into() },
-    ];
+    let ends = [End::Exited(7), End::Killed(9), End::TookTooLong, End::NotRun("no".into())];
     report.hooks.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
     let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
     assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);

@@ -22,8 +22,6 @@ pub enum Call {
     Verify(Options),
     /// Print the last result.
     Report(Options),
-    /// Print the result's JSON Schema.
-    ReportSchema,
     /// Print the profile that would be used.
     ProfileShow(Options),
     /// Check a profile.
@@ -59,7 +57,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Long("snap") => given.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
             Arg::Long("profile") => given.options.profile = Some(path(parser.value().map_err(wrong)?)),
             Arg::Long("json") => given.options.json = true,
-            Arg::Long("schema") => given.schema = true,
             Arg::Value(word) => given.words.push(word),
             Arg::Short(letter) => return Err(unknown_option(&format!("-{letter}"))),
             Arg::Long(name) => return Err(unknown_option(&format!("--{name}"))),
@@ -73,7 +70,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
 struct Given {
     words: Vec<OsString>,
     options: Options,
-    schema: bool,
     help: bool,
     version: bool,
 }
@@ -96,10 +92,6 @@ impl Given {
         let call = match command {
             None => return Err(usage("say what to do: survey, remove, verify, report or profile")),
             Some("profile") => return self.profile(),
-            Some("report") if self.schema => {
-                self.fits("report --schema", &[])?;
-                return self.no_more(Call::ReportSchema);
-            }
             Some(command) => {
                 self.fits(command, &["--snap", "--profile", "--json"])?;
                 command
@@ -143,7 +135,6 @@ impl Given {
             ("--snap", self.options.snap.is_some()),
             ("--profile", self.options.profile.is_some()),
             ("--json", self.options.json),
-            ("--schema", self.schema && !command.contains("schema")),
         ];
         match given.into_iter().find(|(name, there)| *there && !allowed.contains(name)) {
             Some((name, _)) => Err(usage(&format!("'{command}' has no option '{name}'"))),
@@ -172,7 +163,7 @@ fn one_of(word: &OsString, known: &[&'static str], what: &str) -> Result<&'stati
 }
 
 fn unknown_option(name: &str) -> Error {
-    let known = ["--snap", "--profile", "--json", "--schema", "--help", "--version"];
+    let known = ["--snap", "--profile", "--json", "--help", "--version"];
     usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), meant(name, &known)))
 }
 
@@ -241,7 +232,6 @@ mod tests {
         assert_eq!(call("--snap=microk8s verify").unwrap(), Call::Verify(options(false)));
         assert_eq!(call("profile --snap microk8s init").unwrap(), Call::ProfileInit(options(false)));
         assert_eq!(call("profile check -- --odd").unwrap(), Call::ProfileCheck(path("--odd".into())));
-        assert_eq!(call("report --schema").unwrap(), Call::ReportSchema);
     }
 
     #[test]
@@ -269,8 +259,6 @@ mod tests {
             ("profile check", "name the file"),
             ("profile check a b", "'b' is one word too many"),
             ("profile schema --json", "'profile schema' has no option '--json'"),
-            ("survey --schema", "'survey' has no option '--schema'"),
-            ("report --schema --json", "'report --schema' has no option '--json'"),
         ] {
             let error = error(line);
             assert!(error.contains(said), "{line}: {error}");

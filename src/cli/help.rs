@@ -70,10 +70,6 @@ const REPORT: &str = "\
 Shows the result of the last removal, and exits with its status.
 
 Usage: snap-teardown report --snap NAME [--json]
-       snap-teardown report --schema
-
-Options:
-      --schema    Print the JSON Schema of the result, and nothing else
 ";
 
 const PROFILE: &str = "\

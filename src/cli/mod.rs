@@ -5,6 +5,7 @@ pub mod check;
 pub mod help;
 pub mod init;
 pub mod page;
+pub mod pretty;
 pub mod progress;
 pub mod show;
 pub mod sizes;

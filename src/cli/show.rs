@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use snap_teardown::profile::Profile;
 use snap_teardown::report::{Command, Counts, Left, Outcome, Report, StepReport};
 use snap_teardown::residue::{PathKind, Residue, short};
-use snap_teardown::{live::Answer, text};
+use snap_teardown::{live::Answer, report, text};
 
 use super::page::Page;
 use super::sizes;
@@ -274,8 +274,7 @@ fn refused(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WAY", "ANSWER"]);
     for (ability, answer) in &report.abilities {
         if let Answer::Refused(errno) = answer {
-            let name = serde_json::to_value(ability).ok();
-            table.row([name.and_then(|n| n.as_str().map(str::to_owned)).unwrap_or_default(), errno.clone()]);
+            table.row([report::name(ability), errno.clone()]);
         }
     }
     section(page, "refused by the kernel or its security modules", &table.render(page))
