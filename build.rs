@@ -12,7 +12,8 @@ fn main() {
     {
         let script =
             std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default() + "/src/without-unwind-tables.ld";
-        for argument in ["-Wl,--no-eh-frame-hdr", &format!("-Wl,-T,{script}")] {
+        // Some of the unwinder's own code comes along; its entry that we replace (src/sys.rs) comes first and wins.
+        for argument in ["-Wl,--no-eh-frame-hdr", "-Wl,-z,muldefs", &format!("-Wl,-T,{script}")] {
             println!("cargo:rustc-link-arg-bins={argument}");
         }
     }

@@ -1,6 +1,6 @@
 //! The command line: the same library as the hook, for people and for scripts.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use snap_teardown::error::{Error, Result};
@@ -43,7 +43,10 @@ fn carry_out(call: Call) -> Result<u8> {
         Call::ProfileCheck(file) => say(&cli::check::check(&file)?),
         Call::ProfileInit(options) => {
             let (profile, remarks) = cli::init::draft(&Host::live(), &snap(&options)?)?;
-            remarks.iter().for_each(|remark| eprintln!("{remark}"));
+            for remark in remarks {
+                // That nobody reads it must not end the run.
+                let _ = writeln!(std::io::stderr(), "{remark}");
+            }
             say(&cli::pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
         }
         Call::Help(command) => say(cli::help::of(command)),
