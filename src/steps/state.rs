@@ -1,8 +1,9 @@
 //! What the runtime wrote down about our containers: bundles, runc's states, sockets, streams. By computed or
-//! recorded names only, never by listing what lies in a shared directory.
+//! recorded names only: whatever else lies in a shared directory is somebody else's.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use crate::evidence;
@@ -23,18 +24,38 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut second = scope.roots.address.clone();
     second.as_mut_os_string().push(".ttrpc");
     wanted.extend([scope.roots.address.clone(), second].map(|path| (path, PathKind::RuntimeSocket)));
-    for (path, what) in wanted {
-        match view.host.exists(&path) {
-            Ok(true) => finding.residues.push(Residue::Path { path, what }),
-            Ok(false) => {}
-            Err(e) => finding.blind.push(Blind::new(crate::text::show(&path), e)),
-        }
-    }
+    existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
     files::plugin_sockets(view, scope, &mut finding);
     files::host_symlinks(view, scope, &mut finding);
     finding
+}
+
+/// Many names in one directory are looked up in one listing of it, a few (or those in a directory that we may not
+/// list) one by one.
+fn existing(view: &View, wanted: BTreeSet<(PathBuf, PathKind)>, finding: &mut Finding) {
+    const FEW: usize = 8;
+    let mut by_directory: BTreeMap<PathBuf, Vec<(PathBuf, PathKind)>> = BTreeMap::new();
+    for (path, what) in wanted {
+        let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        by_directory.entry(directory).or_default().push((path, what));
+    }
+    for (directory, names) in by_directory {
+        let listed = (names.len() > FEW).then(|| view.host.list(&directory).ok()).flatten();
+        let listed: Option<HashSet<OsString>> = listed.map(|names| names.into_iter().collect());
+        for (path, what) in names {
+            let there = match &listed {
+                Some(listed) => Ok(path.file_name().is_some_and(|name| listed.contains(name))),
+                None => view.host.exists(&path),
+            };
+            match there {
+                Ok(true) => finding.residues.push(Residue::Path { path, what }),
+                Ok(false) => {}
+                Err(e) => finding.blind.push(Blind::new(crate::text::show(&path), e)),
+            }
+        }
+    }
 }
 
 fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
