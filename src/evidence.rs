@@ -244,11 +244,24 @@ pub struct RuncState {
     pub netns: Option<PathBuf>,
 }
 
-/// Reads a runc state; an error if it is not there or makes no sense.
-pub fn read_runc_state(host: &Host, directory: &Path) -> Result<RuncState> {
-    let file = directory.join("state.json");
-    let bytes = host.read(&file)?;
-    parse_runc_state(&bytes).map_err(|e| Error::Malformed { path: file, reason: e.to_string() })
+/// Parses a runc state; an error if it makes no sense.
+pub fn read_runc_state(file: &Path, bytes: &[u8]) -> Result<RuncState> {
+    parse_runc_state(bytes).map_err(|e| Error::Malformed { path: file.to_path_buf(), reason: e.to_string() })
+}
+
+/// True if a runc state is whole, names a bundle, and one of our directories stands nowhere in it: then it is
+/// another's, and not worth the parsing of tens of kilobytes. A directory that JSON may spell in another way tells
+/// nothing.
+pub fn is_plainly_foreign(bytes: &[u8], roots: &Roots) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let absent = |directory: &Path| {
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
+        directory.to_str().is_some_and(|d| d.as_bytes().iter().all(plain) && !text.contains(d))
+    };
+    text.trim_end().ends_with('}')
+        && absent(&roots.state.join(TASKS))
+        && absent(&roots.root.join(TASKS))
+        && text.contains("\"bundle=")
 }
 
 /// Parses `state.json`.
@@ -334,6 +347,20 @@ mod tests {
         );
         assert!(!spec("{\"linux\": []").nonsense.is_empty());
         assert!(spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"../x"}}"#).sandbox.is_none());
+    }
+
+    #[test]
+    fn a_runc_state_is_passed_over_only_if_it_is_plainly_anothers() {
+        let roots = roots();
+        let of = |bundle: &str| format!(r#"{{"config":{{"labels":["bundle={bundle}"]}}}}"#).into_bytes();
+        let theirs = of("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc");
+        assert!(is_plainly_foreign(&theirs, &roots));
+        let ours = of(roots.state.join(TASKS).join("k8s.io/abc").to_str().unwrap());
+        assert!(!is_plainly_foreign(&ours, &roots));
+        assert!(!is_plainly_foreign(&theirs[..theirs.len() - 4], &roots), "cut short");
+        assert!(!is_plainly_foreign(b"{}", &roots), "names no bundle");
+        let odd = Roots { state: "/run/a&b".into(), ..roots };
+        assert!(!is_plainly_foreign(&theirs, &odd), "JSON may write & as an escape");
     }
 
     #[test]

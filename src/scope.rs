@@ -280,6 +280,8 @@ struct Gather<'a> {
     shims: Vec<Shim>,
     /// IDs that a readable runc state gives to somebody else.
     foreign: BTreeSet<ContainerId>,
+    /// The same, whatever containerd's namespace.
+    foreign_ids: HashSet<String>,
     bystanders: Vec<Bystander>,
     blind: Vec<Blind>,
     nonsense: Vec<String>,
@@ -296,6 +298,7 @@ impl<'a> Gather<'a> {
             containers: BTreeMap::new(),
             shims: Vec::new(),
             foreign: BTreeSet::new(),
+            foreign_ids: HashSet::new(),
             bystanders: Vec::new(),
             blind: Vec::new(),
             nonsense: Vec::new(),
@@ -351,7 +354,14 @@ impl<'a> Gather<'a> {
     /// runc's states are shared by all containerds of the host, so a state is ours only by its `bundle=` label;
     /// a state of our own ID with another's label says that the running container of that ID is another's.
     fn runc_state(&mut self, directory: &Path, id: ContainerId) {
-        let state = match evidence::read_runc_state(self.view.host, &directory.join(&id.id)) {
+        let file = directory.join(&id.id).join("state.json");
+        let bytes = self.view.host.read(&file);
+        if !self.containers.contains_key(&id)
+            && bytes.as_ref().is_ok_and(|bytes| evidence::is_plainly_foreign(bytes, self.inside))
+        {
+            return self.note_foreign(&id);
+        }
+        let state = match bytes.and_then(|bytes| evidence::read_runc_state(&file, &bytes)) {
             Ok(state) => state,
             Err(e) if e.is_gone() => return,
             Err(e) => {
@@ -364,7 +374,7 @@ impl<'a> Gather<'a> {
         let expected = evidence::bundle_paths(self.inside, &id);
         let ours = state.bundle.as_ref().is_some_and(|b| expected.contains(b));
         if !ours {
-            self.foreign.insert(id.clone());
+            self.note_foreign(&id);
             if let Some(container) = self.containers.get_mut(&id) {
                 container.groups.clear();
                 container.init = None;
@@ -387,8 +397,9 @@ impl<'a> Gather<'a> {
         }
     }
 
-    fn is_foreign(&self, id: &str) -> bool {
-        self.foreign.iter().any(|f| f.id == id)
+    fn note_foreign(&mut self, id: &ContainerId) {
+        self.foreign_ids.insert(id.id.clone());
+        self.foreign.insert(id.clone());
     }
 
     /// Full paths of groups, as paths below their hierarchy's mount point.
@@ -451,11 +462,12 @@ impl<'a> Gather<'a> {
     }
 
     fn socket_of(&self, namespace: &str, id: &str) -> PathBuf {
-        let known = self
-            .containers
-            .values()
-            .find(|c| c.id.namespace == namespace && c.group == id && c.socket.is_some());
-        known
+        // A shim is nearly always named after its first container.
+        let first = self.containers.get(&ContainerId { namespace: namespace.into(), id: id.into() });
+        let serves = |c: &&Container| c.id.namespace == namespace && c.group == id && c.socket.is_some();
+        first
+            .filter(serves)
+            .or_else(|| self.containers.values().find(serves))
             .and_then(|c| c.socket.clone())
             .unwrap_or_else(|| shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, id))
     }
@@ -502,7 +514,7 @@ impl<'a> Gather<'a> {
                 else {
                     continue;
                 };
-                if known.contains(&group) || self.is_foreign(id) {
+                if known.contains(&group) || self.foreign_ids.contains(id) {
                     continue;
                 }
                 let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
@@ -525,7 +537,7 @@ impl<'a> Gather<'a> {
             let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of) else {
                 continue;
             };
-            if known.contains(group) || self.is_foreign(id) || judged.contains(group) {
+            if known.contains(group) || self.foreign_ids.contains(id) || judged.contains(group) {
                 continue;
             }
             let pids = match view.group_pids(&cgroup::full(&hierarchy.point, group)) {
