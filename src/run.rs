@@ -332,7 +332,9 @@ fn report(
         None if command == Command::Survey => notes::before(view, scope),
         None => Vec::new(),
     };
-    notes.extend(notes::standing(view, scope));
+    if told.complete {
+        notes.extend(notes::standing(view, scope));
+    }
     let frame = Frame {
         command,
         plan,
