@@ -15,35 +15,57 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 
-use clap::Parser;
 use sample::{Order, Subject, Told};
 use support::world::{self, Cgroups};
 use support::{Result, build_dir};
 use table::Results;
 
-#[derive(Parser)]
+const USAGE: &str = "\
+usage: bench [--pods N,N...] [--repeats N] [--peer COMMAND] [--cni] [--svg FILE] [--guard]
+  --pods     how many pods, several counts separated by commas (10,110)
+  --repeats  how often each sample is taken (3)
+  --peer     another hook to be measured, as a shell command; its files must lie in the source tree, /usr or /etc;
+             the runtime is left running for it
+  --cni      pods with network namespaces made by CNI, which the floor leaves alone
+  --svg      where to draw the curves (target/bench.svg)
+  --guard    fail if a ratio or a count of system calls is out of bounds";
+
 struct Options {
-    /// How many pods, several counts separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "10,110")]
     pods: Vec<usize>,
-    /// How often each sample is taken
-    #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// Another hook to be measured, as a shell command; its files must lie in the source tree, /usr or /etc
-    #[arg(long, value_name = "COMMAND")]
     peer: Option<String>,
-    /// Pods with network namespaces made by CNI, which the floor does not have
-    #[arg(long)]
     cni: bool,
-    /// Where to draw the curves
-    #[arg(long, value_name = "FILE", default_value = "target/bench.svg")]
     svg: PathBuf,
-    /// Fail if a ratio or a count of system calls is out of bounds
-    #[arg(long)]
     guard: bool,
-    /// For the benchmark itself: what to be in a sample
-    #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
-    as_program: Vec<String>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
+        let mut options = Options {
+            pods: vec![10, 110],
+            repeats: 3,
+            peer: None,
+            cni: false,
+            svg: "target/bench.svg".into(),
+            guard: false,
+        };
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--pods" => {
+                    options.pods =
+                        value()?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?
+                }
+                "--repeats" => options.repeats = value()?.parse()?,
+                "--peer" => options.peer = Some(value()?),
+                "--svg" => options.svg = value()?.into(),
+                "--cni" => options.cni = true,
+                "--guard" => options.guard = true,
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(options)
+    }
 }
 
 fn main() -> ExitCode {
@@ -68,7 +90,7 @@ fn run() -> Result<bool> {
         sample::inside(&order)?;
         return Ok(true);
     }
-    let options = Options::parse();
+    let options = Options::parse(args.into_iter())?;
     println!("{}\n", plain::FLOOR);
     let mut results = Results::default();
     for n in 1..=options.repeats {
