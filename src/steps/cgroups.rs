@@ -144,6 +144,23 @@ mod tests {
     }
 
     #[test]
+    fn a_read_only_hierarchy_is_told_and_not_left() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("sys/fs/cgroup/kubepods/podA/c1")).unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        let host = crate::host::Host::at(dir.path());
+        let mut scope = crate::scope::tests::scope_of(&["c1"]);
+        scope.containers[0].groups = vec!["/kubepods/podA/c1".into()];
+        for (options, told, left) in [("ro", 1, 0), ("rw", 0, 3)] {
+            let table = format!("1 0 0:1 / /sys/fs/cgroup {options},nosuid - cgroup2 c rw\n");
+            std::fs::write(dir.path().join("proc/self/mountinfo"), table).unwrap();
+            let view = View::new(&host, None);
+            assert_eq!(read_only(&view, &scope).len(), told, "{options}");
+            assert_eq!(find(&view, &scope).residues.len(), left, "{options}");
+        }
+    }
+
+    #[test]
     fn the_hosts_own_groups_stay() {
         assert!(names(&["/system.slice", "/user.slice"], &["/system.slice/x/c1"]).is_empty());
     }

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::Result;
 use crate::support::hook::Snap;
+use crate::support::runtime::in_group;
+use crate::support::{Result, built};
 
 pub type Scene = fn() -> Result<()>;
 
@@ -23,6 +24,7 @@ pub const ALL: &[(&str, Scene)] = &[
     ("a_held_namespace_is_unlinked_and_its_holder_named", held),
     ("loop_devices_of_ours_go_and_others_stay", loops),
     ("host_symlinks_and_plugin_sockets", files),
+    ("the_survey_names_ports_volumes_and_members", survey),
     ("rules_without_a_program_are_not_seen_and_said_so", no_program),
 ];
 
@@ -380,6 +382,65 @@ fn files() -> Result<()> {
     )?;
     let sockets = sh(&format!("find {} -type s", kubelet.display()))?;
     demand(sockets.is_empty(), format!("left: {sockets}"))
+}
+
+/// The notes of a survey, as topic and items.
+fn notes(snap: &Snap) -> Result<BTreeMap<String, String>> {
+    let output = Command::new(built("snap-teardown")?)
+        .args(["survey", "--json"])
+        .env_clear()
+        .envs(snap.environment())
+        .output()?;
+    let document: Value = serde_json::from_slice(&output.stdout)?;
+    let notes = document["notes"].as_array().ok_or("no notes")?;
+    let of = |note: &Value| (note["kind"].as_str().unwrap_or_default().to_owned(), note["items"].to_string());
+    Ok(notes.iter().map(of).collect())
+}
+
+fn survey() -> Result<()> {
+    let world = World::new()?;
+    let known = notes(&world.snap)?;
+    let quiet =
+        ["listeners", "cluster", "pods", "host-volumes"].iter().all(|kind| !known.contains_key(*kind));
+    demand(quiet, format!("told of what is not there: {known:?}"))?;
+    world.add_ours()?;
+    write(
+        "/var/snap/microk8s/1/var/kubernetes/backend/cluster.yaml",
+        "- Address: 10.0.0.1:19001\n  ID: 1\n- Address: 10.0.0.2:19001\n  ID: 2\n",
+    )?;
+    let id = id('b');
+    let spec = json!({
+        "annotations": {"io.kubernetes.cri.sandbox-id": id},
+        "linux": {"cgroupsPath": format!("/kubepods/podb/{}", "d".repeat(64))},
+        "mounts": [{"type": "bind", "source": "/srv/database"}, {"type": "bind", "source": "/dev/shm"}]
+    });
+    let tasks = world.snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io");
+    write(&tasks.join("d".repeat(64)).join("config.json").display().to_string(), &spec.to_string())?;
+    // A child that a service left behind, and one of somebody else's.
+    let socket = |group: &str, port: u16| {
+        let mut command = in_group(group, "/usr/bin/socat")?;
+        command.args([&format!("TCP-LISTEN:{port},bind=127.0.0.1"), "PIPE"]).stdin(Stdio::null());
+        Ok::<Child, Box<dyn std::error::Error>>(command.spawn()?)
+    };
+    let mut children = [
+        socket("system.slice/snap.microk8s.daemon-kubelite.service", 16443)?,
+        socket("system.slice/other.service", 16444)?,
+    ];
+    while sh("ss -Hltn 'sport >= 16443 and sport <= 16444' | wc -l")?.trim() != "2" {
+        std::thread::yield_now();
+    }
+    let known = notes(&world.snap)?;
+    for child in &mut children {
+        child.kill()?;
+        child.wait()?;
+    }
+    let items = |kind: &str| known.get(kind).cloned().unwrap_or_default();
+    let ports = items("listeners");
+    demand(ports.contains("127.0.0.1:16443") && !ports.contains("16444"), format!("{known:?}"))?;
+    demand(items("cluster").contains("10.0.0.2:19001"), format!("{known:?}"))?;
+    let volumes = items("host-volumes");
+    demand(volumes.contains("/srv/database") && !volumes.contains("/dev"), format!("{known:?}"))?;
+    demand(items("kube-proxy-rules").contains("ip6tables-nft nat"), format!("{known:?}"))
 }
 
 fn no_program() -> Result<()> {
