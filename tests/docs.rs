@@ -1,0 +1,331 @@
+//! What the documents tell people to type works, and what they point to is there.
+//!
+//! Every command of every document is known here: it is run, in private namespaces, or it is named with the file
+//! that runs it and the words by which it is run there. A command that is not known fails the test.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Who runs a command.
+enum By {
+    /// We do, in the order of the documents; one of these is its exit status.
+    Us(&'static [i32]),
+    /// A file of this repository that holds these words.
+    File(&'static str, &'static str),
+    /// Nobody here, for this reason; so these are few.
+    Nobody(&'static str),
+}
+
+use By::{File, Nobody, Us};
+
+/// Every command that is not run as it stands, or whose status may be another than 0.
+const COMMANDS: &[(&str, By)] = &[
+    ("tests/demo", File(".ci/run", "tests/demo")),
+    ("sudo tests/run", File(".ci/run", "tests/run")),
+    ("sudo tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
+    ("tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
+    ("tests/vm/run --help", File("tests/vm/run", "argparse")),
+    ("tests/vm/run pack", File("tests/vm/run", "pack")),
+    ("tests/vm/run --hook no-op suite", File("tests/vm/run", "--hook")),
+    ("tests/vm/run --hook shims-first suite", File("tests/vm/run", "--hook")),
+    ("sudo tests/noop-proof", File(".ci/run", "tests/noop-proof")),
+    ("sudo .ci/run", File(".github/workflows/ci.yml", ".ci/run")),
+    ("cargo build --release", File(".ci/run", "cargo build --locked --release")),
+    ("tests/check-static", File(".ci/run", "tests/check-static")),
+    ("cargo test --lib", File("tests/run", "cargo test --locked")),
+    ("cargo test --lib moment", File("tests/run", "cargo test --locked")),
+    ("sudo -E cargo test --test containers -- NAME", File("tests/noop-proof", "--test containers -- cure::")),
+    ("sudo -E cargo test --test torture", File("tests/run", "cargo test --locked")),
+    (
+        "sudo -E cargo run --release --example bench -- --help",
+        File("Cargo.toml", "path = \"tests/bench/bench.rs\""),
+    ),
+    ("cargo doc --open", Nobody("opens a browser; .ci/run builds the same")),
+    ("sudo snap remove microk8s", File("tests/spread/main/pods-get-their-grace/task.yaml", "snap remove")),
+    ("snap changes", File("spread.yaml", "snap changes")),
+    ("snap tasks --last=remove", File("spread.yaml", "snap change --last=remove")),
+    (
+        "journalctl -t snap-teardown",
+        File("tests/spread/main/pods-get-their-grace/task.yaml", "-t snap-teardown"),
+    ),
+    (
+        "journalctl -t snap-teardown -p warning --since -7d -o json",
+        File("tests/spread/main/pods-get-their-grace/task.yaml", "-t snap-teardown"),
+    ),
+    (
+        "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",
+        File("tests/spread/main/denials-are-explained/task.yaml", "_TRANSPORT=kernel"),
+    ),
+    (
+        "sudo cp /snap/NAME/current/bin/snap-teardown /root/",
+        File(
+            "tests/spread/main/disabled-snap-is-ended-from-outside/task.yaml",
+            "snap-teardown remove --snap",
+        ),
+    ),
+    (
+        "sudo /root/snap-teardown remove --snap NAME",
+        File(
+            "tests/spread/main/disabled-snap-is-ended-from-outside/task.yaml",
+            "snap-teardown remove --snap",
+        ),
+    ),
+    (
+        "ansible-playbook -i machines snap/local/fleet.yaml -e snap=microk8s",
+        Nobody("no Ansible here; the playbook's own calls of ours are run below"),
+    ),
+    ("sudo snap-teardown survey --snap microk8s", Us(&[0, 1, 3])),
+    // After the removal below, which has nothing to remove.
+    ("sudo snap-teardown report --snap microk8s", Us(&[0])),
+    ("sudo snap-teardown verify --snap microk8s", Us(&[0])),
+    ("sudo /usr/local/sbin/snap-teardown verify --snap microk8s --json", Us(&[0])),
+    ("sudo snap-teardown report --snap NAME", Us(&[0])),
+];
+
+/// Programs by which a command in the middle of a sentence or a table is known as one.
+const PROGRAMS: &[&str] = &["sudo ", "tests/", "cargo ", ".ci/", "journalctl ", "ansible-playbook "];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All documents, and their text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-co", "--exclude-standard", "*.md"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "cannot list the documents");
+    let names = String::from_utf8(listed.stdout).unwrap();
+    let read = |name: &str| (PathBuf::from(name), std::fs::read_to_string(root().join(name)).unwrap());
+    names.lines().map(read).collect()
+}
+
+/// The commands of a document: behind a prompt in a block, and those that stand as code in a line.
+fn commands(text: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut block: Option<&str> = None;
+    for line in text.lines() {
+        if let Some(language) = line.strip_prefix("```") {
+            block = if block.is_some() { None } else { Some(language) };
+        } else if block == Some("console") {
+            commands.extend(line.strip_prefix("$ ").map(str::to_owned));
+        } else if block.is_none() && line.starts_with("    ") {
+            let command = line.trim().split(" #").next().unwrap_or_default().trim();
+            commands.extend(command.starts_with("tests/").then(|| command.to_owned()));
+        } else if block.is_none() {
+            let code = line.split('`').skip(1).step_by(2);
+            let whole = |c: &&str| PROGRAMS.iter().any(|p| c.starts_with(p)) && !c.ends_with('/');
+            // A path alone names a file, not a call of it; one with a verb behind it is a call.
+            let call = |c: &&str| {
+                c.contains(' ') || root().join(c).is_file() && c.starts_with("tests/") && !c.contains('.')
+            };
+            commands.extend(code.filter(whole).filter(call).map(str::to_owned));
+        }
+    }
+    commands
+}
+
+/// In namespaces of its own, in which no process and no link of anybody else is seen, and with a /run, a working
+/// directory and a home of its own.
+fn alone(script: &str, directory: &Path) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_snap-teardown"));
+    let prepare = "mount -t tmpfs tmpfs /run; [ ! -d /var/snap ] || mount -t tmpfs tmpfs /var/snap; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH;";
+    Command::new("unshare")
+        .args([
+            "--mount",
+            "--pid",
+            "--net",
+            "--ipc",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-euc",
+        ])
+        .arg(format!("{prepare} {script}"))
+        .arg(program)
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+fn runs(script: &str, directory: &Path) -> (i32, String) {
+    let output = alone(script, directory);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), text)
+}
+
+/// As it is run here: without sudo, with a name for NAME, with our program wherever it is said to be.
+fn here(command: &str) -> String {
+    let command = command.strip_prefix("sudo ").unwrap_or(command);
+    command.replace("/usr/local/sbin/snap-teardown", "snap-teardown").replace("NAME", "own-snap")
+}
+
+#[test]
+fn every_command_is_known_and_those_that_can_be_run_here_work() {
+    let scratch = tempfile::tempdir().unwrap();
+    // A snap "own-snap" whose shim runs, for what wants to see one; and results of removals with nothing to remove.
+    let scene = "python3 -c 'import time; time.sleep(600)' -namespace k8s.io -id a \
+                 -address /var/snap/own-snap/common/run/containerd.sock & \
+                 profile='{\"schema\": 1, \"snap\": \"own-snap\", \"containerd\": {\"address\": \"$SNAP_COMMON/c.sock\", \
+                 \"state\": \"$SNAP_COMMON/state\", \"root\": \"$SNAP_COMMON/root\"}}'; \
+                 echo \"$profile\" > /run/own.json; \
+                 snap-teardown remove --snap microk8s > /dev/null; \
+                 snap-teardown remove --snap own-snap --profile /run/own.json > /dev/null;";
+    let mut seen = BTreeSet::new();
+    let mut unknown = Vec::new();
+    let mut ran = 0;
+    for (document, text) in documents() {
+        for command in commands(&text) {
+            let place = format!("{}: {command}", document.display());
+            seen.insert(command.clone());
+            let statuses = match COMMANDS.iter().find(|(known, _)| *known == command) {
+                Some((_, File(file, words))) => {
+                    let holds = std::fs::read_to_string(root().join(file)).unwrap().contains(words);
+                    assert!(holds, "{place}: {file} has no '{words}'");
+                    continue;
+                }
+                Some((_, Nobody(reason))) => {
+                    println!("{place}: not run: {reason}");
+                    continue;
+                }
+                Some((_, Us(statuses))) => statuses,
+                None if command.contains("snap-teardown") => &[0][..],
+                None => {
+                    unknown.push(place);
+                    continue;
+                }
+            };
+            let (status, output) = runs(&format!("{scene} {}", here(&command)), scratch.path());
+            assert!(statuses.contains(&status), "{place}: status {status}\n{output}");
+            ran += 1;
+        }
+    }
+    assert!(unknown.is_empty(), "nobody runs these; say who does: {unknown:#?}");
+    for (command, _) in COMMANDS {
+        assert!(seen.contains(*command), "no document has '{command}' any more");
+    }
+    assert!(ran >= 10, "only {ran} commands were run");
+}
+
+#[test]
+fn a_command_that_does_not_work_would_be_noticed() {
+    let scratch = tempfile::tempdir().unwrap();
+    assert_ne!(runs("snap-teardown surve --snap microk8s", scratch.path()).0, 0);
+    assert_eq!(runs("snap-teardown report --snap microk8s", scratch.path()).0, 2, "/run is not private");
+    assert_eq!(
+        commands("`sudo snap-teardown x`\n```console\n$ a b\n```\n    tests/x y   # z\n"),
+        ["sudo snap-teardown x", "a b", "tests/x y"]
+    );
+}
+
+/// The playbook's own calls, with its variables filled in, in its order.
+#[test]
+fn the_playbook_calls_what_there_is() {
+    let script = "import yaml, shlex, sys\n\
+                  play = yaml.safe_load(open(sys.argv[1]))[0]\n\
+                  for task in play['tasks']:\n    \
+                      words = task.get('ansible.builtin.command')\n    \
+                      if words: print(shlex.join(w.replace('{{ snap }}', 'microk8s').replace('{{ copy }}', 'snap-teardown') for w in words))\n";
+    let file = root().join("snap/local/fleet.yaml");
+    let output = Command::new("/usr/bin/python3").arg("-c").arg(script).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls = String::from_utf8(output.stdout).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls[1], "snap remove --purge microk8s");
+    let scratch = tempfile::tempdir().unwrap();
+    // What snapd would do between them is not ours to imitate: the hook has nothing to remove here.
+    let story = format!("{}; snap-teardown remove --snap microk8s > /dev/null; {}", calls[0], calls[2]);
+    let (status, output) = runs(&story, scratch.path());
+    assert_eq!(status, 0, "{output}");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for (document, text) in documents() {
+        let mut rest = text.as_str();
+        while let Some((_, after)) = rest.split_once("](") {
+            let (target, tail) = after.split_once(')').unwrap();
+            rest = tail;
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => root().join(&document),
+                file => root().join(&document).parent().unwrap().join(file),
+            };
+            assert!(path.exists(), "{}: {target} leads nowhere", document.display());
+            if !anchor.is_empty() {
+                let target_text = std::fs::read_to_string(&path).unwrap();
+                let anchors: BTreeSet<String> =
+                    target_text.lines().filter(|l| l.starts_with('#')).map(anchor_of).collect();
+                assert!(anchors.contains(anchor), "{}: no heading for #{anchor}", document.display());
+            }
+        }
+    }
+}
+
+/// A heading's anchor, as GitHub makes it.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The manual and the parser know the same keys, and the sample in the manual is a valid profile.
+#[test]
+fn the_manual_of_the_profile_has_every_key() {
+    let manual = std::fs::read_to_string(root().join("snap/local/man/teardown.json.5")).unwrap();
+    let schema = std::fs::read_to_string(root().join("src/profile.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let mut keys = Vec::new();
+    for (key, value) in schema["properties"].as_object().unwrap() {
+        match value["properties"].as_object() {
+            Some(inner) => keys.extend(inner.keys().map(|k| format!("{key}.{k}"))),
+            None => keys.push(key.clone()),
+        }
+    }
+    for key in keys {
+        assert!(manual.contains(&format!("\n.BR {key} \"")), "the manual does not explain '{key}'");
+    }
+    let sample = manual.split(".nf\n").nth(1).and_then(|s| s.split(".fi").next()).unwrap();
+    snap_teardown::profile::Profile::parse(sample.as_bytes(), "the manual's sample").unwrap();
+    let shipped = std::fs::read(root().join("snap/local/teardown.json")).unwrap();
+    snap_teardown::profile::Profile::parse(&shipped, "the reference snap's").unwrap();
+}
+
+/// What the manual of the program says is what the program's own help says.
+#[test]
+fn the_manual_of_the_program_has_every_command_and_option() {
+    let manual = std::fs::read_to_string(root().join("snap/local/man/snap-teardown.8")).unwrap();
+    let manual = manual.replace("\\-", "-");
+    let help = Command::new(env!("CARGO_BIN_EXE_snap-teardown")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words =
+        help.split_whitespace().filter(|w| w.starts_with("--")).map(|w| w.trim_matches([',', '.', ']']));
+    let commands = ["survey", "remove", "verify", "report", "profile check", "profile init", "profile show"];
+    for word in words.chain(commands) {
+        assert!(manual.contains(word), "the manual does not know '{word}'");
+    }
+    for command in ["survey", "remove", "verify", "report", "profile"] {
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_snap-teardown")).args([command, "--help"]).output().unwrap();
+        let text = String::from_utf8(help.stdout).unwrap();
+        assert!(help.status.success() && text.contains(&format!("Usage: snap-teardown {command}")), "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 110), "{command}: lines too long");
+    }
+}
+
+/// Changes that the guide counts are as few as it says.
+#[test]
+fn the_guide_needs_no_more_lines_than_it_says() {
+    let guide = std::fs::read_to_string(root().join("snap/local/README.md")).unwrap();
+    let section = guide.split("\n## ").find(|s| s.starts_with("MicroK8s, from its hook")).unwrap();
+    let added = section.lines().filter(|l| l.starts_with('+')).count();
+    assert!((1..=15).contains(&added), "{added} lines");
+}
