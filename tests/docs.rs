@@ -3,6 +3,8 @@
 //! Every command of every document is known here: it is run, in private namespaces, or it is named with the file
 //! that runs it and the words by which it is run there. A command that is not known fails the test.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -34,6 +36,7 @@ const COMMANDS: &[(&str, By)] = &[
     ("cargo build --release", File(".ci/run", "cargo build --locked --release")),
     ("tests/check-static", File(".ci/run", "tests/check-static")),
     ("cargo test --lib", File("tests/run", "cargo test --locked")),
+    ("cargo test --test NAME", File("tests/run", "cargo test --locked")),
     ("cargo test --lib moment", File("tests/run", "cargo test --locked")),
     ("sudo -E cargo test --test containers -- NAME", File("tests/noop-proof", "--test containers -- cure::")),
     ("sudo -E cargo test --test torture", File("tests/run", "cargo test --locked")),
@@ -132,7 +135,7 @@ fn commands(text: &str) -> Vec<String> {
 /// directory and a home of its own.
 fn alone(script: &str, directory: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_snap-teardown"));
-    let prepare = "mount -t tmpfs tmpfs /run; [ ! -d /var/snap ] || mount -t tmpfs tmpfs /var/snap; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH;";
+    let prepare = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH;";
     Command::new("unshare")
         .args([
             "--mount",

@@ -1,6 +1,6 @@
 //! Reports as people read them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use snap_teardown::profile::Profile;
 use snap_teardown::report::{Command, Counts, Left, Outcome, Report, StepReport};
@@ -13,6 +13,8 @@ use super::table::Table;
 
 /// More rows of a kind than this are for machines to read.
 const MOST: usize = 60;
+/// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
+const MOST_OF_OTHERS: usize = 8;
 
 /// What is there, in the order in which it would go, and what to know before.
 pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
@@ -135,7 +137,16 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
         Residue::Task { pod, sandbox, .. } => (pod.clone(), *sandbox),
         other => (pod_of_shim(report, other), false),
     });
-    for left in sorted.iter().take(MOST) {
+    let mut of_kind = HashMap::new();
+    let mut hidden = 0;
+    for left in sorted {
+        let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
+        let named = matches!(left.residue, Residue::Task { .. } | Residue::Shim { .. });
+        if *shown == if named { MOST } else { MOST_OF_OTHERS } {
+            hidden += 1;
+            continue;
+        }
+        *shown += 1;
         match &left.residue {
             Residue::Task { container, pod, sandbox, processes, paused, .. } => {
                 let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
@@ -164,8 +175,8 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
         }
     }
     let mut out = tasks.render(page) + &shims.render(page) + &others.render(page);
-    if step.left.len() > MOST {
-        out.push_str(&format!("  … and {} more (all of them: --json)\n", step.left.len() - MOST));
+    if hidden > 0 {
+        out.push_str(&format!("  … and {hidden} more (all of them: --json)\n"));
     }
     out
 }

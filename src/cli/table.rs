@@ -12,6 +12,8 @@ pub struct Table {
 const GAP: usize = 2;
 const INDENT: usize = 2;
 const NARROWEST: usize = 8;
+/// How much further a row's later lines begin, so that rows can be told apart.
+const HANG: usize = 2;
 
 impl Table {
     /// An empty table.
@@ -40,9 +42,11 @@ impl Table {
 
     /// Numbers stand to the right.
     fn is_number(&self, column: usize) -> bool {
-        let number = |cell: &String| cell.chars().next().is_none_or(|c| c.is_ascii_digit());
-        let unit = |cell: &String| cell.chars().filter(|c| c.is_alphabetic()).count() <= 3;
-        self.rows.iter().filter_map(|r| r.get(column)).all(|c| number(c) && unit(c) && c.len() < 12)
+        let number = |cell: &String| {
+            let (number, unit) = cell.split_once(' ').unwrap_or((cell, ""));
+            number.chars().all(|c| c.is_ascii_digit() || c == '.') && unit.chars().all(char::is_alphabetic)
+        };
+        self.rows.iter().filter_map(|r| r.get(column)).all(number)
     }
 
     /// As wide as what they hold; where that is too much, the widest give way.
@@ -65,7 +69,8 @@ impl Table {
 
 /// One row, in as many lines as its longest cell takes.
 fn line(cells: &[String], widths: &[usize], numbers: &[bool]) -> String {
-    let cells: Vec<Vec<String>> = cells.iter().zip(widths).map(|(cell, width)| wrap(cell, *width)).collect();
+    let cells: Vec<Vec<String>> =
+        cells.iter().zip(widths).map(|(cell, width)| wrap(cell, *width, HANG)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
     let mut out = String::new();
     for i in 0..height {
@@ -88,21 +93,24 @@ fn line(cells: &[String], widths: &[usize], numbers: &[bool]) -> String {
     out
 }
 
-/// Breaks text into lines of at most this width: after a space if there is one, else after a character at
-/// which paths and names may be broken, else anywhere.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+/// Breaks text into lines of at most this width, all but the first with so many spaces before them: after a
+/// space if there is one, else after a character at which paths and names may be broken, else anywhere.
+pub fn wrap(text: &str, width: usize, hang: usize) -> Vec<String> {
     let mut rest: Vec<char> = text.chars().collect();
-    let mut lines = Vec::new();
-    while rest.len() > width {
-        let within = &rest[..width];
+    let mut lines: Vec<String> = Vec::new();
+    let mut indent = String::new();
+    while rest.len() > width - indent.len() {
+        let width = width - indent.len();
+        let enough = |at: &usize| *at > width / 3;
         let space = rest[..=width].iter().rposition(|c| *c == ' ').map(|i| i + 1);
-        let softer = || within.iter().rposition(|c| matches!(c, '/' | '-' | ',' | ':')).map(|i| i + 1);
-        let at = space.or_else(softer).filter(|at| *at > width / 3).unwrap_or(width);
+        let softer = || rest[..width].iter().rposition(|c| matches!(c, '/' | '-' | ',' | ':')).map(|i| i + 1);
+        let at = space.filter(enough).or_else(|| softer().filter(enough)).unwrap_or(width);
         let tail = rest.split_off(at);
-        lines.push(rest.iter().collect::<String>().trim_end().to_owned());
+        lines.push(indent.clone() + rest.iter().collect::<String>().trim_end());
         rest = tail;
+        indent = " ".repeat(hang);
     }
-    lines.push(rest.into_iter().collect());
+    lines.push(indent + &rest.iter().collect::<String>());
     lines
 }
 
@@ -130,9 +138,9 @@ mod tests {
     #[test]
     fn wrapping_keeps_every_character_but_the_spaces_at_breaks() {
         let text = "one two-three/four,five abcdefghijklmnopqrstuvwxyz";
-        let joined: String = wrap(text, 9).concat();
+        let joined: String = wrap(text, 9, 2).concat();
         assert_eq!(joined.replace(' ', ""), text.replace(' ', ""));
-        assert!(wrap(text, 9).iter().all(|l| l.chars().count() <= 9));
+        assert!(wrap(text, 9, 2).iter().all(|l| l.chars().count() <= 9));
     }
 
     #[test]
