@@ -16,7 +16,7 @@ use crate::sys::{ChildEnd, in_child};
 /// The holders of a mount, as far as they could be seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Holders {
-    /// Those that were found, at most [`MOST`].
+    /// Those that were found, at most `MOST`.
     pub found: Vec<Holder>,
     /// True if there are others that could not be looked at.
     pub unknown: bool,

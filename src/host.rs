@@ -1,6 +1,6 @@
 //! The machine that is looked at: a root to read from.
 //!
-//! Everything that reads takes a [`Host`], which may be a fixture tree; everything that acts takes a [`Live`],
+//! Everything that reads takes a [`Host`], which may be a fixture tree; everything that acts takes a [`Live`](crate::live::Live),
 //! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
 
 use std::ffi::OsString;
