@@ -25,6 +25,7 @@ use By::{File, Nobody, Us};
 const COMMANDS: &[(&str, By)] = &[
     ("tests/demo", File(".ci/run", "tests/demo")),
     ("sudo tests/run", File(".ci/run", "tests/run")),
+    ("tests/run", File(".ci/run", "tests/run")),
     ("sudo tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
     ("tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
     ("tests/vm/run --help", File("tests/vm/run", "argparse")),
