@@ -438,7 +438,9 @@ fn many() -> Result<()> {
         start.elapsed().as_secs_f64(),
         document["outcome"]
     );
-    if document["outcome"] != "clean" || peak == 0 || peak >= 16 << 10 {
+    // 16 MiB are promised of what is shipped; a debug build has 4 MiB more of program text.
+    let limit = if cfg!(debug_assertions) { 20 << 10 } else { 16 << 10 };
+    if document["outcome"] != "clean" || peak == 0 || peak >= limit {
         return Err(format!("peak {peak} KiB, outcome {}\n{output}", document["outcome"]).into());
     }
     Ok(())

@@ -323,6 +323,14 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
     };
     verdict.outcome = report["outcome"].as_str().unwrap_or("?").to_owned();
     let told: Vec<&Value> = each(&report["steps"]).flat_map(|step| each(&step["left"])).collect();
+    for text in &mut verdict.unexcused {
+        // With the reason that the report gives for it, so that one line is enough to begin with.
+        let item = left.iter().find(|item| item.to_string() == *text);
+        let entry = item.and_then(|item| told.iter().find(|residue| speaks_of(residue, item)));
+        if let Some(why) = entry.and_then(|entry| entry["why"].as_str()) {
+            text.push_str(&format!(": {why}"));
+        }
+    }
     for item in left {
         if !told.iter().any(|residue| speaks_of(residue, item)) {
             verdict.lies.push(format!("not told: {item}"));
