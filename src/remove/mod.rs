@@ -41,34 +41,49 @@ pub fn remove(
     effort: Effort,
     deadline: Instant,
 ) -> Vec<Done> {
-    let mut done: Vec<Done> = residues.iter().map(|r| directly(live, scope, r, effort, deadline)).collect();
+    let by = By { live, scope, effort, deadline, parent: tree::Parent::default() };
+    let mut done: Vec<Done> = residues.iter().map(|r| by.directly(r)).collect();
     by_shims(live, residues, effort, deadline, &mut done);
-    retry_busy(live, scope, residues, effort, deadline, &mut done);
+    retry_busy(&by, residues, &mut done);
     if effort == Effort::Last {
         runtime::resort(live, scope, residues, &mut done, deadline);
     }
     done
 }
 
-fn directly(live: &Live, scope: &Scope, residue: &Residue, effort: Effort, deadline: Instant) -> Done {
-    match residue {
-        Residue::Service { name, processes } => {
-            service::remove(live, scope, name, processes, effort, deadline)
-        }
-        Residue::Task { .. } => task::remove(live, residue, effort),
-        Residue::Shim { .. } => shim::remove(live, residue, deadline),
-        Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
-        Residue::Cgroup { path, .. } => cgroup::remove(live, path),
-        Residue::Path { path, what } => path::remove(live, path, *what, deadline),
-        Residue::Netns { path, .. } => netns::remove(live, path),
-        Residue::Link { index, name, r#type } => link::remove(live, *index, name, r#type),
-        Residue::Rule { program, table, rule, chain } => {
-            rule::remove(live, scope, program, table, rule, *chain)
-        }
-        Residue::Loop { device, backing } => loop_device::remove(device, backing),
-        Residue::Detached { .. } => Done::NotPossible { why: "it is no longer in any mount table".into() },
-        Residue::RuntimeLeftRunning { .. } => {
-            Done::NotPossible { why: "it was already asked to stop".into() }
+/// What one removal after another goes by.
+struct By<'a> {
+    live: &'a Live,
+    scope: &'a Scope,
+    effort: Effort,
+    deadline: Instant,
+    parent: tree::Parent,
+}
+
+impl By<'_> {
+    fn directly(&self, residue: &Residue) -> Done {
+        let By { live, scope, effort, deadline, ref parent } = *self;
+        match residue {
+            Residue::Service { name, processes } => {
+                service::remove(live, scope, name, processes, effort, deadline)
+            }
+            Residue::Task { .. } => task::remove(live, residue, effort),
+            Residue::Shim { .. } => shim::remove(live, residue, deadline),
+            Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
+            Residue::Cgroup { path, .. } => cgroup::remove(live, path),
+            Residue::Path { path, what } => path::remove(live, parent, path, *what, deadline),
+            Residue::Netns { path, .. } => netns::remove(live, path),
+            Residue::Link { index, name, r#type } => link::remove(live, *index, name, r#type),
+            Residue::Rule { program, table, rule, chain } => {
+                rule::remove(live, scope, program, table, rule, *chain)
+            }
+            Residue::Loop { device, backing } => loop_device::remove(device, backing),
+            Residue::Detached { .. } => {
+                Done::NotPossible { why: "it is no longer in any mount table".into() }
+            }
+            Residue::RuntimeLeftRunning { .. } => {
+                Done::NotPossible { why: "it was already asked to stop".into() }
+            }
         }
     }
 }
@@ -90,28 +105,21 @@ fn by_shims(live: &Live, residues: &[Residue], effort: Effort, deadline: Instant
 }
 
 /// Right after their processes died, mounts and groups may be busy for a moment that no event announces.
-fn retry_busy(
-    live: &Live,
-    scope: &Scope,
-    residues: &[Residue],
-    effort: Effort,
-    deadline: Instant,
-    done: &mut [Done],
-) {
-    let until = deadline.min(Instant::now() + BUSY);
+fn retry_busy(by: &By, residues: &[Residue], done: &mut [Done]) {
+    let until = by.deadline.min(Instant::now() + BUSY);
     let mut pause = Duration::from_millis(1);
     loop {
         let mut busy = false;
         for (residue, done) in residues.iter().zip(done.iter_mut()) {
             if done.is_busy() {
-                *done = directly(live, scope, residue, effort, deadline);
+                *done = by.directly(residue);
                 busy |= done.is_busy();
             }
         }
-        if !busy || Instant::now() + pause > until || live.interrupts.seen() {
+        if !busy || Instant::now() + pause > until || by.live.interrupts.seen() {
             return;
         }
-        sys::pause(&live.interrupts, pause);
+        sys::pause(&by.live.interrupts, pause);
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }

@@ -12,10 +12,10 @@ use crate::sys::{ChildEnd, in_child};
 
 /// Deletes it, with what it holds if it is a directory; in a child, so that neither millions of files nor a
 /// file system that does not answer can keep us.
-pub fn remove(live: &Live, path: &Path, what: PathKind, deadline: Instant) -> Done {
+pub fn remove(live: &Live, parent: &tree::Parent, path: &Path, what: PathKind, deadline: Instant) -> Done {
     let done = match what {
         PathKind::Data => in_bounded_child(path, deadline),
-        _ => done(path, tree::delete(path)),
+        _ => done(path, tree::delete_in(parent, path)),
     };
     if matches!(what, PathKind::RuncState | PathKind::ShimSocket | PathKind::Fifo) {
         match &done {

@@ -4,10 +4,12 @@
 //! bind mount of the same file system has the same device number. Names are looked up relative to open
 //! directories, so nobody can lead us elsewhere by swapping a directory for a symlink meanwhile.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxFlags, openat, seek, statx, unlinkat,
@@ -53,18 +55,41 @@ const LISTING: usize = 8 << 10;
 /// As many failures as a reader can use.
 const MOST: usize = 10;
 
+/// The directory that was opened last. What is deleted one after another mostly lies in the same one, and to open a
+/// directory part by part takes as long as to delete what is in it.
+#[derive(Default)]
+pub struct Parent(RefCell<Option<(PathBuf, Rc<OwnedFd>)>>);
+
+impl Parent {
+    fn open(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
+        if let Some((known, directory)) = &*self.0.borrow()
+            && known == path
+        {
+            return Ok(directory.clone());
+        }
+        let directory = Rc::new(open_directory(path)?);
+        *self.0.borrow_mut() = Some((path.to_path_buf(), directory.clone()));
+        Ok(directory)
+    }
+}
+
 /// Deletes what is at this path. If that is a mount point it stays, and only what lies in it goes.
 pub fn delete(path: &Path) -> Deleted {
+    delete_in(&Parent::default(), path)
+}
+
+/// As `delete`, one of several.
+pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
     let mut deleted = Deleted::default();
-    if let Err(errno) = delete_at(path, &mut deleted) {
+    if let Err(errno) = delete_at(parent, path, &mut deleted) {
         deleted.fail(path, errno);
     }
     deleted
 }
 
-fn delete_at(path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
+fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
-    let parent = match open_directory(parent) {
+    let parent = match last.open(parent) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
