@@ -138,6 +138,10 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
         let (course, last) = remove_scope(live, &plan, &scope, view, watch, deadline);
         whole = course.after(whole);
         view = last;
+        // There was nothing to do.
+        if whole.rounds == 0 {
+            break;
+        }
         // What started while we worked is not in the scope, and would be left without a word.
         let newer = Scope::gather(&view, &subject.snap, &subject.profile)?;
         if !scope.lacks(&newer) || live.interrupts.seen() || Instant::now() >= deadline {
