@@ -5,6 +5,7 @@
 //! from them is checked here, and again against the machine in `scope`.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -249,19 +250,22 @@ pub fn read_runc_state(file: &Path, bytes: &[u8]) -> Result<RuncState> {
     parse_runc_state(bytes).map_err(|e| Error::Malformed { path: file.to_path_buf(), reason: e.to_string() })
 }
 
-/// True if a runc state is whole, names a bundle, and one of our directories stands nowhere in it: then it is
-/// another's, and not worth the parsing of tens of kilobytes. A directory that JSON may spell in another way tells
-/// nothing.
+/// True if a runc state is whole and names bundles, none of them in our directories: then it is another's, and not
+/// worth the parsing of tens of kilobytes. A directory that JSON may spell in another way tells nothing.
 pub fn is_plainly_foreign(bytes: &[u8], roots: &Roots) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    let absent = |directory: &Path| {
-        let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
-        directory.to_str().is_some_and(|d| d.as_bytes().iter().all(plain) && !text.contains(d))
-    };
-    text.trim_end().ends_with('}')
-        && absent(&roots.state.join(TASKS))
-        && absent(&roots.root.join(TASKS))
-        && text.contains("\"bundle=")
+    let ours = [roots.state.join(TASKS), roots.root.join(TASKS)];
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    if !text.trim_end().ends_with('}')
+        || !ours.iter().all(|p| p.as_os_str().as_bytes().iter().copied().all(plain))
+    {
+        return false;
+    }
+    // Few characters are rarer there than this one, and one character is found faster than a word.
+    let named = text.match_indices('=').filter(|(at, _)| text[..*at].ends_with("\"bundle"));
+    let mut bundles = named.map(|(at, _)| &text.as_bytes()[at + 1..]).peekable();
+    bundles.peek().is_some()
+        && !bundles.any(|bundle| ours.iter().any(|p| bundle.starts_with(p.as_os_str().as_bytes())))
 }
 
 /// Parses `state.json`.
