@@ -43,8 +43,14 @@ impl Look {
         let mount_points = look.mounts()?;
         look.processes()?;
         look.groups()?;
-        for root in ["/run", "/var/lib/cni", "/var/lib/containerd", "/var/lib/containerd2"] {
+        for root in ["/run", "/var/lib/cni"] {
             look.files(Path::new(root), &mount_points)?;
+        }
+        for root in ["/var/lib/containerd", "/var/lib/containerd2"] {
+            // A containerd that runs collects the garbage in its content store when it pleases.
+            for name in names(root)?.into_iter().filter(|name| !name.starts_with("io.containerd.content")) {
+                look.files(&Path::new(root).join(name), &mount_points)?;
+            }
         }
         for snap in names("/var/snap")? {
             for root in ["run", "var/lib"] {
