@@ -20,7 +20,7 @@ use crate::check::{self, Snapshot, Verdict};
 use crate::dice::Dice;
 use crate::fuse;
 use crate::support::Result;
-use crate::support::hook::{Ended, Snap};
+use crate::support::hook::{self, Ended, Snap};
 use crate::support::runtime::in_group;
 use crate::support::world::{Cgroups, mount_new};
 use crate::worlds::{COMMON, DEADLINE, World};
@@ -111,7 +111,8 @@ impl Stage {
     fn document(&self) -> Option<Result<Value>> {
         let places = [self.snap.result_file(), self.snap.common.join("teardown.json")];
         let text = places.iter().find_map(|path| fs::read(path).ok())?;
-        Some(serde_json::from_slice(&text).map_err(Into::into))
+        let checked = |document: Value| hook::check(&document).map(|()| document);
+        Some(serde_json::from_slice(&text).map_err(Into::into).and_then(checked))
     }
 
     fn volume(&self, name: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::hook::Snap;
+use crate::support::hook::{self, Snap};
 use crate::support::runtime::in_group;
 use crate::support::{Result, built};
 
@@ -392,6 +392,7 @@ fn notes(snap: &Snap) -> Result<BTreeMap<String, String>> {
         .envs(snap.environment())
         .output()?;
     let document: Value = serde_json::from_slice(&output.stdout)?;
+    hook::check(&document)?;
     let notes = document["notes"].as_array().ok_or("no notes")?;
     let of = |note: &Value| (note["kind"].as_str().unwrap_or_default().to_owned(), note["items"].to_string());
     Ok(notes.iter().map(of).collect())

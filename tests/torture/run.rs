@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::support::hook::Snap;
+use crate::support::hook::{self, Snap};
 use crate::support::world::{self, Cgroups};
 use crate::support::{Result, build_dir};
 use crate::worlds::{FEATURES, World};
@@ -290,6 +290,9 @@ fn one_world(order: &Order) -> Result<Value> {
     world.collect();
     let text = fs::read(snap.result_file()).ok();
     let report: Option<Value> = text.map(|text| serde_json::from_slice(&text)).transpose()?;
+    if let Some(document) = &report {
+        hook::check(document)?;
+    }
     let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
     if std::env::var_os("TORTURE_KEEP").is_some() {
         eprintln!("{}", ended.output);
