@@ -45,6 +45,7 @@ const COMMANDS: &[(&str, By)] = &[
         "sudo -E cargo run --release --example bench -- --help",
         File("Cargo.toml", "path = \"tests/bench/bench.rs\""),
     ),
+    ("tests/bench/guard", Nobody("compares times, so it wants a quiet machine; not part of every run yet")),
     ("cargo doc --open", Nobody("opens a browser; .ci/run builds the same")),
     ("sudo snap remove microk8s", File("tests/spread/main/pods-get-their-grace/task.yaml", "snap remove")),
     ("snap changes", File("spread.yaml", "snap changes")),
