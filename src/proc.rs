@@ -68,6 +68,8 @@ pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
     if !process.kernel && process.alive() {
         match read_file(&directory, c"cmdline", &mut buffer) {
             Ok(cmdline) => process.shim = shim::parse(cmdline),
+            // It ended between the two reads: gone is not hidden.
+            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
             Err(_) => process.hidden = true,
         }
     }
