@@ -419,8 +419,8 @@ fn survey() -> Result<()> {
     write(&tasks.join("d".repeat(64)).join("config.json").display().to_string(), &spec.to_string())?;
     // A child that a service left behind, and one of somebody else's.
     let socket = |group: &str, port: u16| {
-        let mut command = in_group(group, "/usr/bin/socat")?;
-        command.args([&format!("TCP-LISTEN:{port},bind=127.0.0.1"), "PIPE"]).stdin(Stdio::null());
+        let mut command = in_group(group, "python3")?;
+        command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).stdin(Stdio::null());
         Ok::<Child, Box<dyn std::error::Error>>(command.spawn()?)
     };
     let mut children = [
