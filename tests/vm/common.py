@@ -56,20 +56,28 @@ def key_of(*parts):
 
 def need_packages(**commands):
     """Installs with apt what is missing: package=command. Needs root, and says so."""
-    missing = []
-    for package, command in commands.items():
-        found = any((Path(folder) / command).exists() for folder in ("/usr/bin", "/usr/sbin", "/bin", "/sbin"))
-        if not found:
-            missing.append(package.replace("_", "-"))
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise Failure(f"these packages are needed and only root can install them: apt-get install {' '.join(missing)}")
-    say(f"apt-get install {' '.join(missing)}")
-    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    log = WORK / "apt.log"
-    run("apt-get", "update", log=log, env=environment)
-    run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+    # Twice: apt may resolve a conflict by removing a package that was there (qemu-utils from another release than
+    # qemu-system-x86), which the second round then brings back.
+    for _ in range(2):
+        missing = missing_packages(commands)
+        if not missing:
+            return
+        if os.geteuid() != 0:
+            raise Failure(f"these packages are needed and only root can install them: apt-get install {' '.join(missing)}")
+        say(f"apt-get install {' '.join(missing)}")
+        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        log = WORK / "apt.log"
+        run("apt-get", "update", log=log, env=environment)
+        run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+    missing = missing_packages(commands)
+    if missing:
+        raise Failure(f"apt-get installed {' '.join(missing)}, and its commands are still missing")
+
+
+def missing_packages(commands):
+    folders = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
+    found = {package for package, command in commands.items() if any((Path(folder) / command).exists() for folder in folders)}
+    return [package.replace("_", "-") for package in commands if package not in found]
 
 
 def fail(message):
