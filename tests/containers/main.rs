@@ -10,10 +10,11 @@ mod scenes;
 mod support;
 
 use std::fs::{self, File};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use scenes::Test;
+use support::runtime;
 use support::world::{self, Cgroups};
 use support::{Result, build_dir};
 
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     // A world keeps about one processor busy.
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     arguments.test_threads.get_or_insert(processors.min(4));
-    let fetched = if arguments.list { Ok(()) } else { fetch().map_err(|e| e.to_string()) };
+    let fetched = if arguments.list { Ok(()) } else { runtime::fetch().map_err(|e| e.to_string()) };
     let trials = scenes::all().into_iter().map(|test| trial(test, fetched.clone())).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -52,14 +53,6 @@ fn role() -> Result<Option<ExitCode>> {
             ExitCode::FAILURE
         }
     }))
-}
-
-/// Downloads the runtimes, once.
-fn fetch() -> Result<()> {
-    let to = build_dir()?.join("../../containerd");
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-containerd");
-    let status = Command::new(program).arg(to).status()?;
-    if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
 }
 
 fn trial(test: Test, fetched: std::result::Result<(), String>) -> Trial {

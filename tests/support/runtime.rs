@@ -248,6 +248,19 @@ fn group_roots() -> Result<Vec<PathBuf>> {
     Ok(["unified", "systemd", "pids"].map(|name| top.join(name)).into_iter().filter(|p| p.exists()).collect())
 }
 
+/// Downloads the runtimes, once.
+pub fn fetch() -> Result<()> {
+    let to = super::build_dir()?.join("../../containerd");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-containerd");
+    let status = Command::new(program).arg(to).status()?;
+    if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
+}
+
+/// The one `runc` of all versions, as fetched.
+pub fn runc() -> Result<PathBuf> {
+    Ok(super::build_dir()?.join("../../containerd/1.6/runc"))
+}
+
 /// Shows the programs of every version in the world, before anyone looks.
 pub fn show_programs() -> Result<()> {
     let fetched = super::build_dir()?.join("../../containerd");

@@ -24,7 +24,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{chdir, dup2_stdout, pivot_root, setgid, setsid, setuid};
 use serde::{Deserialize, Serialize};
 
-use crate::support::Result;
+use crate::support::{Result, runtime};
 
 const PLAY: &str = "TORTURE_PLAY";
 const PART: &str = "TORTURE_PART";
@@ -180,7 +180,8 @@ fn by_runc(container: &Contained, bundle: &Path) -> Result<i32> {
     let file = bundle.join("init.pid");
     // runc's child keeps the descriptors that it is given: so none that anybody waits for.
     let log = File::create("/run/runc.log")?;
-    let mut create = Command::new("runc");
+    let runc = runtime::runc()?;
+    let mut create = Command::new(&runc);
     create
         .args(["--root", root, "create", "--bundle"])
         .arg(bundle)
@@ -190,7 +191,7 @@ fn by_runc(container: &Contained, bundle: &Path) -> Result<i32> {
     create.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     create.stdout(Stdio::null()).stderr(log);
     for mut command in [create, {
-        let mut begin = Command::new("runc");
+        let mut begin = Command::new(&runc);
         begin.args(["--root", root, "start", &container.id]).stdout(Stdio::null());
         begin
     }] {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::support::hook::{self, Snap};
+use crate::support::runtime;
 use crate::support::world::{self, Cgroups};
 use crate::support::{Result, build_dir};
 use crate::worlds::{FEATURES, World};
@@ -46,6 +47,8 @@ fn run() -> Result<ExitCode> {
         println!("{}", one_world(&order)?);
         return Ok(ExitCode::SUCCESS);
     }
+    // A fresh machine has no runc of its own.
+    runtime::fetch()?;
     let words: Vec<String> = std::env::args().collect();
     let option = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
     if let Some(worlds) = option("--worlds") {
