@@ -286,6 +286,8 @@ struct Gather<'a> {
     blind: Vec<Blind>,
     nonsense: Vec<String>,
     runc_hidden: Option<String>,
+    /// Another instance of the same snap that has units on this machine.
+    sibling: Option<String>,
 }
 
 impl<'a> Gather<'a> {
@@ -303,6 +305,7 @@ impl<'a> Gather<'a> {
             blind: Vec::new(),
             nonsense: Vec::new(),
             runc_hidden: None,
+            sibling: sibling_of(view, snap),
         }
     }
 
@@ -385,6 +388,13 @@ impl<'a> Gather<'a> {
             }
             return;
         }
+        if !self.containers.contains_key(&id)
+            && let Some(why) = self.is_siblings(state.init, &id)
+        {
+            self.note_foreign(&id);
+            let what = format!("the container {}", short(&id.id));
+            return self.bystanders.push(Bystander { what, why });
+        }
         let groups = self.relative_groups(&state.groups, &id.id);
         let netns = state.netns.filter(|p| evidence::is_netns(p, self.roots));
         let container = self.claim(id, Bundle::default(), Evidence::RuncState);
@@ -395,6 +405,26 @@ impl<'a> Gather<'a> {
                 container.groups.push(group);
             }
         }
+    }
+
+    /// Why a container that has no bundle in our directories is another instance's; none if it is ours. In every
+    /// instance of a snap the paths read the same, so beside another one they prove nothing: what counts is the
+    /// unit in which the container's shim runs.
+    fn is_siblings(&mut self, init: Option<ProcessId>, id: &ContainerId) -> Option<String> {
+        let sibling = self.sibling.clone()?;
+        let processes = self.view.processes().as_ref().ok();
+        let init = processes.and_then(|all| all.alive(init?));
+        let shim = init.and_then(|p| processes?.get(p.parent)).filter(|p| p.shim.is_some());
+        match shim.and_then(|p| self.view.unit_of(p.id.pid)) {
+            Some(unit) if unit == self.snap.instance => return None,
+            Some(unit) => return Some(format!("its shim runs in a unit of snap '{unit}'")),
+            None => {}
+        }
+        let why = format!("it has no bundle here, and the instance '{sibling}' has the same paths");
+        if init.is_some() {
+            self.blind.push(Blind::new(format!("container {}", short(&id.id)), &why));
+        }
+        Some(why)
     }
 
     fn note_foreign(&mut self, id: &ContainerId) {
@@ -489,7 +519,8 @@ impl<'a> Gather<'a> {
             c.id.namespace == args.namespace
                 && args.id.as_ref().is_some_and(|id| c.group == *id || c.id.id == *id)
         };
-        if self.containers.values().any(serves) || self.works_in_our_bundles(pid) {
+        if self.containers.values().any(serves) || (self.sibling.is_none() && self.works_in_our_bundles(pid))
+        {
             return None;
         }
         Some("it runs in no unit of the snap and serves none of its bundles".into())
@@ -573,6 +604,10 @@ impl<'a> Gather<'a> {
         {
             return Whose::Foreign;
         }
+        let unit = parent.filter(|p| p.shim.is_some()).and_then(|p| self.view.unit_of(p.id.pid));
+        if unit.is_some_and(|unit| unit != self.snap.instance) {
+            return Whose::Foreign;
+        }
         let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
         let table = match self.view.host.read(&file) {
             Ok(bytes) => crate::mountinfo::parse(&bytes),
@@ -583,7 +618,14 @@ impl<'a> Gather<'a> {
         let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
         let upper = root.filter(|m| m.fstype == "overlay").and_then(|m| overlay_upper(&m.options));
         match upper {
-            Some(upper) if upper.starts_with(&snapshots) && self.same_pid_namespace(process) => Whose::Ours,
+            Some(upper) if upper.starts_with(&snapshots) && self.same_pid_namespace(process) => {
+                match &self.sibling {
+                    Some(sibling) if unit.is_none() => {
+                        Whose::Unknown(format!("the instance '{sibling}' has the same paths"))
+                    }
+                    _ => Whose::Ours,
+                }
+            }
             _ => Whose::Foreign,
         }
     }
@@ -603,6 +645,14 @@ enum Whose {
     Ours,
     Foreign,
     Unknown(String),
+}
+
+/// Another instance of the same snap, known by its units.
+fn sibling_of(view: &View, snap: &Snap) -> Option<String> {
+    let tree = view.cgroups().as_ref().ok()?;
+    let of_same_snap = |other: &&str| other.split('_').next() == Some(snap.name.as_str());
+    let mut instances = tree.each().filter_map(|(_, group)| cgroup::snap_of(group)).filter(of_same_snap);
+    instances.find(|other| *other != snap.instance).map(str::to_owned)
 }
 
 /// The `upperdir=` of an overlay's options; the kernel prints the whole path there.

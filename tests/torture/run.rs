@@ -28,6 +28,7 @@ const FIRST: u64 = 1;
 const FOUND: &[(&str, u64, &str)] = &[
     ("the_services_of_a_guest_were_stopped", 10, "address-nested,service-stray"),
     ("the_mount_namespace_of_a_guest_was_entered", 6, "address-nested,containerd-alive,half-deleted"),
+    ("the_containers_of_a_parallel_instance_were_ended", 1, "parallel-instance"),
 ];
 
 pub fn main() -> ExitCode {

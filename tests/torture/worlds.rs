@@ -385,6 +385,14 @@ impl World {
         Ok(())
     }
 
+    /// A state of somebody else's container, among ours.
+    fn foreign_state(&mut self, id: &str, pid: i32, groups: &[PathBuf], bundle: &Path) -> Result<()> {
+        let known = self.paths.len();
+        self.state(id, pid, groups, bundle)?;
+        self.paths.truncate(known);
+        Ok(())
+    }
+
     fn volumes(&mut self, dice: &mut Dice) -> Result<()> {
         let kubelet = Path::new(COMMON).join("var/lib/kubelet");
         let pod = kubelet.join("pods").join(dice.hex(8)).join("volumes");
@@ -533,7 +541,8 @@ impl World {
             // In its own mount namespace its paths carry the snap's name.
             let unit = "system.slice/snap.microk8s_two.daemon-containerd.service";
             write("/var/snap/microk8s_two/common/var/lib/containerd/x", "another instance's")?;
-            self.foreign_shim(ADDRESS, unit, dice)?;
+            let (id, pid, groups) = self.foreign_shim(ADDRESS, unit, dice)?;
+            self.foreign_state(&id, pid, &groups, &Self::bundle(&id))?;
             let groups = self.make_group("system.slice/snap.microk8s_two.daemon-kubelite.service")?;
             self.bystander(&Part { name: "kubelite".into(), groups, ..Part::default() }, &["kubelite"])?;
         }
@@ -574,7 +583,7 @@ impl World {
             }
         }
         if self.has("foreign-state-of-own-id") {
-            self.foreign_state(dice)?;
+            self.id_in_use_elsewhere(dice)?;
         }
         if self.has("user-data") {
             let volume = Path::new(COMMON).join("default-storage/claim/mounted");
@@ -609,15 +618,20 @@ impl World {
         Ok(())
     }
 
-    /// Somebody else's shim with a container of its own.
-    fn foreign_shim(&mut self, address: &str, unit: &str, dice: &mut Dice) -> Result<()> {
+    /// Somebody else's shim with a container of its own: its ID, its first process and its groups.
+    fn foreign_shim(
+        &mut self,
+        address: &str,
+        unit: &str,
+        dice: &mut Dice,
+    ) -> Result<(String, i32, Vec<PathBuf>)> {
         let (id, n) = (dice.hex(64), self.children.len());
         let rootfs = PathBuf::from(format!("/run/other/{n}/rootfs"));
         actor::overlay(&PathBuf::from(format!("/srv/other/snapshots/{n}")), &rootfs)?;
         let groups = self.make_group(&format!("/kubepods/besteffort/podforeign{n}/{id}"))?;
         let contained = Contained {
             id: id.clone(),
-            part: Part { name: "/pause".into(), groups, ..Part::default() },
+            part: Part { name: "/pause".into(), groups: groups.clone(), ..Part::default() },
             rootfs,
             own_pid: true,
             own_net: true,
@@ -629,10 +643,10 @@ impl World {
             containers: vec![contained],
             ..Part::default()
         };
-        let line = shim_line(address, &id);
-        let words: Vec<&str> = line.iter().map(String::as_str).collect();
-        self.other("shim", &part, &words)?;
-        Ok(())
+        let (child, pids) = actor::start(actor::command("shim", &part, &shim_line(address, &id))?)?;
+        self.children.push(child);
+        let pids: Vec<i32> = serde_json::from_str(&pids)?;
+        Ok((id, pids[0], groups))
     }
 
     /// A machine in the machine that runs the same snap: the same paths, the same address, the same names of groups.
@@ -666,7 +680,7 @@ impl World {
     }
 
     /// An ID of ours of which nothing but a dead bundle is left, and which another containerd has taken into use.
-    fn foreign_state(&mut self, dice: &mut Dice) -> Result<()> {
+    fn id_in_use_elsewhere(&mut self, dice: &mut Dice) -> Result<()> {
         let id = dice.hex(64);
         write(
             Self::bundle(&id).join("config.json"),
@@ -677,10 +691,7 @@ impl World {
             &Part { name: "nginx".into(), groups: groups.clone(), ..Part::default() },
             &["nginx"],
         )?;
-        let known = self.paths.len();
-        self.state(&id, pid, &groups, &PathBuf::from(format!("/run/containerd/{TASKS}/{id}")))?;
-        self.paths.truncate(known); // it is not ours
-        Ok(())
+        self.foreign_state(&id, pid, &groups, &PathBuf::from(format!("/run/containerd/{TASKS}/{id}")))
     }
 
     /// What crashes, full disks and earlier removals leave. Never all evidence of a container at once: nobody could
