@@ -1,5 +1,5 @@
 //! Control groups of our containers, then the pods' and QoS classes' groups above them that are empty and held
-//! one of ours.
+//! one of ours; and the groups of services of a snap that is gone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -32,8 +32,29 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             }
             finding.residues.push(Residue::Cgroup { path, container });
         }
+        finding.residues.extend(abandoned(view, scope, groups).map(|group| {
+            let path = cgroup::full(&hierarchy.point, group);
+            Residue::Cgroup { path, container: None }
+        }));
     }
     finding
+}
+
+/// Groups of services of a snap that is not installed. systemd removes a service's group when the last process in
+/// it ends, but not once the unit is gone; and shims stay in theirs when the service stops.
+fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+    let forgotten = |unit: &std::ffi::OsStr| {
+        ["/etc/systemd/system", "/run/systemd/system"]
+            .iter()
+            .all(|directory| view.host.exists(&Path::new(directory).join(unit)).is_ok_and(|there| !there))
+    };
+    let removed = scope.snap.revision.is_none();
+    groups.iter().filter(move |group| {
+        removed
+            && group.parent() == Some(Path::new("/system.slice"))
+            && cgroup::service_of(group, &scope.snap.instance).is_some()
+            && group.file_name().is_some_and(forgotten)
+    })
 }
 
 /// Groups of ours in hierarchies that are mounted read-only (as in some containers): nobody here can remove
@@ -97,6 +118,30 @@ mod tests {
         let groups: Vec<PathBuf> = groups.iter().map(PathBuf::from).collect();
         let owners = owned.iter().map(|g| (Path::new(*g), "id")).collect();
         removable(&groups, &owners).into_iter().map(|(g, _)| g.display().to_string()).collect()
+    }
+
+    #[test]
+    fn groups_of_services_that_no_unit_file_backs_any_more() {
+        let root = std::env::temp_dir().join(format!("abandoned-{}", std::process::id()));
+        let units = root.join("etc/systemd/system");
+        std::fs::create_dir_all(&units).unwrap();
+        std::fs::write(units.join("snap.microk8s.daemon-kept.service"), "").unwrap();
+        let groups = [
+            "/system.slice/snap.microk8s.daemon-containerd.service",
+            "/system.slice/snap.microk8s.daemon-kept.service",
+            "/system.slice/snap.microk8s_two.daemon-containerd.service",
+            "/guest/system.slice/snap.microk8s.daemon-containerd.service",
+            "/system.slice",
+        ]
+        .map(PathBuf::from);
+        let host = crate::host::Host::at(&root);
+        let view = View::new(&host, None);
+        let mut scope = crate::scope::tests::scope_of(&[]);
+        let seen = |scope: &Scope| abandoned(&view, scope, &groups).cloned().collect::<Vec<_>>();
+        assert_eq!(seen(&scope), Vec::<PathBuf>::new(), "the snap is installed: snapd's business");
+        scope.snap.revision = None;
+        assert_eq!(seen(&scope), groups[..1]);
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
