@@ -22,10 +22,9 @@ use crate::fuse;
 use crate::support::Result;
 use crate::support::hook::{self, Ended, Snap};
 use crate::support::runtime::in_group;
+use crate::support::scenes::Scene;
 use crate::support::world::{Cgroups, mount_new};
 use crate::worlds::{COMMON, DEADLINE, World};
-
-type Scene = (&'static str, fn() -> Result<()>);
 
 pub const ALL: &[Scene] = &[
     ("a_file_server_that_was_stopped", file_server),

@@ -9,44 +9,6 @@ mod scenes;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::process::{ExitCode, Stdio};
-
-use libtest_mimic::{Arguments, Trial};
-use support::world::{self, Cgroups};
-
-fn main() -> ExitCode {
-    match world::role() {
-        Ok(None) => {}
-        Ok(Some(body)) => return play(&body),
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
-    let trial = |(name, _): &(&'static str, scenes::Scene)| {
-        let name = *name;
-        Trial::test(name, move || outside(name).map_err(Into::into))
-    };
-    libtest_mimic::run(&arguments, scenes::ALL.iter().map(trial).collect()).exit_code()
-}
-
-/// Inside a world.
-fn play(body: &str) -> ExitCode {
-    let scene = scenes::ALL.iter().find(|(name, _)| *name == body);
-    let played = scene.map(|(_, scene)| scene()).unwrap_or_else(|| Err("no such scene".into()));
-    match played {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn outside(name: &str) -> Result<(), String> {
-    let ended =
-        world::run(name, Cgroups::V2, Stdio::inherit(), Stdio::inherit()).map_err(|e| e.to_string())?;
-    if ended.status.success() { Ok(()) } else { Err(format!("the scene ended with {}", ended.status)) }
+fn main() -> std::process::ExitCode {
+    support::scenes::main(scenes::ALL)
 }

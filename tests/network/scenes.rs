@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 
 use crate::support::hook::{self, Snap};
 use crate::support::runtime::in_group;
+use crate::support::scenes::Scene;
 use crate::support::{Result, built};
 
-pub type Scene = fn() -> Result<()>;
-
-pub const ALL: &[(&str, Scene)] = &[
+pub const ALL: &[Scene] = &[
     ("everything_of_ours_goes_and_nothing_of_others", everything),
     ("a_foreign_port_keeps_the_bridge", || {
         kept_by("ip link add tap9 type veth peer name tap8|ip link set tap9 master cni0")

@@ -12,24 +12,22 @@ mod support;
 #[path = "../torture/worlds.rs"]
 mod worlds;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
 use check::{Snapshot, Verdict};
 use dice::Dice;
+use support::Result;
 use support::hook::Snap;
-use support::world::{self, Cgroups};
-use support::{Result, build_dir};
+use support::scenes::Scene;
+use support::world::Cgroups;
 use worlds::{COMMON, World};
-
-type Scene = (&'static str, fn() -> Result<()>);
 
 const ALL: &[Scene] = &[
     ("a_pod_that_starts_meanwhile", pod_meanwhile),
@@ -41,44 +39,14 @@ const ALL: &[Scene] = &[
 ];
 
 fn main() -> ExitCode {
-    let result = match actor::in_between().or_else(actor::role) {
-        Some(result) => result.map(|()| ExitCode::SUCCESS),
-        None => run(),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("{error}");
-        ExitCode::FAILURE
-    })
-}
-
-fn run() -> Result<ExitCode> {
-    if let Some(body) = world::role()? {
-        let (_, scene) = ALL.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
-        scene()?;
-        println!("acted");
-        return Ok(ExitCode::SUCCESS);
+    match actor::in_between().or_else(actor::role) {
+        None => support::scenes::main(ALL),
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
-    let trial = |name: &'static str| {
-        Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())))
-    };
-    Ok(libtest_mimic::run(&arguments, ALL.iter().map(|(name, _)| trial(name)).collect()).exit_code())
-}
-
-fn outside(name: &str) -> Result<()> {
-    let logs = build_dir()?.join("worlds");
-    fs::create_dir_all(&logs)?;
-    let log = logs.join(format!("race-{name}"));
-    let errors = File::create(log.with_extension("err"))?;
-    let status = world::run(name, Cgroups::V2, File::create(&log)?.into(), errors.into())?.status;
-    let text = fs::read_to_string(&log)?;
-    if status.success() && text.lines().last() == Some("acted") {
-        print!("{}", text.trim_end_matches("acted\n"));
-        return Ok(());
-    }
-    let complaints = fs::read_to_string(log.with_extension("err"))?;
-    Err(format!("{status}: {}\n{text}", complaints.trim()).into())
 }
 
 fn stage(features: &[&str]) -> Result<(Snap, World)> {

@@ -6,6 +6,7 @@
 pub mod hook;
 pub mod look;
 pub mod runtime;
+pub mod scenes;
 pub mod world;
 
 use std::error::Error;

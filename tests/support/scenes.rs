@@ -1,0 +1,53 @@
+//! A test program made of scenes, each in a private world of its own.
+
+use std::fs::{self, File};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use super::world::{self, Cgroups};
+use super::{Result, build_dir};
+
+pub type Scene = (&'static str, fn() -> Result<()>);
+
+/// The last word of a scene that came to its end.
+const ACTED: &str = "acted";
+
+/// The whole of such a program's `main`: the list of tests outside, one scene inside a world.
+pub fn main(all: &'static [Scene]) -> ExitCode {
+    run(all).unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(all: &'static [Scene]) -> Result<ExitCode> {
+    if let Some(body) = world::role()? {
+        let (_, scene) = all.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
+        scene()?;
+        println!("{ACTED}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let trial = |name: &'static str| {
+        Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())))
+    };
+    Ok(libtest_mimic::run(&arguments, all.iter().map(|(name, _)| trial(name)).collect()).exit_code())
+}
+
+/// Starts the scene's world, and judges it by its exit status and its last word.
+fn outside(name: &str) -> Result<()> {
+    let logs = build_dir()?.join("worlds");
+    fs::create_dir_all(&logs)?;
+    let log = logs.join(format!("scene-{name}"));
+    let errors = File::create(log.with_extension("err"))?;
+    let status = world::run(name, Cgroups::V2, File::create(&log)?.into(), errors.into())?.status;
+    let text = fs::read_to_string(&log)?;
+    if status.success() && text.lines().last() == Some(ACTED) {
+        print!("{}", text.trim_end().trim_end_matches(ACTED));
+        return Ok(());
+    }
+    let complaints = fs::read_to_string(log.with_extension("err"))?;
+    Err(format!("{status}: {}\n{text}", complaints.trim()).into())
+}
