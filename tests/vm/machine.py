@@ -25,7 +25,7 @@ COMMAND_LINE = f"root=/dev/vda rw {CONSOLE} {SECURITY} net.ifnames=0 mitigations
 class Machine:
     """A VM by name. Its files are in target/vm/machines/NAME; only its sockets are in a short /tmp directory."""
 
-    def __init__(self, image, name, accel="tcg", cpus=2):
+    def __init__(self, image, name, accel="tcg", cpus=1):
         self.image, self.name, self.accel, self.cpus = image, name, accel, cpus
         self.path = WORK / "machines" / name
         self.facts = self.path / "machine.json"
@@ -88,6 +88,7 @@ class Machine:
         while b"VM-READY" not in read(self.console):
             if self.ended():
                 raise Failure(f"{self.name}: QEMU ended during boot:\n{self.story()}")
+            self.check_kernel()
             if time.monotonic() - begin > limit:
                 story = self.story()
                 self.stop()
@@ -151,7 +152,9 @@ class Machine:
     def check_kernel(self):
         """A guest whose kernel has panicked answers nothing, and no task is to blame: that ends the run."""
         if b"Kernel panic" in read(self.console):
-            raise Failure(f"{self.name}: the guest's kernel panicked:\n{self.story(60)}")
+            story = self.story(60)
+            self.stop()
+            raise Failure(f"{self.name}: the guest's kernel panicked:\n{story}")
 
     def story(self, lines=15):
         """The last lines of QEMU's and the guest's console, for a failure's message."""
