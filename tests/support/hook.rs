@@ -16,6 +16,9 @@ use super::{Result, built};
 /// Names another program to be run in the hook's place, for the proof that the tests would notice.
 pub const OTHER_HOOK: &str = "SNAP_TEARDOWN_HOOK";
 
+/// Names an AppArmor profile to run the hook under, as snapd confines it.
+const PROFILE: &str = "SNAP_TEARDOWN_HOOK_PROFILE";
+
 /// An installed snap: its directories, and the hook in its place.
 pub struct Snap {
     pub name: String,
@@ -79,7 +82,15 @@ impl Snap {
         let (reader, writer) = std::io::pipe()?;
         let scope = format!("system.slice/snap.{}.hook.remove-0f1e2d3c.scope", self.name);
         let hook = self.dir.join("meta/hooks/remove");
-        let mut command = in_group(&scope, &hook.display().to_string())?;
+        let hook = hook.display().to_string();
+        let mut command = match std::env::var(PROFILE) {
+            Ok(profile) => {
+                let mut command = in_group(&scope, "aa-exec")?;
+                command.args(["--profile", &profile, "--", &hook]);
+                command
+            }
+            Err(_) => in_group(&scope, &hook)?,
+        };
         command
             .env_clear()
             .envs(self.environment())

@@ -48,8 +48,10 @@ fn run() -> Result<ExitCode> {
         println!("{}", one_world(&order)?);
         return Ok(ExitCode::SUCCESS);
     }
-    // A fresh machine has no runc of its own.
-    runtime::fetch()?;
+    // A fresh machine has no runc of its own; the virtual machine's task brings one.
+    if !runtime::runc()?.exists() {
+        runtime::fetch()?;
+    }
     let words: Vec<String> = std::env::args().collect();
     let option = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
     if let Some(worlds) = option("--worlds") {

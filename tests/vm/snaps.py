@@ -25,7 +25,7 @@ VARIANTS = {
     "noplugs": [],
     "nohook": None,
 }
-FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app"]
+FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app", "examples/torture"]
 FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
 C_PROGRAMS = sorted((HERE / "programs").glob("*.c"))
 # Directories of the root tree that a base needs; the rest of it would only make the snap larger.
