@@ -291,7 +291,10 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
         }
     }
     // The source tree and the build, which need not be below it, under their own names.
-    bind_read_only(Path::new(env!("CARGO_MANIFEST_DIR")), root)?;
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if sources.exists() {
+        bind_read_only(sources, root)?; // not where a program was brought alone
+    }
     let target = build_dir()?;
     bind_read_only(target.ancestors().nth(2).unwrap_or(&target), root)?;
 
