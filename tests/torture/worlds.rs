@@ -149,9 +149,8 @@ impl World {
 
     /// What every snap has: a profile with less patience, directories, and users' data that nobody may touch.
     pub fn furnish(snap: &Snap) -> Result<()> {
-        let text = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/profiles/microk8s.json"))
-            .unwrap_or_else(|_| include_bytes!("../../src/profiles/microk8s.json").to_vec());
-        let mut profile: serde_json::Value = serde_json::from_slice(&text)?;
+        let text = include_bytes!("../../src/profiles/microk8s.json");
+        let mut profile: serde_json::Value = serde_json::from_slice(text)?;
         profile["patience"] = json!({ "drain": DRAIN, "deadline": DEADLINE });
         fs::write(snap.dir.join("teardown.json"), profile.to_string())?;
         for (file, text) in [
