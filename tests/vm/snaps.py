@@ -42,7 +42,8 @@ BASE_DIRECTORIES = ["boot", "dev", "home", "media", "meta", "mnt", "opt", "proc"
 def build_programs():
     """Our own programs, by plain cargo build. Gives the directory they are in."""
     examples = [part for name in FROM_BUILD if name.startswith("examples/") for part in ("--example", Path(name).name)]
-    run("cargo", "build", "--quiet", "--release", "--bins", *examples, cwd=REPO)
+    cargo = shutil.which("cargo") or Path.home() / ".cargo/bin/cargo"  # spread sets a PATH of its own
+    run(cargo, "build", "--quiet", "--release", "--bins", *examples, cwd=REPO)
     found = sorted(REPO.glob("target/*/release/examples/podmaker"))
     if not found:
         raise Failure("cargo build left no podmaker under target/*/release/examples")
