@@ -17,7 +17,7 @@ BOOT_LIMIT = 240          # seconds to the guest's own "ready" line; 35 to 50 ar
 KVM_LIMIT = 40            # what a guest may take under KVM before we call it unusable
 SAVE_LIMIT = 60
 MEMORY = 2304
-CONSOLE = "console=ttyS0 quiet loglevel=4 systemd.show_status=0"
+CONSOLE = "console=ttyS0 8250.nr_uarts=1 quiet loglevel=4 systemd.show_status=0"
 SECURITY = "apparmor=1 security=apparmor audit=1 audit_backlog_limit=8192"
 COMMAND_LINE = f"root=/dev/vda rw {CONSOLE} {SECURITY} net.ifnames=0 mitigations=off"
 
@@ -66,7 +66,7 @@ class Machine:
             accel = ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem"]
         incoming = ["-incoming", f"exec:cat {shlex.quote(str(ram))}"] if ram else []
         command = [
-            "qemu-system-x86_64", "-machine", "q35", *accel, "-smp", self.cpus, "-m", MEMORY,
+            "qemu-system-x86_64", "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
             "-nodefaults", "-display", "none",
             "-kernel", self.image.kernel, "-initrd", self.image.initrd, "-append", COMMAND_LINE,
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe,discard=unmap",

@@ -15,8 +15,6 @@ import yaml
 from common import HERE, REPO, WORK, Failure, key_of, need_packages, output, run, say
 
 # Variants of the test snap: the plugs of its hook, None for no hook at all. In `script` it is a script that ends with ours.
-RUNTIME_PLUGS = {"docker-privileged", "firewall-control", "kubernetes-support", "mount-observe", "network-bind",
-                 "network-control"}
 UPSTREAM = ["firewall-control", "k8s-kubelet", "mount-observe", "network-bind", "network-control"]
 VARIANTS = {
     "recommended": "as in snapcraft.yaml",
@@ -187,7 +185,8 @@ def snap_yaml(variant):
         made["hooks"] = {"remove": {"plugs": plugs}} if plugs else {"remove": {}}
         bound = set(plugs)
     # A plug that is bound to nothing would be bound to everything.
-    made["plugs"] = {name: plug for name, plug in source["plugs"].items() if name in bound | RUNTIME_PLUGS}
+    bound = bound.union(*(app["plugs"] for app in source["apps"].values()))
+    made["plugs"] = {name: plug for name, plug in source["plugs"].items() if name in bound}
     return made
 
 
@@ -206,7 +205,7 @@ class staging:
 
 def pack(tree, out):
     out.unlink(missing_ok=True)
-    run("mksquashfs", tree, out, "-noappend", "-comp", "gzip", "-Xcompression-level", "1", "-no-xattrs", "-no-fragments",
+    run("mksquashfs", tree, out, "-noappend", "-comp", "zstd", "-Xcompression-level", "3", "-no-xattrs", "-no-fragments",
         "-all-root", "-quiet", "-no-progress", log=WORK / "mksquashfs.log")
 
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 
-from common import REPO, WORK, Failure, key_of, say
+from common import HERE, REPO, WORK, Failure, key_of, say
 from spread import script_for
 
 
@@ -28,7 +28,7 @@ class States:
         self.project, self.image, self.snaps, self.cpus = project, image, snaps, cpus
         lib = REPO / "tests/spread/lib"
         scripts = [project.script("prepare"), project.script("prepare-each"), project.data["environment"]]
-        self.key = key_of(image.key, snaps.key, accel, cpus, lib, *scripts)
+        self.key = key_of(image.key, snaps.key, accel, cpus, HERE / "machine.py", lib, *scripts)
         self.root = WORK / image.system / f"states-{self.key}"
         self.locks = {}
         self.guard = threading.Lock()
