@@ -60,7 +60,7 @@ const COMMANDS: &[(&str, By)] = &[
     ),
     (
         "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",
-        File("tests/spread/main/denials-are-explained/task.yaml", "_TRANSPORT=kernel"),
+        File("tests/spread/proof/recommended-plugs-leave-nothing/task.yaml", "_TRANSPORT=kernel"),
     ),
     (
         "sudo cp /snap/NAME/current/bin/snap-teardown /root/",
