@@ -69,7 +69,7 @@ impl By<'_> {
             }
             Residue::Task { .. } => task::remove(live, residue, effort),
             Residue::Shim { .. } => shim::remove(live, residue, deadline),
-            Residue::Mount { .. } => mount::remove(live, residue, effort, deadline),
+            Residue::Mount { .. } => mount::remove(live, parent, residue, effort, deadline),
             Residue::Cgroup { path, .. } => cgroup::remove(live, path),
             Residue::Path { path, what } => path::remove(live, parent, path, *what, deadline),
             Residue::Netns { path, .. } => netns::remove(live, path),

@@ -1,14 +1,20 @@
 //! One mount.
+//!
+//! Told by its directory and its mount ID. A path would not do: whoever can write to a directory on the way may put a
+//! symlink in its place between our look and the unmount, and lead us to a mount of the same name that is not ours.
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use super::tree;
 use crate::holders;
 use crate::live::{Ability, Live};
 use crate::report::{Done, Rung};
@@ -20,7 +26,13 @@ use crate::sys::{ChildEnd, in_child};
 const SERVER: Duration = Duration::from_secs(5);
 
 /// Unmounts; as the last effort takes the mount out of the table while it is in use, and says so.
-pub fn remove(live: &Live, residue: &Residue, effort: Effort, deadline: Instant) -> Done {
+pub fn remove(
+    live: &Live,
+    parent: &tree::Parent,
+    residue: &Residue,
+    effort: Effort,
+    deadline: Instant,
+) -> Done {
     let Residue::Mount { id, point, fstype, table, may_hang } = residue else {
         return Done::NotPossible { why: "not a mount".into() };
     };
@@ -29,22 +41,23 @@ pub fn remove(live: &Live, residue: &Residue, effort: Effort, deadline: Instant)
         TableOf::Snap => live.snap_namespace.as_ref().map(|n| n.file.clone()),
         TableOf::Host => return Done::NotPossible { why: "only the host can unmount it".into() },
     };
-    let way = Way { namespace, may_hang: *may_hang, until: deadline.min(Instant::now() + SERVER) };
-    let plain = way.unmount(point, MntFlags::UMOUNT_NOFOLLOW);
+    let until = deadline.min(Instant::now() + SERVER);
+    let way = Way { id: *id, parent, namespace, may_hang: *may_hang, until };
+    let plain = way.unmount(point, MntFlags::empty());
     live.tried(Ability::Unmount, plain.map_err(|e| e as i32));
     match plain {
         Ok(()) => Done::Gone,
         // EINVAL: no longer a mount point.
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
         Err(e) if effort != Effort::Last => fail(point, e),
-        Err(_) => detach(live, &way, *id, point, fstype),
+        Err(_) => detach(live, &way, point, fstype),
     }
 }
 
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
-fn detach(live: &Live, way: &Way, id: u64, point: &Path, fstype: &str) -> Done {
-    let held = holders::of_mount(id, way.until);
-    match way.unmount(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+fn detach(live: &Live, way: &Way, point: &Path, fstype: &str) -> Done {
+    let held = holders::of_mount(way.id, way.until);
+    match way.unmount(point, MntFlags::MNT_DETACH) {
         Ok(()) => {
             live.remember(Residue::Detached {
                 point: point.to_path_buf(),
@@ -67,19 +80,23 @@ fn fail(point: &Path, errno: Errno) -> Done {
 }
 
 /// How to reach a mount.
-struct Way {
+struct Way<'a> {
+    id: u64,
+    parent: &'a tree::Parent,
     namespace: Option<PathBuf>,
     may_hang: bool,
     until: Instant,
 }
 
-impl Way {
+impl Way<'_> {
     fn unmount(&self, point: &Path, flags: MntFlags) -> Result<(), Errno> {
         if !self.may_hang && self.namespace.is_none() {
-            return umount2(point, flags);
+            return unmount_from(self.parent, point, self.id, flags);
         }
         let end = in_child(self.until, |out| {
-            let result = self.enter().and_then(|()| umount2(point, flags));
+            // A directory that is open here would keep its own mount busy if this child hangs.
+            let own = tree::Parent::default();
+            let result = self.enter().and_then(|()| unmount_from(&own, point, self.id, flags));
             let _ = out.write_all(&[result.map_or_else(|e| e as i32 as u8, |()| 0)]);
         });
         match end {
@@ -99,4 +116,32 @@ impl Way {
         let file = File::open(file).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
         setns(file, CloneFlags::CLONE_NEWNS)
     }
+}
+
+/// Unmounts the mount with this ID at this point, or nothing.
+fn unmount_from(parent: &tree::Parent, point: &Path, id: u64, flags: MntFlags) -> Result<(), Errno> {
+    let (Some(above), Some(name)) = (point.parent(), point.file_name()) else { return Err(Errno::EINVAL) };
+    let above = parent.open(above).map_err(of_rustix)?;
+    match id_at(&above, name)? {
+        None => {}
+        Some(there) if there == id => {}
+        // No mount is there any more, or somebody has put another one over ours.
+        Some(there) if Some(there) == id_at(&above, "")? => return Err(Errno::EINVAL),
+        Some(_) => return Err(Errno::ESTALE),
+    }
+    // A mount point cannot be renamed, so by this name the directory leads to nothing else by now.
+    let path = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
+    umount2(&path, flags | MntFlags::UMOUNT_NOFOLLOW)
+}
+
+/// The ID of the mount that a name leads to; none on kernels that cannot tell (before 5.8). Asks no file server.
+fn id_at(directory: &OwnedFd, name: impl rustix::path::Arg) -> Result<Option<u64>, Errno> {
+    let flags =
+        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(directory, name, flags, StatxFlags::MNT_ID).map_err(of_rustix)?;
+    Ok((found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id))
+}
+
+fn of_rustix(errno: rustix::io::Errno) -> Errno {
+    Errno::from_raw(errno.raw_os_error())
 }

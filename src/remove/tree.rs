@@ -61,7 +61,8 @@ const MOST: usize = 10;
 pub struct Parent(RefCell<Option<(PathBuf, Rc<OwnedFd>)>>);
 
 impl Parent {
-    fn open(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
+    /// The directory, opened part by part: no part may be a symlink.
+    pub fn open(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
         if let Some((known, directory)) = &*self.0.borrow()
             && known == path
         {

@@ -34,6 +34,7 @@ const ALL: &[Scene] = &[
     ("a_mount_that_appears_meanwhile", mount_meanwhile),
     ("a_directory_swapped_for_a_symlink", || tampered(swap)),
     ("a_mount_that_comes_and_goes_in_what_is_deleted", || tampered(come_and_go)),
+    ("a_mounts_directory_swapped_for_a_symlink", mounts_directory_swapped),
     ("numbers_that_are_given_again", numbers),
     ("two_hooks_at_once", two_hooks),
 ];
@@ -187,6 +188,57 @@ fn swap(data: &Path, stop: &AtomicBool) -> u64 {
         }
     }
     swaps
+}
+
+/// A hostile pod leads an unmount elsewhere: the directory that our mounts are in becomes a symlink to one in which
+/// somebody else's mounts have the same names.
+fn mounts_directory_swapped() -> Result<()> {
+    const MOUNTS: usize = 60;
+    let (mut swaps, mut left) = (0, 0);
+    for round in 0..6 {
+        let (snap, mut world) = if round == 0 { stage(&[])? } else { again(round)? };
+        let pods = Path::new(COMMON).join("var/lib/kubelet/pods");
+        let (evil, aside) = (pods.join("evil"), pods.join("aside"));
+        for n in 0..MOUNTS {
+            let theirs = Path::new("/srv/theirs").join(n.to_string());
+            if round == 0 {
+                fs::create_dir_all(&theirs)?;
+                support::world::mount_new("tmpfs", &theirs, nix::mount::MsFlags::empty(), "size=4k")?;
+            }
+            world.tmpfs(&evil.join(n.to_string()))?;
+        }
+        let before = Snapshot::take(&world)?;
+        let stop = AtomicBool::new(false);
+        let ended = std::thread::scope(|scope| -> Result<_> {
+            let swapper = scope.spawn(|| {
+                let mut swaps = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    if fs::rename(&evil, &aside).is_ok() && symlink("/srv/theirs", &evil).is_ok() {
+                        swaps += 1;
+                        let _ = fs::remove_file(&evil);
+                        let _ = fs::rename(&aside, &evil);
+                    }
+                }
+                swaps
+            });
+            let ended = snap.start_hook()?.end();
+            stop.store(true, Ordering::Relaxed);
+            swaps += swapper.join().map_err(|_| "the swapper panicked")?;
+            ended
+        })?;
+        world.collect();
+        let verdict = check::judge(&world, &before, &ended, Some(&report(&snap)?))?;
+        left += verdict.left.len();
+        // What was elsewhere at the last look is told by that name; but nobody is harmed.
+        if !verdict.harmed.is_empty() || verdict.late {
+            return Err(format!("{verdict:#?}").into());
+        }
+        let before = Snapshot::take(&world)?;
+        let ended = snap.start_hook()?.end()?;
+        clean(&check::judge(&world, &before, &ended, Some(&report(&snap)?))?)?;
+    }
+    println!("swapped {swaps} times; {left} things left for a second run in 6 rounds");
+    Ok(())
 }
 
 /// Few numbers for processes, and many processes that come and go: a number that was ours is soon somebody else's.
