@@ -145,8 +145,10 @@ pub fn in_child(until: Instant, work: impl FnOnce(&mut File)) -> io::Result<Chil
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+            // One that cannot be ended must not keep what we have open: the lock against a second run, above all.
+            close_all_but(writer.as_raw_fd());
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             let _ = SigSet::empty().thread_set_mask();
             if nix::unistd::getppid() == parent {
                 let mut writer = File::from(writer);
@@ -314,6 +316,19 @@ extern "C" fn _Unwind_Backtrace(
     5
 }
 
+/// In a child of ours, which has no use for any other: closes every descriptor but the first three and this one.
+fn close_all_but(kept: std::os::fd::RawFd) {
+    let kept = kept.unsigned_abs();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: the child leaves by _exit, so that no owner of one of these closes it a second time.
+            unsafe {
+                nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32);
+            }
+        }
+    }
+}
+
 /// Closes every descriptor that we inherited besides the first three: an open file pins what it lies on.
 pub fn close_inherited() {
     // SAFETY: called first thing in main, before we have opened anything of our own.
@@ -342,6 +357,16 @@ mod tests {
         let end = in_child(soon(50), |_| std::thread::sleep(Duration::from_secs(60))).unwrap();
         assert_eq!(end, ChildEnd::Killed);
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_child_has_nothing_open_that_is_ours() {
+        let (_reader, ours) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let link = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        let end =
+            in_child(soon(5000), |out| drop(out.write_all(&[u8::from(std::fs::read_link(&link).is_ok())])));
+        assert_eq!(end.unwrap(), ChildEnd::Finished(vec![0]));
+        assert!(std::fs::read_link(&link).is_ok());
     }
 
     #[test]
