@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong with it, and where.
         reason: String,
     },
+    /// What was to be looked at lies on a file system whose server is silent.
+    #[error("cannot look at '{}': the file server of '{}' does not answer", path.display(), mount.display())]
+    Silent {
+        /// What.
+        path: PathBuf,
+        /// The mount on the way to it.
+        mount: PathBuf,
+    },
     /// A profile that must not be acted on.
     #[error("cannot use profile {from}: {reason}")]
     Profile {

@@ -3,6 +3,7 @@
 //! Told by mount ID, which is exact: device numbers cannot tell a bind mount from what it shows. Looking may
 //! touch the mounted file system, so it is done in a child that may hang.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -25,39 +26,45 @@ pub struct Holders {
 /// More names than this help nobody.
 const MOST: usize = 20;
 
-/// Looks through all processes for users of a mount.
-pub fn of_mount(id: u64, until: Instant) -> Holders {
-    let blind = Holders { found: Vec::new(), unknown: true };
+/// Looks through all processes for users of these mounts: an answer for each, in the same order.
+pub fn of_mounts(ids: &[u64], until: Instant) -> Vec<Holders> {
+    let blind = || vec![Holders { found: Vec::new(), unknown: true }; ids.len()];
     let end = in_child(until, |out| {
-        let _ = serde_json::to_writer(out, &search(id));
+        let _ = serde_json::to_writer(out, &search(ids));
     });
     match end {
-        Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or(blind),
-        _ => blind,
+        Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or_else(|_| blind()),
+        _ => blind(),
     }
 }
 
-fn search(id: u64) -> Holders {
-    let mut holders = Holders::default();
-    let Ok(entries) = fs::read_dir("/proc") else { return Holders { unknown: true, ..holders } };
+fn search(ids: &[u64]) -> Vec<Holders> {
+    let mut holders = vec![Holders::default(); ids.len()];
+    let unknown = |holders: &mut Vec<Holders>| holders.iter_mut().for_each(|h| h.unknown = true);
+    let Ok(entries) = fs::read_dir("/proc") else {
+        unknown(&mut holders);
+        return holders;
+    };
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        match holds(&entry.path(), id) {
-            Ok(false) => {}
-            Ok(true) if holders.found.len() < MOST => holders.found.extend(describe(pid)),
-            Ok(true) => {}
-            Err(_) => holders.unknown |= crate::proc::identity(pid).is_some(),
-        }
+        let Ok(held) = holds(&entry.path()) else {
+            if crate::proc::identity(pid).is_some() {
+                unknown(&mut holders);
+            }
+            continue;
+        };
+        let of = ids.iter().zip(&mut holders).filter(|(id, h)| held.contains(id) && h.found.len() < MOST);
+        of.for_each(|(_, h)| h.found.extend(describe(pid)));
     }
-    holders.unknown |= holders.found.is_empty();
     holders
 }
 
-fn holds(process: &Path, id: u64) -> std::io::Result<bool> {
+/// The mounts that a process uses.
+fn holds(process: &Path) -> std::io::Result<BTreeSet<u64>> {
+    let mut held = BTreeSet::new();
     for link in ["cwd", "root", "exe"] {
         match statx(CWD, process.join(link), AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID) {
-            Ok(found) if found.stx_mnt_id == id => return Ok(true),
-            Ok(_) => {}
+            Ok(found) => drop(held.insert(found.stx_mnt_id)),
             // A kernel thread has no program.
             Err(rustix::io::Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
@@ -66,11 +73,9 @@ fn holds(process: &Path, id: u64) -> std::io::Result<bool> {
     for entry in fs::read_dir(process.join("fdinfo"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
         let of = text.lines().find_map(|l| l.strip_prefix("mnt_id:"));
-        if of.and_then(|n| n.trim().parse().ok()) == Some(id) {
-            return Ok(true);
-        }
+        held.extend(of.and_then(|n| n.trim().parse::<u64>().ok()));
     }
-    Ok(false)
+    Ok(held)
 }
 
 fn describe(pid: i32) -> Option<Holder> {
@@ -102,6 +107,6 @@ mod tests {
     #[test]
     fn our_own_working_directory_is_found() {
         let own = statx(CWD, ".", AtFlags::empty(), StatxFlags::MNT_ID).unwrap().stx_mnt_id;
-        assert!(holds(Path::new("/proc/self"), own).unwrap());
+        assert!(holds(Path::new("/proc/self")).unwrap().contains(&own));
     }
 }

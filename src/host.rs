@@ -8,10 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
 use crate::error::{Context, Error, Result};
+use crate::mountinfo::MountTable;
+use crate::servers::Servers;
 
 /// No file that we read has a reason to be larger; one that is was not written by whom we think.
 const LARGEST: u64 = 32 << 20;
@@ -20,12 +23,13 @@ const LARGEST: u64 = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
+    servers: Arc<Servers>,
 }
 
 impl Host {
     /// A tree to read from, such as a fixture.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into() }
+        Host { root: root.into(), servers: Arc::default() }
     }
 
     /// This machine.
@@ -46,6 +50,38 @@ impl Host {
         self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
 
+    /// Says what is mounted now, so that nothing waits for a server that does not answer. A fixture has no mounts.
+    pub fn mounted(&self, table: &MountTable) {
+        if self.is_live() {
+            self.servers.update(table);
+        }
+    }
+
+    /// What is known of the servers on the way to what is looked at.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// An error if what lies at this path could only be waited for.
+    pub fn reach(&self, absolute: &Path) -> Result<()> {
+        match self.servers.silent(absolute) {
+            None => Ok(()),
+            Some(mount) => Err(Error::Silent { path: absolute.to_path_buf(), mount }),
+        }
+    }
+
+    /// What is at this path, whatever its type, without following it.
+    pub fn stat(&self, absolute: &Path) -> Result<fs::Metadata> {
+        self.reach(absolute)?;
+        fs::symlink_metadata(self.path(absolute)).context("stat", absolute)
+    }
+
+    /// Where a symlink leads.
+    pub fn link(&self, absolute: &Path) -> Result<PathBuf> {
+        self.reach(absolute)?;
+        fs::read_link(self.path(absolute)).context("read", absolute)
+    }
+
     /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
@@ -61,6 +97,7 @@ impl Host {
     }
 
     fn open_file(&self, absolute: &Path) -> Result<(File, u64)> {
+        self.reach(absolute)?;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
         let file = options.open(self.path(absolute)).context("open", absolute)?;
@@ -84,6 +121,7 @@ impl Host {
 
     /// The names in a directory. A directory that does not exist has none; a symlink in its place is refused.
     pub fn list(&self, absolute: &Path) -> Result<Vec<OsString>> {
+        self.reach(absolute)?;
         let path = self.path(absolute);
         match fs::symlink_metadata(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -105,6 +143,7 @@ impl Host {
 
     /// True if there is something by this name, of whatever type; an error if that cannot be told.
     pub fn exists(&self, absolute: &Path) -> Result<bool> {
+        self.reach(absolute)?;
         match fs::symlink_metadata(self.path(absolute)) {
             Ok(_) => Ok(true),
             Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR)) => Ok(false),

@@ -12,7 +12,7 @@
 //! * [`snap`] and [`profile`] say which snap, and where it keeps its things. A bad profile ends the run before
 //!   anything is touched.
 //! * [`host`] is a root to read from, [`view`] one look at it: processes ([`mod@proc`]), mount tables ([`mountinfo`]), control
-//!   groups ([`cgroup`]), each read once.
+//!   groups ([`cgroup`]), each read once; what lies on a file server that does not answer is not looked at ([`servers`]).
 //! * [`scope`] decides, once, what is ours, from the [`evidence`] that containerd and runc wrote down and from
 //!   what [`shim`]s say on their command lines.
 //! * [`steps`] is the plan: an ordered list, each row with a function that finds [`residue`] and touches nothing.
@@ -48,6 +48,7 @@ pub mod result;
 pub mod run;
 pub mod scope;
 pub mod scripts;
+pub mod servers;
 pub mod shim;
 pub mod snap;
 pub mod step;

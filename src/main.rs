@@ -101,7 +101,7 @@ fn show(options: &Options, report: &Report) -> Result<u8> {
 
 /// The result of the last run.
 fn last(snap: &Snap) -> Result<Report> {
-    result::read(snap)?.ok_or_else(|| {
+    result::read(&Host::live(), snap)?.ok_or_else(|| {
         Error::Usage(format!(
             "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
             snap.instance,

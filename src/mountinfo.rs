@@ -121,8 +121,12 @@ impl Mount {
     /// True if unmounting this may wait for a server: its own, that of one of the `hanging` mounts on the way to
     /// it, or of one that an overlay's layers lie on.
     pub fn waits_for(&self, hanging: &[&Path]) -> bool {
-        self.may_hang()
-            || hanging.iter().any(|h| self.point.starts_with(h) || self.layers().any(|l| l.starts_with(h)))
+        self.may_hang() || hanging.iter().any(|h| self.point.starts_with(h)) || self.waits_for_layer(hanging)
+    }
+
+    /// True for an overlay that is made of directories on one of the `hanging` mounts.
+    pub fn waits_for_layer(&self, hanging: &[&Path]) -> bool {
+        !hanging.is_empty() && self.layers().any(|layer| hanging.iter().any(|h| layer.starts_with(h)))
     }
 
     /// The directories that an overlay is made of.

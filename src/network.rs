@@ -94,7 +94,7 @@ pub fn gather(view: &View, scope: &mut Scope) -> Gathered {
     if !view.host.is_live() || (attached.is_empty() && attachments.is_empty()) {
         return gathered;
     }
-    let facts = match Facts::read(&attached, roots) {
+    let facts = match Facts::read(view, &attached, roots) {
         Ok(facts) => facts,
         Err(e) => {
             gathered.network.blind = Some(e.to_string());
@@ -131,7 +131,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn read(attached: &[&Container], roots: &Roots) -> std::io::Result<Facts> {
+    fn read(view: &View, attached: &[&Container], roots: &Roots) -> std::io::Result<Facts> {
         // A namespace gets its ID when a link that leads there is first listed.
         let links = netlink::links()?;
         let mut facts = Facts {
@@ -143,7 +143,9 @@ impl Facts {
         };
         for container in attached {
             let id = container.id.id.clone();
-            let opened = netns_of(container, roots).filter(|p| is_nsfs(p)).map(File::open);
+            let opened = netns_of(container, roots)
+                .filter(|p| view.host.reach(p).is_ok() && is_nsfs(p))
+                .map(File::open);
             match opened.transpose()? {
                 Some(netns) => {
                     if let Some(nsid) = netlink::netns_id(&netns)? {

@@ -71,7 +71,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let interrupts = Interrupts::take().map_err(|e| Error::Usage(format!("cannot take signals: {e}")))?;
     let mut live = Live::new(interrupts)?;
     let mut report = run::remove(&mut live, subject, watch)?;
-    if let Err(e) = result::write(&mut report, &subject.snap) {
+    if let Err(e) = result::write(&live.host, &mut report, &subject.snap) {
         log::warn!("{e}");
     }
     logging::journal(&report);

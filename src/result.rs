@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 use crate::report::Report;
 use crate::snap::Snap;
 use crate::text;
@@ -28,9 +29,11 @@ fn directory(snap: &Snap) -> PathBuf {
 }
 
 /// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where.
-pub fn write(report: &mut Report, snap: &Snap) -> Result<()> {
+pub fn write(host: &Host, report: &mut Report, snap: &Snap) -> Result<()> {
     let first = write_in(report, &directory(snap), true);
-    let done = first.or_else(|e| write_in(report, &snap.common, false).map_err(|_| e));
+    let done = first.or_else(|e| {
+        host.reach(&snap.common).and_then(|()| write_in(report, &snap.common, false)).map_err(|_| e)
+    });
     if done.is_err() {
         report.file = None;
     }
@@ -80,9 +83,9 @@ fn ours(directory: &Path, make: bool) -> Result<PathBuf> {
 }
 
 /// Reads the last result; none if there is none.
-pub fn read(snap: &Snap) -> Result<Option<Report>> {
+pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
     for path in [path(snap), snap.common.join(NAME)] {
-        match crate::host::Host::live().read(&path) {
+        match host.read(&path) {
             Ok(bytes) => {
                 let report = serde_json::from_slice(&bytes);
                 return report.map(Some).map_err(|e| Error::Malformed { path, reason: e.to_string() });

@@ -66,7 +66,7 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let namespace = snap_namespace(&view, &subject.snap);
     let view = view.with_snap_mounts(namespace.map(|n| n.mountinfo));
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
-    let earlier = result::read(&subject.snap);
+    let earlier = result::read(host, &subject.snap);
     let mut remembered = Vec::new();
     match earlier {
         Ok(Some(earlier)) => {
@@ -107,7 +107,12 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let _lock = wait_for_lock(live, &subject.snap, deadline)?;
     // Before the first look: what they do must be seen.
     let hooks = subject.profile.resolve(&subject.snap)?.hooks;
-    let hooks = hooks.map(|directory| scripts::run(live, &directory, deadline)).unwrap_or_default();
+    let run = |directory: PathBuf| {
+        // What is mounted is needed before that, to wait for no server.
+        drop(View::new(&live.host, None));
+        scripts::run(live, &directory, deadline)
+    };
+    let hooks = hooks.map(run).unwrap_or_default();
     let host = live.host.clone();
     let view = View::new(&host, None);
     live.snap_namespace = snap_namespace(&view, &subject.snap);
@@ -125,7 +130,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
         drop(course);
         first.hooks = hooks.clone();
         if first.counts.left > 0
-            && let Err(e) = result::write(&mut first, &subject.snap)
+            && let Err(e) = result::write(&host, &mut first, &subject.snap)
         {
             log::warn!("{e}");
         }

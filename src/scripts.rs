@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::live::Live;
 use crate::sys::{self, ProgramEnd};
 use crate::text;
@@ -72,7 +72,7 @@ impl std::fmt::Display for Script {
 /// Runs the executable files of a directory, by name. A directory that is not there has none.
 pub fn run(live: &Live, directory: &Path, deadline: Instant) -> Vec<Script> {
     let all_until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / SHARE;
-    let mut names = match trusted(directory, true).and_then(|()| live.host.list(directory)) {
+    let mut names = match trusted(live, directory, true).and_then(|()| live.host.list(directory)) {
         Ok(names) => names,
         Err(e) if e.is_gone() => return Vec::new(),
         Err(e) => return vec![not_run(text::show(directory).into(), e)],
@@ -83,7 +83,7 @@ pub fn run(live: &Live, directory: &Path, deadline: Instant) -> Vec<Script> {
         if live.interrupts.seen() {
             break;
         }
-        if let Some(script) = run_one(&directory.join(&name), all_until) {
+        if let Some(script) = run_one(live, &directory.join(&name), all_until) {
             log::info!("script {script}");
             scripts.push(script);
         }
@@ -92,13 +92,13 @@ pub fn run(live: &Live, directory: &Path, deadline: Instant) -> Vec<Script> {
 }
 
 /// Nothing for what is not meant to be run: a directory, a file that is not executable.
-fn run_one(file: &Path, all_until: Instant) -> Option<Script> {
+fn run_one(live: &Live, file: &Path, all_until: Instant) -> Option<Script> {
     let name = text::escape(file.file_name()?.as_encoded_bytes()).into_owned();
     let metadata = fs::symlink_metadata(file).ok()?;
     if !metadata.is_symlink() && (!metadata.is_file() || metadata.mode() & 0o111 == 0) {
         return None;
     }
-    if let Err(e) = trusted(file, false) {
+    if let Err(e) = trusted(live, file, false) {
         return Some(not_run(name, e));
     }
     let started = Instant::now();
@@ -121,8 +121,8 @@ fn not_run(name: String, why: impl ToString) -> Script {
 }
 
 /// What others than root can change is not for root to run.
-fn trusted(path: &Path, directory: bool) -> Result<()> {
-    let metadata = fs::symlink_metadata(path).context("stat", path)?;
+fn trusted(live: &Live, path: &Path, directory: bool) -> Result<()> {
+    let metadata = live.host.stat(path)?;
     let kind = if directory { metadata.is_dir() } else { metadata.is_file() };
     let ours = metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
     if kind && ours {

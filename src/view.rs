@@ -68,6 +68,15 @@ impl<'a> View<'a> {
     /// A new look. `snap_mounts` is the mountinfo file of a process in the snap's mount namespace, when we
     /// are outside of it and know one.
     pub fn new(host: &'a Host, snap_mounts: Option<PathBuf>) -> View<'a> {
+        let view = View::unread(host, snap_mounts);
+        // Before anything else is looked at: what is mounted says what a look may have to wait for.
+        if let Ok(table) = view.own_mounts() {
+            host.mounted(table);
+        }
+        view
+    }
+
+    fn unread(host: &'a Host, snap_mounts: Option<PathBuf>) -> View<'a> {
         View {
             host,
             snap_mounts,
@@ -104,7 +113,7 @@ impl<'a> View<'a> {
 
     /// Our own mount table.
     pub fn own_mounts(&self) -> &Result<MountTable> {
-        self.own.get_or_init(|| self.mounts_of(Path::new("/proc/self/mountinfo")))
+        self.own.get_or_init(|| own_mounts(self.host))
     }
 
     /// pid 1's mount table; where that is our own too, its root alone.
@@ -223,6 +232,11 @@ impl<'a> View<'a> {
     fn mounts_of(&self, file: &Path) -> Result<MountTable> {
         self.host.read(file).map(|bytes| mountinfo::parse(&bytes))
     }
+}
+
+/// Our own mount table as it is now.
+pub fn own_mounts(host: &Host) -> Result<MountTable> {
+    host.read(Path::new("/proc/self/mountinfo")).map(|bytes| mountinfo::parse(&bytes))
 }
 
 /// The ID of the mount at "/".

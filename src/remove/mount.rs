@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::tree;
-use crate::holders;
+use crate::holders::{self, Holders};
 use crate::live::{Ability, Live};
 use crate::report::{Done, Rung};
 use crate::residue::{Residue, TableOf};
@@ -24,6 +24,9 @@ use crate::sys::{ChildEnd, in_child};
 
 /// How long a file server that does not answer gets.
 const SERVER: Duration = Duration::from_secs(5);
+
+/// As many mounts below one that is detached are asked after; nobody reads more.
+const MOST_BELOW: usize = 64;
 
 /// Unmounts; as the last effort takes the mount out of the table while it is in use, and says so.
 pub fn remove(
@@ -41,10 +44,21 @@ pub fn remove(
         TableOf::Snap => live.snap_namespace.as_ref().map(|n| n.file.clone()),
         TableOf::Host => return Done::NotPossible { why: "only the host can unmount it".into() },
     };
+    if *table == TableOf::Own
+        && let Some(server) = point.parent().and_then(|above| live.host.servers().known_silent(above))
+    {
+        // It goes with the server's own mount, or stays with it.
+        let (point, server) = (crate::text::show(point), crate::text::show(&server));
+        let error = format!("cannot unmount '{point}': the file server of '{server}' does not answer");
+        return Done::Failed { error, errno: Errno::ETIMEDOUT as i32 };
+    }
     let until = deadline.min(Instant::now() + SERVER);
     let way = Way { id: *id, parent, namespace, may_hang: *may_hang, until };
     let plain = way.unmount(point, MntFlags::empty());
     live.tried(Ability::Unmount, plain.map_err(|e| e as i32));
+    if plain == Err(Errno::ETIMEDOUT) && *table == TableOf::Own {
+        live.host.servers().fell_silent(point);
+    }
     match plain {
         Ok(()) => Done::Gone,
         // EINVAL: no longer a mount point.
@@ -56,16 +70,29 @@ pub fn remove(
 
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
 fn detach(live: &Live, way: &Way, point: &Path, fstype: &str) -> Done {
-    let held = holders::of_mount(way.id, way.until);
+    // What is mounted below goes out of the table with it.
+    let table = if way.namespace.is_none() { crate::view::own_mounts(&live.host).ok() } else { None };
+    let below: Vec<_> = table.iter().flat_map(|t| t.below(point)).take(MOST_BELOW).collect();
+    let ids: Vec<u64> = std::iter::once(way.id).chain(below.iter().map(|m| m.id)).collect();
+    let mut held = holders::of_mounts(&ids, Instant::now() + SERVER).into_iter();
+    let mut own = held.next().unwrap_or_default();
+    // Something keeps it busy; if it is neither a process that we saw nor a mount below, nobody knows what.
+    own.unknown |= own.found.is_empty() && below.is_empty();
+    let remember = |point: &Path, fstype: &str, held: &Holders| {
+        live.remember(Residue::Detached {
+            point: point.to_path_buf(),
+            fstype: fstype.to_owned(),
+            holders: held.found.clone(),
+            holders_unknown: held.unknown,
+        });
+    };
     match way.unmount(point, MntFlags::MNT_DETACH) {
         Ok(()) => {
-            live.remember(Residue::Detached {
-                point: point.to_path_buf(),
-                fstype: fstype.to_owned(),
-                holders: held.found.clone(),
-                holders_unknown: held.unknown,
-            });
-            Done::Detached { holders: held.found }
+            remember(point, fstype, &own);
+            for (mount, held) in below.iter().zip(held).filter(|(_, h)| h.unknown || !h.found.is_empty()) {
+                remember(&mount.point, &mount.fstype, &held);
+            }
+            Done::Detached { holders: own.found }
         }
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
         Err(e) => fail(point, e),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::live::{Ability, Live, is_refusal, lock};
 use crate::notes::{Note, NoteKind};
@@ -24,6 +25,9 @@ const DEEPEST: usize = 64;
 /// Unmounts every copy and unlinks the file. The namespace goes when nobody is in it and nobody has it open;
 /// who keeps it alive is noted.
 pub fn remove(live: &Live, path: &Path) -> Done {
+    if let Err(e) = live.host.reach(path) {
+        return Done::Failed { error: e.to_string(), errno: Errno::ETIMEDOUT as i32 };
+    }
     let inode = fs::metadata(path).ok().map(|m| m.ino());
     let mut failed = None;
     for copy in copies(path) {
@@ -107,7 +111,11 @@ fn netns_inode(link: &Path) -> Option<u64> {
     if let Some(inode) = text.strip_prefix("net:[").and_then(|t| t.strip_suffix(']')) {
         return inode.parse().ok();
     }
-    target.file_name()?.to_str()?.starts_with("cni-").then(|| fs::metadata(link).ok().map(|m| m.ino()))?
+    // Whatever else is called so may lie on a server that does not answer: what the kernel remembers is enough.
+    let named = target.file_name()?.to_str()?.starts_with("cni-");
+    let known =
+        || statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok().map(|found| found.stx_ino);
+    named.then(known)?
 }
 
 #[cfg(test)]

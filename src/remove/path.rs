@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::tree;
 use crate::live::{Ability, Live, is_refusal};
@@ -10,11 +10,15 @@ use crate::report::{Done, Rung};
 use crate::residue::PathKind;
 use crate::sys::{ChildEnd, in_child};
 
+/// How long it may take where a file system that may not answer is near.
+const SERVER: Duration = Duration::from_secs(5);
+
 /// Deletes it, with what it holds if it is a directory; in a child, so that neither millions of files nor a
 /// file system that does not answer can keep us.
 pub fn remove(live: &Live, parent: &tree::Parent, path: &Path, what: PathKind, deadline: Instant) -> Done {
     let done = match what {
         PathKind::Data => in_bounded_child(path, deadline),
+        _ if live.host.servers().near(path) => in_bounded_child(path, deadline.min(Instant::now() + SERVER)),
         _ => done(path, tree::delete_in(parent, path)),
     };
     if matches!(what, PathKind::RuncState | PathKind::ShimSocket | PathKind::Fifo) {

@@ -62,8 +62,7 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
                 continue;
             }
             for path in children(view, &directory, finding) {
-                let type_of = std::fs::symlink_metadata(view.host.path(&path)).map(|m| m.file_type());
-                if type_of.is_ok_and(|t| t.is_socket()) {
+                if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket()) {
                     finding.residues.push(Residue::Path { path, what: PathKind::PluginSocket });
                 }
             }
@@ -89,7 +88,15 @@ pub fn host_symlinks(view: &View, scope: &Scope, finding: &mut Finding) {
     for link in &scope.roots.host_symlinks {
         let below = link.strip_prefix("/").unwrap_or(link);
         for path in [link.clone(), Path::new(HOSTFS).join(below)] {
-            let Ok(target) = std::fs::read_link(view.host.path(&path)) else { continue };
+            let target = match view.host.link(&path) {
+                Ok(target) => target,
+                Err(e) => {
+                    // Nothing there, something else, or out of sight: only a wait is worth a word.
+                    let silent = matches!(e, Error::Silent { .. });
+                    finding.blind.extend(silent.then(|| Blind::new(crate::text::show(&path), e)));
+                    continue;
+                }
+            };
             if leads_into(&scope.snap, link, &target) {
                 finding.residues.push(Residue::Path { path, what: PathKind::HostSymlink });
             }

@@ -24,7 +24,12 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         let Some((backing, deleted)) = backing_file(view.host, name) else { continue };
         let ours = scope.roots.mounts.iter().any(|root| backing.starts_with(root) && backing != *root);
         let device = Path::new("/dev").join(name);
-        if ours && is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
+        if !ours {
+            continue;
+        }
+        if let Err(e) = view.host.reach(&backing) {
+            finding.blind.push(Blind::new(format!("the file behind {}", device.display()), e));
+        } else if is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
             finding.residues.push(Residue::Loop { device, backing });
         }
     }

@@ -1,4 +1,5 @@
-//! A file server of a few lines, spoken to over /dev/fuse: an empty directory, until it is told to stop answering.
+//! A file server of a few lines, spoken to over /dev/fuse: a directory that lists nothing, and has a directory by every
+//! name that begins with `d`, until it is told to stop answering.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -62,7 +63,11 @@ fn run(at: &Path) -> Result<()> {
         if operation == FORGET {
             continue;
         }
-        let (error, body) = answer(operation);
+        let name = buffer[40..length].split(|byte| *byte == 0).next().unwrap_or_default();
+        let (error, body) = match operation {
+            LOOKUP => entry(name),
+            _ => answer(operation),
+        };
         let mut out = u32::try_from(16 + body.len())?.to_ne_bytes().to_vec();
         out.extend((-error).to_ne_bytes());
         out.extend(unique);
@@ -76,6 +81,25 @@ fn run(at: &Path) -> Result<()> {
     }
 }
 
+/// A directory, if that is what the name stands for.
+fn entry(name: &[u8]) -> (i32, Vec<u8>) {
+    let number = name.strip_prefix(b"d").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
+    let Some(number) = number else { return (nix::libc::ENOENT, Vec::new()) };
+    // The inode's number, its generation, and that neither name nor attributes are valid for any time.
+    let mut body = [number + 2, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
+    body.extend(directory(number + 2));
+    (0, body)
+}
+
+/// The attributes of a directory.
+fn directory(inode: u64) -> Vec<u8> {
+    let mut attributes = vec![0; 88];
+    attributes[..8].copy_from_slice(&inode.to_ne_bytes());
+    attributes[60..64].copy_from_slice(&0o40755u32.to_ne_bytes());
+    attributes[64] = 2; // links
+    attributes
+}
+
 /// An errno, and what follows the header.
 fn answer(operation: u32) -> (i32, Vec<u8>) {
     let mut body = Vec::new();
@@ -87,15 +111,12 @@ fn answer(operation: u32) -> (i32, Vec<u8>) {
         }
         GETATTR => {
             // Valid for no time at all, so that every look asks the server.
-            body.resize(16 + 88, 0);
-            body[16] = 1; // inode 1
-            body[16 + 60..16 + 64].copy_from_slice(&0o40755u32.to_ne_bytes());
-            body[16 + 64] = 2; // links
+            body.resize(16, 0);
+            body.extend(directory(1));
         }
         OPENDIR => body.resize(16, 0),
         STATFS => body.resize(80, 0),
         READDIR | RELEASEDIR | RELEASE => {}
-        LOOKUP => return (nix::libc::ENOENT, body),
         _ => return (nix::libc::ENOSYS, body),
     }
     (0, body)

@@ -29,6 +29,12 @@ use crate::worlds::{COMMON, DEADLINE, World};
 pub const ALL: &[Scene] = &[
     ("a_file_server_that_was_stopped", file_server),
     ("an_overlay_on_a_file_server_that_was_stopped", overlay),
+    ("mounts_below_a_server_that_never_answers", below_silence),
+    ("a_root_on_a_server_that_was_stopped", || roots_on_a_server(&["var/lib/kubelet"])),
+    ("all_roots_on_servers_that_were_stopped", || {
+        roots_on_a_server(&["var/lib/kubelet", "var/lib/containerd", "run/containerd"])
+    }),
+    ("a_bundle_under_a_server_that_was_stopped", bundle_under_a_server),
     ("a_process_that_cannot_be_killed", unkillable),
     ("frozen_containers", frozen),
     ("shims_that_never_answer", silent_shims),
@@ -185,6 +191,67 @@ fn overlay() -> Result<()> {
     stop(&server)?;
     let came = stage.run_after_stopped(&before, pid)?;
     came.must(came.verdict.outcome == "clean" || came.tells_of(&["overlay"]), "clean, or the report names it")
+}
+
+/// Mounts that cannot be reached without a server that takes requests and answers none, so that who asks cannot even be
+/// killed. They cost the run a moment, not a moment each; and those that are left hanging do not keep a second run out.
+fn below_silence() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let at = stage.volume("server");
+    let _server = fuse::serve(&at)?;
+    stage.world.mounts.push(at.clone());
+    for n in 0..40 {
+        stage.world.tmpfs_once(&at.join(format!("d{n}")))?;
+    }
+    let before = Snapshot::take(&stage.world)?;
+    fs::write(fuse::SILENT, "")?;
+    let came = stage.run_after(&before)?;
+    came.must(
+        came.verdict.outcome == "clean" || came.tells_of(&["server"]),
+        "clean, or the report names it",
+    )?;
+    let came = stage.run_after(&before)?;
+    came.must(!came.ended.output.contains("another run"), "the first run keeps nobody out")?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["server"]), "clean, or the report names it")
+}
+
+/// Directories in which the hook has to look, on a server that was stopped.
+fn roots_on_a_server(roots: &[&str]) -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let mut servers = Vec::new();
+    for root in roots {
+        let at = Path::new(COMMON).join(root);
+        servers.push(fuse::serve(&at)?);
+        stage.world.hidden.push(at);
+    }
+    // What was in them is covered, and nobody's business any more.
+    let covered = |path: &PathBuf| roots.iter().any(|root| path.starts_with(Path::new(COMMON).join(root)));
+    stage.world.mounts.retain(|mount| !covered(mount));
+    stage.world.paths.retain(|path| !covered(path));
+    let mut before = Snapshot::take(&stage.world)?;
+    for server in &servers {
+        stop(server)?;
+        before.stopped(i32::try_from(server.id())?);
+    }
+    let came = stage.run_after(&before)?;
+    came.must(
+        came.verdict.outcome != "clean" && came.tells_of(&["does not answer"]),
+        "it says what is silent",
+    )
+}
+
+/// A pod's own file server, mounted where its bundle is and then stopped.
+fn bundle_under_a_server() -> Result<()> {
+    let mut stage = Stage::new(&["many-containers"])?;
+    let bundles = Path::new(COMMON).join("run/containerd/io.containerd.runtime.v2.task/k8s.io");
+    let at = fs::read_dir(&bundles)?.next().ok_or("no bundle")??.path();
+    let server = fuse::serve(&at)?;
+    let pid = i32::try_from(server.id())?;
+    stage.world.mounts.push(at);
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["does not answer"]), "clean, or it says why")
 }
 
 /// A container's process that waits in the kernel for an answer that does not come.

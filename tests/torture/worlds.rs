@@ -460,7 +460,7 @@ impl World {
         self.tmpfs_once(at)
     }
 
-    fn tmpfs_once(&mut self, at: &Path) -> Result<()> {
+    pub fn tmpfs_once(&mut self, at: &Path) -> Result<()> {
         fs::create_dir_all(at)?;
         mount_new("tmpfs", at, MsFlags::empty(), "size=64k")?;
         fs::write(at.join("token"), "a token")?;
