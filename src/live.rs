@@ -31,6 +31,8 @@ pub struct Live {
     pub links_settled: Mutex<Option<Instant>>,
     /// Who uses which network namespace; looked up once.
     pub netns_users: Mutex<Option<Users>>,
+    /// Groups of ours that we are in ourselves, and could not leave.
+    pub own_groups: Mutex<Vec<PathBuf>>,
     /// The mountinfo and namespace files of the snap's mount namespace, when we are outside of it.
     pub snap_namespace: Option<SnapNamespace>,
 }
@@ -127,6 +129,7 @@ impl Live {
             notes: Mutex::default(),
             links_settled: Mutex::default(),
             netns_users: Mutex::default(),
+            own_groups: Mutex::default(),
             snap_namespace: None,
         })
     }

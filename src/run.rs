@@ -135,6 +135,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
             log::warn!("{e}");
         }
     }
+    remove::ourselves::leave(live, &scope, &view);
     try_abilities(live, &scope, &view);
 
     let mut whole = Course::default();

@@ -17,6 +17,7 @@ mod link;
 mod loop_device;
 mod mount;
 pub mod netns;
+pub mod ourselves;
 mod path;
 mod process;
 mod rule;

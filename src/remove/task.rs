@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{process, ttrpc};
+use super::{ourselves, process, ttrpc};
 use crate::live::{Ability, Live};
 use crate::report::{Done, Rung};
 use crate::residue::{ProcessId, Residue};
@@ -62,7 +62,7 @@ fn last(live: &Live, processes: &[ProcessId], groups: &[std::path::PathBuf], abi
     if done != (Done::Asked { rung: Rung::Signal }) {
         return done;
     }
-    for group in groups {
+    for group in groups.iter().filter(|group| !ourselves::inside(live, group)) {
         if write_file(&group.join("cgroup.freeze"), "1").is_err()
             && write_file(&group.join("freezer.state"), "FROZEN").is_err()
         {
@@ -118,6 +118,9 @@ pub fn remove_by_shim(
 /// Ends everything in a group and below it. Only ever a container's own group: the ones above are shared with
 /// every other kubelet of the host.
 fn kill_group(live: &Live, group: &Path) -> bool {
+    if ourselves::inside(live, group) {
+        return false;
+    }
     let result = write_file(&group.join("cgroup.kill"), "1");
     live.tried(Ability::WriteCgroups, result.as_ref().map(drop).map_err(|e| e.raw_os_error().unwrap_or(0)));
     result.is_ok()

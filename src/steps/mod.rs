@@ -1,12 +1,12 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroup::full;
 use crate::residue::{ProcessId, Residue};
-use crate::scope::{Container, Scope};
+use crate::scope::{Container, Scope, Shim};
 use crate::step::{Blind, Effort, Finding, Gate, Step};
 use crate::view::{Processes, View};
 
@@ -116,7 +116,9 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
         for (_, directory) in &places {
             match view.group_pids(directory) {
                 Ok(pids) => {
-                    let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+                    // We may have been started in one of them, and are nothing to end.
+                    let others = pids.iter().filter(|pid| pid.unsigned_abs() != std::process::id());
+                    let alive = others.filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
                     running.processes.extend(alive.map(|p| p.id));
                 }
                 Err(why) => blind.push(Blind::new(crate::text::show(directory), why)),
@@ -132,8 +134,34 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
             found.push(running);
         }
     }
+    strays(scope, processes, &mut found);
     found.sort_by_key(|r| r.container.sandbox);
     (found, blind)
+}
+
+/// Children of our shims that are in no group of a container: one that could not be told, or a process that has left its
+/// groups and lost its parent. They are the shim's first container's, and to be signalled one by one.
+fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'a>>) {
+    let shims: HashMap<i32, &Shim> = scope.shims.iter().map(|s| (s.process.pid, s)).collect();
+    let known: HashSet<ProcessId> = found.iter().flat_map(|r| r.processes.iter().copied()).collect();
+    let children = processes.iter().filter(|p| p.shim.is_none() && !known.contains(&p.id));
+    for child in children {
+        let Some(shim) = shims.get(&child.parent).filter(|s| processes.alive(s.process).is_some()) else {
+            continue;
+        };
+        let of_shim = |c: &Container| c.id.namespace == shim.namespace && Some(&c.id.id) == shim.id.as_ref();
+        let Some(container) = scope.containers.iter().find(|c| of_shim(c)) else { continue };
+        match found.iter_mut().find(|r| r.container.id == container.id) {
+            Some(running) => {
+                running.groups.clear();
+                running.processes.push(child.id);
+            }
+            None => {
+                let (processes, groups) = (vec![child.id], Vec::new());
+                found.push(Running { container, processes, groups, paused: false });
+            }
+        }
+    }
 }
 
 /// Where runc's state is out of reach, a container's first process is the one whose parent is outside of it.

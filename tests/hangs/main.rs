@@ -10,8 +10,11 @@ mod check;
 mod dice;
 mod fuse;
 mod scenes;
+mod servers;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod surroundings;
 #[path = "../torture/worlds.rs"]
 mod worlds;
 

@@ -1,0 +1,116 @@
+//! File servers that do not answer any more.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::check::Snapshot;
+use crate::fuse;
+use crate::stage::Stage;
+use crate::support::Result;
+use crate::worlds::COMMON;
+
+fn stop(child: &Child) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
+    Ok(())
+}
+
+pub fn file_server() -> Result<()> {
+    let mut stage = Stage::new(&["stacked"])?;
+    let at = stage.volume("server");
+    let server = fuse::serve(&at)?;
+    let pid = i32::try_from(server.id())?;
+    // A mount below it, which cannot be named without asking the server.
+    stage.world.mounts.push(at.clone());
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["server"]), "clean, or the report names it")
+}
+
+pub fn overlay() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let server_at = PathBuf::from("/srv/server");
+    let server = fuse::serve(&server_at)?;
+    let pid = i32::try_from(server.id())?;
+    let at = stage.volume("overlay");
+    fs::create_dir_all(&at)?;
+    fs::create_dir_all("/srv/over/upper")?;
+    fs::create_dir_all("/srv/over/work")?;
+    let options = "lowerdir=/srv/server,upperdir=/srv/over/upper,workdir=/srv/over/work";
+    mount(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(options))
+        .map_err(|e| format!("cannot mount an overlay on the server: {e}"))?;
+    stage.world.mounts.push(at);
+    // Not to be entered by our own look, either.
+    stage.world.hidden.push(server_at);
+    stage.world.hidden.push("/srv/over".into());
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["overlay"]), "clean, or the report names it")
+}
+
+/// Mounts that cannot be reached without a server that takes requests and answers none, so that who asks cannot even be
+/// killed. They cost the run a moment, not a moment each; and those that are left hanging do not keep a second run out.
+pub fn below_silence() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let at = stage.volume("server");
+    let _server = fuse::serve(&at)?;
+    stage.world.mounts.push(at.clone());
+    for n in 0..40 {
+        stage.world.tmpfs_once(&at.join(format!("d{n}")))?;
+    }
+    let before = Snapshot::take(&stage.world)?;
+    fs::write(fuse::SILENT, "")?;
+    let came = stage.run_after(&before)?;
+    came.must(
+        came.verdict.outcome == "clean" || came.tells_of(&["server"]),
+        "clean, or the report names it",
+    )?;
+    let came = stage.run_after(&before)?;
+    came.must(!came.ended.output.contains("another run"), "the first run keeps nobody out")?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["server"]), "clean, or the report names it")
+}
+
+/// Directories in which the hook has to look, on a server that was stopped.
+pub fn roots_on_a_server(roots: &[&str]) -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let mut servers = Vec::new();
+    for root in roots {
+        let at = Path::new(COMMON).join(root);
+        servers.push(fuse::serve(&at)?);
+        stage.world.hidden.push(at);
+    }
+    // What was in them is covered, and nobody's business any more.
+    let covered = |path: &PathBuf| roots.iter().any(|root| path.starts_with(Path::new(COMMON).join(root)));
+    stage.world.mounts.retain(|mount| !covered(mount));
+    stage.world.paths.retain(|path| !covered(path));
+    let mut before = Snapshot::take(&stage.world)?;
+    for server in &servers {
+        stop(server)?;
+        before.stopped(i32::try_from(server.id())?);
+    }
+    let came = stage.run_after(&before)?;
+    came.must(
+        came.verdict.outcome != "clean" && came.tells_of(&["does not answer"]),
+        "it says what is silent",
+    )
+}
+
+/// A pod's own file server, mounted where its bundle is and then stopped.
+pub fn bundle_under_a_server() -> Result<()> {
+    let mut stage = Stage::new(&["many-containers"])?;
+    let bundles = Path::new(COMMON).join("run/containerd/io.containerd.runtime.v2.task/k8s.io");
+    let at = fs::read_dir(&bundles)?.next().ok_or("no bundle")??.path();
+    let server = fuse::serve(&at)?;
+    let pid = i32::try_from(server.id())?;
+    stage.world.mounts.push(at);
+    let before = Snapshot::take(&stage.world)?;
+    stop(&server)?;
+    let came = stage.run_after_stopped(&before, pid)?;
+    came.must(came.verdict.outcome == "clean" || came.tells_of(&["does not answer"]), "clean, or it says why")
+}
