@@ -13,13 +13,28 @@ use crate::sys::{ChildEnd, in_child};
 /// How long it may take where a file system that may not answer is near.
 const SERVER: Duration = Duration::from_secs(5);
 
+/// How a kind of thing is deleted.
+type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
+
 /// Deletes it, with what it holds if it is a directory; in a child, so that neither millions of files nor a
 /// file system that does not answer can keep us.
 pub fn remove(live: &Live, parent: &tree::Parent, path: &Path, what: PathKind, deadline: Instant) -> Done {
+    let delete: Delete = match what {
+        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo => tree::delete_in,
+        // Of these only the name goes: a directory that has taken its place since the look is somebody else's.
+        PathKind::ShimSocket
+        | PathKind::RuntimeSocket
+        | PathKind::CniResult
+        | PathKind::CniLease
+        | PathKind::PluginSocket
+        | PathKind::HostSymlink => tree::unlink_in,
+    };
     let done = match what {
-        PathKind::Data => in_bounded_child(path, deadline),
-        _ if live.host.servers().near(path) => in_bounded_child(path, deadline.min(Instant::now() + SERVER)),
-        _ => done(path, tree::delete_in(parent, path)),
+        PathKind::Data => in_bounded_child(path, delete, deadline),
+        _ if live.host.servers().near(path) => {
+            in_bounded_child(path, delete, deadline.min(Instant::now() + SERVER))
+        }
+        _ => done(path, delete(parent, path)),
     };
     if matches!(what, PathKind::RuncState | PathKind::ShimSocket | PathKind::Fifo) {
         match &done {
@@ -31,9 +46,9 @@ pub fn remove(live: &Live, parent: &tree::Parent, path: &Path, what: PathKind, d
     done
 }
 
-fn in_bounded_child(path: &Path, deadline: Instant) -> Done {
+fn in_bounded_child(path: &Path, delete: Delete, deadline: Instant) -> Done {
     let end = in_child(deadline, |out| {
-        let _ = serde_json::to_writer(&mut *out, &tree::delete(path));
+        let _ = serde_json::to_writer(&mut *out, &delete(&tree::Parent::default(), path));
         let _ = out.flush();
     });
     match end {
@@ -67,5 +82,33 @@ fn done(path: &Path, deleted: tree::Deleted) -> Done {
             },
             errno: failure.errno,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_directory_in_the_place_of_a_link_or_a_socket_stays_with_all_it_holds() {
+        let live = Live::new(crate::sys::Interrupts::take().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // As where a symlink into the snap was seen, and another kubelet has made its own directory meanwhile.
+        let path = dir.path().canonicalize().unwrap().join("kubelet");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("data"), "theirs").unwrap();
+        let parent = tree::Parent::default();
+        let until = Instant::now() + std::time::Duration::from_secs(5);
+        for what in [PathKind::HostSymlink, PathKind::ShimSocket, PathKind::PluginSocket, PathKind::CniLease] {
+            let done = remove(&live, &parent, &path, what, until);
+            assert!(matches!(done, Done::Failed { .. }), "{what:?}: {done:?}");
+            assert_eq!(fs::read_to_string(path.join("data")).unwrap(), "theirs", "{what:?}");
+        }
+        assert_eq!(remove(&live, &parent, &path, PathKind::Bundle, until), Done::Gone);
+        let link = path.with_file_name("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        assert_eq!(remove(&live, &parent, &link, PathKind::HostSymlink, until), Done::Gone);
+        assert!(!path.exists() && fs::symlink_metadata(link).is_err());
     }
 }

@@ -88,6 +88,21 @@ pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
     deleted
 }
 
+/// Unlinks what is at this path; never a directory.
+pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
+    let mut deleted = Deleted::default();
+    let unlinked = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
+        (Some(Err(Errno::NOENT)), _) => Ok(()),
+        (Some(Ok(parent)), Some(name)) => deleted.unlink(&parent, name, AtFlags::empty()),
+        (Some(Err(errno)), _) => Err(errno),
+        _ => Err(Errno::INVAL),
+    };
+    if let Err(errno) = unlinked {
+        deleted.fail(path, errno);
+    }
+    deleted
+}
+
 fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
     let parent = match last.open(parent) {
