@@ -75,11 +75,6 @@ impl Parent {
 }
 
 /// Deletes what is at this path. If that is a mount point it stays, and only what lies in it goes.
-pub fn delete(path: &Path) -> Deleted {
-    delete_in(&Parent::default(), path)
-}
-
-/// As `delete`, one of several.
 pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
     let mut deleted = Deleted::default();
     if let Err(errno) = delete_at(parent, path, &mut deleted) {
@@ -267,6 +262,10 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    fn delete(path: &Path) -> Deleted {
+        delete_in(&Parent::default(), path)
+    }
 
     #[test]
     fn deletes_all_and_follows_nothing() {
