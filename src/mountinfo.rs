@@ -4,6 +4,7 @@
 //! unmount by its strings would miss. Here a bad line costs that line only, and is counted: a table with bad
 //! lines is one in which something could hide.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -111,9 +112,15 @@ impl MountTable {
 }
 
 impl MountTable {
-    /// The mounts that wait for a server.
-    pub fn hanging(&self) -> Vec<&Path> {
-        self.mounts.iter().filter(|m| m.may_hang()).map(|m| m.point.as_path()).collect()
+    /// The mounts that wait for a server, or for a device that only `ours` use.
+    ///
+    /// A volume's device may be served by pods that were ended a moment ago (iSCSI, NVMe over TCP, RBD): to write the
+    /// last of it then takes for ever. A device on which something else lies, too, is the machine's own disk.
+    pub fn hanging(&self, ours: impl Fn(&Mount) -> bool) -> Vec<&Path> {
+        let disks: HashSet<&str> =
+            self.mounts.iter().filter(|m| !ours(m)).map(|m| m.device.as_str()).collect();
+        let waits = |m: &&Mount| m.may_hang() || (m.is_on_disk() && !disks.contains(m.device.as_str()));
+        self.mounts.iter().filter(waits).map(|m| m.point.as_path()).collect()
     }
 }
 
@@ -168,17 +175,18 @@ impl Mount {
             "binfmt_misc",
             "rpc_pipefs",
             "overlay",
-            "ext2",
-            "ext3",
-            "ext4",
-            "xfs",
-            "btrfs",
-            "zfs",
-            "f2fs",
-            "vfat",
         ];
         let on_loop = self.source.as_os_str().as_encoded_bytes().starts_with(b"/dev/loop");
-        !PROMPT.contains(&self.fstype.as_str()) || (on_loop && self.fstype != "squashfs")
+        !(PROMPT.contains(&self.fstype.as_str()) || self.is_on_disk())
+            || (on_loop && self.fstype != "squashfs")
+    }
+
+    /// True if its file system lies on a block device, and writes there when it goes.
+    fn is_on_disk(&self) -> bool {
+        matches!(
+            self.fstype.as_str(),
+            "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat"
+        )
     }
 }
 
@@ -243,9 +251,21 @@ mod tests {
             b"1 0 0:1 / /nfs rw - nfs4 s:/ rw\n2 0 0:2 / /m rw - overlay o rw,lowerdir=/a:/nfs/b,upperdir=/c\n\
               3 1 0:3 / /nfs/x rw - tmpfs t rw\n4 0 0:4 / /o rw - overlay o rw,lowerdir=/a:/nfsb,upperdir=/c\n",
         );
-        let hanging = table.hanging();
+        let hanging = table.hanging(|_| true);
         let waits: Vec<bool> = table.mounts.iter().map(|m| m.waits_for(&hanging)).collect();
         assert_eq!(waits, [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_device_of_a_volume_alone_may_hang_and_the_machines_own_disk_does_not() {
+        let table = parse(
+            b"1 0 259:2 / / rw - ext4 /dev/nvme0n1p2 rw\n2 1 8:32 / /v/iscsi rw - ext4 /dev/sdc rw\n\
+              3 1 259:2 /srv /v/hostpath rw - ext4 /dev/nvme0n1p2 rw\n4 2 0:5 / /v/iscsi/below rw - tmpfs t rw\n\
+              5 1 8:32 /sub /v/subpath rw - ext4 /dev/sdc rw\n6 1 0:5 / /v/secret rw - tmpfs t rw\n",
+        );
+        let hanging = table.hanging(|m| m.point.starts_with("/v"));
+        let waits: Vec<bool> = table.mounts.iter().map(|m| m.waits_for(&hanging)).collect();
+        assert_eq!(waits, [false, true, false, true, true, false]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
         finding.blind.push(Blind::new(what, "they make no sense"));
     }
     let mut own: Vec<&Mount> = table.mounts.iter().filter(|m| ours(m)).collect();
-    let hanging = table.hanging();
+    let hanging = table.hanging(&ours);
     own.reverse();
     own.sort_by_key(|m| std::cmp::Reverse(m.point.components().count()));
     finding.residues.extend(own.into_iter().map(|m| Residue::Mount {
