@@ -156,9 +156,23 @@ impl Live {
         lock(&self.notes).push(note);
     }
 
-    /// Keeps a residue in mind that no later look can see.
-    pub fn remember(&self, residue: Residue) {
-        lock(&self.remembered).push(residue);
+    /// Keeps a residue in mind that no later look can see, once: mounts may have been stacked, and each attempt on one
+    /// may leave a child that hangs.
+    pub fn remember(&self, mut residue: Residue) {
+        let mut remembered = lock(&self.remembered);
+        let key = residue.key();
+        if let Some(at) = remembered.iter().position(|known| known.key() == key) {
+            let known = remembered.remove(at);
+            if let (
+                Residue::Detached { holders, holders_unknown, .. },
+                Residue::Detached { holders: more, holders_unknown: unknown, .. },
+            ) = (&mut residue, known)
+            {
+                holders.extend(more);
+                *holders_unknown |= unknown;
+            }
+        }
+        remembered.push(residue);
     }
 }
 
@@ -171,4 +185,28 @@ pub fn is_refusal(errno: i32) -> bool {
 /// A panic while the lock was held aborts the process, so a poisoned lock cannot be met.
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::residue::{Holder, ProcessId};
+
+    #[test]
+    fn a_detached_mount_is_remembered_once_with_all_its_holders() {
+        let live = Live::new(Interrupts::take().unwrap()).unwrap();
+        let detached = |pid, holders_unknown| Residue::Detached {
+            point: "/v".into(),
+            fstype: "ext4".into(),
+            holders: vec![Holder { process: ProcessId { pid, start: 1 }, comm: "x".into(), uid: 0 }],
+            holders_unknown,
+        };
+        live.remember(detached(2, true));
+        live.remember(detached(3, false));
+        let remembered = lock(&live.remembered);
+        let [Residue::Detached { holders, holders_unknown: true, .. }] = &remembered[..] else {
+            panic!("{remembered:?}")
+        };
+        assert_eq!(holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [3, 2]);
+    }
 }

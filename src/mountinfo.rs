@@ -183,10 +183,7 @@ impl Mount {
 
     /// True if its file system lies on a block device, and writes there when it goes.
     fn is_on_disk(&self) -> bool {
-        matches!(
-            self.fstype.as_str(),
-            "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat"
-        )
+        matches!(self.fstype.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat")
     }
 }
 

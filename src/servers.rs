@@ -30,7 +30,8 @@ impl Servers {
     /// Takes over what a new look's table shows. One that was silent is not asked again: each time costs its patience,
     /// and a look that comes late is no better than none.
     pub fn update(&self, table: &MountTable) {
-        let hanging = table.hanging();
+        // To read what is on a volume's own disk is one thing, to write the last of it another.
+        let hanging = table.hanging(|_| false);
         let mut known = lock(&self.0);
         let old = std::mem::take(&mut *known);
         let served = table.mounts.iter().filter(|m| m.may_hang() || m.waits_for_layer(&hanging));

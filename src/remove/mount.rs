@@ -18,7 +18,7 @@ use super::tree;
 use crate::holders::{self, Holders};
 use crate::live::{Ability, Live};
 use crate::report::{Done, Rung};
-use crate::residue::{Residue, TableOf};
+use crate::residue::{Holder, Residue, TableOf};
 use crate::step::Effort;
 use crate::sys::{ChildEnd, in_child};
 
@@ -52,9 +52,8 @@ pub fn remove(
         let error = format!("cannot unmount '{point}': the file server of '{server}' does not answer");
         return Done::Failed { error, errno: Errno::ETIMEDOUT as i32 };
     }
-    let until = deadline.min(Instant::now() + SERVER);
-    let way = Way { id: *id, parent, namespace, may_hang: *may_hang, until };
-    let plain = way.unmount(point, MntFlags::empty());
+    let way = Way { live, id: *id, parent, point, fstype, namespace, may_hang: *may_hang, deadline };
+    let plain = way.unmount(MntFlags::empty());
     live.tried(Ability::Unmount, plain.map_err(|e| e as i32));
     if plain == Err(Errno::ETIMEDOUT) && *table == TableOf::Own {
         live.host.servers().fell_silent(point);
@@ -64,39 +63,40 @@ pub fn remove(
         // EINVAL: no longer a mount point.
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
         Err(e) if effort != Effort::Last => fail(point, e),
-        Err(_) => detach(live, &way, point, fstype),
+        Err(_) => detach(&way),
     }
 }
 
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
-fn detach(live: &Live, way: &Way, point: &Path, fstype: &str) -> Done {
+fn detach(way: &Way) -> Done {
     // What is mounted below goes out of the table with it.
-    let table = if way.namespace.is_none() { crate::view::own_mounts(&live.host).ok() } else { None };
-    let below: Vec<_> = table.iter().flat_map(|t| t.below(point)).take(MOST_BELOW).collect();
+    let table = if way.namespace.is_none() { crate::view::own_mounts(&way.live.host).ok() } else { None };
+    let below: Vec<_> = table.iter().flat_map(|t| t.below(way.point)).take(MOST_BELOW).collect();
     let ids: Vec<u64> = std::iter::once(way.id).chain(below.iter().map(|m| m.id)).collect();
-    let mut held = holders::of_mounts(&ids, Instant::now() + SERVER).into_iter();
+    let mut held = holders::of_mounts(&ids, way.until()).into_iter();
     let mut own = held.next().unwrap_or_default();
     // Something keeps it busy; if it is neither a process that we saw nor a mount below, nobody knows what.
     own.unknown |= own.found.is_empty() && below.is_empty();
-    let remember = |point: &Path, fstype: &str, held: &Holders| {
-        live.remember(Residue::Detached {
-            point: point.to_path_buf(),
-            fstype: fstype.to_owned(),
-            holders: held.found.clone(),
-            holders_unknown: held.unknown,
-        });
-    };
-    match way.unmount(point, MntFlags::MNT_DETACH) {
+    match way.unmount(MntFlags::MNT_DETACH) {
         Ok(()) => {
-            remember(point, fstype, &own);
+            remember(way.live, way.point, way.fstype, own.clone());
             for (mount, held) in below.iter().zip(held).filter(|(_, h)| h.unknown || !h.found.is_empty()) {
-                remember(&mount.point, &mount.fstype, &held);
+                remember(way.live, &mount.point, &mount.fstype, held);
             }
             Done::Detached { holders: own.found }
         }
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
-        Err(e) => fail(point, e),
+        Err(e) => fail(way.point, e),
     }
+}
+
+fn remember(live: &Live, point: &Path, fstype: &str, held: Holders) {
+    live.remember(Residue::Detached {
+        point: point.to_path_buf(),
+        fstype: fstype.to_owned(),
+        holders: held.found,
+        holders_unknown: held.unknown,
+    });
 }
 
 fn fail(point: &Path, errno: Errno) -> Done {
@@ -106,24 +106,32 @@ fn fail(point: &Path, errno: Errno) -> Done {
     Done::failed("unmount", point, errno as i32)
 }
 
-/// How to reach a mount.
+/// A mount, and how to reach it.
 struct Way<'a> {
+    live: &'a Live,
     id: u64,
     parent: &'a tree::Parent,
+    point: &'a Path,
+    fstype: &'a str,
     namespace: Option<PathBuf>,
     may_hang: bool,
-    until: Instant,
+    deadline: Instant,
 }
 
 impl Way<'_> {
-    fn unmount(&self, point: &Path, flags: MntFlags) -> Result<(), Errno> {
+    /// Each attempt has its own time: one that hangs must not take it from the next, which may not.
+    fn until(&self) -> Instant {
+        self.deadline.min(Instant::now() + SERVER)
+    }
+
+    fn unmount(&self, flags: MntFlags) -> Result<(), Errno> {
         if !self.may_hang && self.namespace.is_none() {
-            return unmount_from(self.parent, point, self.id, flags);
+            return unmount_from(self.parent, self.point, self.id, flags);
         }
-        let end = in_child(self.until, |out| {
+        let end = in_child(self.until(), |out| {
             // A directory that is open here would keep its own mount busy if this child hangs.
             let own = tree::Parent::default();
-            let result = self.enter().and_then(|()| unmount_from(&own, point, self.id, flags));
+            let result = self.enter().and_then(|()| unmount_from(&own, self.point, self.id, flags));
             let _ = out.write_all(&[result.map_or_else(|e| e as i32 as u8, |()| 0)]);
         });
         match end {
@@ -132,9 +140,22 @@ impl Way<'_> {
                 errno => Err(Errno::from_raw(i32::from(errno))),
             },
             Ok(ChildEnd::Finished(_)) => Err(Errno::EIO),
-            Ok(ChildEnd::Killed | ChildEnd::Abandoned(_)) => Err(Errno::ETIMEDOUT),
+            Ok(ChildEnd::Killed) => Err(Errno::ETIMEDOUT),
+            Ok(ChildEnd::Abandoned(pid)) => {
+                self.remember_child(pid);
+                Err(Errno::ETIMEDOUT)
+            }
             Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(0))),
         }
+    }
+
+    /// A child that hangs in the kernel has mostly taken the mount out of the table already, and writes the last of
+    /// it. No later look can see it; as long as the child is there, so is the file system.
+    fn remember_child(&self, pid: i32) {
+        let child = crate::proc::read(&Path::new("/proc").join(pid.to_string()), pid);
+        let holder = child.map(|c| Holder { process: c.id, comm: c.comm, uid: c.uid });
+        let held = Holders { unknown: holder.is_err(), found: holder.into_iter().collect() };
+        remember(self.live, self.point, self.fstype, held);
     }
 
     /// Enters the snap's mount namespace; only ever in a child.

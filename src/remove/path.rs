@@ -100,7 +100,8 @@ mod tests {
         fs::write(path.join("data"), "theirs").unwrap();
         let parent = tree::Parent::default();
         let until = Instant::now() + std::time::Duration::from_secs(5);
-        for what in [PathKind::HostSymlink, PathKind::ShimSocket, PathKind::PluginSocket, PathKind::CniLease] {
+        for what in [PathKind::HostSymlink, PathKind::ShimSocket, PathKind::PluginSocket, PathKind::CniLease]
+        {
             let done = remove(&live, &parent, &path, what, until);
             assert!(matches!(done, Done::Failed { .. }), "{what:?}: {done:?}");
             assert_eq!(fs::read_to_string(path.join("data")).unwrap(), "theirs", "{what:?}");

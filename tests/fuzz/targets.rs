@@ -47,7 +47,7 @@ pub fn mountinfo(bytes: &[u8]) {
     let table = mountinfo::parse(bytes);
     assert!(table.mounts.len() + table.bad_lines <= lines, "more mounts than lines");
     assert!(table.mounts.iter().all(|mount| mount.point.is_absolute()), "a mount at no place");
-    let hanging = table.hanging();
+    let hanging = table.hanging(|m| m.point.starts_with("/var/snap"));
     let _ = table.mounts.iter().filter(|mount| mount.waits_for(&hanging)).count();
 }
 

@@ -27,6 +27,7 @@ use crate::{servers, surroundings};
 pub const ALL: &[Scene] = &[
     ("a_file_server_that_was_stopped", servers::file_server),
     ("an_overlay_on_a_file_server_that_was_stopped", servers::overlay),
+    ("a_volume_whose_disk_does_not_answer", servers::disk),
     ("mounts_below_a_server_that_never_answers", servers::below_silence),
     ("a_root_on_a_server_that_was_stopped", || servers::roots_on_a_server(&["var/lib/kubelet"])),
     ("all_roots_on_servers_that_were_stopped", || {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
@@ -113,4 +114,32 @@ pub fn bundle_under_a_server() -> Result<()> {
     stop(&server)?;
     let came = stage.run_after_stopped(&before, pid)?;
     came.must(came.verdict.outcome == "clean" || came.tells_of(&["does not answer"]), "clean, or it says why")
+}
+
+/// A volume on a disk that takes no more writes: the kernel takes the mount out of the table, and waits for the last
+/// write in the one who unmounted.
+pub fn disk() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let at = stage.volume("disk");
+    fs::create_dir_all(&at)?;
+    sh("mknod /dev/loop-control c 10 237; for n in $(seq 0 31); do mknod /dev/loop$n b 7 $n; done")?;
+    sh("mkdir /srv/below && truncate -s 40M /srv/below.img && mkfs.ext4 -q -F /srv/below.img &&
+        mount -o loop /srv/below.img /srv/below &&
+        truncate -s 20M /srv/below/disk.img && mkfs.ext4 -q -F /srv/below/disk.img")?;
+    sh(&format!("mount -o loop /srv/below/disk.img {0} && echo unwritten >{0}/file", at.display()))?;
+    stage.world.mounts.push(at);
+    stage.world.hidden.push("/srv/below".into());
+    sh("fsfreeze -f /srv/below")?;
+    let came = stage.run().and_then(|came| Ok((came, stage.run()?)));
+    sh("fsfreeze -u /srv/below")?;
+    let (came, again) = came?;
+    came.must(came.verdict.outcome == "residue", "it is not called clean")?;
+    came.must(came.tells_of(&["detached", "volumes/disk"]), "the report names it")?;
+    // The child that hangs is still there.
+    again.must(again.ended.elapsed < Duration::from_secs(10), "nobody keeps the lock")
+}
+
+fn sh(script: &str) -> Result<()> {
+    let status = Command::new("/bin/sh").args(["-e", "-c", script]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("'{script}': {status}").into()) }
 }
