@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::text;
+
 /// Everything that can go wrong outside the engine, where an error is a field of the report instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("cannot {verb} '{}': {source}", path.display())]
+    #[error("cannot {verb} '{}': {source}", text::show(path))]
     Io {
         /// What was tried, as in "cannot read".
         verb: &'static str,
@@ -17,7 +19,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file was read, but what it says makes no sense.
-    #[error("cannot use '{}': {reason}", path.display())]
+    #[error("cannot use '{}': {reason}", text::show(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -100,5 +102,7 @@ mod tests {
         assert_eq!(e.to_string(), "cannot unmount '/x': Device or resource busy (os error 16)");
         assert_eq!(errno_name(e.errno().unwrap()), "EBUSY");
         assert!(!e.is_gone());
+        let odd = Error::Malformed { path: "/a\n\x1b[2J".into(), reason: "x".into() };
+        assert_eq!(odd.to_string(), "cannot use '/a\\012\\033[2J': x");
     }
 }
