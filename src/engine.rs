@@ -118,7 +118,9 @@ pub fn teardown(plan: &[Step], acts: &mut Acts, deadline: Instant) -> Course {
         look_at_all(plan, acts, &mut course);
         let after = keys(&course);
         let moved = before.iter().any(|key| !after.contains(key));
-        if !moved && last_effort {
+        // A round that was cut short has not shown that nothing moves.
+        let cut = (acts.interrupted)() || Instant::now() >= deadline;
+        if !moved && last_effort && !cut {
             break;
         }
         last_effort = !moved;
@@ -311,6 +313,14 @@ mod tests {
         assert!(course.interrupted);
         assert_eq!(log, ["Ask a-fixed"]);
         assert_eq!(course.steps[1].left.len(), 1);
+    }
+
+    #[test]
+    fn an_interrupt_in_the_last_round_is_told() {
+        // Ask, force, and then, with the last effort, the signal.
+        let (course, log) = run(&["a-fixed"], false, 3, later());
+        assert_eq!(log, ["Ask a-fixed", "Force a-fixed", "Last a-fixed"]);
+        assert!(course.interrupted);
     }
 
     #[test]
