@@ -43,13 +43,44 @@ pub fn remove(
     deadline: Instant,
 ) -> Vec<Done> {
     let by = By { live, scope, effort, deadline, parent: tree::Parent::default() };
-    let mut done: Vec<Done> = residues.iter().map(|r| by.directly(r)).collect();
+    let mut done: Vec<Done> = Vec::with_capacity(residues.len());
+    let mut clock = Clock::new();
+    for residue in residues {
+        done.push(match clock.is_up(live, deadline) {
+            false => by.directly(residue),
+            true => Done::NotPossible { why: "the run was over before its turn came".into() },
+        });
+    }
     by_shims(live, residues, effort, deadline, &mut done);
     retry_busy(&by, residues, &mut done);
     if effort == Effort::Last {
         runtime::resort(live, scope, residues, &mut done, deadline);
     }
     done
+}
+
+/// Of hundreds of things each may take seconds (a server that does not answer, a lock that somebody holds), so the
+/// end is looked for between them; after one that took no time nothing new can have come.
+struct Clock {
+    up: bool,
+    asked: Option<Instant>,
+}
+
+impl Clock {
+    const OFTEN: Duration = Duration::from_millis(20);
+
+    fn new() -> Clock {
+        Clock { up: false, asked: None }
+    }
+
+    fn is_up(&mut self, live: &Live, deadline: Instant) -> bool {
+        let now = Instant::now();
+        if !self.up && self.asked.is_none_or(|asked| now - asked >= Clock::OFTEN) {
+            self.asked = Some(now);
+            self.up = live.interrupts.seen();
+        }
+        self.up || now >= deadline
+    }
 }
 
 /// What one removal after another goes by.
@@ -151,5 +182,26 @@ fn signal_of(effort: Effort) -> Signal {
     match effort {
         Effort::Ask => Signal::SIGTERM,
         Effort::Force | Effort::Last => Signal::SIGKILL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::residue::PathKind;
+
+    #[test]
+    fn nothing_is_touched_after_the_deadline() {
+        let live = Live::new(sys::Interrupts::take().unwrap()).unwrap();
+        let scope = crate::scope::tests::scope_of(&[]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("file");
+        std::fs::write(&path, "").unwrap();
+        let residues = [Residue::Path { path: path.clone(), what: PathKind::CniResult }];
+        let done = remove(&live, &scope, &residues, Effort::Force, Instant::now());
+        assert!(matches!(done[..], [Done::NotPossible { .. }]) && path.exists(), "{done:?}");
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(remove(&live, &scope, &residues, Effort::Force, later), [Done::Gone]);
+        assert!(!path.exists());
     }
 }
