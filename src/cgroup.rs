@@ -266,6 +266,20 @@ pub fn container_of(name: &str) -> Option<&str> {
     (id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))).then_some(id)
 }
 
+/// True for a group that kubelet makes: a pod's, a QoS class's, or the one above them; and for the one that
+/// containerd makes for containers without a pod. Nothing above those was made for us.
+pub fn is_kubelets(group: &Path) -> bool {
+    let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let last = name.rsplit('-').next().unwrap_or(name);
+    let pod = |part: &str| part.strip_prefix("pod").is_some_and(|uid| !uid.is_empty());
+    name == "k8s.io"
+        || name.contains("kubepods")
+        || ["burstable", "besteffort"].contains(&last)
+        || pod(name)
+        || pod(last)
+}
+
 /// The service of this snap whose group a path is in: `snap.NAME.SERVICE.service` among its components.
 pub fn service_of<'a>(group: &'a Path, instance: &str) -> Option<&'a str> {
     group.iter().find_map(|part| {

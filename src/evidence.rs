@@ -198,8 +198,13 @@ fn is_legacy_netns(path: &Path, roots: &Roots) -> bool {
 }
 
 /// A group is a container's only if its last part carries the container's ID, and if it is not a group at the
-/// top, where the host's own slices are.
+/// top, where the host's own slices are. An ID that reads like a unit or like one of kubelet's own groups would make
+/// those a container's: a bundle that somebody has planted could name them.
 pub fn is_group_of(group: &Path, id: &str) -> bool {
+    const UNITS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
+    if UNITS.iter().any(|unit| id.ends_with(unit)) || cgroup::is_kubelets(Path::new(id)) {
+        return false;
+    }
     let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let bare = name.strip_suffix(".scope").unwrap_or(name);
     let named = bare == id || bare.ends_with(&format!("-{id}")) || bare.ends_with(&format!(":{id}"));
@@ -351,6 +356,23 @@ mod tests {
         );
         assert!(!spec("{\"linux\": []").nonsense.is_empty());
         assert!(spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"../x"}}"#).sandbox.is_none());
+    }
+
+    #[test]
+    fn no_id_makes_a_unit_or_a_group_of_kubelets_a_containers() {
+        for (group, id) in [
+            ("/system.slice/ssh.service", "ssh.service"),
+            ("/user.slice/user-0.slice", "user-0.slice"),
+            ("/system.slice/snap.microk8s.hook.remove-1.scope", "snap.microk8s.hook.remove-1.scope"),
+            ("/kubepods/burstable", "burstable"),
+            ("/kubepods/besteffort/pod1", "pod1"),
+            ("/kubepods.slice/kubepods-besteffort.slice", "besteffort.slice"),
+            ("/lxc/kubepods", "kubepods"),
+        ] {
+            assert!(!is_group_of(Path::new(group), id), "{group}");
+        }
+        assert!(is_group_of(Path::new("/kubepods/burstable/pod1/abc"), "abc"));
+        assert!(is_group_of(Path::new("/k8s.io/q1"), "q1"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
         }
     }
     let shared: HashSet<&Path> =
-        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| is_kubernetes(a)).collect();
+        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| cgroup::is_kubelets(a)).collect();
     let mut deepest_first: BTreeSet<(std::cmp::Reverse<usize>, &PathBuf)> = BTreeSet::new();
     deepest_first.extend(groups.iter().map(|g| (std::cmp::Reverse(g.components().count()), g)));
     let mut found = Vec::new();
@@ -94,20 +94,6 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
         found.push((group.clone(), container.map(str::to_owned)));
     }
     found
-}
-
-/// True for a group that kubelet makes: a pod's, a QoS class's, or the one above them; and for the one that
-/// containerd makes for containers without a pod. Nothing above those was made for us.
-fn is_kubernetes(group: &Path) -> bool {
-    let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let name = name.strip_suffix(".slice").unwrap_or(name);
-    let last = name.rsplit('-').next().unwrap_or(name);
-    let pod = |part: &str| part.strip_prefix("pod").is_some_and(|uid| !uid.is_empty());
-    name == "k8s.io"
-        || name.contains("kubepods")
-        || ["burstable", "besteffort"].contains(&last)
-        || pod(name)
-        || pod(last)
 }
 
 #[cfg(test)]
