@@ -163,6 +163,7 @@ impl Scope {
         gather.shims();
         gather.children_of_shims();
         gather.unclaimed_groups();
+        let rule_comments = gather.rule_comments(&profile.network.rule_comments);
         let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
         let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
         foreign.retain(|other| ids.contains(&other.id));
@@ -172,7 +173,7 @@ impl Scope {
             inside,
             services: profile.services.clone(),
             links: profile.network.links.clone(),
-            rule_comments: profile.network.rule_comments.clone(),
+            rule_comments,
             shims,
             foreign: foreign.into_iter().collect(),
             containers: containers.into_values().collect(),
@@ -425,6 +426,16 @@ impl<'a> Gather<'a> {
             self.blind.push(Blind::new(format!("container {}", short(&id.id)), &why));
         }
         Some(why)
+    }
+
+    /// The comments by which firewall rules are ours: they name the snap, and where another instance of it runs, they
+    /// may as well be that one's.
+    fn rule_comments(&mut self, named: &[String]) -> Vec<String> {
+        let Some(sibling) = &self.sibling else { return named.to_vec() };
+        let why = format!("the instance '{sibling}' makes the same");
+        let what = |comment: &String| format!("the firewall rules with the comment '{comment}'");
+        self.bystanders.extend(named.iter().map(|c| Bystander { what: what(c), why: why.clone() }));
+        Vec::new()
     }
 
     fn note_foreign(&mut self, id: &ContainerId) {

@@ -125,6 +125,19 @@ impl Snap {
         }
     }
 
+    /// `/var/snap/INSTANCE`, as the host calls it: in a parallel instance's hook, the paths of the environment are those
+    /// of the snap's own name, which on the host are another instance's.
+    pub fn home_on_host(&self) -> PathBuf {
+        Path::new("/var/snap").join(&self.instance)
+    }
+
+    /// True for a path of the host strictly below what is this instance's there.
+    pub fn owns_on_host(&self, path: &Path) -> bool {
+        let mut roots = MOUNT_DIRS.iter().map(|m| Path::new(m).join(&self.instance));
+        let below = |root: &Path| path.starts_with(root) && path != root;
+        below(&self.home_on_host()) || roots.any(|root| below(&root))
+    }
+
     /// True for a path strictly below the snap's common or data directory.
     pub fn owns(&self, path: &Path) -> bool {
         [&self.common, &self.data].into_iter().any(|root| path.starts_with(root) && path != root)

@@ -114,8 +114,7 @@ fn leads_into(snap: &Snap, link: &Path, target: &Path) -> bool {
             other => path.push(other),
         }
     }
-    let below = |root: &Path| path.starts_with(root) && path != root;
-    below(&snap.home) || snap.dir.parent().is_some_and(below)
+    snap.owns_on_host(&path)
 }
 
 #[cfg(test)]
@@ -187,6 +186,10 @@ mod tests {
         {
             assert!(!leads(other), "{other}");
         }
+        // The hook of a parallel instance knows its directories by the snap's name; the host has another's there.
+        let parallel = Snap { instance: "microk8s_two".into(), ..snap };
+        let leads = |target: &str| leads_into(&parallel, Path::new("/var/lib/kubelet"), Path::new(target));
+        assert!(leads("/var/snap/microk8s_two/common/k") && !leads("/var/snap/microk8s/common/k"));
     }
 
     #[test]

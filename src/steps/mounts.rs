@@ -30,9 +30,10 @@ pub fn mounts(view: &View, scope: &Scope) -> Finding {
     }
     if !view.in_first_namespace() {
         match view.first_mounts() {
-            Ok(table) => take(&mut finding, table, TableOf::Host, |m| {
-                m.point.starts_with(&scope.snap.home) && m.point != scope.snap.home
-            }),
+            Ok(table) => {
+                let home = scope.snap.home_on_host();
+                take(&mut finding, table, TableOf::Host, |m| m.point.starts_with(&home) && m.point != home);
+            }
             Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
         }
     }
@@ -100,5 +101,39 @@ mod tests {
             .map(|r| if let Residue::Mount { id, .. } = r { *id } else { 0 })
             .collect();
         assert_eq!(ids, [3, 2, 1]);
+    }
+
+    #[test]
+    fn on_the_host_a_parallel_instance_has_its_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = |pid: &str, text: String| {
+            std::fs::create_dir_all(dir.path().join("proc").join(pid)).unwrap();
+            std::fs::write(dir.path().join("proc").join(pid).join("mountinfo"), text).unwrap();
+        };
+        table("self", "9 0 0:9 / / rw - ext4 /dev/a rw\n".into());
+        let mounts = ["microk8s", "microk8s_two"].map(|n| format!("/var/snap/{n}/common/x"));
+        let [of_first, of_second] = &mounts;
+        table(
+            "1",
+            format!(
+                "1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / {of_first} rw - tmpfs t rw\n3 1 0:3 / {of_second} rw - tmpfs t rw\n"
+            ),
+        );
+        // As the hook of the parallel instance knows itself: snapd gives it the snap's own paths.
+        let mut scope = crate::scope::tests::scope_of(&[]);
+        for (instance, seen) in [("microk8s_two", of_second), ("microk8s", of_first)] {
+            scope.snap.instance = instance.into();
+            let host = crate::host::Host::at(dir.path());
+            let points: Vec<String> = mounts_points(&super::mounts(&View::new(&host, None), &scope));
+            assert_eq!(points, std::slice::from_ref(seen), "{instance}");
+        }
+    }
+
+    fn mounts_points(finding: &Finding) -> Vec<String> {
+        let point = |r: &Residue| match r {
+            Residue::Mount { point, .. } => point.display().to_string(),
+            other => panic!("{other}"),
+        };
+        finding.residues.iter().map(point).collect()
     }
 }
