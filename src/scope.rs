@@ -473,9 +473,11 @@ impl<'a> Gather<'a> {
             .extend(processes.unreadable.iter().map(|(pid, why)| Blind::new(format!("process {pid}"), why)));
         let depth = pid_namespace_depth(view, "self");
         for process in processes.iter() {
-            let Some(args) = process.shim.as_ref().filter(|a| a.address == self.inside.address) else {
+            let Some(args) = &process.shim else { continue };
+            if args.address != self.inside.address {
+                self.another_containerds(process, &args.address, depth);
                 continue;
-            };
+            }
             match self.disprove(process, depth) {
                 None => {
                     let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
@@ -489,6 +491,24 @@ impl<'a> Gather<'a> {
         }
         self.shims.sort_by_key(|s| s.process);
         self.shim_ids();
+    }
+
+    /// A shim of another containerd is nobody's business here, but for one that runs in a service of this very snap:
+    /// then the profile does not say where the snap's containerd listens, and what it runs cannot be found.
+    fn another_containerds(&mut self, process: &Proc, address: &Path, own_depth: Option<usize>) {
+        let pid = process.id.pid;
+        if self.view.unit_of(pid) != Some(self.snap.instance.as_str()) {
+            return;
+        }
+        let service =
+            self.view.membership(pid).iter().any(|g| cgroup::service_of(g, &self.snap.instance).is_some());
+        if service && pid_namespace_depth(self.view, &pid.to_string()) == own_depth {
+            let why = format!(
+                "shim {pid} runs in a service of the snap and serves a containerd at '{}', which the profile does not name",
+                text::show(address)
+            );
+            self.blind.push(Blind::new("containers of another containerd of the snap", why));
+        }
     }
 
     /// A shim whose bundle is gone still proves that a container of its ID was ours.
@@ -589,11 +609,13 @@ impl<'a> Gather<'a> {
                     continue;
                 }
             };
-            let Some(first) = pids.iter().find_map(|pid| processes.get(*pid)).filter(|p| p.alive()) else {
-                continue;
-            };
+            let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+            // One that ends while it is looked at tells nothing; the next one may.
+            let verdict = alive.map(|p| self.whose(p, processes)).find(|w| !matches!(w, Whose::Gone));
+            let Some(verdict) = verdict else { continue };
             judged.insert(group.to_path_buf());
-            match self.whose(first, processes) {
+            match verdict {
+                Whose::Gone => {}
                 Whose::Ours => {
                     let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
                     self.claim(id, Bundle::default(), Evidence::RootFs).groups.push(group.to_path_buf());
@@ -622,7 +644,8 @@ impl<'a> Gather<'a> {
         let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
         let table = match self.view.host.read(&file) {
             Ok(bytes) => crate::mountinfo::parse(&bytes),
-            Err(e) if e.is_gone() => return Whose::Foreign,
+            // EINVAL is what the kernel says of one that is about to go.
+            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Whose::Gone,
             Err(e) => return Whose::Unknown(e.to_string()),
         };
         let snapshots = self.inside.root.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
@@ -653,6 +676,7 @@ impl<'a> Gather<'a> {
 }
 
 enum Whose {
+    Gone,
     Ours,
     Foreign,
     Unknown(String),
