@@ -11,8 +11,9 @@
 //!
 //! * [`snap`] and [`profile`] say which snap, and where it keeps its things. A bad profile ends the run before
 //!   anything is touched.
-//! * [`host`] is a root to read from, [`view`] one look at it: processes ([`mod@proc`]), mount tables ([`mountinfo`]), control
-//!   groups ([`cgroup`]), each read once; what lies on a file server that does not answer is not looked at ([`servers`]).
+//! * [`host`] is a root to read from, [`view`] one look at it: processes ([`mod@proc`]), mount tables ([`mountinfo`], [`namespace`]),
+//!   control groups ([`cgroup`]), each read once; what lies on a file server that does not answer is not looked at
+//!   ([`servers`]).
 //! * [`scope`] decides, once, what is ours, from the [`evidence`] that containerd and runc wrote down and from
 //!   what [`shim`]s say on their command lines.
 //! * [`steps`] is the plan: an ordered list, each row with a function that finds [`residue`] and touches nothing.
@@ -35,6 +36,7 @@ pub mod host;
 pub mod live;
 pub mod logging;
 pub mod mountinfo;
+pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod notes;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, errno_name};
 use crate::host::Host;
+use crate::namespace::SnapNamespace;
 use crate::notes::Note;
 use crate::remove::netns::Users;
 use crate::report::Advice;
@@ -33,17 +34,8 @@ pub struct Live {
     pub netns_users: Mutex<Option<Users>>,
     /// Groups of ours that we are in ourselves, and could not leave.
     pub own_groups: Mutex<Vec<PathBuf>>,
-    /// The mountinfo and namespace files of the snap's mount namespace, when we are outside of it.
+    /// The snap's mount namespace, when we are outside of it.
     pub snap_namespace: Option<SnapNamespace>,
-}
-
-/// How to reach the snap's mount namespace from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapNamespace {
-    /// Its mount table: that of a process in it, or, once it is entered, our own.
-    pub mountinfo: PathBuf,
-    /// The namespace itself.
-    pub file: PathBuf,
 }
 
 /// What confinement may grant or refuse.

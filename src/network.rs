@@ -163,8 +163,8 @@ impl Facts {
     }
 }
 
-/// True if a network namespace is bound here: the file below the mount is an ordinary one.
-fn is_nsfs(path: &Path) -> bool {
+/// True if a namespace is bound here: the file below the mount is an ordinary one.
+pub(crate) fn is_nsfs(path: &Path) -> bool {
     const NSFS: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_6673);
     nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type() == NSFS)
 }

@@ -9,14 +9,15 @@ use crate::engine::{self, Acts, Course};
 use crate::error::{Error, Result};
 use crate::holders;
 use crate::host::Host;
-use crate::live::{Ability, Live, SnapNamespace, lock};
+use crate::live::{Ability, Live, lock};
+use crate::namespace::SnapNamespace;
 use crate::notes;
 use crate::profile::Profile;
 use crate::remove;
 use crate::report::{Command, Frame, HostFacts, Report, pids};
 use crate::residue::Residue;
 use crate::result;
-use crate::scope::{Scope, pid_namespace_depth};
+use crate::scope::Scope;
 use crate::scripts;
 use crate::snap::Snap;
 use crate::step::{Blind, Effort, Finding, Gate, Step};
@@ -42,8 +43,8 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let started = Instant::now();
     let started_at = now();
     let view = View::new(host, None);
-    let namespace = snap_namespace(&view, &subject.snap);
-    let view = view.with_snap_mounts(namespace.map(|n| n.mountinfo));
+    let namespace = SnapNamespace::find(&view, &subject.snap);
+    let view = view.with_snap_namespace(namespace);
     let scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
     let course = look_once(&plan, &view, &scope);
@@ -63,8 +64,8 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let started = Instant::now();
     let started_at = now();
     let view = View::new(host, None);
-    let namespace = snap_namespace(&view, &subject.snap);
-    let view = view.with_snap_mounts(namespace.map(|n| n.mountinfo));
+    let namespace = SnapNamespace::find(&view, &subject.snap);
+    let view = view.with_snap_namespace(namespace);
     let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let earlier = result::read(host, &subject.snap);
     let mut remembered = Vec::new();
@@ -115,9 +116,9 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let hooks = hooks.map(run).unwrap_or_default();
     let host = live.host.clone();
     let view = View::new(&host, None);
-    live.snap_namespace = snap_namespace(&view, &subject.snap);
+    live.snap_namespace = SnapNamespace::find(&view, &subject.snap);
     let live = &*live;
-    let view = view.with_snap_mounts(mountinfo_of(live));
+    let view = view.with_snap_namespace(live.snap_namespace.clone());
     let plan = steps::plan(subject.profile.patience.grace());
     let told = |complete| Told { subject, started, started_at, complete, live: Some(live) };
 
@@ -291,31 +292,6 @@ fn wait_for_lock(live: &Live, snap: &Snap, deadline: Instant) -> Result<result::
         }
         sys::pause(&live.interrupts, Duration::from_millis(100));
     }
-}
-
-fn mountinfo_of(live: &Live) -> Option<PathBuf> {
-    live.snap_namespace.as_ref().map(|n| n.mountinfo.clone())
-}
-
-/// The snap's mount namespace, if we are outside of it: by a process that is in it.
-fn snap_namespace(view: &View, snap: &Snap) -> Option<SnapNamespace> {
-    if !view.in_first_namespace() {
-        return None;
-    }
-    let processes = view.processes().as_ref().ok()?;
-    let own = view.mount_namespace("self")?;
-    // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
-    let depth = |pid: &str| pid_namespace_depth(view, pid);
-    let of_unit = |pid: &i32| view.unit_of(*pid) == Some(snap.instance.as_str());
-    let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
-    candidates.sort_unstable();
-    let elsewhere = |pid: &String| view.mount_namespace(pid).is_some_and(|its| its != own);
-    let pid = candidates
-        .into_iter()
-        .map(|pid| pid.to_string())
-        .find(|pid| elsewhere(pid) && depth(pid) == depth("self"))?;
-    let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
-    Some(SnapNamespace { mountinfo: file("mountinfo"), file: file("ns/mnt") })
 }
 
 /// What a report tells besides the course.

@@ -13,6 +13,7 @@ use crate::error::{Context, Result};
 use crate::firewall::{self, Firewall};
 use crate::host::Host;
 use crate::mountinfo::{self, MountTable};
+use crate::namespace::SnapNamespace;
 use crate::netlink::{self, Link};
 use crate::proc::{self, Proc};
 use crate::residue::ProcessId;
@@ -50,7 +51,7 @@ pub type Pids = std::result::Result<Rc<[i32]>, String>;
 pub struct View<'a> {
     /// What is looked at.
     pub host: &'a Host,
-    snap_mounts: Option<PathBuf>,
+    snap_namespace: Option<SnapNamespace>,
     hierarchies: Option<Vec<Hierarchy>>,
     processes: OnceCell<Result<Processes>>,
     own: OnceCell<Result<MountTable>>,
@@ -65,10 +66,9 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A new look. `snap_mounts` is the mountinfo file of a process in the snap's mount namespace, when we
-    /// are outside of it and know one.
-    pub fn new(host: &'a Host, snap_mounts: Option<PathBuf>) -> View<'a> {
-        let view = View::unread(host, snap_mounts);
+    /// A new look. `snap_namespace` is the snap's mount namespace, when we are outside of it and know it.
+    pub fn new(host: &'a Host, snap_namespace: Option<SnapNamespace>) -> View<'a> {
+        let view = View::unread(host, snap_namespace);
         // Before anything else is looked at: what is mounted says what a look may have to wait for.
         if let Ok(table) = view.own_mounts() {
             host.mounted(table);
@@ -76,10 +76,10 @@ impl<'a> View<'a> {
         view
     }
 
-    fn unread(host: &'a Host, snap_mounts: Option<PathBuf>) -> View<'a> {
+    fn unread(host: &'a Host, snap_namespace: Option<SnapNamespace>) -> View<'a> {
         View {
             host,
-            snap_mounts,
+            snap_namespace,
             hierarchies: None,
             processes: OnceCell::new(),
             own: OnceCell::new(),
@@ -94,16 +94,16 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The same look, once it is known whose mountinfo file shows the snap's mount table.
-    pub fn with_snap_mounts(self, snap_mounts: Option<PathBuf>) -> View<'a> {
-        View { snap_mounts, ..self }
+    /// The same look, once it is known where the snap's mounts are.
+    pub fn with_snap_namespace(self, snap_namespace: Option<SnapNamespace>) -> View<'a> {
+        View { snap_namespace, ..self }
     }
 
     /// A new look at the same machine. Where its control groups are mounted does not change meanwhile, and is not
     /// looked up in a table of thousands of mounts again.
     pub fn again(&self) -> View<'a> {
         let hierarchies = self.cgroups.get().and_then(|tree| Some(tree.as_ref().ok()?.hierarchies.clone()));
-        View { hierarchies, ..View::new(self.host, self.snap_mounts.clone()) }
+        View { hierarchies, ..View::new(self.host, self.snap_namespace.clone()) }
     }
 
     /// All processes that this `/proc` shows.
@@ -130,14 +130,9 @@ impl<'a> View<'a> {
 
     /// The snap's mount table, when we run outside of its mount namespace and it still exists.
     pub fn snap_mounts(&self) -> &Result<Option<MountTable>> {
-        self.snap.get_or_init(|| match &self.snap_mounts {
+        self.snap.get_or_init(|| match &self.snap_namespace {
             None => Ok(None),
-            Some(file) => match self.mounts_of(file) {
-                // The process that kept the namespace has gone, and the namespace with it; of one that waits for
-                // its parent, the kernel says EINVAL.
-                Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => Ok(None),
-                other => other.map(Some),
-            },
+            Some(namespace) => namespace.mounts(self.host),
         })
     }
 
@@ -227,10 +222,6 @@ impl<'a> View<'a> {
     pub fn membership(&self, pid: i32) -> Vec<PathBuf> {
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
         self.host.read(&file).map(|bytes| cgroup::parse_membership(&bytes)).unwrap_or_default()
-    }
-
-    fn mounts_of(&self, file: &Path) -> Result<MountTable> {
-        self.host.read(file).map(|bytes| mountinfo::parse(&bytes))
     }
 }
 

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use super::tree;
 use crate::holders::{self, Holders};
 use crate::live::{Ability, Live};
+use crate::namespace::SnapNamespace;
 use crate::report::{Done, Rung};
 use crate::residue::{Holder, Residue, TableOf};
 use crate::step::Effort;
@@ -41,7 +42,7 @@ pub fn remove(
     };
     let namespace = match table {
         TableOf::Own => None,
-        TableOf::Snap => live.snap_namespace.as_ref().map(|n| n.file.clone()),
+        TableOf::Snap => live.snap_namespace.as_ref().map(SnapNamespace::file),
         TableOf::Host => return Done::NotPossible { why: "only the host can unmount it".into() },
     };
     if *table == TableOf::Own
