@@ -79,7 +79,8 @@ pub fn netns_of(container: &Container, roots: &Roots) -> Option<PathBuf> {
 }
 
 /// Gathers what of the network is ours; a container whose bundle is gone gets its network namespace from CNI.
-pub fn gather(view: &View, scope: &mut Scope) -> Gathered {
+/// What an `earlier` run had proven of a link is still true of it, if it is the same one.
+pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gathered {
     let mut gathered = Gathered::default();
     let attachments = read_results(view, scope);
     let roots = &scope.roots;
@@ -90,12 +91,13 @@ pub fn gather(view: &View, scope: &mut Scope) -> Gathered {
     }
     let attached: Vec<&Container> =
         scope.containers.iter().filter(|c| netns_of(c, roots).is_some()).collect();
-    gathered.network.networks = attachments.iter().map(|(_, a)| a.network.clone()).collect();
+    let known = earlier.into_iter().flat_map(|e| e.networks.iter().cloned());
+    gathered.network.networks = attachments.iter().map(|(_, a)| a.network.clone()).chain(known).collect();
     if !view.host.is_live() || (attached.is_empty() && attachments.is_empty()) {
         return gathered;
     }
     let facts = match Facts::read(view, &attached, roots) {
-        Ok(facts) => facts,
+        Ok(facts) => Facts { proven: earlier.map(|e| e.links.clone()).unwrap_or_default(), ..facts },
         Err(e) => {
             gathered.network.blind = Some(e.to_string());
             return gathered;
@@ -128,6 +130,8 @@ struct Facts {
     sandboxes: BTreeMap<i32, String>,
     /// Sandboxes of ours whose network namespace is no longer bound.
     unbound: BTreeSet<String>,
+    /// Links that an earlier run knew to be ours.
+    proven: Vec<OwnedLink>,
 }
 
 impl Facts {
@@ -140,6 +144,7 @@ impl Facts {
             routes: netlink::routes()?,
             sandboxes: BTreeMap::new(),
             unbound: BTreeSet::new(),
+            proven: Vec::new(),
         };
         for container in attached {
             let id = container.id.id.clone();
@@ -161,6 +166,11 @@ impl Facts {
     fn by_name(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|l| l.name == name)
     }
+
+    /// The kernel gives an index to one link only.
+    fn is_proven(&self, link: &Link) -> bool {
+        self.proven.iter().any(|p| p.index == link.index && p.name == link.name && p.r#type == link.kind)
+    }
 }
 
 /// True if a namespace is bound here: the file below the mount is an ordinary one.
@@ -180,6 +190,8 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
     for link in facts.links.iter().filter(|l| l.kind == "veth") {
         if let Some(id) = link.peer_netns.and_then(|nsid| facts.sandboxes.get(&nsid)) {
             own(link, format!("it leads to sandbox {}", short(id)));
+        } else if facts.is_proven(link) {
+            own(link, "an earlier run knew it".into());
         }
     }
     for (id, attachment) in attachments.iter().filter(|(id, _)| facts.unbound.contains(id)) {
@@ -218,7 +230,7 @@ fn well_known(
         let foreign = kubelet
             .clone()
             .or_else(|| foreign_port(facts, link, &ends))
-            .or_else(|| foreign_block(facts, link, &ours));
+            .or_else(|| foreign_block(facts, link, &ours).filter(|_| !facts.is_proven(link)));
         match foreign {
             None => gathered.network.links.push(OwnedLink {
                 index: link.index,
@@ -326,6 +338,7 @@ mod tests {
             routes: vec![block(5, "10.1.0.0/24"), block(9, "10.1.5.5/32")],
             sandboxes: [(7, "ours".to_string())].into(),
             unbound: BTreeSet::new(),
+            proven: Vec::new(),
         }
     }
 
@@ -369,5 +382,29 @@ mod tests {
         }
         let (links, why) = names(&facts(), Some("a kubelet".into()));
         assert_eq!((links, why), (vec!["veth1".into()], vec!["a kubelet".into()]));
+    }
+
+    #[test]
+    fn what_an_earlier_run_had_proven_needs_no_result_and_no_namespace_any_more() {
+        let mut facts = facts();
+        facts.sandboxes.clear();
+        let judged = |facts: &Facts| {
+            let mut g = Gathered::default();
+            g.network.links = host_ends(facts, &[]);
+            well_known(facts, &[], &["cni0".into()], None, &mut g);
+            g.network.links.into_iter().map(|l| l.name).collect::<Vec<_>>()
+        };
+        assert!(judged(&facts).is_empty());
+        let proven = |index, name: &str, kind: &str| OwnedLink {
+            index,
+            name: name.into(),
+            r#type: kind.into(),
+            because: String::new(),
+        };
+        facts.proven =
+            vec![proven(5, "cni0", "bridge"), proven(6, "veth1", "veth"), proven(80, "veth2", "veth")];
+        assert_eq!(judged(&facts), ["veth1", "cni0"]);
+        facts.links.push(link(20, "tap0", "tun", Some(5), None));
+        assert_eq!(judged(&facts), ["veth1"], "a foreign port came since");
     }
 }

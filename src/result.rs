@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
+use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
+use crate::residue::Residue;
+use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::text;
 
@@ -95,6 +98,47 @@ pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
         }
     }
     Ok(None)
+}
+
+/// What a later run has to know of an earlier one.
+#[derive(Deserialize)]
+pub struct Earlier {
+    outcome: Outcome,
+    steps: Vec<EarlierStep>,
+    scope: Option<Scope>,
+}
+
+#[derive(Deserialize)]
+struct EarlierStep {
+    left: Vec<EarlierLeft>,
+}
+
+#[derive(Deserialize)]
+struct EarlierLeft {
+    residue: Residue,
+}
+
+impl Earlier {
+    /// What it left detached, and its scope. Of one that ended clean there is nothing to know.
+    pub fn unfinished(self) -> Option<(Vec<Residue>, Option<Scope>)> {
+        if self.outcome == Outcome::Clean {
+            return None;
+        }
+        let left = self.steps.into_iter().flat_map(|step| step.left).map(|left| left.residue);
+        Some((left.filter(|r| matches!(r, Residue::Detached { .. })).collect(), self.scope))
+    }
+}
+
+/// The last result, for a run that removes: only from where nobody but root can write, never from the snap's own
+/// directories, into which containers may.
+pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
+    let bytes = match ours(&directory(snap), false).and_then(|_| Host::live().read(&path(snap))) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_gone() => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let earlier = serde_json::from_slice(&bytes);
+    earlier.map(Some).map_err(|e| Error::Malformed { path: path(snap), reason: e.to_string() })
 }
 
 /// Keeps a second run out while this one goes on.

@@ -122,7 +122,8 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let plan = steps::plan(subject.profile.patience.grace());
     let told = |complete| Told { subject, started, started_at, complete, live: Some(live) };
 
-    let mut scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
+    let earlier = unfinished(live, &subject.snap);
+    let mut scope = Scope::gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;
     notes::before(&view, &scope).into_iter().for_each(|note| live.note(note));
     {
         // Gone again before the removal starts: of thousands of mounts, one list at a time is enough.
@@ -159,6 +160,21 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let mut last = report(Command::Remove, &plan, &whole, &scope, &view, told(true));
     last.hooks = hooks;
     Ok(last)
+}
+
+/// The scope of an earlier run that left something. What that one removed was often the last evidence of what it could
+/// not remove; and what it detached no look can see.
+fn unfinished(live: &Live, snap: &Snap) -> Option<Scope> {
+    let earlier = match result::earlier(snap) {
+        Ok(earlier) => earlier?,
+        Err(e) => {
+            log::warn!("{e}");
+            return None;
+        }
+    };
+    let (detached, scope) = earlier.unfinished()?;
+    detached.into_iter().filter(still_held).for_each(|residue| live.remember(residue));
+    scope
 }
 
 /// One teardown of one scope. Returns its course and the view of its last look.

@@ -155,6 +155,16 @@ pub struct Bystander {
 impl Scope {
     /// Gathers the evidence. Reads only.
     pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> crate::error::Result<Scope> {
+        Scope::gather_after(view, snap, profile, None)
+    }
+
+    /// The same after an earlier run that left something.
+    pub fn gather_after(
+        view: &View,
+        snap: &Snap,
+        profile: &Profile,
+        earlier: Option<&Scope>,
+    ) -> crate::error::Result<Scope> {
         let roots = profile.resolve(snap)?;
         let inside = profile.resolve(&snap.inside())?;
         let mut gather = Gather::new(view, snap, &roots, &inside);
@@ -163,6 +173,7 @@ impl Scope {
         gather.shims();
         gather.children_of_shims();
         gather.unclaimed_groups();
+        earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
         let rule_comments = gather.rule_comments(&profile.network.rule_comments);
         let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
         let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
@@ -182,7 +193,7 @@ impl Scope {
             blind,
             nonsense,
         };
-        let found = network::gather(view, &mut scope);
+        let found = network::gather(view, &mut scope, earlier.map(|e| &e.network));
         bystanders.extend(found.bystanders);
         scope.network = found.network;
         scope.bystanders = bystanders;
@@ -630,6 +641,36 @@ impl<'a> Gather<'a> {
         }
     }
 
+    /// Containers that an earlier run knew and whose evidence is gone. Of these only what is dead is taken (a network
+    /// namespace, an empty group, a socket): what runs has to be proven anew.
+    fn known_before(&mut self, containers: &[Container]) {
+        let Ok(tree) = self.view.cgroups() else { return };
+        let existing = tree.index();
+        let is_empty = |group: &Path| {
+            let places = existing.get(group).into_iter().flatten();
+            let mut pids = places.map(|h| self.view.group_pids(&cgroup::full(&h.point, group)));
+            pids.all(|pids| pids.is_ok_and(|pids| pids.is_empty()))
+        };
+        let mut known = Vec::new();
+        for old in containers {
+            let plain = |name: &String| shim::name(name.as_bytes()).is_some();
+            let named = [&old.id.namespace, &old.id.id, &old.group].into_iter().all(plain);
+            if !named || self.containers.contains_key(&old.id) || self.foreign_ids.contains(&old.id.id) {
+                continue;
+            }
+            let group = |g: &&PathBuf| evidence::is_group_of(g, &old.id.id) && is_empty(g);
+            known.push(Container {
+                groups: old.groups.iter().filter(group).cloned().collect(),
+                init: None,
+                netns: old.netns.clone().filter(|path| evidence::is_netns(path, self.roots)),
+                socket: old.socket.clone().filter(|s| s.parent() == Some(&self.roots.shim_sockets)),
+                binds: Vec::new(),
+                ..old.clone()
+            });
+        }
+        self.containers.extend(known.into_iter().map(|c| (c.id.clone(), c)));
+    }
+
     fn whose(&self, process: &Proc, processes: &Processes) -> Whose {
         let parent = processes.get(process.parent);
         if let Some(args) = parent.and_then(|p| p.shim.as_ref())
@@ -738,5 +779,118 @@ pub(crate) mod tests {
         let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
         assert_eq!(overlay_upper(options).unwrap(), Path::new("/var/snap/m/common/x/fs"));
         assert!(overlay_upper(b"rw,lowerdir=/a").is_none());
+    }
+
+    #[test]
+    fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let file = dir.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        write("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+        write("sys/fs/cgroup/kubepods/podA/dead/cgroup.procs", "");
+        write("sys/fs/cgroup/kubepods/podB/runs/cgroup.procs", "77\n");
+        write("run/netns/cni-dead", "");
+        let mut earlier = scope_of(&["dead", "runs", "../etc"]);
+        for (container, pod) in earlier.containers.iter_mut().zip(["podA", "podB", "podC"]) {
+            container.groups = vec![Path::new("/kubepods").join(pod).join(&container.id.id)];
+            container.netns = Some(format!("/run/netns/cni-{}", container.id.id).into());
+            container.init = Some(ProcessId { pid: 77, start: 1 });
+        }
+        earlier.containers[2].netns = Some("/etc/passwd".into());
+        let host = crate::host::Host::at(dir.path());
+        let (snap, profile) = (Snap::stand_in("microk8s"), Profile::built_in("microk8s").unwrap().unwrap());
+        let view = View::new(&host, None);
+        let scope = Scope::gather_after(&view, &snap, &profile, Some(&earlier)).unwrap();
+        let known: Vec<_> =
+            scope.containers.iter().map(|c| (c.id.id.as_str(), c.groups.len(), c.init)).collect();
+        assert_eq!(known, [("dead", 1, None), ("runs", 0, None)]);
+        let plan = crate::steps::plan(std::time::Duration::ZERO);
+        let found: Vec<String> =
+            plan.iter().flat_map(|s| (s.find)(&view, &scope).residues).map(|r| r.key()).collect();
+        for key in ["netns /run/netns/cni-dead", "cgroup /sys/fs/cgroup/kubepods/podA/dead"] {
+            assert!(found.iter().any(|k| k == key), "{key}: {found:?}");
+        }
+        assert!(!found.iter().any(|k| k.contains("podB") || k.contains("etc")), "{found:?}");
+    }
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let file = dir.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        dir
+    }
+
+    fn gathered(dir: &tempfile::TempDir) -> Scope {
+        let host = crate::host::Host::at(dir.path());
+        let profile = Profile::built_in("microk8s").unwrap().unwrap();
+        Scope::gather(&View::new(&host, None), &Snap::stand_in("microk8s"), &profile).unwrap()
+    }
+
+    const CGROUPS: (&str, &str) = ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+    const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+
+    #[test]
+    fn a_shim_in_our_service_with_another_address_is_not_passed_over() {
+        let stat = format!("50 {STAT}");
+        for (unit, depth, blind) in [
+            ("snap.microk8s.daemon-containerd.service", "50", 1),
+            ("snap.microk8s.ctr-1.scope", "50", 0),
+            ("snap.microk8s_two.daemon-containerd.service", "50", 0),
+            ("snap.microk8s.daemon-containerd.service", "50\t7", 0),
+        ] {
+            let (group, status) = (format!("/system.slice/{unit}"), format!("NSpid:\t{depth}\n"));
+            let dir = tree(&[
+                CGROUPS,
+                ("proc/self/status", "NSpid:\t9\n"),
+                (&format!("sys/fs/cgroup{group}/cgroup.procs"), "50\n"),
+                ("proc/50/stat", &stat),
+                ("proc/50/cmdline", "shim\0-namespace\0k8s.io\0-id\0a\0-address\0/run/other.sock\0"),
+                ("proc/50/status", &status),
+                ("proc/50/cgroup", &format!("0::{group}\n")),
+            ]);
+            let scope = gathered(&dir);
+            assert_eq!(scope.blind.len(), blind, "{unit} {depth}: {:?}", scope.blind);
+            assert!(scope.shims.is_empty(), "{unit}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
+        let id = "a".repeat(64);
+        let root = "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs";
+        let dir = tree(&[
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&format!("sys/fs/cgroup/kubepods/podA/{id}/cgroup.procs"), "60\n61\n"),
+            // The first has no mount table any more.
+            ("proc/60/stat", &format!("60 {STAT}")),
+            ("proc/60/cmdline", ""),
+            ("proc/61/stat", &format!("61 {STAT}")),
+            ("proc/61/cmdline", ""),
+            ("proc/61/status", "NSpid:\t61\t1\n"),
+            (
+                "proc/61/mountinfo",
+                &format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={root},workdir=/w\n"),
+            ),
+        ]);
+        let scope = gathered(&dir);
+        assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+    }
+
+    #[test]
+    fn beside_another_instance_a_comment_that_names_the_snap_proves_nothing() {
+        let dir = tree(&[
+            CGROUPS,
+            ("sys/fs/cgroup/system.slice/snap.microk8s_two.daemon-kubelite.service/cgroup.procs", ""),
+        ]);
+        let scope = gathered(&dir);
+        assert!(scope.rule_comments.is_empty() && scope.bystanders.len() == 1, "{:?}", scope.bystanders);
+        assert_eq!(gathered(&tree(&[CGROUPS])).rule_comments.len(), 1);
     }
 }

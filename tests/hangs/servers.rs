@@ -136,7 +136,8 @@ pub fn disk() -> Result<()> {
     came.must(came.verdict.outcome == "residue", "it is not called clean")?;
     came.must(came.tells_of(&["detached", "volumes/disk"]), "the report names it")?;
     // The child that hangs is still there.
-    again.must(again.ended.elapsed < Duration::from_secs(10), "nobody keeps the lock")
+    again.must(again.ended.elapsed < Duration::from_secs(10), "nobody keeps the lock")?;
+    again.must(again.tells_of(&["detached", "volumes/disk"]), "a later run names it, too")
 }
 
 fn sh(script: &str) -> Result<()> {
