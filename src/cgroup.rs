@@ -178,8 +178,16 @@ fn pids_below(host: &Host, directory: &Path, depth: usize, pids: &mut Vec<i32>) 
 pub fn own_pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     match host.read(&directory.join("cgroup.procs")) {
         Ok(bytes) => Ok(parse_pids(&bytes).collect()),
-        // The group went, or (EOPNOTSUPP) is threaded: its processes are listed in the threaded root above.
-        Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(e) if e.is_gone() => Ok(Vec::new()),
+        // The group is threaded: the kernel lists its processes above, and here their threads, of which each process
+        // has one with its own number.
+        Err(e) if e.errno() == Some(nix::libc::EOPNOTSUPP) => {
+            match host.read(&directory.join("cgroup.threads")) {
+                Ok(bytes) => Ok(parse_pids(&bytes).collect()),
+                Err(e) if e.is_gone() => Ok(Vec::new()),
+                Err(e) => Err(e),
+            }
+        }
         Err(e) => Err(e),
     }
 }
