@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use scenes::Test;
 use support::runtime;
-use support::world::{self, Cgroups};
+use support::world;
 use support::{Result, build_dir};
 
 fn main() -> ExitCode {
@@ -57,13 +57,11 @@ fn role() -> Result<Option<ExitCode>> {
 
 fn trial(test: Test, fetched: std::result::Result<(), String>) -> Trial {
     let name = test.name();
-    // Linux on a machine without version 1 control groups cannot make them; CI counts what has run.
-    let impossible = test.cgroups == Cgroups::Hybrid && Cgroups::v1_hierarchies().is_empty();
     let run = move || {
         fetched?;
         outside(&test).map_err(|e| Failed::from(e.to_string()))
     };
-    Trial::test(name, run).with_ignored_flag(impossible)
+    Trial::test(name, run)
 }
 
 /// Starts the test's world and judges it by its exit status and its last word.

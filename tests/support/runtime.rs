@@ -299,16 +299,20 @@ pub fn show_installed(version: &str) -> Result<bool> {
 /// The directory that holds `runc` for this world.
 ///
 /// Containerd gives every sandbox a processor share, and runc insists on writing it. Where the machine has bound that
-/// controller to a version 1 hierarchy, cgroup2 has no such file: then the share is taken out of the bundle first.
+/// controller to a version 1 hierarchy, cgroup2 has no such file, and the other way round: then the share is taken out of the bundle first.
 fn wrap_runc(own: &Path) -> Result<PathBuf> {
     let runc = format!("{PROGRAMS}/1.6/runc");
     let bin = own.join("bin");
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-    let strip = match controllers {
-        Ok(text) if !text.split_whitespace().any(|c| c == "cpu") => {
+    let has_share = match controllers {
+        Ok(text) => text.split_whitespace().any(|c| c == "cpu"),
+        Err(_) => ["cpu", "cpu,cpuacct"].iter().any(|name| Path::new("/sys/fs/cgroup").join(name).exists()),
+    };
+    let strip = match has_share {
+        false => {
             r#"for w; do [ "$p" != --bundle ] || sed -i 's/"shares":[0-9]*,\?//' "$w/config.json"; p=$w; done"#
         }
-        _ => "",
+        true => "",
     };
     let wrapper = bin.join("runc");
     fs::write(&wrapper, format!("#!/bin/sh\n{strip}\nexec {runc} \"$@\"\n"))?;

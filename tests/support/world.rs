@@ -28,19 +28,34 @@ use super::{Result, build_dir};
 pub enum Cgroups {
     /// cgroup2 alone, whatever the machine's own set-up is.
     V2,
-    /// The machine's version 1 hierarchies, and cgroup2 at `unified`.
+    /// Version 1 hierarchies, the machine's own where it has any, and cgroup2 at `unified`.
     Hybrid,
 }
 
 impl Cgroups {
-    /// Version 1 hierarchies of this machine, as /proc/self/cgroup names them; empty where everything is version 2.
+    /// The version 1 hierarchies of a hybrid world, as /proc/self/cgroup names them. Where everything is version 2 on
+    /// this machine, these are controllers that version 2 does not have, so that nobody can be using them there; runc
+    /// needs no others. Their hierarchies end with the world that mounts them.
     pub fn v1_hierarchies() -> Vec<String> {
         let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let names = text.lines().filter_map(|line| line.split(':').nth(1));
-        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        let mut own: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if own.is_empty() {
+            own = ["name=systemd", "devices", "freezer"].map(str::to_owned).into();
+        }
+        // Two in one hierarchy, as most machines with version 1 have some, but for those where nobody uses these.
+        let unused = |name: &str| {
+            let all = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+            all.lines().any(|line| line.split_whitespace().take(2).eq([name, "0"]))
+        };
+        if !own.iter().any(|name| name.contains(',')) && TOGETHER.split(',').all(unused) {
+            own.push(TOGETHER.to_owned());
+        }
+        own
     }
 }
 
+const TOGETHER: &str = "net_cls,net_prio";
 const ROLE: &str = "SNAP_TEARDOWN_TEST_ROLE";
 const BODY: &str = "SNAP_TEARDOWN_TEST_BODY";
 const CGROUPS: &str = "SNAP_TEARDOWN_TEST_CGROUPS";
@@ -179,11 +194,7 @@ fn make_groups(dir: &Path, cgroups: Cgroups, group: &str) -> Result<Vec<PathBuf>
     let mut groups = Vec::new();
     let mut hierarchies = vec![("cgroup2", String::new(), "unified".to_owned())];
     if cgroups == Cgroups::Hybrid {
-        let names = Cgroups::v1_hierarchies();
-        if names.is_empty() {
-            return Err("this machine has no version 1 control groups".into());
-        }
-        hierarchies.extend(names.into_iter().map(|name| {
+        hierarchies.extend(Cgroups::v1_hierarchies().into_iter().map(|name| {
             let options = if name.starts_with("name=") { format!("none,{name}") } else { name.clone() };
             ("cgroup", options, name.trim_start_matches("name=").to_owned())
         }));
