@@ -21,6 +21,8 @@ const RESULTS: [&str; 2] = ["results", "cache/results"];
 pub struct Attachment {
     /// The network's name.
     pub network: String,
+    /// The name of the interface in the sandbox.
+    pub interface: String,
     /// Links that the plugins made on the host: name and hardware address.
     pub host_links: Vec<(String, String)>,
     /// Where the sandbox's network namespace is bound.
@@ -37,6 +39,8 @@ struct Cached {
     container: Option<String>,
     #[serde(rename = "networkName", default)]
     network: String,
+    #[serde(rename = "ifName", default)]
+    interface: String,
     #[serde(default)]
     result: Answer,
 }
@@ -85,6 +89,7 @@ pub fn parse(bytes: &[u8], sandbox: &str) -> Option<Attachment> {
     let on_host = answer.interfaces.into_iter().filter(|i| i.sandbox.is_empty());
     Some(Attachment {
         network: cached.network,
+        interface: cached.interface,
         netns,
         host_links: on_host.map(|i| (i.name, i.mac.to_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
@@ -115,6 +120,21 @@ pub fn results<'a>(
         }
     }
     (found, errors)
+}
+
+/// Addresses that CNI gave to others, as far as its results tell.
+pub fn addresses_of_others(host: &Host, cni: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<IpAddr> {
+    let of_others = |name: &OsStr| !name.to_str().is_some_and(|n| n.split('-').any(&is_ours));
+    let mut found = Vec::new();
+    for directory in RESULTS.map(|r| cni.join(r)) {
+        for name in host.list(&directory).unwrap_or_default().iter().filter(|n| of_others(n)) {
+            let Ok(bytes) = host.read(&directory.join(name)) else { continue };
+            let id = serde_json::from_slice::<Cached>(&bytes).ok().and_then(|cached| cached.container);
+            let attachment = parse(&bytes, &id.unwrap_or_default());
+            found.extend(attachment.into_iter().flat_map(|a| a.addresses).map(|(address, _)| address));
+        }
+    }
+    found
 }
 
 /// The files in which an IPAM plugin has noted that an address is a sandbox's: `networks/NETWORK/ADDRESS`; and
@@ -209,7 +229,7 @@ mod tests {
             "routes":[{{"dst":"0.0.0.0/0"}},{{"dst":"10.1.0.0/16"}}]}}}}"#
         );
         let a = parse(text.as_bytes(), ID).unwrap();
-        assert_eq!(a.network, "net");
+        assert_eq!((a.network.as_str(), a.interface.as_str()), ("net", "eth0"));
         assert_eq!(a.netns.as_deref(), Some(Path::new("/var/run/netns/cni-1")));
         assert_eq!(a.host_links[0], ("cni0".into(), "aa:00:00:00:00:01".into()));
         assert_eq!((a.host_links.len(), a.addresses.len()), (2, 1));
@@ -231,7 +251,11 @@ mod tests {
         }
         for (name, content) in [
             (format!("results/a-net-{ID}-eth0"), String::new()),
-            (format!("results/net-{other}-eth0"), String::new()),
+            (
+                format!("results/net-{other}-eth0"),
+                format!(r#"{{"containerId":"{other}","result":{{"ips":[{{"address":"10.9.0.2/24"}}]}}}}"#),
+            ),
+            ("results/garbage".into(), "{".into()),
             ("networks/net/10.1.0.2".into(), format!("{ID}\r\neth0")),
             ("networks/net/10.1.0.3".into(), format!("{other}\r\neth0")),
             ("networks/net/10.1.0.4".into(), format!("{other}\n{ID}")),
@@ -246,6 +270,8 @@ mod tests {
         let (files, errors) = results(&host, Path::new("/"), ours);
         assert_eq!(files, [(PathBuf::from(format!("/results/a-net-{ID}-eth0")), ID)]);
         assert!(errors.is_empty());
+        let others = addresses_of_others(&host, Path::new("/"), |id| id == ID);
+        assert_eq!(others, ["10.9.0.2".parse::<IpAddr>().unwrap()]);
         let names = BTreeSet::from(["net".to_string()]);
         let (files, errors) = leases(&host, Path::new("/"), ours, &names);
         assert_eq!(files, [PathBuf::from("/networks/net/10.1.0.2")]);

@@ -1,12 +1,15 @@
-//! The firewall's rules, as iptables tells them: both backends, both families.
+//! The firewall's rules, as iptables tells them: both backends, both families; and those that CNI's plugins make
+//! without it.
 //!
 //! Listing a table of the legacy backend makes it if it is not there, so the kernel is asked first which tables
 //! exist. Which rules are ours is told by the comments that CNI's plugins and the snap put on them; a chain is
 //! ours if its name is the hash that CNI's plugins make of one of our sandboxes' IDs, or if a rule with such a
-//! comment leads to it (github.com/containernetworking/plugins: pkg/utils/utils.go, plugins/meta/portmap).
+//! comment leads to it (github.com/containernetworking/plugins: pkg/utils/utils.go, plugins/meta/portmap). What
+//! plugins/meta/firewall lets through is told by the addresses that CNI gave to our sandboxes and to nobody else.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ use nix::libc;
 use sha2::{Digest, Sha512};
 
 use crate::host::Host;
-use crate::netlink;
+use crate::nft;
 use crate::residue::Residue;
 use crate::scope::Scope;
 use crate::snap::Snap;
@@ -29,12 +32,19 @@ const HOST: [&str; 2] = ["/usr/sbin", "/sbin"];
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The length of a chain's name as CNI's plugins make it.
 const CHAIN: usize = 28;
+/// The chain in which CNI's firewall plugin lets pods' addresses through.
+const FORWARD: &str = "CNI-FORWARD";
+/// Tables that CNI's plugins make in nf_tables: for mapped ports, and for masquerading.
+const PORTS: &str = "cni_hostport";
+const MASQUERADE: &str = "cni_plugins_masquerade";
 
 /// All rules and chains that could be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Firewall {
     /// Table by table.
     pub tables: Vec<Table>,
+    /// Rules in the tables that CNI's plugins make without iptables.
+    pub nft: Vec<nft::Rule>,
     /// Tables that exist and could not be listed.
     pub blind: Vec<Blind>,
 }
@@ -55,7 +65,7 @@ pub struct Table {
 /// Lists everything. `shipped` is where the snap has its programs.
 pub fn read(host: &Host, snap: &Snap, shipped: Option<&Path>) -> Firewall {
     let mut firewall = Firewall::default();
-    let nft = netlink::nft_tables();
+    let nft = nft::tables();
     for (family, number, names) in [
         ("iptables", libc::AF_INET, "/proc/self/net/ip_tables_names"),
         ("ip6tables", libc::AF_INET6, "/proc/self/net/ip6_tables_names"),
@@ -74,6 +84,13 @@ pub fn read(host: &Host, snap: &Snap, shipped: Option<&Path>) -> Firewall {
         };
         for (backend, tables) in [("legacy", legacy), ("nft", nft)] {
             firewall.list(snap, shipped, family, backend, tables);
+        }
+    }
+    let of_plugins = |(_, name): &&(u8, String)| [PORTS, MASQUERADE].contains(&name.as_str());
+    for (family, table) in nft.iter().flatten().filter(of_plugins) {
+        match nft::rules(*family, table) {
+            Ok(rules) => firewall.nft.extend(rules),
+            Err(e) => firewall.blind.push(Blind::new(format!("firewall rules (nft, table {table})"), e)),
         }
     }
     firewall
@@ -219,6 +236,7 @@ pub fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
             let comment = value(rule, "--comment");
             of_sandbox(rule)
                 || comment.is_some_and(|c| scope.rule_comments.iter().any(|own| own == c))
+                || (table.name == "filter" && lets_through(rule, scope))
                 || chains.contains(rule[0].as_str())
                 || value(rule, "-j").is_some_and(|target| chains.contains(target))
         };
@@ -232,7 +250,52 @@ pub fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
         let there = table.chains.iter().filter(|c| chains.contains(c.as_str()));
         found.extend(there.map(|chain| residue(vec![chain.clone()], true)));
     }
+    let of_plugins = firewall.nft.iter().filter(|rule| is_of_sandbox(rule, scope, &ids));
+    found.extend(of_plugins.map(|rule| Residue::NftRule {
+        family: rule.family.clone(),
+        table: rule.table.clone(),
+        chain: rule.chain.clone(),
+        handle: rule.handle,
+        comment: rule.comment.clone(),
+    }));
     found
+}
+
+/// True for what CNI's firewall plugin adds for an address of a sandbox of ours: all that comes from it, and the
+/// answers to it.
+fn lets_through(rule: &[String], scope: &Scope) -> bool {
+    let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
+    let block = match rule[..] {
+        [FORWARD, "-s", block, "-j", "ACCEPT"] => block,
+        [FORWARD, "-d", block, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"] => {
+            block
+        }
+        _ => return false,
+    };
+    let Some((address, bits)) = block.split_once('/') else { return false };
+    let address: Option<IpAddr> = address.parse().ok();
+    let whole = address.is_some_and(|a| bits == if a.is_ipv4() { "32" } else { "128" });
+    whole && address.is_some_and(|a| scope.network.addresses.contains(&a))
+}
+
+/// True if the comment is a sandbox's: its ID; or, where a rule is about an attachment, the hashes of its network
+/// and of its interface with the ID. The rest of such a comment is for people, and may be cut off.
+fn is_of_sandbox(rule: &nft::Rule, scope: &Scope, ids: &HashSet<&str>) -> bool {
+    match (rule.table.as_str(), rule.family.as_str()) {
+        (PORTS, "ip" | "ip6") => ids.contains(rule.comment.as_str()),
+        (MASQUERADE, "inet") => scope.network.networks.iter().any(|network| {
+            let interfaces = scope.network.interfaces.iter();
+            let mut all = interfaces.flat_map(|i| ids.iter().map(move |id| attachment(network, i, id)));
+            rule.comment.split(',').next().is_some_and(|hashes| all.any(|own| own == hashes))
+        }),
+        _ => false,
+    }
+}
+
+/// How CNI's plugins begin the comment on a masquerading rule.
+fn attachment(network: &str, interface: &str, id: &str) -> String {
+    const LENGTH: usize = 16;
+    format!("{}-{}", hash(network, LENGTH), hash(&format!("{interface}:{id}"), LENGTH))
 }
 
 /// kube-proxy's chains, which nothing ties to one of several kubelets.
@@ -250,9 +313,13 @@ pub fn of_kube_proxy(firewall: &Firewall) -> Vec<String> {
 
 /// The names of the chains that CNI's plugins make for an attachment: for masquerading, and for mapped ports.
 fn chains_of(network: &str, id: &str) -> [String; 3] {
-    let hash: String =
-        Sha512::digest(format!("{network}{id}")).iter().take(CHAIN / 2).map(|b| format!("{b:02x}")).collect();
+    let hash = hash(&format!("{network}{id}"), CHAIN);
     ["CNI-", "CNI-DN-", "CNI-SN-"].map(|prefix| format!("{prefix}{}", &hash[..CHAIN - prefix.len()]))
+}
+
+/// The first digits of the hash that CNI's plugins take.
+fn hash(text: &str, digits: usize) -> String {
+    Sha512::digest(text).iter().take(digits / 2).map(|b| format!("{b:02x}")).collect()
 }
 
 fn is_hash(chain: &str) -> bool {
@@ -315,8 +382,10 @@ mod tests {
              -A FORWARD -j DROP\n",
             &ID[1..]
         );
-        let firewall =
-            Firewall { tables: vec![parse("/usr/sbin/iptables-nft".into(), "nat", &text)], blind: vec![] };
+        let firewall = Firewall {
+            tables: vec![parse("/usr/sbin/iptables-nft".into(), "nat", &text)],
+            ..Firewall::default()
+        };
         let found: Vec<String> = ours(&firewall, &scope)
             .into_iter()
             .map(|r| match r {
@@ -333,5 +402,50 @@ mod tests {
                 format!("true {chain} 1"),
             ]
         );
+    }
+    #[test]
+    fn addresses_let_through_are_those_of_our_sandboxes_alone() {
+        let mut scope = crate::scope::tests::scope_of(&[ID]);
+        scope.network.addresses = ["10.1.0.2", "fd00::2"].map(|a| a.parse().unwrap()).into();
+        let ours = |rule: &str| lets_through(&words(rule).unwrap(), &scope);
+        assert!(ours("CNI-FORWARD -s 10.1.0.2/32 -j ACCEPT") && ours("CNI-FORWARD -s fd00::2/128 -j ACCEPT"));
+        assert!(ours("CNI-FORWARD -d 10.1.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
+        for other in [
+            "CNI-FORWARD -s 10.1.0.3/32 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2/31 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2/32 -j DROP",
+            "CNI-FORWARD -s 10.1.0.2/32 -p tcp -j ACCEPT",
+            "FORWARD -s 10.1.0.2/32 -j ACCEPT",
+            "CNI-FORWARD -d 10.1.0.2/32 -j ACCEPT",
+            "CNI-FORWARD -m comment --comment x -j CNI-ADMIN",
+        ] {
+            assert!(!ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn nft_rules_are_ours_by_the_comments_of_our_sandboxes() {
+        let mut scope = crate::scope::tests::scope_of(&[ID]);
+        scope.network.networks.insert("net".into());
+        scope.network.interfaces.insert("eth0".into());
+        let ours = |family: &str, table: &str, comment: &str| {
+            let (family, table, comment) = (family.to_owned(), table.to_owned(), comment.to_owned());
+            is_of_sandbox(
+                &nft::Rule { family, table, comment, ..nft::Rule::default() },
+                &scope,
+                &scope.sole_ids(),
+            )
+        };
+        assert!(ours("ip", "cni_hostport", ID) && ours("ip6", "cni_hostport", ID));
+        assert!(!ours("ip", "cni_hostport", &ID[1..]) && !ours("ip", "filter", ID));
+        // printf '%s' net | sha512sum; printf '%s' "eth0:$ID" | sha512sum
+        let hashes = "a4861f4ae9f7d238-848025970da6a998";
+        assert!(ours("inet", "cni_plugins_masquerade", &format!("{hashes}, net: net, if: eth0, id: 01")));
+        assert!(!ours(
+            "inet",
+            "cni_plugins_masquerade",
+            &format!("0{}, net: net, if: eth0, id: {ID}", &hashes[1..])
+        ));
     }
 }

@@ -39,6 +39,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod network;
+pub mod nft;
 pub mod notes;
 pub mod proc;
 pub mod profile;

@@ -1,4 +1,4 @@
-//! Links, addresses and routes, asked of the kernel itself over rtnetlink, and which packet filter tables exist.
+//! Links, addresses and routes, asked of the kernel itself over rtnetlink.
 //!
 //! `ip` is not in every base, and its output is made for people. What comes back is read attribute by
 //! attribute; an attribute that we do not know is passed over, a message that is cut short ends the reading.
@@ -25,7 +25,6 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
-const NFTA_TABLE_NAME: u16 = 1;
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,47 +156,42 @@ pub fn delete_link(index: u32) -> Result<(), Errno> {
         .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
 }
 
-/// The tables of nf_tables, as address family and name.
-pub fn nft_tables() -> io::Result<Vec<(u8, String)>> {
-    const GET: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | libc::NFT_MSG_GETTABLE as u16;
-    let mut tables = Vec::new();
-    let asked = ask(SockProtocol::NetlinkNetFilter, GET, NLM_F_DUMP, &[0; 4], |_, payload| {
-        let name =
-            attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NFTA_TABLE_NAME);
-        tables.extend(name.map(|(_, name)| (payload[0], text(name))));
-    });
-    match asked {
-        // The kernel has no nf_tables.
-        Err(e)
-            if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)) =>
-        {
-            Ok(Vec::new())
-        }
-        other => other.map(|()| tables),
-    }
-}
-
-/// Sends one request, and hands each answer to it on. The kernel answers at once; five seconds are for one
-/// that is busy beyond reason.
-fn ask(
+/// Sends one request, and hands each answer to it on.
+pub(crate) fn ask(
     protocol: SockProtocol,
-    message: u16,
+    kind: u16,
     flags: u16,
     body: &[u8],
+    answer: impl FnMut(u16, &[u8]),
+) -> io::Result<()> {
+    exchange(protocol, &message(kind, NLM_F_REQUEST | flags, body), flags, answer)
+}
+
+/// One message with its header; bodies are whole words.
+pub(crate) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; 16 + body.len()];
+    let mut header = NetlinkHeader::default();
+    header.length = u32::try_from(message.len()).unwrap_or(0);
+    header.message_type = kind;
+    header.flags = flags;
+    header.sequence_number = 1;
+    header.emit(&mut message);
+    message[16..].copy_from_slice(body);
+    message
+}
+
+/// Sends messages and takes what comes back. The kernel answers at once; five seconds are for one that is busy
+/// beyond reason.
+pub(crate) fn exchange(
+    protocol: SockProtocol,
+    request: &[u8],
+    flags: u16,
     mut answer: impl FnMut(u16, &[u8]),
 ) -> io::Result<()> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     let patience = nix::sys::time::TimeVal::new(5, 0);
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)?;
-    let mut request = vec![0; 16 + body.len()];
-    let mut header = NetlinkHeader::default();
-    header.length = u32::try_from(request.len()).unwrap_or(0);
-    header.message_type = message;
-    header.flags = NLM_F_REQUEST | flags;
-    header.sequence_number = 1;
-    header.emit(&mut request);
-    request[16..].copy_from_slice(body);
-    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
     while !take(&receive(&socket)?, flags, &mut answer)? {}
     Ok(())
 }
@@ -241,7 +235,7 @@ fn take(mut datagram: &[u8], flags: u16, answer: &mut impl FnMut(u16, &[u8])) ->
     Ok(!dump && flags & NLM_F_ACK == 0)
 }
 
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     // The iterator goes on after an attribute that is cut short; what follows that is noise.
     NlasIterator::new(bytes).map_while(|nla| nla.ok()).map(|nla| {
         let (kind, length) = (nla.kind(), usize::from(nla.length()));
@@ -249,7 +243,7 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn push(body: &mut Vec<u8>, kind: u16, value: Vec<u8>) {
+pub(crate) fn push(body: &mut Vec<u8>, kind: u16, value: Vec<u8>) {
     let attribute = DefaultNla::new(kind, value);
     let at = body.len();
     body.resize(at + attribute.buffer_len(), 0);
@@ -260,7 +254,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|four| u32::from_ne_bytes(*four))
 }
 
-fn text(value: &[u8]) -> String {
+pub(crate) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
 }
 

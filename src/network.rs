@@ -31,6 +31,10 @@ pub struct Network {
     pub links: Vec<OwnedLink>,
     /// Names of the CNI networks that our sandboxes were attached to.
     pub networks: BTreeSet<String>,
+    /// Names of the interfaces by which they were.
+    pub interfaces: BTreeSet<String>,
+    /// Addresses that they were given, and that nobody else has.
+    pub addresses: BTreeSet<IpAddr>,
     /// Why links of ours could not be told from others, if they could not.
     pub blind: Option<String>,
 }
@@ -55,6 +59,8 @@ impl Network {
         let known: HashSet<u32> = self.links.iter().map(|l| l.index).collect();
         self.links.extend(older.links.into_iter().filter(|l| !known.contains(&l.index)));
         self.networks.extend(older.networks);
+        self.interfaces.extend(older.interfaces);
+        self.addresses.extend(older.addresses);
         self
     }
 }
@@ -91,8 +97,16 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     }
     let attached: Vec<&Container> =
         scope.containers.iter().filter(|c| netns_of(c, roots).is_some()).collect();
-    let known = earlier.into_iter().flat_map(|e| e.networks.iter().cloned());
-    gathered.network.networks = attachments.iter().map(|(_, a)| a.network.clone()).chain(known).collect();
+    let known =
+        |of: fn(&Network) -> &BTreeSet<String>| earlier.into_iter().flat_map(move |e| of(e).iter().cloned());
+    let found = |of: fn(&Attachment) -> &String| attachments.iter().map(move |(_, a)| of(a).clone());
+    gathered.network.networks = found(|a| &a.network).chain(known(|e| &e.networks)).collect();
+    gathered.network.interfaces = found(|a| &a.interface).chain(known(|e| &e.interfaces)).collect();
+    let ids = scope.sole_ids();
+    let others = cni::addresses_of_others(view.host, &scope.roots.cni, |id| ids.contains(id));
+    let given = attachments.iter().flat_map(|(_, a)| a.addresses.iter().map(|(address, _)| *address));
+    let given = given.chain(earlier.into_iter().flat_map(|e| e.addresses.iter().copied()));
+    gathered.network.addresses = given.filter(|address| !others.contains(address)).collect();
     if !view.host.is_live() || (attached.is_empty() && attachments.is_empty()) {
         return gathered;
     }

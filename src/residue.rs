@@ -139,6 +139,19 @@ pub enum Residue {
         /// True for a chain to be deleted, false for a rule.
         chain: bool,
     },
+    /// A rule of nf_tables that a CNI plugin made without iptables.
+    NftRule {
+        /// `ip`, `ip6` or `inet`.
+        family: String,
+        /// The table.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// The kernel's number of it.
+        handle: u64,
+        /// The comment on it, which says whose it is.
+        comment: String,
+    },
     /// A mount.
     Mount {
         /// The kernel's mount ID.
@@ -222,6 +235,7 @@ impl Residue {
             Residue::Rule { program, table, rule, chain } => {
                 format!("rule {} {table} {chain} {}", text::show(program), rule.join(" "))
             }
+            Residue::NftRule { family, table, handle, .. } => format!("nft-rule {family} {table} {handle}"),
             Residue::Mount { id, point, table, .. } => format!("mount {table:?} {id} {}", text::show(point)),
             Residue::Loop { device, .. } => format!("loop {}", text::show(device)),
             Residue::Cgroup { path, .. } => format!("cgroup {}", text::show(path)),
@@ -269,6 +283,10 @@ impl std::fmt::Display for Residue {
                     text::escape(program),
                     text::escape(rule.join(" ").as_bytes())
                 )
+            }
+            Residue::NftRule { family, table, chain, handle, comment } => {
+                let comment = text::escape(comment.as_bytes());
+                write!(f, "firewall rule nft {family} {table} {chain}: handle {handle} ({comment})")
             }
             Residue::Mount { point, fstype, table, .. } => {
                 let whose = match table {

@@ -326,6 +326,8 @@ fn fill(scope: &mut Scope) {
         because: "its other end is in a sandbox".into(),
     });
     scope.network.networks.insert("k8s-pod-network".into());
+    scope.network.interfaces.insert("eth0".into());
+    scope.network.addresses.insert("10.1.0.2".parse().unwrap());
     scope.network.blind = Some("EPERM".into());
     scope.bystanders.push(Bystander { what: "a shim".into(), why: "elsewhere".into() });
     scope.blind.push(Blind::new("bundles", "EACCES"));
@@ -408,6 +410,13 @@ fn one_of_each() -> Vec<Residue> {
         mount(1, TableOf::Own),
         mount(2, TableOf::Snap),
         mount(3, TableOf::Host),
+        Residue::NftRule {
+            family: "ip".into(),
+            table: "cni_hostport".into(),
+            chain: "hostports".into(),
+            handle: 9,
+            comment: "abc".into(),
+        },
         Residue::Loop { device: "/dev/loop1".into(), backing: path.clone() },
         Residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) },
         Residue::Detached { point: path, fstype: "nfs".into(), holders: vec![holder], holders_unknown: true },

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::live::Live;
+use crate::nft;
 use crate::report::Done;
 use crate::residue::{ProcessId, Residue};
 use crate::scope::Scope;
@@ -108,6 +109,10 @@ impl By<'_> {
             Residue::Link { index, name, r#type } => link::remove(live, *index, name, r#type),
             Residue::Rule { program, table, rule, chain } => {
                 rule::remove(live, scope, program, table, rule, *chain)
+            }
+            Residue::NftRule { family, table, chain, handle, comment } => {
+                let [family, table, chain, comment] = [family, table, chain, comment].map(String::clone);
+                rule::remove_nft(live, &nft::Rule { family, table, chain, handle: *handle, comment })
             }
             Residue::Loop { device, backing } => loop_device::remove(device, backing),
             Residue::Detached { .. } => {

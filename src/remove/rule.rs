@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::firewall;
 use crate::live::{Ability, Live, is_refusal};
+use crate::nft;
 use crate::report::{Done, Rung};
 use crate::scope::Scope;
 
@@ -21,5 +24,20 @@ pub fn remove(live: &Live, scope: &Scope, program: &Path, table: &str, rule: &[S
         Ok(_) => Done::Gone,
         Err((_, errno)) if is_refusal(errno) => Done::refused(Rung::Remove, errno),
         Err((error, errno)) => Done::Failed { error, errno },
+    }
+}
+
+/// Deletes exactly this rule of nf_tables.
+pub fn remove_nft(live: &Live, rule: &nft::Rule) -> Done {
+    let result = nft::delete(rule);
+    live.tried(Ability::ChangeRules, result.map_err(|e| e as i32));
+    match result {
+        Ok(()) | Err(Errno::ENOENT) => Done::Gone,
+        Err(e) if is_refusal(e as i32) => Done::refused(Rung::Remove, e as i32),
+        Err(e) => {
+            let what =
+                format!("cannot delete rule {} of nft table {}: {}", rule.handle, rule.table, e.desc());
+            Done::Failed { error: what, errno: e as i32 }
+        }
     }
 }

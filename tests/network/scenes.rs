@@ -85,6 +85,10 @@ fn look() -> Result<Look> {
         )?;
     }
     add(
+        "rules",
+        sh("nft -a list ruleset | grep -v '^table ip6\\? \\(nat\\|filter\\)' | grep comment || true")?,
+    )?;
+    add(
         "namespaces",
         sh(
             "ls /run/netns 2>/dev/null || true; grep ' nsfs ' /proc/self/mountinfo | awk '{print $5}' || true",
@@ -115,7 +119,20 @@ impl World {
                  {program} -t nat -A OUTPUT -p tcp --dport 1234 -j REDIRECT --to-ports 4321"
             ))?;
             port_map(program, &id('f'), "1111111111111111111ff", 8081)?;
+            let address = if program.starts_with("ip6") { "fd00:50::7/128" } else { "192.168.50.7/32" };
+            sh(&format!(
+                "{program} -N CNI-ADMIN; {program} -N CNI-FORWARD; {program} -A CNI-FORWARD -j CNI-ADMIN
+                 {program} -A FORWARD -m comment --comment 'CNI firewall plugin rules' -j CNI-FORWARD"
+            ))?;
+            let_through(program, address)?;
+            // One that ours had once, and that has been given to another since.
+            if program.starts_with("iptables") {
+                let_through(program, "10.1.0.77/32")?;
+            }
         }
+        given_away("others", 'e')?;
+        nft_tables()?;
+        nft_rules(&id('f'), "others", "192.168.50.7", 8081)?;
         Ok(World { snap, before: look()? })
     }
 
@@ -127,13 +144,17 @@ impl World {
         sandbox(Some(&self.snap), 'a', "10.1.0.2/24", Some("cni0"), "veth1")?;
         sandbox(Some(&self.snap), 'b', "10.1.0.3/24", Some("cni0"), "veth2")?;
         sandbox(Some(&self.snap), 'c', "10.1.9.9/32", None, "cali0123456789a")?;
+        given_away("pods", 'b')?;
         for program in BACKENDS {
             port_map(program, &id('a'), "00000000000000000000a", 8080)?;
             sh(&format!(
                 "{program} -A FORWARD -m comment --comment 'generated for MicroK8s pods' -j ACCEPT"
             ))?;
+            if program.starts_with("iptables") {
+                let_through(program, "10.1.0.2/32")?;
+            }
         }
-        Ok(())
+        nft_rules(&id('a'), "pods", "10.1.0.2", 8080)
     }
 
     /// The control: the look shows ours in every part, or it would show nothing when they stay either.
@@ -208,6 +229,50 @@ fn sandbox(
 fn write(path: &str, text: &str) -> Result<()> {
     fs::create_dir_all(Path::new(path).parent().ok_or("no parent")?)?;
     fs::write(path, text).map_err(|e| format!("cannot write '{path}': {e}").into())
+}
+
+/// A second attachment of a sandbox, always with the same address: that of ours has been given to another since.
+fn given_away(network: &str, letter: char) -> Result<()> {
+    let result = json!({
+        "kind": "cniCacheV1", "containerId": id(letter), "networkName": network, "ifName": "net1",
+        "result": {"cniVersion": "0.3.1", "ips": [{"version": "4", "address": "10.1.0.77/24"}]}
+    });
+    write(&format!("/var/lib/cni/results/{network}-{}-net1", id(letter)), &result.to_string())
+}
+
+/// What the firewall plugin makes for an address of a sandbox.
+fn let_through(program: &str, block: &str) -> Result<()> {
+    sh(&format!(
+        "{program} -A CNI-FORWARD -d {block} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+         {program} -A CNI-FORWARD -s {block} -j ACCEPT"
+    ))
+    .map(drop)
+}
+
+/// The tables of the plugins' own nftables backends, which they never remove.
+fn nft_tables() -> Result<()> {
+    sh("for f in ip ip6; do nft add table $f cni_hostport; done
+        for f in ip ip6; do for c in hostports hostip_hostports masquerading; do nft add chain $f cni_hostport $c; done; done
+        nft add table inet cni_plugins_masquerade; nft add chain inet cni_plugins_masquerade masq_checks")
+    .map(drop)
+}
+
+/// What those backends make for a port of a sandbox, and for its way out.
+fn nft_rules(id: &str, network: &str, address: &str, port: u16) -> Result<()> {
+    let digits = |text: &str| {
+        let sum = sh(&format!("printf %s '{text}' | sha512sum"))?;
+        Ok::<_, Box<dyn std::error::Error>>(sum[..16].to_owned())
+    };
+    let hashes = format!("{}-{}", digits(network)?, digits(&format!("eth0:{id}"))?);
+    let comment = format!("{hashes}, net: {network}, if: eth0, id: {id}");
+    let comment = &comment[..comment.len().min(128)];
+    sh(&format!(
+        r#"nft 'add rule ip cni_hostport hostports tcp dport {port} dnat to {address}:80 comment "{id}"'
+           nft 'add rule ip cni_hostport masquerading ip saddr 127.0.0.1 ip daddr {address} masquerade comment "{id}"'
+           nft 'add rule ip6 cni_hostport hostip_hostports ip6 daddr fd00::1 tcp dport {port} counter comment "{id}"'
+           nft 'add rule inet cni_plugins_masquerade masq_checks ip saddr {address} masquerade comment "{comment}"'"#
+    ))
+    .map(drop)
 }
 
 /// What the portmap plugin makes for a port of a sandbox.
