@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -24,6 +25,7 @@ pub const ALL: &[Scene] = &[
     ("loop_devices_of_ours_go_and_others_stay", loops),
     ("host_symlinks_and_plugin_sockets", files),
     ("the_survey_names_ports_volumes_and_members", survey),
+    ("the_journal_has_a_line_for_each_step_and_one_for_the_result", journal),
     ("rules_without_a_program_are_not_seen_and_said_so", no_program),
 ];
 
@@ -521,4 +523,51 @@ fn no_program() -> Result<()> {
         format!("{:?}: {document}", ended.status),
     )?;
     demand(document.to_string().contains("firewall rules (iptables, nft)"), "the blind spot is not named")
+}
+
+/// A journal of the world's own, since the machine's is not to be spoken to.
+fn journal() -> Result<()> {
+    let world = World::new()?;
+    world.add_ours()?;
+    let socket = UnixDatagram::bind("/dev/log")?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+    // A queue of datagrams is short, so somebody reads all the time.
+    let reader = std::thread::spawn(move || {
+        let (mut lines, mut buffer) = (Vec::new(), [0; 8192]);
+        while let Ok(length) = socket.recv(&mut buffer) {
+            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            if lines.last().is_some_and(|line| line.ends_with(" end")) {
+                break;
+            }
+        }
+        lines
+    });
+    let ended = world.snap.run_hook()?;
+    UnixDatagram::unbound()?.send_to(b"the end", "/dev/log")?;
+    let lines = reader.join().map_err(|_| "the reader has ended")?;
+    let document = world.snap.document()?;
+    // Daemon's information, or daemon's warning.
+    let text = |line: &str| {
+        let rest = line.strip_prefix("<30>").or(line.strip_prefix("<28>"))?;
+        Some(rest.strip_prefix("snap-teardown[")?.split_once("]: ")?.1.to_owned())
+    };
+    let own: Vec<String> = lines.iter().filter_map(|line| text(line)).collect();
+    demand(own.len() + 1 == lines.len(), format!("lines of another form: {lines:#?}"))?;
+    let steps = document["steps"].as_array().ok_or("no steps")?;
+    let mut expected = 0;
+    for step in steps.iter().filter(|step| step["counts"]["found"].as_u64() > Some(0)) {
+        let (name, counts) = (step["name"].as_str().unwrap_or_default(), &step["counts"]);
+        let begin = format!(
+            "{name}: {} found, {} removed, {} left",
+            counts["found"], counts["removed"], counts["left"]
+        );
+        let count = own.iter().filter(|line| line.starts_with(&begin)).count();
+        demand(count == 1, format!("{count} lines '{begin}' in {lines:#?}"))?;
+        expected += 1;
+    }
+    let result = own.iter().filter(|line| ended.output.lines().next() == Some(line.as_str())).count();
+    demand(
+        expected >= 3 && result == 1,
+        format!("{result} lines with the result in {lines:#?}\n{}", ended.output),
+    )
 }
