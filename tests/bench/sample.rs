@@ -151,8 +151,11 @@ fn measure_hook(told: &mut Told, order: &Order, snap: &Snap, before: &Look) -> R
     let name = if order.subject == Subject::Forced { "forced" } else { "graceful" };
     let taken = run(order, snap, told, name, &[&hook_of(snap)])?;
     let left = Look::now()?.minus(before).without(&[Kind::Report]);
-    let left =
-        if order.cni { left.without(&[Kind::Netns, Kind::Link, Kind::Rule, Kind::CniState]) } else { left };
+    let left = if order.cni {
+        left.without(&[Kind::Netns, Kind::Link, Kind::Address, Kind::Route, Kind::Rule, Kind::CniState])
+    } else {
+        left
+    };
     let document: serde_json::Value = serde_json::from_slice(&fs::read(snap.result_file())?)?;
     // No figure without the truth check: the hook says clean, and an independent look agrees.
     if taken.status != 0 || document["outcome"] != "clean" || !left.is_empty() {

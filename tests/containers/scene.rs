@@ -10,12 +10,14 @@ use serde_json::Value;
 
 use crate::support::Result;
 use crate::support::hook::{Ended, Snap};
-use crate::support::look::{Kind, Look};
-use crate::support::runtime::{Layout, Pod, Runtime, mount_volumes, show_programs};
+use crate::support::look::{Kind, Look, NAMESPACE};
+use crate::support::runtime::{
+    Layout, Manner, Pod, Runtime, make_namespace, mount_volumes, mount_volumes_in, show_programs,
+};
 use crate::support::world;
 
 /// What every pod leaves when nothing takes it away.
-pub const ALL: [Kind; 12] = [
+pub const ALL: [Kind; 14] = [
     Kind::Shim,
     Kind::Process,
     Kind::Mount,
@@ -26,6 +28,8 @@ pub const ALL: [Kind; 12] = [
     Kind::Data,
     Kind::Netns,
     Kind::Link,
+    Kind::Address,
+    Kind::Route,
     Kind::Rule,
     Kind::CniState,
 ];
@@ -51,6 +55,8 @@ pub struct Scene {
     pub pods: Vec<Pod>,
     /// Who else is there, kept running to the end.
     pub others: Vec<Runtime>,
+    /// What is unusual about our runtime.
+    pub manner: Manner,
     guest: Option<Child>,
     version: &'static str,
     /// The world without anything of ours.
@@ -74,6 +80,7 @@ impl Scene {
             runtime: None,
             pods: Vec::new(),
             others: Vec::new(),
+            manner: Manner::default(),
             guest: None,
             version,
             before: Look::now()?,
@@ -94,7 +101,8 @@ impl Scene {
     /// Our runtime, started at first use.
     pub fn runtime(&mut self) -> Result<&mut Runtime> {
         if self.runtime.is_none() {
-            self.runtime = Some(Runtime::start(Layout::of_snap(&self.snap.name), self.version)?);
+            let layout = Layout::of_snap(&self.snap.name);
+            self.runtime = Some(Runtime::start_in(self.manner, layout, self.version)?);
         }
         self.runtime.as_mut().ok_or_else(|| "no runtime".into())
     }
@@ -107,11 +115,23 @@ impl Scene {
     pub fn make_pods(&mut self, name: &str, options: &[&str], app: &[&str]) -> Result<&[Pod]> {
         let pods = self.runtime()?.make_pods(name, options, app)?;
         for pod in &pods {
-            mount_volumes(&self.snap.common.join("var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
+            let (kubelet, users) = (self.snap.common.join("var/lib/kubelet"), Path::new(USERS));
+            match self.manner.namespace {
+                Some(namespace) => mount_volumes_in(namespace, &kubelet, &pod.uid, users)?,
+                None => mount_volumes(&kubelet, &pod.uid, users)?,
+            }
             self.volumes += 1;
         }
         self.pods.extend(pods);
         Ok(&self.pods)
+    }
+
+    /// Gives the snap a mount namespace of its own, in which its runtime and all its mounts will be.
+    pub fn in_a_namespace(&mut self) -> Result<()> {
+        make_namespace(NAMESPACE)?;
+        self.manner.namespace = Some(NAMESPACE);
+        self.before = Look::now()?;
+        Ok(())
     }
 
     /// Ends our containerd as snapd does, and looks: the hook's moment.

@@ -130,6 +130,22 @@ fn definitions() -> Vec<Definition> {
         Definition { name: "beside_a_namesake", set_up: beside_namesake, ..v2_1.clone() },
         Definition { name: "beside_the_same_id", set_up: beside_same_id, ..usual.clone() },
         Definition { name: "beside_a_guest", set_up: beside_guest, ..usual.clone() },
+        Definition { name: "beside_the_hosts_containerd_hybrid", set_up: beside_host, ..hybrid.clone() },
+        Definition { name: "a_shim_called_spin", set_up: |s| other_shim(s, "spin.v1"), ..usual.clone() },
+        Definition { name: "a_shim_called_kata_1_7", set_up: |s| other_shim(s, "kata.v2"), ..v1_7.clone() },
+        Definition { name: "a_shim_called_runsc_2_1", set_up: |s| other_shim(s, "runsc.v1"), ..v2_1.clone() },
+        Definition { name: "from_outside", set_up: outside, cure: by_saved_copy, ..usual.clone() },
+        Definition { name: "from_outside_2_1", set_up: outside, cure: by_saved_copy, ..v2_1.clone() },
+        Definition {
+            name: "from_outside_shims_killed",
+            set_up: |scene| {
+                outside(scene)?;
+                kill_shims(scene)
+            },
+            absent: &[Kind::Shim],
+            cure: by_saved_copy,
+            ..usual.clone()
+        },
         Definition { name: "nothing_to_do", absent: &ALL, ..usual.clone() },
         Definition { name: "twice", set_up: |s| obedient(s, 2), cure: twice, ..usual.clone() },
         Definition {
@@ -286,6 +302,37 @@ fn beside_same_id(scene: &mut Scene) -> Result<()> {
     let id = scene.pods[0].containers[0].id.clone();
     scene.other_container("other", &id)?;
     scene.stop()
+}
+
+/// The real shim under the name that another runtime's has; what runs is what each says of itself.
+fn other_shim(scene: &mut Scene, name: &'static str) -> Result<()> {
+    scene.manner.shim = Some(name);
+    obedient(scene, 4)?;
+    let file = format!("containerd-shim-{}", name.replace('.', "-"));
+    let shims = scene.runtime()?.shims()?;
+    let named = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with(&file));
+    if shims.len() == 4 && shims.iter().all(named) {
+        Ok(())
+    } else {
+        Err(format!("not 4 shims {file}").into())
+    }
+}
+
+/// A strict snap: its mounts are in its own mount namespace, and we are outside of that.
+fn outside(scene: &mut Scene) -> Result<()> {
+    scene.in_a_namespace()?;
+    obedient(scene, 4)?;
+    let own = fs::read_to_string("/proc/self/mountinfo")?;
+    if own.contains("/var/snap/microk8s/common/var/lib/kubelet") {
+        Err("the mounts are out here".into())
+    } else {
+        Ok(())
+    }
+}
+
+fn by_saved_copy(scene: &mut Scene) -> Result<String> {
+    let ended = scene.snap.run_saved_copy()?;
+    scene.judge(&ended)
 }
 
 /// A guest's shims and containers look exactly like ours, but for the pid namespace that they live in.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -79,7 +79,11 @@ impl Snap {
 
     /// Starts the hook: no arguments, snapd's environment, one pipe for both outputs, a scope of its own.
     pub fn start_hook(&self) -> Result<Running> {
-        let (reader, writer) = std::io::pipe()?;
+        self.start_hook_by(&[])
+    }
+
+    /// The same, by a program that becomes the hook.
+    pub fn start_hook_by(&self, wrapper: &[&str]) -> Result<Running> {
         let scope = format!("system.slice/snap.{}.hook.remove-0f1e2d3c.scope", self.name);
         let hook = self.dir.join("meta/hooks/remove");
         let hook = hook.display().to_string();
@@ -89,20 +93,30 @@ impl Snap {
                 command.args(["--profile", &profile, "--", &hook]);
                 command
             }
-            Err(_) => in_group(&scope, &hook)?,
+            Err(_) => {
+                let line: Vec<&str> = wrapper.iter().copied().chain([hook.as_str()]).collect();
+                let mut command = in_group(&scope, line[0])?;
+                command.args(&line[1..]);
+                command
+            }
         };
+        command.env_clear().envs(self.environment());
+        start(command)
+    }
+
+    /// Runs a copy of the command line program that was kept outside of the snap, as an administrator does.
+    pub fn run_saved_copy(&self) -> Result<Ended> {
+        let program =
+            std::env::var_os(OTHER_HOOK).map_or_else(|| built("snap-teardown"), |other| Ok(other.into()))?;
+        let copy = Path::new("/root/snap-teardown");
+        fs::copy(&program, copy).map_err(|e| format!("cannot copy '{}': {e}", program.display()))?;
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o755))?;
+        let mut command = Command::new(copy);
         command
+            .args(["remove", "--snap", &self.name])
             .env_clear()
-            .envs(self.environment())
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
-        let start = Instant::now();
-        let child = command.spawn()?;
-        drop(command); // it holds the pipe's other end
-        Ok(Running { child, reader: Some(reader), start })
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        start(command)?.end()
     }
 
     pub fn run_hook(&self) -> Result<Ended> {
@@ -125,6 +139,16 @@ impl Snap {
         check(&document)?;
         Ok(document)
     }
+}
+
+/// Starts a program with one pipe for both outputs.
+fn start(mut command: Command) -> Result<Running> {
+    let (reader, writer) = std::io::pipe()?;
+    command.current_dir("/").process_group(0).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let start = Instant::now();
+    let child = command.spawn()?;
+    drop(command); // it holds the pipe's other end
+    Ok(Running { child, reader: Some(reader), start })
 }
 
 pub struct Running {

@@ -13,6 +13,9 @@ use std::process::Command;
 use super::Result;
 use super::runtime::output;
 
+/// Where snapd binds the mount namespace of the snap, in the scenes that give it one.
+pub const NAMESPACE: &str = "/run/snapd/ns/microk8s.mnt";
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     Shim,
@@ -26,6 +29,8 @@ pub enum Kind {
     Data,
     Netns,
     Link,
+    Address,
+    Route,
     Rule,
     CniState,
     /// The result of a teardown: the one thing it may leave.
@@ -61,6 +66,7 @@ impl Look {
             let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
             look.add(Kind::Link, format!("{link} ({})", index.trim()));
         }
+        look.addresses_and_routes()?;
         look.rules()?;
         Ok(look)
     }
@@ -118,6 +124,15 @@ impl Look {
             let kind = if at.starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
             self.add(kind, format!("mount {id} at {at}"));
             points.insert(PathBuf::from(at));
+        }
+        if Path::new(NAMESPACE).exists() {
+            let mut command = Command::new("/usr/bin/nsenter");
+            command.arg(format!("--mount={NAMESPACE}")).args(["/bin/cat", "/proc/self/mountinfo"]);
+            for line in String::from_utf8_lossy(&output(&mut command)?).lines() {
+                let fields: Vec<_> = line.split(' ').collect();
+                let kind = if fields[4].starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
+                self.add(kind, format!("mount {} at {} in the snap's namespace", fields[0], fields[4]));
+            }
         }
         Ok(points)
     }
@@ -186,6 +201,24 @@ impl Look {
             // What is below another mount is seen as that mount.
             if file_type.is_dir() && !mount_points.contains(&path) {
                 self.files(&path, mount_points)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn addresses_and_routes(&mut self) -> Result<()> {
+        for (kind, arguments) in [
+            (Kind::Address, &["-o", "addr"][..]),
+            (Kind::Route, &["-4", "route", "show", "table", "all"]),
+            (Kind::Route, &["-6", "route", "show", "table", "all"]),
+        ] {
+            let text = output(Command::new("ip").args(arguments).env("PATH", "/usr/sbin:/sbin"))?;
+            // What the kernel gives every link by itself comes a moment after the link.
+            let own = |line: &&str| !line.contains("fe80:") && !line.contains("multicast");
+            for line in String::from_utf8_lossy(&text).lines().filter(own) {
+                let words: Vec<_> = line.split_whitespace().filter(|w| *w != "linkdown").collect();
+                let words = if kind == Kind::Address { &words[1..4] } else { &words[..] };
+                self.add(kind, format!("{kind:?} {}", words.join(" ")));
             }
         }
         Ok(())

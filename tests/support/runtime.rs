@@ -78,6 +78,15 @@ pub struct Container {
     pub pid: i32,
 }
 
+/// What is unusual about a runtime.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// The name and version of the runtime whose shim it starts, such as `kata.v2`: the real shim under another name.
+    pub shim: Option<&'static str>,
+    /// The file at which the mount namespace is bound that it runs in, as snapd binds a snap's.
+    pub namespace: Option<&'static str>,
+}
+
 pub struct Runtime {
     pub layout: Layout,
     daemon: Child,
@@ -88,19 +97,35 @@ pub struct Runtime {
 impl Runtime {
     /// Starts a containerd and gives it the test's image.
     pub fn start(layout: Layout, version: &str) -> Result<Runtime> {
+        Runtime::start_in(Manner::default(), layout, version)
+    }
+
+    pub fn start_in(manner: Manner, layout: Layout, version: &str) -> Result<Runtime> {
         let programs = Path::new(PROGRAMS).join(version);
         let own = PathBuf::from("/opt/runtimes").join(layout.network.0);
         fs::create_dir_all(own.join("bin"))?;
         let wrapped = wrap_runc(&own)?;
         write_cni(&own, layout.network)?;
         let config = own.join("config.toml");
-        fs::write(&config, configuration(&own))?;
+        fs::write(&config, configuration(&own, manner.shim))?;
+        if let Some(shim) = manner.shim {
+            let name = format!("containerd-shim-{}", shim.replace('.', "-"));
+            fs::copy(programs.join("containerd-shim-runc-v2"), wrapped.join(name))?;
+        }
         let log = own.join("log");
         for dir in [layout.root.parent(), layout.socket.parent(), Some(Path::new("/run/netns"))] {
             fs::create_dir_all(dir.ok_or("a path of the layout has no parent")?)?;
         }
         let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", wrapped.display(), programs.display());
-        let daemon = in_group(&layout.service, "containerd")?
+        let mut daemon = match manner.namespace {
+            Some(file) => {
+                let mut daemon = in_group(&layout.service, "nsenter")?;
+                daemon.arg(format!("--mount={file}")).arg("containerd");
+                daemon
+            }
+            None => in_group(&layout.service, "containerd")?,
+        };
+        let daemon = daemon
             .arg("--config")
             .arg(&config)
             .arg("--root")
@@ -337,7 +362,16 @@ fn write_cni(own: &Path, (bridge, subnet): (&str, u8)) -> Result<()> {
     Ok(())
 }
 
-fn configuration(own: &Path) -> String {
+fn configuration(own: &Path, shim: Option<&str>) -> String {
+    let other = shim.map(|shim| {
+        format!(
+            r#"[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "other"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.other]
+runtime_type = "io.containerd.{shim}"
+"#
+        )
+    });
     // Lower out-of-memory scores need a privilege that a machine may withhold; they change nothing here. The resource
     // interface has one socket for the whole host, so that only one containerd could have it.
     format!(
@@ -351,9 +385,42 @@ bin_dir = "{PROGRAMS}/1.6/cni"
 conf_dir = "{}/net.d"
 [plugins."io.containerd.nri.v1.nri"]
 disable = true
-"#,
-        own.display()
+{}"#,
+        own.display(),
+        other.unwrap_or_default()
     )
+}
+
+/// A mount namespace as snapd makes one for a snap: bound to a file, and with the host's network namespaces.
+///
+/// The kernel binds none that is older than the one it is bound in, which it tells by numbers that each processor hands
+/// out from a supply of its own: so one of them makes one that counts as newer.
+pub fn make_namespace(file: &str) -> Result<()> {
+    let script = r#"mkdir -p /run/netns /run/snapd/ns; touch "$1"
+        mount --bind /run/netns /run/netns; mount --make-shared /run/netns
+        mount --bind /run/snapd/ns /run/snapd/ns; mount --make-private /run/snapd/ns
+        for n in $(seq 0 $(($(nproc) - 1))); do
+            if taskset -c $n unshare --mount="$1" --propagation unchanged true; then exit; fi
+        done
+        exit 1"#;
+    output(Command::new("/bin/sh").args(["-ec", script, "sh", file]).env("PATH", "/usr/sbin:/usr/bin"))
+        .map(drop)
+}
+
+/// As `mount_volumes`, in the mount namespace that is bound at this file.
+pub fn mount_volumes_in(namespace: &str, kubelet: &Path, pod_uid: &str, users: &Path) -> Result<()> {
+    let volumes = kubelet.join("pods").join(pod_uid).join("volumes");
+    let script = "mkdir -p \"$1/kubernetes.io~projected/token\" \"$1/kubernetes.io~local-volume/data\"
+        mount -t tmpfs -o size=64k tmpfs \"$1/kubernetes.io~projected/token\"
+        echo 'a token' > \"$1/kubernetes.io~projected/token/token\"
+        mount --bind \"$2\" \"$1/kubernetes.io~local-volume/data\"";
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--mount={namespace}"))
+        .args(["/bin/sh", "-ec", script, "sh"])
+        .arg(volumes)
+        .arg(users);
+    output(command.env("PATH", "/usr/sbin:/usr/bin")).map(drop)
 }
 
 /// What kubelet mounts for a pod below its root: a token on tmpfs, and a directory of the user's.
