@@ -36,13 +36,18 @@ fn run(all: &'static [Scene]) -> Result<ExitCode> {
     Ok(libtest_mimic::run(&arguments, all.iter().map(|(name, _)| trial(name)).collect()).exit_code())
 }
 
+/// The groups of a scene's world: version 2 alone, unless its name says otherwise.
+fn groups_of(name: &str) -> Cgroups {
+    if name.ends_with("_hybrid") { Cgroups::Hybrid } else { Cgroups::V2 }
+}
+
 /// Starts the scene's world, and judges it by its exit status and its last word.
 fn outside(name: &str) -> Result<()> {
     let logs = build_dir()?.join("worlds");
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("scene-{name}"));
     let errors = File::create(log.with_extension("err"))?;
-    let status = world::run(name, Cgroups::V2, File::create(&log)?.into(), errors.into())?.status;
+    let status = world::run(name, groups_of(name), File::create(&log)?.into(), errors.into())?.status;
     let text = fs::read_to_string(&log)?;
     if status.success() && text.lines().last() == Some(ACTED) {
         print!("{}", text.trim_end().trim_end_matches(ACTED));
