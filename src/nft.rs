@@ -72,8 +72,8 @@ pub fn rules(family: u8, table: &str) -> io::Result<Vec<Rule>> {
 
 fn rule(payload: &[u8]) -> Option<Rule> {
     let family = payload.first()?;
-    let mut rule = Rule::default();
-    rule.family = FAMILIES.iter().find(|(number, _)| number == family)?.1.to_owned();
+    let family = FAMILIES.iter().find(|(number, _)| number == family)?.1.to_owned();
+    let mut rule = Rule { family, ..Rule::default() };
     let mut commented = None;
     for (kind, value) in attributes(payload.get(4..)?) {
         match kind {
