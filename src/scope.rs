@@ -200,11 +200,6 @@ impl Scope {
         Ok(scope)
     }
 
-    /// The container with this name.
-    pub fn container(&self, id: &ContainerId) -> Option<&Container> {
-        self.containers.iter().find(|c| c.id == *id)
-    }
-
     /// The containers by containerd's namespace and the ID under which their shim was started.
     pub fn by_group(&self) -> HashMap<(&str, &str), Vec<&Container>> {
         let mut groups: HashMap<_, Vec<_>> = HashMap::new();
@@ -259,8 +254,9 @@ impl Scope {
     /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
     /// and for evidence that we have destroyed since.
     pub fn union(mut self, older: Scope) -> Scope {
+        let netns: HashMap<_, _> = older.containers.iter().map(|c| (&c.id, &c.netns)).collect();
         for own in self.containers.iter_mut().filter(|c| c.netns.is_none()) {
-            own.netns = older.container(&own.id).and_then(|c| c.netns.clone());
+            own.netns = netns.get(&own.id).and_then(|netns| (*netns).clone());
         }
         let known: HashSet<_> = self.containers.iter().map(|c| c.id.clone()).collect();
         self.containers.extend(older.containers.into_iter().filter(|c| !known.contains(&c.id)));
@@ -277,8 +273,10 @@ impl Scope {
 
     /// True if the other scope names a container or a shim that this one does not.
     pub fn lacks(&self, newer: &Scope) -> bool {
-        newer.containers.iter().any(|c| self.container(&c.id).is_none())
-            || newer.shims.iter().any(|s| !self.shims.iter().any(|own| own.process == s.process))
+        let containers: HashSet<&ContainerId> = self.containers.iter().map(|c| &c.id).collect();
+        let shims: HashSet<ProcessId> = self.shims.iter().map(|s| s.process).collect();
+        newer.containers.iter().any(|c| !containers.contains(&c.id))
+            || newer.shims.iter().any(|s| !shims.contains(&s.process))
     }
 }
 

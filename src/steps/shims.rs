@@ -22,13 +22,13 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let unseen = !blind.is_empty();
     let running: HashSet<&ContainerId> = running.iter().map(|r| &r.container.id).collect();
     let by_group = scope.by_group();
+    let parents: HashSet<i32> = processes.iter().map(|p| p.parent).collect();
     let shim = |shim: &&crate::scope::Shim| {
         let served = scope.served_by(shim, &by_group);
         let holds = |c: &ContainerId| unseen || running.contains(c);
         let mut held_by: Vec<_> = served.iter().filter(|c| holds(&c.id)).map(|c| c.id.id.clone()).collect();
         // A living child is a container's first process, also where nothing tells which container's.
-        let parent = processes.iter().any(|p| p.parent == shim.process.pid);
-        if (unseen || parent) && held_by.is_empty() {
+        if (unseen || parents.contains(&shim.process.pid)) && held_by.is_empty() {
             held_by.push(shim.id.clone().unwrap_or_default());
         }
         Residue::Shim {
