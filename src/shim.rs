@@ -1,6 +1,7 @@
 //! What a containerd shim's command line says, and where its socket must be.
 
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -60,8 +61,11 @@ pub fn debug_socket(directory: &Path, address: &Path, namespace: &str, id: &str)
 }
 
 fn hashed(directory: &Path, text: &Path) -> PathBuf {
-    let hash = Sha256::digest(text.as_os_str().as_bytes());
-    directory.join(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let mut name = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_os_str().as_bytes()) {
+        let _ = write!(name, "{byte:02x}");
+    }
+    directory.join(name)
 }
 
 #[cfg(test)]

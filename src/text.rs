@@ -43,6 +43,10 @@ fn push_octal(out: &mut String, byte: u8) {
 
 /// Undoes [`escape`]. The kernel escapes mountinfo in the same way, so this reads both.
 pub fn unescape(field: &[u8]) -> Option<Vec<u8>> {
+    // As nearly all are; a mount table has megabytes of them.
+    if !field.contains(&b'\\') {
+        return Some(field.to_vec());
+    }
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {

@@ -1,7 +1,7 @@
 //! Control groups of our containers, then the pods' and QoS classes' groups above them that are empty and held
 //! one of ours; and the groups of services of a snap that is gone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup;
@@ -70,6 +70,10 @@ pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
 /// groups above one that hold nothing else.
 fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf, Option<String>)> {
+    // The machine's other groups are many, and nothing to us.
+    if owners.is_empty() {
+        return Vec::new();
+    }
     let owner = |group: &Path| group.ancestors().find_map(|a| owners.get(a).copied());
     let mut children: HashMap<&Path, usize> = HashMap::new();
     for group in groups {
@@ -79,10 +83,9 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
     }
     let shared: HashSet<&Path> =
         owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| cgroup::is_kubelets(a)).collect();
-    let mut deepest_first: BTreeSet<(std::cmp::Reverse<usize>, &PathBuf)> = BTreeSet::new();
-    deepest_first.extend(groups.iter().map(|g| (std::cmp::Reverse(g.components().count()), g)));
+    // Parents come first in a walk, so that the walk backwards has the children of each before it.
     let mut found = Vec::new();
-    for (_, group) in deepest_first {
+    for group in groups.iter().rev() {
         let container = owner(group);
         let empty = children.get(group.as_path()).copied().unwrap_or(0) == 0;
         if container.is_none() && !(empty && shared.contains(group.as_path())) {
