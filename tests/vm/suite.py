@@ -68,7 +68,7 @@ class Suite:
         """One job on a fresh machine. Gives None, or in a word which part failed."""
         state = self.states.get(job.environment.get("TEST_SNAP") or "ready", machine)
         machine.restore(state)
-        send(machine, job.project, ["tests", "spread.yaml"])
+        send(machine, job.project, ["tests", "spread.yaml", "snap/local"])
         log = self.logs / log_name(job.short)
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "w", encoding="utf-8") as out:
