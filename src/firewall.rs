@@ -120,7 +120,8 @@ impl Firewall {
                 .push(Blind::new(what, format!("no {family} program here speaks to that backend")));
         };
         for table in tables {
-            match run(snap, &program, &["-t", table, "-S"]) {
+            // Other users of the legacy backend hold its lock for a moment at a time.
+            match run(snap, &program, &["-w", "5", "-t", table, "-S"]) {
                 Ok(text) => self.tables.push(parse(program.clone(), table, &text)),
                 Err((why, _)) => self.blind.push(Blind::new(format!("{what}, table {table}"), why)),
             }

@@ -153,6 +153,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
         // What started while we worked is not in the scope, and would be left without a word.
         let newer = Scope::gather(&view, &subject.snap, &subject.profile)?;
         if !scope.lacks(&newer) || live.interrupts.seen() || Instant::now() >= deadline {
+            add_blind(&plan, &mut whole, newer.blind);
             break;
         }
         scope = newer.union(scope);
@@ -267,6 +268,14 @@ fn add_remembered(plan: &[Step], course: &mut Course, remembered: Vec<Residue>) 
     if let Some(at) = plan.iter().position(|s| s.name == "mounts") {
         course.steps[at].add(remembered);
     }
+}
+
+/// Evidence that hides by now, and did not when the scope was gathered, could be of something that has come since.
+fn add_blind(plan: &[Step], course: &mut Course, hidden: Vec<Blind>) {
+    let Some(at) = plan.iter().position(|s| s.name == "containers") else { return };
+    let known = &mut course.steps[at].blind;
+    let more: Vec<Blind> = hidden.into_iter().filter(|blind| !known.contains(blind)).collect();
+    known.extend(more);
 }
 
 fn still_held(residue: &Residue) -> bool {

@@ -23,7 +23,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     // A runtime that was killed leaves its own sockets; the second is for the shims.
     let mut second = scope.roots.address.clone();
     second.as_mut_os_string().push(".ttrpc");
-    wanted.extend([scope.roots.address.clone(), second].map(|path| (path, PathKind::RuntimeSocket)));
+    // In a directory that runtimes share, another one may listen at that name by now.
+    let sockets = [scope.roots.address.clone(), second].into_iter().filter(|path| scope.snap.owns(path));
+    wanted.extend(sockets.map(|path| (path, PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
