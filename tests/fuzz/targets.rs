@@ -8,8 +8,10 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use snap_teardown::evidence::{self, Bundle};
 use snap_teardown::host::Host;
 use snap_teardown::profile::{Profile, Roots};
@@ -34,7 +36,9 @@ pub const ALL: [Target; 8] = [
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn roots() -> Option<Roots> {
-    Profile::built_in("microk8s").ok().flatten()?.resolve(&Snap::stand_in("microk8s")).ok()
+    static ROOTS: OnceLock<Option<Roots>> = OnceLock::new();
+    let read = || Profile::built_in("microk8s").ok().flatten()?.resolve(&Snap::stand_in("microk8s")).ok();
+    ROOTS.get_or_init(read).clone()
 }
 
 fn container() -> ContainerId {
@@ -168,6 +172,8 @@ pub fn check_roots(roots: &Roots, snap: &Snap) {
 
 /// A shim's answers: whatever it says, the call ends, in time.
 pub fn ttrpc(bytes: &[u8]) {
+    // Rust's own main ignores it; the fuzzer's leaves it, and ends at the first shim that hangs up.
+    let _ = SigSet::from_iter([Signal::SIGPIPE]).thread_block();
     let Ok(dir) = tempfile::tempdir() else { return };
     let path = dir.path().join("s");
     let Ok(listener) = UnixListener::bind(&path) else { return };
@@ -179,7 +185,7 @@ pub fn ttrpc(bytes: &[u8]) {
             }
         });
         let answer = snap_teardown::remove::ttrpc::Shim::connect(&path, "k8s.io", until)
-            .and_then(|shim| shim.kill(ID, nix::sys::signal::Signal::SIGKILL, true));
+            .and_then(|shim| shim.kill(ID, Signal::SIGKILL, true));
         drop(answer);
     });
     assert!(Instant::now() < until + Duration::from_secs(2), "the call did not end in time");
