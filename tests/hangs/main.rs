@@ -9,6 +9,7 @@ mod check;
 #[path = "../torture/dice.rs"]
 mod dice;
 mod fuse;
+mod nfs;
 mod scenes;
 mod servers;
 mod stage;
@@ -21,8 +22,8 @@ mod worlds;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match fuse::role().or_else(actor::in_between).or_else(actor::role) {
-        None => support::scenes::main(scenes::ALL),
+    match fuse::role().or_else(nfs::role).or_else(actor::in_between).or_else(actor::role) {
+        None => support::scenes::main(scenes::ALL, |name| !name.contains("_nfs_") || nfs::is_possible()),
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("{error}");

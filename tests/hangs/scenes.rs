@@ -15,23 +15,29 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::dice::Dice;
-use crate::fuse;
 use crate::stage::{Came, Stage};
 use crate::support::Result;
 use crate::support::hook;
 use crate::support::scenes::Scene;
 use crate::support::world::mount_new;
 use crate::worlds::DEADLINE;
+use crate::{fuse, nfs};
 use crate::{servers, surroundings};
 
 pub const ALL: &[Scene] = &[
-    ("a_file_server_that_was_stopped", servers::file_server),
+    ("a_file_server_that_was_stopped", || servers::file_server(fuse::serve)),
     ("an_overlay_on_a_file_server_that_was_stopped", servers::overlay),
     ("a_volume_whose_disk_does_not_answer", servers::disk),
-    ("mounts_below_a_server_that_never_answers", servers::below_silence),
-    ("a_root_on_a_server_that_was_stopped", || servers::roots_on_a_server(&["var/lib/kubelet"])),
+    ("mounts_below_a_server_that_never_answers", || {
+        servers::below_silence(fuse::serve, |_| Ok(fs::write(fuse::SILENT, "")?))
+    }),
+    ("an_nfs_server_that_was_stopped", || servers::file_server(nfs::serve)),
+    ("a_root_on_an_nfs_server_that_was_stopped", || {
+        servers::roots_on_a_server(nfs::serve, &["var/lib/kubelet"])
+    }),
+    ("a_root_on_a_server_that_was_stopped", || servers::roots_on_a_server(fuse::serve, &["var/lib/kubelet"])),
     ("all_roots_on_servers_that_were_stopped", || {
-        servers::roots_on_a_server(&["var/lib/kubelet", "var/lib/containerd", "run/containerd"])
+        servers::roots_on_a_server(fuse::serve, &["var/lib/kubelet", "var/lib/containerd", "run/containerd"])
     }),
     ("a_bundle_under_a_server_that_was_stopped", servers::bundle_under_a_server),
     ("what_the_hook_inherits", surroundings::inherited),

@@ -15,15 +15,18 @@ use crate::stage::Stage;
 use crate::support::Result;
 use crate::worlds::COMMON;
 
-fn stop(child: &Child) -> Result<()> {
+pub fn stop(child: &Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
     Ok(())
 }
 
-pub fn file_server() -> Result<()> {
+/// Starts a server and mounts what it has.
+type Serve = fn(&Path) -> Result<Child>;
+
+pub fn file_server(serve: Serve) -> Result<()> {
     let mut stage = Stage::new(&["stacked"])?;
     let at = stage.volume("server");
-    let server = fuse::serve(&at)?;
+    let server = serve(&at)?;
     let pid = i32::try_from(server.id())?;
     // A mount below it, which cannot be named without asking the server.
     stage.world.mounts.push(at.clone());
@@ -57,16 +60,21 @@ pub fn overlay() -> Result<()> {
 
 /// Mounts that cannot be reached without a server that takes requests and answers none, so that who asks cannot even be
 /// killed. They cost the run a moment, not a moment each; and those that are left hanging do not keep a second run out.
-pub fn below_silence() -> Result<()> {
+pub fn below_silence(serve: Serve, silence: fn(&Child) -> Result<()>) -> Result<()> {
     let mut stage = Stage::new(&[])?;
     let at = stage.volume("server");
-    let _server = fuse::serve(&at)?;
+    let server = serve(&at)?;
     stage.world.mounts.push(at.clone());
     for n in 0..40 {
         stage.world.tmpfs_once(&at.join(format!("d{n}")))?;
     }
-    let before = Snapshot::take(&stage.world)?;
-    fs::write(fuse::SILENT, "")?;
+    let mut before = Snapshot::take(&stage.world)?;
+    silence(&server)?;
+    if fs::exists(fuse::SILENT)? {
+        stage.world.hidden.push(fuse::SILENT.into());
+    } else {
+        before.stopped(i32::try_from(server.id())?);
+    }
     let came = stage.run_after(&before)?;
     came.must(
         came.verdict.outcome == "clean" || came.tells_of(&["server"]),
@@ -78,12 +86,12 @@ pub fn below_silence() -> Result<()> {
 }
 
 /// Directories in which the hook has to look, on a server that was stopped.
-pub fn roots_on_a_server(roots: &[&str]) -> Result<()> {
+pub fn roots_on_a_server(serve: Serve, roots: &[&str]) -> Result<()> {
     let mut stage = Stage::new(&[])?;
     let mut servers = Vec::new();
     for root in roots {
         let at = Path::new(COMMON).join(root);
-        servers.push(fuse::serve(&at)?);
+        servers.push(serve(&at)?);
         stage.world.hidden.push(at);
     }
     // What was in them is covered, and nobody's business any more.

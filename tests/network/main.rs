@@ -10,5 +10,5 @@ mod scenes;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    support::scenes::main(scenes::ALL)
+    support::scenes::main(scenes::ALL, |_| true)
 }

@@ -13,15 +13,16 @@ pub type Scene = (&'static str, fn() -> Result<()>);
 /// The last word of a scene that came to its end.
 const ACTED: &str = "acted";
 
-/// The whole of such a program's `main`: the list of tests outside, one scene inside a world.
-pub fn main(all: &'static [Scene]) -> ExitCode {
-    run(all).unwrap_or_else(|error| {
+/// The whole of such a program's `main`: the list of tests outside, one scene inside a world. What is not possible on
+/// this kernel is listed as ignored, and counts as nothing.
+pub fn main(all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
+    run(all, possible).unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(all: &'static [Scene]) -> Result<ExitCode> {
+fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if let Some(body) = world::role()? {
         let (_, scene) = all.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
         scene()?;
@@ -31,7 +32,8 @@ fn run(all: &'static [Scene]) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
     let trial = |name: &'static str| {
-        Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())))
+        let trial = Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())));
+        trial.with_ignored_flag(!possible(name))
     };
     Ok(libtest_mimic::run(&arguments, all.iter().map(|(name, _)| trial(name)).collect()).exit_code())
 }
