@@ -235,7 +235,7 @@ fn the_playbook_calls_what_there_is() {
                   play = yaml.safe_load(open(sys.argv[1]))[0]\n\
                   for task in play['tasks']:\n    \
                       words = task.get('ansible.builtin.command')\n    \
-                      if words: print(shlex.join(w.replace('{{ snap }}', 'microk8s').replace('{{ copy }}', 'snap-teardown') for w in words))\n";
+                      if words: print(shlex.join(w.replace('{{ snap }}', 'microk8s').replace('{{ copy }}', 'snap-teardown') for w in words['argv']))\n";
     let file = root().join("snap/local/fleet.yaml");
     let output = Command::new("/usr/bin/python3").arg("-c").arg(script).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
