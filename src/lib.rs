@@ -41,6 +41,7 @@ pub mod netlink;
 pub mod network;
 pub mod nft;
 pub mod notes;
+pub mod place;
 pub mod proc;
 pub mod profile;
 pub mod program;

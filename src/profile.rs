@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::place::{self, Place};
 use crate::snap::Snap;
 use crate::text;
 
@@ -302,43 +303,45 @@ impl Profile {
     /// Parses a profile. `from` names it in errors.
     pub fn parse(bytes: &[u8], from: &str) -> Result<Profile> {
         let wrong = |reason: String| Error::Profile { from: from.to_owned(), reason };
-        let profile: Profile = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
-        if profile.schema != 1 {
-            return Err(wrong(format!("schema {} is not known here, only 1", profile.schema)));
-        }
-        if !crate::snap::is_name(&profile.snap) {
-            return Err(wrong(format!("\"{}\" is not a snap's name", profile.snap.escape_debug())));
-        }
-        profile.check_words().map_err(|(value, reason)| wrong(at_line(bytes, &value, &reason)))?;
+        let profile: Profile = serde_json::from_slice(bytes).map_err(|e| wrong(unread(bytes, &e)))?;
+        profile.check_words().map_err(|(key, reason)| wrong(at_key(bytes, &key, &reason)))?;
         // Paths are checked with a stand-in for the snap's directories, so that a bad one shows without a snap.
         profile.roots(&Snap::stand_in(&profile.snap), bytes, from)?;
         Ok(profile)
     }
 
+    /// What is no path. Else the key at which a value is wrong, and what is wrong.
     fn check_words(&self) -> std::result::Result<(), (String, String)> {
-        let services = self.services.runtime.iter().chain(&self.services.supervisors);
-        for service in services {
-            if !crate::snap::is_app(service) {
-                return Err((service.clone(), "not the name of a service".into()));
-            }
+        let fail = |key: &str, reason: String| Err((key.to_owned(), reason));
+        if self.schema != 1 {
+            return fail("schema", format!("version {} is not known here, only 1", self.schema));
         }
-        for link in &self.network.links {
+        if !crate::snap::is_name(&self.snap) {
+            return fail("snap", format!("{} is not a snap's name", quoted(&self.snap)));
+        }
+        let supervisors = keyed("services.supervisors", &self.services.supervisors);
+        let runtime = self.services.runtime.iter().map(|r| ("services.runtime".to_owned(), r));
+        if let Some((key, service)) = runtime.chain(supervisors).find(|(_, s)| !crate::snap::is_app(s)) {
+            return fail(&key, format!("{} is not the name of a service", quoted(service)));
+        }
+        for (key, link) in keyed("network.links", &self.network.links) {
             let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
             if link.is_empty() || link.len() > 15 || !link.bytes().all(plain) || link == "lo" {
-                return Err((link.clone(), "not the name of a link that may be removed".into()));
+                return fail(&key, format!("{} is not the name of a link that may be removed", quoted(link)));
             }
         }
-        if let Some(short) = self.network.rule_comments.iter().find(|c| c.len() < 8) {
-            return Err((
-                short.clone(),
-                "too short a comment to prove whose a rule is (8 characters at least)".into(),
-            ));
+        for (key, comment) in keyed("network.rule-comments", &self.network.rule_comments) {
+            if comment.len() < 8 {
+                let why = "is too short a comment to prove whose a rule is (8 characters at least)";
+                return fail(&key, format!("{} {why}", quoted(comment)));
+            }
         }
         let Patience { drain, deadline } = self.patience;
-        if deadline == 0 || deadline > LONGEST || drain > deadline {
-            let reason =
-                format!("patience: drain ({drain}) ≤ deadline ({deadline}) ≤ {LONGEST} seconds must hold");
-            return Err(("patience".into(), reason));
+        if deadline == 0 || deadline > LONGEST {
+            return fail("patience.deadline", format!("{deadline} is not between 1 and {LONGEST} seconds"));
+        }
+        if drain > deadline {
+            return fail("patience.drain", format!("{drain} is more than the deadline, {deadline}"));
         }
         Ok(())
     }
@@ -353,33 +356,34 @@ impl Profile {
     }
 
     fn roots(&self, snap: &Snap, bytes: &[u8], from: &str) -> Result<Roots> {
-        let wrong = |value: &str, reason: &str| Error::Profile {
-            from: from.to_owned(),
-            reason: at_line(bytes, value, reason),
+        let check = |key: &str, value: &str, may: May| {
+            let path = plain(snap, value).and_then(|path| may.allows(snap, &path).map(|()| path));
+            path.map_err(|why| Error::Profile {
+                from: from.to_owned(),
+                reason: at_key(bytes, key, &format!("{} is {why}", quoted(value))),
+            })
         };
-        let check = |value: &str, may: May| {
-            let path = plain(snap, value).map_err(|reason| wrong(value, reason))?;
-            may.allows(snap, &path).map_err(|reason| wrong(value, reason))?;
-            Ok(path)
+        let all = |key, values, may| {
+            keyed(key, values).map(|(key, v)| check(&key, v, may)).collect::<Result<Vec<_>>>()
         };
-        let all = |values: &[String], may| values.iter().map(|v| check(v, may)).collect::<Result<Vec<_>>>();
+        let one = |key, value: &Option<String>, may| value.as_deref().map(|v| check(key, v, may)).transpose();
         let c = &self.containerd;
-        let kubelet = self.kubelet.as_ref().map(|k| check(&k.root, May::Own)).transpose()?;
+        let kubelet = self.kubelet.as_ref().map(|k| check("kubelet.root", &k.root, May::Own)).transpose()?;
         let mut roots = Roots {
-            address: check(&c.address, May::OwnOrShared)?,
-            state: check(&c.state, May::OwnOrShared)?,
-            root: check(&c.root, May::OwnOrShared)?,
-            shim_sockets: check(&c.shim_sockets, May::OwnOrShared)?,
-            runc: check(&c.runc, May::OwnOrShared)?,
-            fifos: check(&c.fifos, May::OwnOrShared)?,
-            ctr: c.ctr.as_deref().map(|v| check(v, May::Shipped)).transpose()?,
-            mounts: all(&self.mounts, May::Own)?,
-            cni: check(&self.network.cni, May::OwnOrShared)?,
-            netns: check(&self.network.netns, May::OwnOrShared)?,
-            iptables: self.network.iptables.as_deref().map(|v| check(v, May::Shipped)).transpose()?,
-            host_symlinks: all(&self.host_symlinks, May::Symlink)?,
-            data: all(&self.data, May::Own)?,
-            hooks: self.hooks.as_deref().map(|v| check(v, May::Own)).transpose()?,
+            address: check("containerd.address", &c.address, May::OwnOrShared)?,
+            state: check("containerd.state", &c.state, May::OwnOrShared)?,
+            root: check("containerd.root", &c.root, May::OwnOrShared)?,
+            shim_sockets: check("containerd.shim-sockets", &c.shim_sockets, May::OwnOrShared)?,
+            runc: check("containerd.runc", &c.runc, May::OwnOrShared)?,
+            fifos: check("containerd.fifos", &c.fifos, May::OwnOrShared)?,
+            ctr: one("containerd.ctr", &c.ctr, May::Shipped)?,
+            mounts: all("mounts", &self.mounts, May::Own)?,
+            cni: check("network.cni", &self.network.cni, May::OwnOrShared)?,
+            netns: check("network.netns", &self.network.netns, May::OwnOrShared)?,
+            iptables: one("network.iptables", &self.network.iptables, May::Shipped)?,
+            host_symlinks: all("host-symlinks", &self.host_symlinks, May::Symlink)?,
+            data: all("data", &self.data, May::Own)?,
+            hooks: one("hooks", &self.hooks, May::Own)?,
             kubelet,
         };
         let runtime = [Some(&roots.state), Some(&roots.root), roots.kubelet.as_ref()];
@@ -453,14 +457,45 @@ fn plain(snap: &Snap, value: &str) -> std::result::Result<PathBuf, &'static str>
     if odd { Err("not a plain path ('//', '/.' or a '/' at its end)") } else { Ok(filled) }
 }
 
-/// Names the line that a bad value stands in.
-fn at_line(bytes: &[u8], value: &str, reason: &str) -> String {
-    let quoted = serde_json::to_string(value).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes);
-    match text.lines().position(|line| line.contains(&quoted)) {
-        Some(line) => format!("line {}: {quoted}: {reason}", line + 1),
-        None => format!("{quoted}: {reason}"),
+/// Each value of a list with its key.
+fn keyed<'a>(key: &str, values: &'a [String]) -> impl Iterator<Item = (String, &'a String)> {
+    values.iter().enumerate().map(move |(n, value)| (format!("{key}[{n}]"), value))
+}
+
+/// A value as it may be shown.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.escape_debug())
+}
+
+/// What is wrong at a key, after where that is.
+fn at_key(bytes: &[u8], key: &str, reason: &str) -> String {
+    match place::of_key(bytes, key) {
+        Some(Place { line, column }) => format!("line {line}, column {column}: {key}: {reason}"),
+        None => format!("{key}: {reason}"),
     }
+}
+
+/// Why the parser gave up, in the words of people who write profiles.
+fn unread(bytes: &[u8], error: &serde_json::Error) -> String {
+    let place = Place { line: error.line(), column: error.column() };
+    let said = error.to_string();
+    let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let of_value = said.strip_prefix("invalid type: ").or_else(|| said.strip_prefix("invalid value: "));
+    let what = match of_value.and_then(|what| what.rsplit_once(", expected ")) {
+        Some((found, wanted)) => {
+            let wanted = match wanted {
+                "a sequence" => "a list",
+                "u32" | "u64" => "a whole number",
+                "a string" => "a string",
+                _ => "an object",
+            };
+            let found = found.replacen("sequence", "a list", 1).replacen("map", "an object", 1);
+            let key = place::key_at(bytes, &place).map(|key| key + ": ").unwrap_or_default();
+            format!("{key}{found}, where {wanted} is expected")
+        }
+        None => said.to_owned(),
+    };
+    format!("line {}, column {}: {what}", place.line, place.column)
 }
 
 impl Patience {
@@ -528,9 +563,51 @@ mod tests {
     #[test]
     fn a_mistake_is_named_with_its_line() {
         let error = edited(|p| p["mounts"] = serde_json::json!(["/etc"])).unwrap_err().to_string();
-        assert!(error.contains("line ") && error.contains("\"/etc\": not below $SNAP_COMMON"), "{error}");
+        assert!(
+            error.contains("line 22, column 5: mounts[0]: \"/etc\" is not below $SNAP_COMMON"),
+            "{error}"
+        );
         let error = edited(|p| p["colour"] = 1.into()).unwrap_err().to_string();
         assert!(error.contains("unknown field `colour`") && error.contains("line"), "{error}");
+        // The same value twice, one of them allowed; a value in other letters than it means; keys that are not there.
+        for (text, said) in [
+            (
+                "\n\"containerd\": {\"address\": \"/etc\", \"state\": \"/run/containerd\", \"root\": \"/etc\"}",
+                "line 2, column 27: containerd.address: \"/etc\" is neither",
+            ),
+            (
+                "\n\"containerd\": {\"address\": \"/run/containerd/s\", \"state\": \"/run/containerd\", \"root\": \"\\u002fetc\"}",
+                "line 2, column 84: containerd.root: \"/etc\" is neither",
+            ),
+            (
+                "\n\"containerd\": {\"address\": 7, \"state\": \"/run/containerd\", \"root\": \"/x\"}",
+                "containerd.address: integer `7`, where a string is expected",
+            ),
+            (
+                "\n\"network\": {\"links\": \"cni0\"}",
+                "network.links: string \"cni0\", where a list is expected",
+            ),
+            ("\n\"patience\": {\"drain\": [3]}", "patience.drain: a list, where a whole number is expected"),
+            ("\n\"containerd\": {\"address\": \"/x\"}", "line 2, column 31: missing field `state`"),
+        ] {
+            let error =
+                Profile::parse(format!("{{\"schema\": 1, \"snap\": \"own\", {text}}}").as_bytes(), "test");
+            let error = error.expect_err(text).to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        for (change, said) in [
+            ("schema", "schema: version 2 is"),
+            ("snap", "snap: \"2\" is not"),
+            ("patience", "patience.deadline: 0"),
+        ] {
+            let value = match change {
+                "schema" => 2.into(),
+                "snap" => "2".into(),
+                _ => serde_json::json!({"deadline": 0}),
+            };
+            let error = edited(|p| p[change] = value).unwrap_err().to_string();
+            assert!(error.contains("line ") && error.contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -36,19 +36,32 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
     all.into_iter().filter(|(there, _)| *there).map(|(_, remark)| remark).collect()
 }
 
-/// Adds the line that a reason names.
+/// Of a line that is longer than this, only what is around the mistake is shown.
+const WIDEST: usize = 100;
+
+/// Adds the line that a reason names, with a mark below the place.
 fn with_line(error: Error, bytes: &[u8]) -> Error {
     let Error::Profile { from, reason } = error else { return error };
-    let number = reason.split("line ").nth(1).and_then(|rest| {
-        rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<usize>().ok())
-    });
-    let text = String::from_utf8_lossy(bytes);
-    let line = number.and_then(|n| Some((n, text.lines().nth(n.checked_sub(1)?)?)));
-    let reason = match line {
-        Some((n, line)) => format!("{reason}\n  {n:>3} | {}", text::escape(line.as_bytes())),
-        None => reason,
-    };
-    Error::Profile { from, reason }
+    let shown = place_in(&reason).and_then(|(line, column)| excerpt(bytes, line, column)).unwrap_or_default();
+    Error::Profile { from, reason: reason + &shown }
+}
+
+/// `line 3, column 7: ...`
+fn place_in(reason: &str) -> Option<(usize, usize)> {
+    let (line, rest) = reason.strip_prefix("line ")?.split_once(", column ")?;
+    Some((line.parse().ok()?, rest.split_once(':')?.0.parse().ok()?))
+}
+
+fn excerpt(bytes: &[u8], line: usize, column: usize) -> Option<String> {
+    let text = bytes.split(|b| *b == b'\n').nth(line.checked_sub(1)?)?;
+    let column = column.saturating_sub(1).min(text.len());
+    let start = if text.len() > WIDEST { column.saturating_sub(WIDEST / 2) } else { 0 };
+    let end = text.len().min(start + WIDEST);
+    let left = if start > 0 { "… " } else { "" };
+    let right = if end < text.len() { " …" } else { "" };
+    let before = format!("  {line:>3} | {left}{}", text::escape(&text[start..column]));
+    let mark = " ".repeat(before.chars().count());
+    Some(format!("\n{before}{}{right}\n{mark}^", text::escape(&text[column..end])))
 }
 
 #[cfg(test)]
@@ -82,8 +95,19 @@ mod tests {
         );
         let error = checked(&SMALL.replace("$SNAP_COMMON/root", "/root")).unwrap_err();
         assert!(error.contains("\n    7 |     \"root\": \"/root\""), "{error}");
+        let (_, mark) = error.split_once("\n    7 | ").unwrap();
+        assert_eq!(mark, "    \"root\": \"/root\"\n                    ^");
         let error = checked("{").unwrap_err();
         assert!(error.contains("\n    1 | {"), "{error}");
+    }
+
+    #[test]
+    fn a_long_line_is_shown_around_the_mistake() {
+        let one_line = SMALL.replace('\n', " ").replace("$SNAP_COMMON/root", "/root");
+        let error = checked(&one_line).unwrap_err();
+        assert!(error.contains("1 | … ") && error.contains("\"root\": \"/root\""), "{error}");
+        let error = checked(&"\0".repeat(3_000_000)).unwrap_err();
+        assert!(error.len() < 1000, "{} characters", error.len());
     }
 
     #[test]

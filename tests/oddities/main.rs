@@ -6,5 +6,5 @@ mod scenes;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    support::scenes::main(scenes::ALL)
+    support::scenes::main(scenes::ALL, |_| true)
 }
