@@ -5,7 +5,7 @@
 //! directories, so nobody can lead us elsewhere by swapping a directory for a symlink meanwhile.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -55,22 +55,41 @@ const LISTING: usize = 8 << 10;
 /// As many failures as a reader can use.
 const MOST: usize = 10;
 
-/// The directory that was opened last. What is deleted one after another mostly lies in the same one, and to open a
-/// directory part by part takes as long as to delete what is in it.
+/// The directory that was opened last, and those that lead to it, from the root on. What is removed one after the other
+/// mostly lies in the same one or near it, and to open a directory part by part takes as long as to delete what is in
+/// it. Nothing that does not lead to the last one is kept open: it would keep the mount busy that it is on.
 #[derive(Default)]
-pub struct Parent(RefCell<Option<(PathBuf, Rc<OwnedFd>)>>);
+pub struct Parent(RefCell<Vec<(OsString, Rc<OwnedFd>)>>);
 
 impl Parent {
     /// The directory, opened part by part: no part may be a symlink.
     pub fn open(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
-        if let Some((known, directory)) = &*self.0.borrow()
-            && known == path
-        {
-            return Ok(directory.clone());
+        let mut open = self.0.borrow_mut();
+        let mut directory: Option<Rc<OwnedFd>> = None;
+        for (depth, part) in path.components().enumerate() {
+            if !matches!((depth, part), (0, Component::RootDir) | (1.., Component::Normal(_))) {
+                return Err(Errno::INVAL);
+            }
+            let name = part.as_os_str();
+            if open.get(depth).is_some_and(|(known, _)| known != name) {
+                open.truncate(depth);
+            }
+            if open.len() == depth {
+                let next = open_part(directory.as_deref(), name)?;
+                open.push((name.to_owned(), Rc::new(next)));
+            }
+            directory = open.get(depth).map(|(_, directory)| directory.clone());
         }
-        let directory = Rc::new(open_directory(path)?);
-        *self.0.borrow_mut() = Some((path.to_path_buf(), directory.clone()));
-        Ok(directory)
+        open.truncate(path.components().count());
+        directory.ok_or(Errno::INVAL)
+    }
+}
+
+fn open_part(above: Option<&OwnedFd>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match above {
+        None => openat(CWD, name, flags, Mode::empty()),
+        Some(above) => openat(above, name, flags, Mode::empty()),
     }
 }
 
@@ -120,21 +139,6 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
 }
 
 /// Opens a directory part by part, so that no part may be a symlink.
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let mut directory = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for part in path.components() {
-        match part {
-            Component::RootDir => {}
-            Component::Normal(name) => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                directory = openat(&directory, name, flags, Mode::empty())?;
-            }
-            _ => return Err(Errno::INVAL),
-        }
-    }
-    Ok(directory)
-}
-
 fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(
         parent,

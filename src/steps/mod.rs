@@ -106,6 +106,7 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
         (Err(e), _) | (_, Err(e)) => return (found, vec![Blind::new("processes of containers", e)]),
     };
     let existing = tree.index();
+    let own = std::process::id();
     for container in &scope.containers {
         let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
         running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
@@ -117,7 +118,7 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
             match view.group_pids(directory) {
                 Ok(pids) => {
                     // We may have been started in one of them, and are nothing to end.
-                    let others = pids.iter().filter(|pid| pid.unsigned_abs() != std::process::id());
+                    let others = pids.iter().filter(|pid| pid.unsigned_abs() != own);
                     let alive = others.filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
                     running.processes.extend(alive.map(|p| p.id));
                 }
