@@ -88,6 +88,7 @@ const COMMANDS: &[(&str, By)] = &[
         Nobody("no Ansible here; the playbook's own calls of ours are run below"),
     ),
     ("sudo snap-teardown survey --snap microk8s", Us(&[0, 1, 3])),
+    ("snap-teardown survey --snap microk8s", Us(&[0, 1, 3])),
     // After the removal below, which has nothing to remove.
     ("sudo snap-teardown report --snap microk8s", Us(&[0])),
     ("sudo snap-teardown verify --snap microk8s", Us(&[0])),
@@ -105,7 +106,7 @@ fn root() -> PathBuf {
 /// All documents, and their text.
 fn documents() -> Vec<(PathBuf, String)> {
     let listed = Command::new("git")
-        .args(["ls-files", "-co", "--exclude-standard", "*.md"])
+        .args(["ls-files", "-co", "--exclude-standard", "*.md", "*.5", "*.8"])
         .current_dir(root())
         .output()
         .unwrap();
@@ -115,13 +116,20 @@ fn documents() -> Vec<(PathBuf, String)> {
     names.lines().map(read).collect()
 }
 
-/// The commands of a document: behind a prompt in a block, and those that stand as code in a line.
+/// The commands of a document: behind a prompt in a block, those that stand as code in a line, and the lines that a manual
+/// page shows as they are typed.
 fn commands(text: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut block: Option<&str> = None;
     for line in text.lines() {
         if let Some(language) = line.strip_prefix("```") {
             block = if block.is_some() { None } else { Some(language) };
+        } else if line == ".nf" || line == ".fi" {
+            block = (line == ".nf").then_some("manual");
+        } else if block == Some("manual") {
+            let command = line.replace("\\-", "-");
+            let known = PROGRAMS.iter().chain(&["snap-teardown "]).any(|p| command.starts_with(p));
+            commands.extend(known.then_some(command));
         } else if block == Some("console") {
             commands.extend(line.strip_prefix("$ ").map(str::to_owned));
         } else if block.is_none() && line.starts_with("    ") {
@@ -230,8 +238,10 @@ fn a_command_that_does_not_work_would_be_noticed() {
     assert_ne!(runs("snap-teardown surve --snap microk8s", scratch.path()).0, 0);
     assert_eq!(runs("snap-teardown report --snap microk8s", scratch.path()).0, 2, "/run is not private");
     assert_eq!(
-        commands("`sudo snap-teardown x`\n```console\n$ a b\n```\n    tests/x y   # z\n"),
-        ["sudo snap-teardown x", "a b", "tests/x y"]
+        commands(
+            "`sudo snap-teardown x`\n```console\n$ a b\n```\n    tests/x y   # z\n.nf\nsnap-teardown \\-\\-v\n{\n.fi\n"
+        ),
+        ["sudo snap-teardown x", "a b", "tests/x y", "snap-teardown --v"]
     );
 }
 
