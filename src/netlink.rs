@@ -25,6 +25,8 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
+// linux/netlink.h: the table has changed since the listing began.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,15 +158,33 @@ pub fn delete_link(index: u32) -> Result<(), Errno> {
         .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
 }
 
+/// A table that changes while it is listed is listed again, so many times.
+const TRIES: usize = 20;
+
 /// Sends one request, and hands each answer to it on.
 pub(crate) fn ask(
     protocol: SockProtocol,
     kind: u16,
     flags: u16,
     body: &[u8],
-    answer: impl FnMut(u16, &[u8]),
+    mut answer: impl FnMut(u16, &[u8]),
 ) -> io::Result<()> {
-    exchange(protocol, &message(kind, NLM_F_REQUEST | flags, body), flags, answer)
+    let request = message(kind, NLM_F_REQUEST | flags, body);
+    if flags & NLM_F_DUMP != NLM_F_DUMP {
+        return exchange(protocol, &request, flags, answer);
+    }
+    for _ in 0..TRIES {
+        let mut listed = Vec::new();
+        match exchange(protocol, &request, flags, |kind, payload| listed.push((kind, payload.to_vec()))) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+            Ok(()) => {
+                listed.iter().for_each(|(kind, payload)| answer(*kind, payload));
+                return Ok(());
+            }
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// One message with its header; bodies are whole words.
@@ -221,6 +241,10 @@ fn take(mut datagram: &[u8], flags: u16, answer: &mut impl FnMut(u16, &[u8])) ->
     let cut = || io::Error::from_raw_os_error(libc::EBADMSG);
     while !datagram.is_empty() {
         let message = NetlinkBuffer::new_checked(datagram).map_err(|_| cut())?;
+        // The kernel lists in pieces; what changed in between may be missing, or there twice (netlink(7)).
+        if dump && message.flags() & NLM_F_DUMP_INTR != 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         match message.message_type() {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
@@ -309,6 +333,14 @@ mod tests {
         assert_eq!(seen, 1);
         for garbage in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff", b"\x04\0\x03\0\x01\0", &[0; 40]] {
             let _ = (link(garbage), attributes(garbage).count(), next_hops(garbage));
+        }
+
+        #[test]
+        fn a_table_that_changed_while_it_was_listed_is_no_answer() {
+            let mut dump = message(libc::RTM_NEWLINK, 0, &[0; 16]);
+            dump.extend(message(libc::RTM_NEWLINK, NLM_F_DUMP_INTR, &[0; 16]));
+            let interrupted = take(&dump, NLM_F_DUMP, &mut |_, _| ()).unwrap_err();
+            assert_eq!(interrupted.kind(), io::ErrorKind::Interrupted);
         }
     }
 
