@@ -14,7 +14,7 @@ pub type Scene = (&'static str, fn() -> Result<()>);
 const ACTED: &str = "acted";
 
 /// The whole of such a program's `main`: the list of tests outside, one scene inside a world. What is not possible on
-/// this kernel is listed as ignored, and counts as nothing.
+/// this kernel is no test here: it is named, and tests/uml/run runs it on another one.
 pub fn main(all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
     run(all, possible).unwrap_or_else(|error| {
         eprintln!("{error}");
@@ -31,11 +31,13 @@ fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let trial = |name: &'static str| {
-        let trial = Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())));
-        trial.with_ignored_flag(!possible(name))
-    };
-    Ok(libtest_mimic::run(&arguments, all.iter().map(|(name, _)| trial(name)).collect()).exit_code())
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        all.iter().map(|(name, _)| *name).partition(|name| possible(name));
+    if !elsewhere.is_empty() {
+        eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(", "));
+    }
+    let trial = |name| Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())));
+    Ok(libtest_mimic::run(&arguments, here.into_iter().map(trial).collect()).exit_code())
 }
 
 /// The groups of a scene's world: version 2 alone, unless its name says otherwise.
