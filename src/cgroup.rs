@@ -93,32 +93,42 @@ fn walk_below(
     unreadable: &mut Vec<(PathBuf, String)>,
 ) {
     let directory = full(point, group);
-    let names = match children(host, &directory) {
-        Ok(names) => names,
+    let children = match children(host, &directory) {
+        Ok(children) => children,
         Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
         Err(e) => return unreadable.push((directory, e.to_string())),
     };
-    for name in names {
-        let child = group.join(name);
-        groups.push(child.clone());
+    for child in children {
+        let path = group.join(child.name);
+        groups.push(path.clone());
+        if child.is_leaf {
+            continue;
+        }
         if depth < DEEPEST {
-            walk_below(host, point, &child, depth + 1, groups, unreadable);
+            walk_below(host, point, &path, depth + 1, groups, unreadable);
         } else {
-            unreadable.push((full(point, &child), "nested too deeply".into()));
+            unreadable.push((full(point, &path), "nested too deeply".into()));
         }
     }
 }
 
-/// The names of the groups directly below one. A directory's link count says how many it has, on cgroupfs as
-/// elsewhere: two means none, and spares a listing of dozens of interface files.
-fn children(host: &Host, directory: &Path) -> std::io::Result<Vec<OsString>> {
-    use std::os::unix::fs::MetadataExt;
-    let path = host.path(directory);
-    if fs::symlink_metadata(&path)?.nlink() == 2 {
-        return Ok(Vec::new());
-    }
+/// A group directly below another one.
+struct Child {
+    name: OsString,
+    is_leaf: bool,
+}
+
+fn children(host: &Host, directory: &Path) -> std::io::Result<Vec<Child>> {
     let is_dir = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
-    Ok(fs::read_dir(path)?.flatten().filter(is_dir).map(|e| e.file_name()).collect())
+    let child = |e: fs::DirEntry| Child { is_leaf: e.metadata().is_ok_and(is_leaf), name: e.file_name() };
+    Ok(fs::read_dir(host.path(directory))?.flatten().filter(is_dir).map(child).collect())
+}
+
+/// A directory's link count says how many are in it, on cgroupfs as elsewhere: two means none, and spares a listing of
+/// dozens of interface files.
+fn is_leaf(directory: fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    directory.nlink() == 2
 }
 
 /// The directory of a group that is named as a path below its hierarchy's mount point.
@@ -160,15 +170,22 @@ impl CgroupTree {
 /// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     let mut pids = Vec::new();
-    pids_below(host, directory, 0, &mut pids)?;
+    let leaf = fs::symlink_metadata(host.path(directory)).is_ok_and(is_leaf);
+    pids_below(host, directory, leaf, 0, &mut pids)?;
     Ok(pids)
 }
 
-fn pids_below(host: &Host, directory: &Path, depth: usize, pids: &mut Vec<i32>) -> crate::error::Result<()> {
+fn pids_below(
+    host: &Host,
+    directory: &Path,
+    is_leaf: bool,
+    depth: usize,
+    pids: &mut Vec<i32>,
+) -> crate::error::Result<()> {
     pids.extend(own_pids(host, directory)?);
-    if depth < DEEPEST {
+    if !is_leaf && depth < DEEPEST {
         for child in children(host, directory).unwrap_or_default() {
-            pids_below(host, &directory.join(child), depth + 1, pids)?;
+            pids_below(host, &directory.join(child.name), child.is_leaf, depth + 1, pids)?;
         }
     }
     Ok(())

@@ -99,9 +99,9 @@ pub fn survey(plan: &[Step], acts: &mut Acts) -> Course {
 }
 
 /// Removes what the plan's steps find: rounds of ask and force while something moves, one last round when
-/// nothing does, and a final look that decides.
-pub fn teardown(plan: &[Step], acts: &mut Acts, deadline: Instant) -> Course {
-    let mut course = survey(plan, acts);
+/// nothing does, and a final look that decides. It begins with what a survey of the same plan saw.
+pub fn teardown(plan: &[Step], surveyed: Course, acts: &mut Acts, deadline: Instant) -> Course {
+    let mut course = surveyed;
     let mut last_effort = false;
     loop {
         let before = keys(&course);
@@ -228,41 +228,39 @@ mod tests {
         let there = there.iter().map(|s| s.to_string()).collect();
         let world = RefCell::new(World { there, log: vec![], closed, interrupt_after });
         let plan = [step("a", &[]), step("b", &[Gate::NoOwnedProcess])];
-        let course = teardown(
-            &plan,
-            &mut Acts {
-                look: &mut |step, _| {
-                    let of_step = |n: &&String| n.starts_with(step.name);
-                    Finding::of(world.borrow().there.iter().filter(of_step).map(|n| thing(n)).collect())
-                },
-                remove: &mut |residues, effort, _| {
-                    let mut world = world.borrow_mut();
-                    residues
-                        .iter()
-                        .map(|r| {
-                            let Residue::Path { path, .. } = r else { unreachable!() };
-                            let name = path.to_str().unwrap();
-                            world.log.push(format!("{effort:?} {name}"));
-                            let goes = match effort {
-                                Effort::Ask => name.contains("polite"),
-                                Effort::Force => !name.contains("stubborn") && !name.contains("fixed"),
-                                Effort::Last => !name.contains("fixed"),
-                            };
-                            if goes {
-                                world.there.remove(name);
-                            }
-                            // A remover may claim anything; only the next look counts.
-                            Done::Gone
-                        })
-                        .collect()
-                },
-                settle: &mut |_, _| {},
-                closed: &mut |_| world.borrow().closed.then(|| "something runs".to_string()),
-                interrupted: &mut || world.borrow().log.len() >= world.borrow().interrupt_after,
-                progress: &mut |_, _, _| {},
+        let mut acts = Acts {
+            look: &mut |step, _| {
+                let of_step = |n: &&String| n.starts_with(step.name);
+                Finding::of(world.borrow().there.iter().filter(of_step).map(|n| thing(n)).collect())
             },
-            deadline,
-        );
+            remove: &mut |residues, effort, _| {
+                let mut world = world.borrow_mut();
+                residues
+                    .iter()
+                    .map(|r| {
+                        let Residue::Path { path, .. } = r else { unreachable!() };
+                        let name = path.to_str().unwrap();
+                        world.log.push(format!("{effort:?} {name}"));
+                        let goes = match effort {
+                            Effort::Ask => name.contains("polite"),
+                            Effort::Force => !name.contains("stubborn") && !name.contains("fixed"),
+                            Effort::Last => !name.contains("fixed"),
+                        };
+                        if goes {
+                            world.there.remove(name);
+                        }
+                        // A remover may claim anything; only the next look counts.
+                        Done::Gone
+                    })
+                    .collect()
+            },
+            settle: &mut |_, _| {},
+            closed: &mut |_| world.borrow().closed.then(|| "something runs".to_string()),
+            interrupted: &mut || world.borrow().log.len() >= world.borrow().interrupt_after,
+            progress: &mut |_, _, _| {},
+        };
+        let surveyed = survey(&plan, &mut acts);
+        let course = teardown(&plan, surveyed, &mut acts, deadline);
         (course, world.into_inner().log)
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,7 +55,7 @@ fn search(ids: &[u64]) -> Vec<Holders> {
             continue;
         };
         let of = ids.iter().zip(&mut holders).filter(|(id, h)| held.contains(id) && h.found.len() < MOST);
-        of.for_each(|(_, h)| h.found.extend(describe(pid)));
+        of.for_each(|(_, h)| h.found.extend(describe(pid).ok()));
     }
     holders
 }
@@ -78,9 +79,12 @@ fn holds(process: &Path) -> std::io::Result<BTreeSet<u64>> {
     Ok(held)
 }
 
-fn describe(pid: i32) -> Option<Holder> {
-    let process = crate::proc::read(&Path::new("/proc").join(pid.to_string()), pid).ok()?;
-    Some(Holder { process: process.id, comm: process.comm, uid: process.uid })
+/// A process as the holder of something; an error if it has ended.
+pub fn describe(pid: i32) -> io::Result<Holder> {
+    let directory = Path::new("/proc").join(pid.to_string());
+    let uid = crate::proc::owner(&directory)?;
+    let process = crate::proc::read(&directory, pid)?;
+    Ok(Holder { process: process.id, comm: process.comm, uid })
 }
 
 /// True if a mount that was detached under these holders may still be in use.

@@ -85,13 +85,18 @@ impl Host {
     /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
-        let (mut file, length) = self.open_file(absolute)?;
-        // Files of proc and cgroup say that they are empty; most fit into this, and are read at once.
-        let expected = if length == 0 { 8 << 10 } else { length + 1 };
+        let too_large = || Error::Malformed { path: absolute.to_path_buf(), reason: "far too large".into() };
+        let (file, length) = self.open_file(absolute)?;
+        // Files of proc and cgroup say that they are empty; most fit into this. Others are read in one call, and no
+        // second one asks whether that was all.
+        let (expected, most) = if length == 0 { (8 << 10, LARGEST + 1) } else { (length, length) };
+        if most > LARGEST + 1 {
+            return Err(too_large());
+        }
         let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).context("read", absolute)?;
+        file.take(most).read_to_end(&mut bytes).context("read", absolute)?;
         if bytes.len() as u64 > LARGEST {
-            return Err(Error::Malformed { path: absolute.to_path_buf(), reason: "far too large".into() });
+            return Err(too_large());
         }
         Ok(bytes)
     }

@@ -1,16 +1,16 @@
 //! One process, read from `/proc/PID`.
 //!
 //! A look reads every process of the machine, so what is read of each is kept to what finders need: two small
-//! files, each in one system call. All of it goes through one descriptor on the directory, so that no part can
-//! come from a process that got the PID later.
+//! files, each in one system call. Nothing in the result comes from a process that got the PID later.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procfs::FromRead;
 use procfs::process::{Stat, StatFlags};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::residue::ProcessId;
 use crate::shim::{self, ShimArgs};
@@ -26,11 +26,9 @@ pub struct Proc {
     pub state: char,
     /// Name.
     pub comm: String,
-    /// Effective user.
-    pub uid: u32,
     /// What its command line says if it is a shim's.
     pub shim: Option<ShimArgs>,
-    /// True if the command line could not be read.
+    /// True if it is root's and its command line could not be read.
     pub hidden: bool,
     /// True for a thread of the kernel.
     pub kernel: bool,
@@ -49,46 +47,54 @@ const ENOUGH: usize = 4096;
 
 /// Reads the process whose directory this is.
 pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, directory, flags, Mode::empty())?;
     let mut buffer = [0; ENOUGH];
-    let stat = parse_stat(read_file(&directory, c"stat", &mut buffer)?)
-        .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
+    let file = open(&directory.join("stat"))?;
+    let length = rustix::io::read(&file, &mut buffer)?;
+    let stat = parse_stat(&buffer[..length]).ok_or_else(|| io::Error::other("its stat makes no sense"))?;
     let mut process = Proc {
         id: ProcessId { pid, start: stat.starttime },
         parent: stat.ppid,
         state: stat.state,
         comm: stat.comm,
-        uid: fstat(&directory)?.st_uid,
         shim: None,
         hidden: false,
         kernel: stat.flags & PF_KTHREAD != 0,
     };
     // A kernel thread has no command line, and a zombie has lost its own.
     if !process.kernel && process.alive() {
-        match read_file(&directory, c"cmdline", &mut buffer) {
+        match read_once(&directory.join("cmdline"), &mut buffer) {
             Ok(cmdline) => process.shim = shim::parse(cmdline),
             // It ended between the two reads: gone is not hidden.
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
-            Err(_) => process.hidden = true,
+            Err(_) => process.hidden = owner(directory).is_ok_and(|uid| uid == 0),
+        }
+        // An open file of a process that has ended says ESRCH, whoever has its number by now.
+        if process.shim.is_some() {
+            rustix::io::pread(&file, &mut buffer, 0)?;
         }
     }
     Ok(process)
 }
 
+/// The effective user of the process whose directory this is. Files in it may be root's all the same.
+pub fn owner(directory: &Path) -> io::Result<u32> {
+    Ok(std::fs::symlink_metadata(directory)?.uid())
+}
+
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let mut buffer = [0; ENOUGH];
-    let file = openat(CWD, format!("/proc/{pid}/stat"), OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let length = rustix::io::read(&file, &mut buffer).ok()?;
-    let stat = parse_stat(&buffer[..length])?;
+    let stat = parse_stat(read_once(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?)?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
 }
 
-fn read_file<'a>(directory: &OwnedFd, name: &std::ffi::CStr, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let file = openat(directory, name, OFlags::CLOEXEC, Mode::empty())?;
-    let length = rustix::io::read(&file, &mut *buffer)?;
+fn read_once<'a>(file: &Path, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let length = rustix::io::read(open(file)?, &mut *buffer)?;
     Ok(&buffer[..length])
+}
+
+fn open(file: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, file, OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Field 9 of proc_pid_stat(5): the process is a thread of the kernel.
@@ -128,7 +134,7 @@ mod tests {
         let own = read(Path::new("/proc/self"), pid).unwrap();
         assert_eq!(Some(own.id), identity(pid));
         assert_eq!(own.parent as u32, std::os::unix::process::parent_id());
-        assert_eq!(own.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(owner(Path::new("/proc/self")).unwrap(), nix::unistd::geteuid().as_raw());
         assert!(own.alive() && !own.kernel && !own.hidden && own.shim.is_none());
         assert!(read(Path::new("/proc/none"), 0).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
     }

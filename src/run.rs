@@ -47,7 +47,7 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let view = view.with_snap_namespace(namespace);
     let scope = Scope::gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
-    let course = look_once(&plan, &view, &scope);
+    let course = look_once(&plan, &view, &scope, None);
     Ok(report(
         Command::Survey,
         &plan,
@@ -87,7 +87,7 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
         Err(e) => scope.blind.push(Blind::new("the result of the earlier run", e)),
     }
     let plan = steps::plan(subject.profile.patience.grace());
-    let mut course = look_once(&plan, &view, &scope);
+    let mut course = look_once(&plan, &view, &scope, None);
     let held = remembered.into_iter().filter(still_held);
     add_remembered(&plan, &mut course, held.collect());
     Ok(report(
@@ -125,11 +125,9 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let earlier = unfinished(live, &subject.snap);
     let mut scope = Scope::gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;
     notes::before(&view, &scope).into_iter().for_each(|note| live.note(note));
+    let mut surveyed = look_once(&plan, &view, &scope, Some(live));
     {
-        // Gone again before the removal starts: of thousands of mounts, one list at a time is enough.
-        let course = look_once(&plan, &view, &scope);
-        let mut first = report(Command::Remove, &plan, &course, &scope, &view, told(false));
-        drop(course);
+        let mut first = report(Command::Remove, &plan, &surveyed, &scope, &view, told(false));
         first.hooks = hooks.clone();
         if first.counts.left > 0
             && let Err(e) = result::write(&host, &mut first, &subject.snap)
@@ -143,7 +141,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
     let mut whole = Course::default();
     let mut view = view;
     loop {
-        let (course, last) = remove_scope(live, &plan, &scope, view, watch, deadline);
+        let (course, last) = remove_scope(live, &plan, &scope, surveyed, view, watch, deadline);
         whole = course.after(whole);
         view = last;
         // There was nothing to do.
@@ -157,6 +155,7 @@ pub fn remove(live: &mut Live, subject: &Subject, watch: Watch) -> Result<Report
             break;
         }
         scope = newer.union(scope);
+        surveyed = look_once(&plan, &view, &scope, Some(live));
     }
     let mut last = report(Command::Remove, &plan, &whole, &scope, &view, told(true));
     last.hooks = hooks;
@@ -178,34 +177,31 @@ fn unfinished(live: &Live, snap: &Snap) -> Option<Scope> {
     scope
 }
 
-/// One teardown of one scope. Returns its course and the view of its last look.
+/// One teardown of one scope, after a survey of it. Returns its course and the view of its last look.
 fn remove_scope<'a>(
     live: &'a Live,
     plan: &[Step],
     scope: &Scope,
+    surveyed: Course,
     first: View<'a>,
     watch: Watch,
     deadline: Instant,
 ) -> (Course, View<'a>) {
     let view = RefCell::new(first);
     let stale = Cell::new(false);
-    let unused = Cell::new(true);
     let current = |fresh: bool| {
-        // The survey that made the scope serves as the first look.
-        let first = unused.replace(false);
-        if stale.replace(false) || (fresh && !first) {
+        if stale.replace(false) || fresh {
             let next = view.borrow().again();
             *view.borrow_mut() = next;
         }
     };
     let course = engine::teardown(
         plan,
+        surveyed,
         &mut Acts {
             look: &mut |step, fresh| {
                 current(fresh);
-                let mut finding = (step.find)(&view.borrow(), scope);
-                finding.residues.extend(remembered_for(live, step));
-                finding
+                find(step, &view.borrow(), scope, Some(live))
             },
             remove: &mut |residues, effort, until| {
                 stale.set(true);
@@ -224,9 +220,16 @@ fn remove_scope<'a>(
     (course, view.into_inner())
 }
 
-fn look_once(plan: &[Step], view: &View, scope: &Scope) -> Course {
+/// What a step sees, and what no look can see any more.
+fn find(step: &Step, view: &View, scope: &Scope, live: Option<&Live>) -> Finding {
+    let mut finding = (step.find)(view, scope);
+    finding.residues.extend(live.into_iter().flat_map(|live| remembered_for(live, step)));
+    finding
+}
+
+fn look_once(plan: &[Step], view: &View, scope: &Scope, live: Option<&Live>) -> Course {
     let mut acts = Acts {
-        look: &mut |step, _| (step.find)(view, scope),
+        look: &mut |step, _| find(step, view, scope, live),
         remove: &mut |_, _, _| Vec::new(),
         settle: &mut |_, _| {},
         closed: &mut |_| None,

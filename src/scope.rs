@@ -471,7 +471,7 @@ impl<'a> Gather<'a> {
             Ok(processes) => processes,
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
-        let hidden = processes.iter().filter(|p| p.hidden && p.uid == 0).count();
+        let hidden = processes.iter().filter(|p| p.hidden).count();
         if hidden > 0 {
             self.blind.push(Blind::new(
                 "processes",

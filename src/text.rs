@@ -17,8 +17,10 @@ pub fn show(path: &Path) -> Cow<'_, str> {
 
 /// Any bytes as text, with odd bytes as `\ooo`.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
+    // Nearly all are plain ASCII, which needs no decoding to be told.
+    let plain = bytes.iter().all(|b| matches!(b, b' '..=b'~') && *b != b'\\');
     if let Ok(text) = std::str::from_utf8(bytes)
-        && !text.chars().any(|c| c.is_control() || c == '\\')
+        && (plain || !text.chars().any(|c| c.is_control() || c == '\\'))
     {
         return Cow::Borrowed(text);
     }

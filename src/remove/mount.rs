@@ -19,7 +19,7 @@ use crate::holders::{self, Holders};
 use crate::live::{Ability, Live};
 use crate::namespace::SnapNamespace;
 use crate::report::{Done, Rung};
-use crate::residue::{Holder, Residue, TableOf};
+use crate::residue::{Residue, TableOf};
 use crate::step::Effort;
 use crate::sys::{ChildEnd, in_child};
 
@@ -153,8 +153,7 @@ impl Way<'_> {
     /// A child that hangs in the kernel has mostly taken the mount out of the table already, and writes the last of
     /// it. No later look can see it; as long as the child is there, so is the file system.
     fn remember_child(&self, pid: i32) {
-        let child = crate::proc::read(&Path::new("/proc").join(pid.to_string()), pid);
-        let holder = child.map(|c| Holder { process: c.id, comm: c.comm, uid: c.uid });
+        let holder = holders::describe(pid);
         let held = Holders { unknown: holder.is_err(), found: holder.into_iter().collect() };
         remember(self.live, self.point, self.fstype, held);
     }

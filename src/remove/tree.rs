@@ -177,7 +177,7 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
 ) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        empty_once(directory, place, deleted)?;
+        delete_listed(directory, place, deleted)?;
         if deleted.failed > before.1 {
             return Ok(());
         }
@@ -185,6 +185,7 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
             Err(Errno::NOTEMPTY) if deleted.entries > before.0 => {}
             other => return other,
         }
+        seek(directory, SeekFrom::Start(0))?;
     }
 }
 
@@ -192,15 +193,16 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
 fn empty(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        empty_once(directory, place, deleted)?;
+        delete_listed(directory, place, deleted)?;
         if deleted.failed > before.1 || deleted.entries == before.0 {
             return Ok(());
         }
+        seek(directory, SeekFrom::Start(0))?;
     }
 }
 
-fn empty_once(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
-    seek(directory, SeekFrom::Start(0))?;
+/// Deletes what a listing of the directory names, from where it was last read to.
+fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
     let mut buffer = Vec::with_capacity(LISTING);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
@@ -220,7 +222,12 @@ fn empty_once(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Resu
     Ok(())
 }
 
+/// Most directories that a runtime leaves are empty by now, and go without being opened. The kernel removes neither a
+/// full one in that way nor a mount point (EBUSY).
 fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+    if deleted.unlink(parent, name, AtFlags::REMOVEDIR).is_ok() {
+        return Ok(());
+    }
     let os_name = OsStr::from_bytes(name.to_bytes());
     let child = match open_child(parent, os_name) {
         Ok(child) => child,

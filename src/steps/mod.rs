@@ -105,6 +105,9 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
         (Ok(processes), Ok(tree)) => (processes, tree),
         (Err(e), _) | (_, Err(e)) => return (found, vec![Blind::new("processes of containers", e)]),
     };
+    if scope.containers.is_empty() {
+        return (found, blind);
+    }
     let existing = tree.index();
     let own = std::process::id();
     for container in &scope.containers {
