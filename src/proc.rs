@@ -48,9 +48,11 @@ const ENOUGH: usize = 4096;
 /// Reads the process whose directory this is.
 pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
     let mut buffer = [0; ENOUGH];
-    let file = open(&directory.join("stat"))?;
-    let length = rustix::io::read(&file, &mut buffer)?;
-    let stat = parse_stat(&buffer[..length]).ok_or_else(|| io::Error::other("its stat makes no sense"))?;
+    // Both are opened before the first is read: an open file of a process that has ended says ESRCH, whoever has its
+    // number by now, so where `stat` can be read, both are of one process.
+    let (file, cmdline) = (open(&directory.join("stat"))?, open(&directory.join("cmdline")));
+    let stat = parse_stat(read_once(&file, &mut buffer)?)
+        .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
     let mut process = Proc {
         id: ProcessId { pid, start: stat.starttime },
         parent: stat.ppid,
@@ -62,15 +64,11 @@ pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
     };
     // A kernel thread has no command line, and a zombie has lost its own.
     if !process.kernel && process.alive() {
-        match read_once(&directory.join("cmdline"), &mut buffer) {
+        match cmdline.and_then(|file| read_once(&file, &mut buffer)) {
             Ok(cmdline) => process.shim = shim::parse(cmdline),
             // It ended between the two reads: gone is not hidden.
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
             Err(_) => process.hidden = owner(directory).is_ok_and(|uid| uid == 0),
-        }
-        // An open file of a process that has ended says ESRCH, whoever has its number by now.
-        if process.shim.is_some() {
-            rustix::io::pread(&file, &mut buffer, 0)?;
         }
     }
     Ok(process)
@@ -84,12 +82,13 @@ pub fn owner(directory: &Path) -> io::Result<u32> {
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let mut buffer = [0; ENOUGH];
-    let stat = parse_stat(read_once(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?)?;
+    let file = open(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    let stat = parse_stat(read_once(&file, &mut buffer).ok()?)?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
 }
 
-fn read_once<'a>(file: &Path, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let length = rustix::io::read(open(file)?, &mut *buffer)?;
+fn read_once<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let length = rustix::io::read(file, &mut *buffer)?;
     Ok(&buffer[..length])
 }
 
