@@ -38,6 +38,8 @@ pub struct Part {
     pub groups: Vec<PathBuf>,
     pub uid: u32,
     pub directory: Option<PathBuf>,
+    /// Its group may hold so many processes and no more (pids.max), which ends a bomb that nothing else would end.
+    pub limited: bool,
     /// A file or directory that it keeps open.
     pub holds: Option<PathBuf>,
     pub containers: Vec<Contained>,
@@ -356,11 +358,12 @@ fn descend(part: &Part) -> Result<usize> {
     Ok(0)
 }
 
-/// One more descendant of a bomb, down to the fourth generation.
+/// One more descendant of a bomb: as many as there may be, or down to the fourth generation.
 fn bomb(part: &Part) -> Result<()> {
     let generation = std::env::var("TORTURE_GENERATION").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    if generation < 3 {
-        let part = Part { behaviour: Behaviour::Bomb, name: part.name.clone(), ..Part::default() };
+    let limited = part.limited;
+    if generation < 3 || limited {
+        let part = Part { behaviour: Behaviour::Bomb, name: part.name.clone(), limited, ..Part::default() };
         let mut child = command("be", &part, std::slice::from_ref(&part.name))?;
         child.env("TORTURE_GENERATION", (generation + 1).to_string());
         // A limit on processes, or death in between, may refuse it.

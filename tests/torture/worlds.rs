@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -301,6 +301,7 @@ impl World {
         };
         if !is_sandbox {
             part.behaviour = self.behaviour(dice);
+            part.limited = part.behaviour == Behaviour::Bomb && self.limit_processes(&part.groups);
         }
         if self.has("non-root")
             && dice.percent(60)
@@ -340,6 +341,21 @@ impl World {
 
     fn group_paths(&self, group: &str) -> Vec<PathBuf> {
         self.hierarchies().iter().map(|root| root.join(group.trim_start_matches('/'))).collect()
+    }
+
+    /// Bounds how many processes a group may hold; false where no hierarchy has the controller for it.
+    fn limit_processes(&self, groups: &[PathBuf]) -> bool {
+        let limit = |group: &PathBuf| {
+            // Version 2 wants it switched on in each group above, from the top; version 1 has no such file.
+            let above = group.ancestors().skip(1).filter(|g| g.starts_with("/sys/fs/cgroup"));
+            for group in above.collect::<Vec<_>>().into_iter().rev() {
+                let _ = fs::write(group.join("cgroup.subtree_control"), "+pids");
+            }
+            let file = group.join("pids.max");
+            // Never made by us: on a tmpfs, where version 1 hierarchies are mounted, it would be a plain file.
+            File::options().write(true).open(file).and_then(|mut file| file.write_all(b"24")).is_ok()
+        };
+        groups.iter().filter(|group| limit(group)).count() > 0
     }
 
     /// Puts this program into a container's lowest layer, for runc to run.
