@@ -47,7 +47,7 @@ fn write_in(report: &mut Report, directory: &Path, make: bool) -> Result<()> {
     let directory_now = ours(directory, make)?;
     let path = directory_now.join(NAME);
     report.file = Some(text::show(&path).into_owned());
-    let temporary = directory_now.join(format!(".{NAME}.{}", std::process::id()));
+    let temporary = directory_now.join(format!("{}{}", unfinished(), std::process::id()));
     let written =
         write_new(&temporary, report).and_then(|()| fs::rename(&temporary, &path).context("write", &path));
     if written.is_err() {
@@ -66,6 +66,19 @@ fn write_new(path: &Path, report: &Report) -> Result<()> {
     file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
     file.get_ref().sync_data().context("write", path)
+}
+
+/// How the name of a document begins that is still being written.
+fn unfinished() -> String {
+    format!(".{NAME}.")
+}
+
+/// Removes what runs were writing when they were killed. Only for who has the lock: nobody else writes here.
+fn forget_unfinished(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(&unfinished())) {
+        let _ = fs::remove_file(entry.path());
+    }
 }
 
 /// The directory, if it is a real one that nobody but root can change.
@@ -154,7 +167,10 @@ pub fn lock(snap: &Snap) -> Result<Option<Lock>> {
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
     let Ok(file) = options.open(&path) else { return Ok(Some(Lock(None))) };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(held) => Ok(Some(Lock(Some(held)))),
+        Ok(held) => {
+            forget_unfinished(&directory);
+            Ok(Some(Lock(Some(held))))
+        }
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, e)) => Err(io::Error::from(e)).context("lock", &path),
     }
