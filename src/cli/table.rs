@@ -1,6 +1,8 @@
 //! Tables that fit the page. What is too long goes on in the next line: nothing is cut off, for a path with
 //! its end missing names nothing.
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::page::Page;
 
 /// A table with a heading.
@@ -52,8 +54,8 @@ impl Table {
     /// As wide as what they hold; where that is too much, the widest give way.
     fn widths(&self, page: usize) -> Vec<usize> {
         let longest = |c: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count());
-            cells.chain([self.head[c].chars().count()]).max().unwrap_or(0)
+            let cells = self.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.width());
+            cells.chain([self.head[c].width()]).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = (0..self.head.len()).map(longest).collect();
         let room = page.saturating_sub(INDENT + GAP * (widths.len() - 1));
@@ -77,7 +79,7 @@ fn line(cells: &[String], widths: &[usize], numbers: &[bool]) -> String {
         let mut text = " ".repeat(INDENT);
         for (c, width) in widths.iter().enumerate() {
             let part = cells.get(c).and_then(|cell| cell.get(i)).map_or("", String::as_str);
-            let fill = " ".repeat(width.saturating_sub(part.chars().count()));
+            let fill = " ".repeat(width.saturating_sub(part.width()));
             if numbers[c] {
                 text.push_str(&fill);
                 text.push_str(part);
@@ -93,18 +95,21 @@ fn line(cells: &[String], widths: &[usize], numbers: &[bool]) -> String {
     out
 }
 
-/// Breaks text into lines of at most this width, all but the first with so many spaces before them: after a
+/// Breaks text into lines of at most so many columns, all but the first with so many spaces before them: after a
 /// space if there is one, else after a character at which paths and names may be broken, else anywhere.
 pub fn wrap(text: &str, width: usize, hang: usize) -> Vec<String> {
     let mut rest: Vec<char> = text.chars().collect();
     let mut lines: Vec<String> = Vec::new();
     let mut indent = String::new();
-    while rest.len() > width - indent.len() {
-        let width = width - indent.len();
-        let enough = |at: &usize| *at > width / 3;
-        let space = rest[..=width].iter().rposition(|c| *c == ' ').map(|i| i + 1);
-        let softer = || rest[..width].iter().rposition(|c| matches!(c, '/' | '-' | ',' | ':')).map(|i| i + 1);
-        let at = space.filter(enough).or_else(|| softer().filter(enough)).unwrap_or(width);
+    loop {
+        let fits = how_many_fit(&rest, width - indent.len());
+        if fits == rest.len() {
+            break;
+        }
+        let enough = |at: &usize| *at > fits / 3;
+        let space = rest[..=fits].iter().rposition(|c| *c == ' ').map(|i| i + 1);
+        let softer = || rest[..fits].iter().rposition(|c| matches!(c, '/' | '-' | ',' | ':')).map(|i| i + 1);
+        let at = space.filter(enough).or_else(|| softer().filter(enough)).unwrap_or(fits);
         let tail = rest.split_off(at);
         lines.push(indent.clone() + rest.iter().collect::<String>().trim_end());
         rest = tail;
@@ -112,6 +117,16 @@ pub fn wrap(text: &str, width: usize, hang: usize) -> Vec<String> {
     }
     lines.push(indent + &rest.iter().collect::<String>());
     lines
+}
+
+/// How many of these characters fit into so many columns; one at least, or the text would never end.
+fn how_many_fit(text: &[char], columns: usize) -> usize {
+    let mut used = 0;
+    let fits = text.iter().take_while(|c| {
+        used += c.width().unwrap_or(0);
+        used <= columns
+    });
+    fits.count().max(1).min(text.len())
 }
 
 #[cfg(test)]
@@ -141,6 +156,18 @@ mod tests {
         let joined: String = wrap(text, 9, 2).concat();
         assert_eq!(joined.replace(' ', ""), text.replace(' ', ""));
         assert!(wrap(text, 9, 2).iter().all(|l| l.chars().count() <= 9));
+    }
+
+    #[test]
+    fn a_character_that_takes_two_columns_is_counted_as_two() {
+        let mut table = Table::new(&["POD", "WHERE"]);
+        table.row(["名前".into(), "/x".into()]);
+        table.row(["web-1".into(), "/y".into()]);
+        let text = table.render(&Page { width: 80, colour: false });
+        let columns: Vec<usize> = text.lines().map(|l| l[..l.rfind(['/', 'W']).unwrap()].width()).collect();
+        assert_eq!(columns, [9, 9, 9], "{text}");
+        assert_eq!(wrap("名前名前名前", 5, 0), ["名前", "名前", "名前"]);
+        assert_eq!(wrap("名", 1, 0), ["名"]);
     }
 
     #[test]
