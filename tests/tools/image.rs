@@ -25,7 +25,7 @@ pub fn write(
     end(&mut layer)?;
 
     let config = json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+        "architecture": architecture(),
         "os": "linux",
         "config": { "Entrypoint": command, "WorkingDir": "/" },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex_sha256(&layer))] },
@@ -41,6 +41,16 @@ pub fn write(
     entry(&mut archive, "manifest.json", 0o644, b'0', manifest.as_bytes())?;
     end(&mut archive)?;
     fs::write(to, archive)
+}
+
+/// This machine's, by the name that images have for it (Go's).
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
 }
 
 pub fn hex_sha256(bytes: &[u8]) -> String {
