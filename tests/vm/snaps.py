@@ -23,6 +23,8 @@ VARIANTS = {
     "noplugs": [],
     "nohook": None,
 }
+# Faulty programs of mutants/, and what each is put in the place of: to see the suite fail.
+MUTANTS = {"no-op": ["remove", "snap-teardown"], "shims-first": ["remove"]}
 FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app", "examples/torture"]
 FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
 C_PROGRAMS = sorted((HERE / "programs").glob("*.c"))
@@ -51,18 +53,23 @@ def build_programs():
 class Snaps:
     """The packed files, below target/vm/SYSTEM/snaps-KEY; one key for each set of inputs."""
 
-    def __init__(self, image, hook=None):
-        """`hook` names a program of mutants/ that takes the place of the remove hook: to see the suite fail."""
+    def __init__(self, image, mutant=None):
         self.image = image
         self.programs = build_programs()
-        self.hook = HERE / "mutants" / f"{hook}.c" if hook else self.programs / "remove"
+        self.mutant = mutant
         infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES)
         ours = [self.programs / name for name in FROM_BUILD]
         self.infra = WORK / image.system / f"infra-{infra}"
         # The states of the runner are keyed by what the guest gets from here.
         local = [REPO / "snap/local" / name for name in FROM_LOCAL]
-        self.key = key_of(infra, self.hook, *ours, *local, HERE / "programs", *(dump(snap_yaml(name)) for name in VARIANTS))
+        mutant = [HERE / "mutants" / f"{mutant}.c"] if mutant else []
+        self.key = key_of(infra, *mutant, *ours, *local, HERE / "programs", *(dump(snap_yaml(name)) for name in VARIANTS))
         self.path = WORK / image.system / f"snaps-{self.key}"
+        self.compiled = [*C_PROGRAMS, *mutant]
+
+    def program(self, name):
+        """One of our own programs, or what is in its place."""
+        return self.path / self.mutant if name in MUTANTS.get(self.mutant, []) else self.programs / name
 
     def build(self):
         for old in [*self.infra.parent.glob("infra-*"), *self.path.parent.glob("snaps-*")]:
@@ -90,9 +97,10 @@ class Snaps:
         shutil.rmtree(to, ignore_errors=True)
         for source in [*self.infra.glob("*.snap"), *self.path.glob("*.snap"), *self.path.glob("*.tar")]:
             copy(source, to / source.name)
-        programs = [self.programs / name for name in FROM_BUILD] + [self.path / source.stem for source in C_PROGRAMS]
-        for program in programs:
-            copy(program, to / "bin" / program.name)
+        for name in FROM_BUILD:
+            copy(self.program(name), to / "bin" / Path(name).name)
+        for source in C_PROGRAMS:
+            copy(self.path / source.stem, to / "bin" / source.stem)
         return to
 
     # What snapd itself wants
@@ -133,10 +141,8 @@ class Snaps:
 
     def compile(self):
         """Our own C programs: static, so that they run in a container and on any guest."""
-        for source in C_PROGRAMS:
+        for source in self.compiled:
             run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / source.stem, source)
-        if self.hook.suffix == ".c":
-            run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / "hook", self.hook)
 
     def pack_variant(self, variant):
         with staging() as tree:
@@ -147,7 +153,7 @@ class Snaps:
             for plugin in ["bridge", "host-local", "loopback", "portmap"]:
                 copy(root / "usr/lib/cni" / plugin, tree / "opt/cni/bin" / plugin)
             for program in ["snap-teardown", "examples/podmaker"]:
-                copy(self.programs / program, tree / "bin" / Path(program).name)
+                copy(self.program(program), tree / "bin" / Path(program).name)
             local = REPO / "snap/local"
             shutil.copytree(local / "services", tree / "services")
             copy(local / "pods.apparmor", tree / "pods.apparmor")
@@ -156,7 +162,7 @@ class Snaps:
             if variant == "script":
                 copy(local / "remove-hook-script", tree / "meta/hooks/remove")
             elif VARIANTS[variant] is not None:
-                copy(self.path / "hook" if self.hook.suffix == ".c" else self.hook, tree / "meta/hooks/remove")
+                copy(self.program("remove"), tree / "meta/hooks/remove")
             write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
             run("chmod", "-R", "go+rX", tree)
             pack(tree, self.path / f"microk8s-{variant}.snap")
