@@ -1,5 +1,7 @@
 """What every module of the VM runner shares: where things are, how to run a command, how to key a cache."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -54,6 +56,15 @@ def key_of(*parts):
     return digest.hexdigest()[:12]
 
 
+@contextlib.contextmanager
+def alone(what):
+    """One process at a time does this: spread packs and allocates at once, each by a call of ours."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with open(WORK / f"{what}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def need_packages(**commands):
     """Installs with apt what is missing: package=command. Needs root, and says so."""
     # Twice: apt may resolve a conflict by removing a package that was there (qemu-utils from another release than
@@ -67,8 +78,9 @@ def need_packages(**commands):
         say(f"apt-get install {' '.join(missing)}")
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         log = WORK / "apt.log"
-        run("apt-get", "update", log=log, env=environment)
-        run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+        with alone("apt"):
+            run("apt-get", "update", log=log, env=environment)
+            run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
     missing = missing_packages(commands)
     if missing:
         raise Failure(f"apt-get installed {' '.join(missing)}, and its commands are still missing")

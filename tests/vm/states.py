@@ -76,5 +76,5 @@ class States:
 
 
 def send(machine, project, names=None):
-    """The project's files, as spread sends them."""
-    machine.put(project.path, names or project.data["include"], project.remote)
+    """The project's files, as spread sends them: what it includes, and what its `repack` adds."""
+    machine.put(project.path, names or [*project.data["include"], "target/spread"], project.remote)
