@@ -1,0 +1,249 @@
+//! The result: one versioned JSON document, and the few lines that people read of it.
+//!
+//! The outcome is that of the last look, plus what was detached and cannot be looked at. What removers said of
+//! themselves is told as the reason why something is left, and decides nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::live::Abilities;
+use crate::notes::Note;
+use crate::residue::{Holder, Residue};
+use crate::scope::Scope;
+use crate::scripts::Script;
+use crate::step::{Blind, Effort, Gate};
+
+mod done;
+mod of;
+mod show;
+
+pub use done::{Done, Rung};
+pub use of::{Frame, pids};
+
+/// Version of the document; it changes when a key changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// The word that JSON has for a unit variant.
+pub fn name(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// What the last look says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing of ours is left, and everything could be looked at.
+    Clean,
+    /// Something of ours is left.
+    Residue,
+    /// Nothing was seen, and something could not be looked at.
+    Blind,
+    /// The run did not come to its end.
+    Interrupted,
+}
+
+/// The document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Version of this document.
+    pub schema: u32,
+    /// Version of the program.
+    pub version: String,
+    /// What was asked for.
+    pub command: Command,
+    /// True if parts were left out for want of room; counts are always whole.
+    pub truncated: bool,
+    /// False while the run goes on: a document that stays so was left by a run that was killed.
+    pub complete: bool,
+    /// Seconds since 1970 at the start, by the wall clock.
+    pub started_at: u64,
+    /// How long it took.
+    pub elapsed_ms: u64,
+    /// What the last look says.
+    pub outcome: Outcome,
+    /// The exit status that goes with it.
+    pub exit_status: u8,
+    /// True if the deadline ended the run.
+    pub out_of_time: bool,
+    /// Rounds over the plan.
+    pub rounds: u32,
+    /// The snap.
+    pub snap: SnapName,
+    /// Where the profile came from.
+    pub profile: String,
+    /// The machine.
+    pub host: HostFacts,
+    /// What confinement granted and refused.
+    pub abilities: Abilities,
+    /// Totals over all steps, each residue once.
+    pub counts: Counts,
+    /// Step by step.
+    pub steps: Vec<StepReport>,
+    /// What to do about what is left.
+    pub advice: Vec<Advice>,
+    /// What to know besides.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+    /// How the user's own scripts ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Script>,
+    /// How much is ours.
+    pub scope_counts: ScopeCounts,
+    /// All that is ours; only in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Where the whole document is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// What is left of the document where nothing else fits.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Minimal {
+    schema: u32,
+    truncated: bool,
+    outcome: Outcome,
+    exit_status: u8,
+    counts: Counts,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Look, touch nothing.
+    Survey,
+    /// Remove.
+    Remove,
+    /// Look for what an earlier run was to remove.
+    Verify,
+}
+
+/// The snap's names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapName {
+    /// Its name.
+    pub name: String,
+    /// The instance.
+    pub instance: String,
+    /// The revision, where it is known.
+    pub revision: Option<String>,
+}
+
+/// What the machine is like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HostFacts {
+    /// Kernel release.
+    pub kernel: String,
+    /// `v1`, `v2`, `hybrid` or `none`.
+    pub cgroup: String,
+    /// Our own AppArmor label; none where it cannot be read.
+    pub label: Option<String>,
+}
+
+/// Totals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// Seen at any time.
+    pub found: usize,
+    /// Seen, and not there at the last look.
+    pub removed: usize,
+    /// There at the last look.
+    pub left: usize,
+    /// Places that could not be looked at.
+    pub blind: usize,
+}
+
+/// How much is ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScopeCounts {
+    /// Containers.
+    pub containers: usize,
+    /// Shims.
+    pub shims: usize,
+    /// Things that look like ours and are not.
+    pub bystanders: usize,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Time spent in it.
+    pub elapsed_ms: u64,
+    /// How many of what it looks for.
+    pub counts: Counts,
+    /// Why it did not act, if a gate kept it from acting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Closed>,
+    /// What is left.
+    pub left: Vec<Left>,
+    /// What was seen and is gone.
+    pub removed: Vec<Residue>,
+    /// Where it could not look.
+    pub blind: Vec<Blind>,
+}
+
+/// A closed gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Closed {
+    /// Which.
+    pub gate: Gate,
+    /// What keeps it closed.
+    pub why: String,
+}
+
+/// One thing that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Left {
+    /// What.
+    pub residue: Residue,
+    /// Why.
+    pub why: String,
+    /// The errno, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// The last effort that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
+    /// Who holds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+}
+
+/// What to do about what is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Advice {
+    /// Only a reboot ends these.
+    Reboot {
+        /// Which, and why.
+        because: Vec<String>,
+    },
+    /// Only the host can unmount these; until then snapd 2.77 and later fail to remove the snap.
+    UnmountOnHost {
+        /// Where.
+        points: Vec<String>,
+    },
+    /// Confinement refused this; these plugs or lines would allow it.
+    Allow {
+        /// What was refused.
+        refused: String,
+        /// What would allow it.
+        with: String,
+    },
+    /// kube-proxy's rules stay until its own program removes them, or until a reboot.
+    KubeProxyRules {
+        /// In which tables.
+        tables: Vec<String>,
+    },
+}

@@ -1,0 +1,288 @@
+//! What is ours: decided once, before anything is removed, and never changed later.
+//!
+//! A teardown destroys the evidence of ownership as it goes (bundles, process ancestry, CNI results), so all of
+//! it is gathered first. Ours is proven, not named: a container by its bundle in our state directory, by the
+//! bundle that its runc state names, by its parent shim, or by its root file system; a shim by its `-address`,
+//! its PID namespace and its control group or the bundles that it serves. A contradiction makes a bystander.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::network::{self, Network};
+use crate::profile::{Profile, Roots, Services};
+use crate::residue::{ContainerId, ProcessId};
+use crate::shim;
+use crate::snap::Snap;
+use crate::step::Blind;
+use crate::text;
+use crate::view::View;
+
+mod gather;
+mod orphans;
+mod shims;
+
+use gather::Gather;
+pub(crate) use shims::pid_namespace_depth;
+
+/// Everything that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Scope {
+    // What a later run knows by itself is written for people, and not read back.
+    /// The snap, with its directories as they are called here.
+    #[serde(skip_deserializing)]
+    pub snap: Snap,
+    /// The profile's paths as they are called here.
+    #[serde(skip_deserializing)]
+    pub roots: Roots,
+    /// The profile's paths as processes inside the snap know them; other texts only in a parallel instance.
+    #[serde(skip_deserializing)]
+    pub inside: Roots,
+    /// The services that matter for the order.
+    #[serde(skip_deserializing)]
+    pub services: Services,
+    /// Links that the profile names.
+    #[serde(skip_deserializing)]
+    pub links: Vec<String>,
+    /// Comments on the snap's firewall rules.
+    #[serde(skip_deserializing)]
+    pub rule_comments: Vec<String>,
+    /// Our containers, dead ones included.
+    pub containers: Vec<Container>,
+    /// Our shims.
+    pub shims: Vec<Shim>,
+    /// IDs of ours that runc's state gives to another containerd, in the same namespace or in another.
+    pub foreign: Vec<ContainerId>,
+    /// What of the network is ours.
+    #[serde(default)]
+    pub network: Network,
+    /// What looks like ours and is not.
+    pub bystanders: Vec<Bystander>,
+    /// Evidence that could not be read, where no other source covers it.
+    pub blind: Vec<Blind>,
+    /// Evidence that was there and made no sense; it was not used.
+    pub nonsense: Vec<String>,
+}
+
+/// A container of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Container {
+    /// Its name.
+    #[serde(flatten)]
+    pub id: ContainerId,
+    /// The ID under which its shim was started: its sandbox's, or its own.
+    pub group: String,
+    /// True for a sandbox ("pause").
+    pub sandbox: bool,
+    /// Its pod, if it has one.
+    pub pod: Option<Pod>,
+    /// Its control groups, as paths below a hierarchy's mount point.
+    #[serde(with = "text::list")]
+    pub groups: Vec<PathBuf>,
+    /// Its first process, where runc recorded it.
+    pub init: Option<ProcessId>,
+    /// Its network namespace, if one was made for it.
+    #[serde(with = "text::option")]
+    pub netns: Option<PathBuf>,
+    /// Where its shim listens, if that is known and where shims do.
+    #[serde(with = "text::option")]
+    pub socket: Option<PathBuf>,
+    /// Directories of the host that are bound into it.
+    #[serde(with = "text::list")]
+    pub binds: Vec<PathBuf>,
+    /// What proves it ours.
+    pub evidence: BTreeSet<Evidence>,
+}
+
+/// A pod, as kubelet names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl std::fmt::Display for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", text::escape(self.namespace.as_bytes()), text::escape(self.name.as_bytes()))
+    }
+}
+
+/// A proof of ownership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// A bundle or work directory in our state or root directory.
+    Bundle,
+    /// A runc state whose `bundle=` label leads into our state directory.
+    RuncState,
+    /// A living parent that is a shim of ours.
+    ParentShim,
+    /// A shim of ours that was started with its ID.
+    ShimId,
+    /// A root file system on our snapshots.
+    RootFs,
+}
+
+/// A shim of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shim {
+    /// Its process.
+    pub process: ProcessId,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The ID it was started with.
+    pub id: Option<String>,
+    /// Where it listens.
+    #[serde(with = "text::option")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Something that looks like ours, and the contradiction that says it is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bystander {
+    /// What it is.
+    pub what: String,
+    /// Why it is left alone.
+    pub why: String,
+}
+
+impl Scope {
+    /// Gathers the evidence. Reads only.
+    pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> crate::error::Result<Scope> {
+        Scope::gather_after(view, snap, profile, None)
+    }
+
+    /// The same after an earlier run that left something.
+    pub fn gather_after(
+        view: &View,
+        snap: &Snap,
+        profile: &Profile,
+        earlier: Option<&Scope>,
+    ) -> crate::error::Result<Scope> {
+        let roots = profile.resolve(snap)?;
+        let inside = profile.resolve(&snap.inside())?;
+        let mut gather = Gather::new(view, snap, &roots, &inside);
+        gather.bundles();
+        gather.runc_states();
+        gather.shims();
+        gather.children_of_shims();
+        gather.unclaimed_groups();
+        earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
+        let rule_comments = gather.rule_comments(&profile.network.rule_comments);
+        let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
+        let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
+        foreign.retain(|other| ids.contains(&other.id));
+        let mut scope = Scope {
+            snap: snap.clone(),
+            roots,
+            inside,
+            services: profile.services.clone(),
+            links: profile.network.links.clone(),
+            rule_comments,
+            shims,
+            foreign: foreign.into_iter().collect(),
+            containers: containers.into_values().collect(),
+            network: Network::default(),
+            bystanders: Vec::new(),
+            blind,
+            nonsense,
+        };
+        let found = network::gather(view, &mut scope, earlier.map(|e| &e.network));
+        bystanders.extend(found.bystanders);
+        scope.network = found.network;
+        scope.bystanders = bystanders;
+        Ok(scope)
+    }
+
+    /// The containers by containerd's namespace and the ID under which their shim was started.
+    pub fn by_group(&self) -> HashMap<(&str, &str), Vec<&Container>> {
+        let mut groups: HashMap<_, Vec<_>> = HashMap::new();
+        for c in &self.containers {
+            groups.entry((c.id.namespace.as_str(), c.group.as_str())).or_default().push(c);
+        }
+        groups
+    }
+
+    /// The containers that a shim serves, applications first. A shim that was started without an ID may serve
+    /// any of its namespace.
+    pub fn served_by<'a>(
+        &'a self,
+        shim: &Shim,
+        by_group: &HashMap<(&str, &str), Vec<&'a Container>>,
+    ) -> Vec<&'a Container> {
+        let mut served: Vec<_> = match &shim.id {
+            Some(id) => by_group.get(&(shim.namespace.as_str(), id.as_str())).cloned().unwrap_or_default(),
+            None => self.containers.iter().filter(|c| c.id.namespace == shim.namespace).collect(),
+        };
+        served.sort_by_key(|c| c.sandbox);
+        served
+    }
+
+    /// Where a container's shim listens: as recorded, else where its name puts it.
+    pub fn socket_of(&self, container: &Container) -> PathBuf {
+        let computed = || {
+            shim::socket(
+                &self.roots.shim_sockets,
+                &self.inside.address,
+                &container.id.namespace,
+                &container.group,
+            )
+        };
+        container.socket.clone().unwrap_or_else(computed)
+    }
+
+    /// True if runc's state of this ID is another containerd's.
+    pub fn is_foreign(&self, id: &ContainerId) -> bool {
+        self.foreign.contains(id)
+    }
+
+    /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
+    pub fn sole_ids(&self) -> HashSet<&str> {
+        let mut ids: HashSet<&str> = self.containers.iter().map(|c| c.id.id.as_str()).collect();
+        for other in &self.foreign {
+            ids.remove(other.id.as_str());
+        }
+        ids
+    }
+
+    /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
+    /// and for evidence that we have destroyed since.
+    pub fn union(mut self, older: Scope) -> Scope {
+        let netns: HashMap<_, _> = older.containers.iter().map(|c| (&c.id, &c.netns)).collect();
+        for own in self.containers.iter_mut().filter(|c| c.netns.is_none()) {
+            own.netns = netns.get(&own.id).and_then(|netns| (*netns).clone());
+        }
+        let known: HashSet<_> = self.containers.iter().map(|c| c.id.clone()).collect();
+        self.containers.extend(older.containers.into_iter().filter(|c| !known.contains(&c.id)));
+        let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();
+        self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
+        self.network = self.network.union(older.network);
+        for bystander in older.bystanders {
+            if !self.bystanders.contains(&bystander) {
+                self.bystanders.push(bystander);
+            }
+        }
+        self
+    }
+
+    /// True if the other scope names a container or a shim that this one does not.
+    pub fn lacks(&self, newer: &Scope) -> bool {
+        let containers: HashSet<&ContainerId> = self.containers.iter().map(|c| &c.id).collect();
+        let shims: HashSet<ProcessId> = self.shims.iter().map(|s| s.process).collect();
+        newer.containers.iter().any(|c| !containers.contains(&c.id))
+            || newer.shims.iter().any(|s| !shims.contains(&s.process))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

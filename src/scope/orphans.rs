@@ -1,0 +1,153 @@
+//! Containers whose bundle is gone: by their parent shim, or by their root file system.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::gather::Gather;
+use super::{Evidence, Shim, pid_namespace_depth};
+use crate::cgroup;
+use crate::evidence::Bundle;
+use crate::proc::Proc;
+use crate::residue::ContainerId;
+use crate::step::Blind;
+use crate::text;
+use crate::view::Processes;
+
+impl Gather<'_> {
+    /// A child of our shim in a group of its own is a container's first process, whatever became of the bundle.
+    pub(super) fn children_of_shims(&mut self) {
+        let Ok(processes) = self.view.processes() else { return };
+        let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
+        let known: HashSet<PathBuf> =
+            self.containers.values().flat_map(|c| c.groups.iter().cloned()).collect();
+        for child in processes.iter().filter(|p| shims.contains_key(&p.parent) && p.shim.is_none()) {
+            let Some(shim) = shims.get(&child.parent) else { continue };
+            for group in self.view.membership(child.id.pid) {
+                let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of)
+                else {
+                    continue;
+                };
+                if known.contains(&group) || self.foreign_ids.contains(id) {
+                    continue;
+                }
+                let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
+                let bundle = Bundle { group: shim.id.clone(), ..Bundle::default() };
+                let container = self.claim(id, bundle, Evidence::ParentShim);
+                container.groups.push(group);
+            }
+        }
+    }
+
+    /// Groups that look like a container's and that nobody has claimed: an orphan whose bundle, shim and runc
+    /// state are all gone (or hidden from us) is told by its root file system.
+    pub(super) fn unclaimed_groups(&mut self) {
+        let view = self.view;
+        let (Ok(tree), Ok(processes)) = (view.cgroups(), view.processes()) else { return };
+        let known: HashSet<PathBuf> =
+            self.containers.values().flat_map(|c| c.groups.iter().cloned()).collect();
+        let mut judged = HashSet::new();
+        for (hierarchy, group) in tree.each() {
+            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of) else {
+                continue;
+            };
+            if known.contains(group) || self.foreign_ids.contains(id) || judged.contains(group) {
+                continue;
+            }
+            let pids = match view.group_pids(&cgroup::full(&hierarchy.point, group)) {
+                Ok(pids) => pids,
+                Err(why) => {
+                    self.blind.push(Blind::new(format!("cgroup {}", text::show(group)), why));
+                    continue;
+                }
+            };
+            let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+            // One that ends while it is looked at tells nothing; the next one may.
+            let verdict = alive.map(|p| self.whose(p, processes)).find(|w| !matches!(w, Whose::Gone));
+            let Some(verdict) = verdict else { continue };
+            judged.insert(group.to_path_buf());
+            match verdict {
+                Whose::Gone => {}
+                Whose::Ours => {
+                    let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
+                    self.claim(id, Bundle::default(), Evidence::RootFs).groups.push(group.to_path_buf());
+                }
+                Whose::Foreign => {}
+                Whose::Unknown(why) => {
+                    let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
+                    let why = format!("whose it is cannot be told: {hidden}; {why}");
+                    self.blind.push(Blind::new(format!("container group {}", text::show(group)), why));
+                }
+            }
+        }
+    }
+
+    fn whose(&self, process: &Proc, processes: &Processes) -> Whose {
+        let parent = processes.get(process.parent);
+        if let Some(args) = parent.and_then(|p| p.shim.as_ref())
+            && args.address != self.inside.address
+        {
+            return Whose::Foreign;
+        }
+        let unit = parent.filter(|p| p.shim.is_some()).and_then(|p| self.view.unit_of(p.id.pid));
+        if unit.is_some_and(|unit| unit != self.snap.instance) {
+            return Whose::Foreign;
+        }
+        let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
+        let table = match self.view.host.read(&file) {
+            Ok(bytes) => crate::mountinfo::parse(&bytes),
+            // EINVAL is what the kernel says of one that is about to go.
+            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Whose::Gone,
+            Err(e) => return Whose::Unknown(e.to_string()),
+        };
+        let snapshots = self.inside.root.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
+        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
+        let upper = root.filter(|m| m.fstype == "overlay").and_then(|m| overlay_upper(&m.options));
+        match upper {
+            Some(upper) if upper.starts_with(&snapshots) && self.same_pid_namespace(process) => {
+                match &self.sibling {
+                    Some(sibling) if unit.is_none() => {
+                        Whose::Unknown(format!("the instance '{sibling}' has the same paths"))
+                    }
+                    _ => Whose::Ours,
+                }
+            }
+            _ => Whose::Foreign,
+        }
+    }
+
+    /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a
+    /// PID namespace at least two levels down; a container of ours is at most one below us.
+    fn same_pid_namespace(&self, process: &Proc) -> bool {
+        let depth = |pid: &str| pid_namespace_depth(self.view, pid);
+        match (depth("self"), depth(&process.id.pid.to_string())) {
+            (Some(own), Some(its)) => its == own || its == own + 1,
+            _ => false,
+        }
+    }
+}
+
+enum Whose {
+    Gone,
+    Ours,
+    Foreign,
+    Unknown(String),
+}
+
+/// The `upperdir=` of an overlay's options; the kernel prints the whole path there.
+fn overlay_upper(options: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let upper = options.split(|b| *b == b',').find_map(|o| o.strip_prefix(b"upperdir="))?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(upper)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlay_upper_dirs() {
+        let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
+        assert_eq!(overlay_upper(options).unwrap(), Path::new("/var/snap/m/common/x/fs"));
+        assert!(overlay_upper(b"rw,lowerdir=/a").is_none());
+    }
+}

@@ -1,0 +1,141 @@
+use std::path::Path;
+
+use super::*;
+
+/// A scope of the built-in profile with sandboxes by these IDs and nothing else.
+pub(crate) fn scope_of(ids: &[&str]) -> Scope {
+    let snap = Snap::stand_in("microk8s");
+    let profile = Profile::built_in("microk8s").unwrap().unwrap();
+    let host = crate::host::Host::at("/nonexistent");
+    let mut scope = Scope::gather(&View::new(&host, None), &snap, &profile).unwrap();
+    scope.containers = ids.iter().map(|id| sandbox(id)).collect();
+    scope
+}
+
+fn sandbox(id: &str) -> Container {
+    Container {
+        id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
+        group: id.into(),
+        sandbox: true,
+        pod: None,
+        groups: vec![],
+        init: None,
+        netns: None,
+        socket: None,
+        binds: vec![],
+        evidence: BTreeSet::new(),
+    }
+}
+
+#[test]
+fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let file = dir.path().join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+    write("sys/fs/cgroup/kubepods/podA/dead/cgroup.procs", "");
+    write("sys/fs/cgroup/kubepods/podB/runs/cgroup.procs", "77\n");
+    write("run/netns/cni-dead", "");
+    let mut earlier = scope_of(&["dead", "runs", "../etc"]);
+    for (container, pod) in earlier.containers.iter_mut().zip(["podA", "podB", "podC"]) {
+        container.groups = vec![Path::new("/kubepods").join(pod).join(&container.id.id)];
+        container.netns = Some(format!("/run/netns/cni-{}", container.id.id).into());
+        container.init = Some(ProcessId { pid: 77, start: 1 });
+    }
+    earlier.containers[2].netns = Some("/etc/passwd".into());
+    let host = crate::host::Host::at(dir.path());
+    let (snap, profile) = (Snap::stand_in("microk8s"), Profile::built_in("microk8s").unwrap().unwrap());
+    let view = View::new(&host, None);
+    let scope = Scope::gather_after(&view, &snap, &profile, Some(&earlier)).unwrap();
+    let known: Vec<_> = scope.containers.iter().map(|c| (c.id.id.as_str(), c.groups.len(), c.init)).collect();
+    assert_eq!(known, [("dead", 1, None), ("runs", 0, None)]);
+    let plan = crate::steps::plan(std::time::Duration::ZERO);
+    let found: Vec<String> =
+        plan.iter().flat_map(|s| (s.find)(&view, &scope).residues).map(|r| r.key()).collect();
+    for key in ["netns /run/netns/cni-dead", "cgroup /sys/fs/cgroup/kubepods/podA/dead"] {
+        assert!(found.iter().any(|k| k == key), "{key}: {found:?}");
+    }
+    assert!(!found.iter().any(|k| k.contains("podB") || k.contains("etc")), "{found:?}");
+}
+
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let file = dir.path().join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    dir
+}
+
+fn gathered(dir: &tempfile::TempDir) -> Scope {
+    let host = crate::host::Host::at(dir.path());
+    let profile = Profile::built_in("microk8s").unwrap().unwrap();
+    Scope::gather(&View::new(&host, None), &Snap::stand_in("microk8s"), &profile).unwrap()
+}
+
+const CGROUPS: (&str, &str) = ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+
+#[test]
+fn a_shim_in_our_service_with_another_address_is_not_passed_over() {
+    let stat = format!("50 {STAT}");
+    for (unit, depth, blind) in [
+        ("snap.microk8s.daemon-containerd.service", "50", 1),
+        ("snap.microk8s.ctr-1.scope", "50", 0),
+        ("snap.microk8s_two.daemon-containerd.service", "50", 0),
+        ("snap.microk8s.daemon-containerd.service", "50\t7", 0),
+    ] {
+        let (group, status) = (format!("/system.slice/{unit}"), format!("NSpid:\t{depth}\n"));
+        let dir = tree(&[
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&format!("sys/fs/cgroup{group}/cgroup.procs"), "50\n"),
+            ("proc/50/stat", &stat),
+            ("proc/50/cmdline", "shim\0-namespace\0k8s.io\0-id\0a\0-address\0/run/other.sock\0"),
+            ("proc/50/status", &status),
+            ("proc/50/cgroup", &format!("0::{group}\n")),
+        ]);
+        let scope = gathered(&dir);
+        assert_eq!(scope.blind.len(), blind, "{unit} {depth}: {:?}", scope.blind);
+        assert!(scope.shims.is_empty(), "{unit}");
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
+    let id = "a".repeat(64);
+    let root =
+        "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs";
+    let dir = tree(&[
+        CGROUPS,
+        ("proc/self/status", "NSpid:\t9\n"),
+        (&format!("sys/fs/cgroup/kubepods/podA/{id}/cgroup.procs"), "60\n61\n"),
+        // The first has no mount table any more.
+        ("proc/60/stat", &format!("60 {STAT}")),
+        ("proc/60/cmdline", ""),
+        ("proc/61/stat", &format!("61 {STAT}")),
+        ("proc/61/cmdline", ""),
+        ("proc/61/status", "NSpid:\t61\t1\n"),
+        (
+            "proc/61/mountinfo",
+            &format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={root},workdir=/w\n"),
+        ),
+    ]);
+    let scope = gathered(&dir);
+    assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+}
+
+#[test]
+fn beside_another_instance_a_comment_that_names_the_snap_proves_nothing() {
+    let dir = tree(&[
+        CGROUPS,
+        ("sys/fs/cgroup/system.slice/snap.microk8s_two.daemon-kubelite.service/cgroup.procs", ""),
+    ]);
+    let scope = gathered(&dir);
+    assert!(scope.rule_comments.is_empty() && scope.bystanders.len() == 1, "{:?}", scope.bystanders);
+    assert_eq!(gathered(&tree(&[CGROUPS])).rule_comments.len(), 1);
+}
