@@ -52,6 +52,7 @@ const COMMANDS: &[(&str, By)] = &[
         "tests/fuzz/run",
         Nobody("building it anew with a sanitizer takes minutes; the same corpus runs in tests/run"),
     ),
+    ("tests/vm/run --system debian-trixie pack", File("spread.yaml", "tests/vm/run pack")),
     ("tests/fuzz/run 600 spec", Nobody("as tests/fuzz/run")),
     ("cargo doc --open", Nobody("opens a browser; .ci/run builds the same")),
     ("sudo snap remove microk8s", File("tests/spread/main/pods-get-their-grace/task.yaml", "snap remove")),
