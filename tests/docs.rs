@@ -29,7 +29,6 @@ const COMMANDS: &[(&str, By)] = &[
     ("sudo tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
     ("tests/vm/run suite", File(".ci/run", "tests/vm/run suite")),
     ("tests/vm/run --help", File("tests/vm/run", "argparse")),
-    ("tests/vm/run pack", File("tests/vm/run", "pack")),
     ("tests/vm/run --hook no-op suite", File("tests/vm/run", "--hook")),
     ("tests/vm/run --hook shims-first suite", File("tests/vm/run", "--hook")),
     ("sudo tests/noop-proof", File(".ci/run", "tests/noop-proof")),
