@@ -13,7 +13,7 @@ use crate::report::{Done, Rung};
 use crate::residue::{ProcessId, Residue};
 use crate::step::Effort;
 
-/// How long a shim may take for one call before it counts as hanging.
+/// How long a shim's answer is waited for; what it was asked for is waited for longer, with all else that was asked.
 const CALL: Duration = Duration::from_secs(5);
 
 /// Asks or kills without the shim, if that is allowed.
@@ -101,18 +101,19 @@ pub fn remove_by_shim(
         Effort::Ask => (Signal::SIGTERM, false),
         Effort::Force | Effort::Last => (Signal::SIGKILL, true),
     };
-    let result = ttrpc::Shim::connect(socket, &container.namespace, until)
-        .and_then(|shim| shim.kill(&container.id, signal, all));
-    live.tried(Ability::AskShim, result.as_ref().map(drop).map_err(|e| e.errno().unwrap_or(0)));
-    match result {
-        Ok(()) => Done::Asked { rung: Rung::Shim },
-        // A slow shim has the request: what it was asked for may still come about, and is waited for.
-        Err(e) if e.errno().is_none() && Instant::now() >= until => {
-            log::debug!("{e}");
-            Done::Asked { rung: Rung::Shim }
+    let answered = match ttrpc::kill(socket, container, signal, all, until, deadline) {
+        Ok(answered) => answered,
+        Err(e) => {
+            live.tried(Ability::AskShim, Err(e.errno().unwrap_or(0)));
+            return refused.clone().without_shim(&e.to_string());
         }
-        Err(e) => refused.clone().without_shim(&e.to_string()),
+    };
+    if answered {
+        live.tried(Ability::AskShim, Ok(()));
+    } else {
+        log::debug!("the shim at '{}' has not answered yet", crate::text::show(socket));
     }
+    Done::Asked { rung: Rung::Shim }
 }
 
 /// Ends everything in a group and below it. Only ever a container's own group: the ones above are shared with

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
 use containerd_shim_protos::api::{DeleteRequest, KillRequest, ShutdownRequest};
@@ -18,8 +19,36 @@ use ttrpc::Client;
 use ttrpc::proto::{Code, KeyValue, Request};
 
 use crate::error::{Context, Error, Result};
+use crate::residue::ContainerId;
 
 const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
+
+/// Asks the shim that listens there to signal a container's first process, or all, and waits for its answer until then.
+/// False if there was none: the shim has the request, and may still do it.
+///
+/// A shim drops a request when its asker hangs up, and kills the runc that was doing it. So the connection is kept, by a
+/// thread that nobody waits for, until the deadline of the run.
+pub fn kill(
+    path: &Path,
+    container: &ContainerId,
+    signal: Signal,
+    all: bool,
+    until: Instant,
+    deadline: Instant,
+) -> Result<bool> {
+    let (answer, answered) = channel();
+    let (socket, of) = (path.to_path_buf(), container.clone());
+    let ask = move || {
+        let shim = Shim::connect(&socket, &of.namespace, deadline);
+        let _ = answer.send(shim.and_then(|shim| shim.kill(&of.id, signal, all)));
+    };
+    std::thread::Builder::new().spawn(ask).context("ask", path)?;
+    match answered.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(answer) => answer.map(|()| true),
+        Err(RecvTimeoutError::Timeout) => Ok(false),
+        Err(RecvTimeoutError::Disconnected) => Err(other(path, &ttrpc::Error::LocalClosed)),
+    }
+}
 
 /// One connection to a shim.
 pub struct Shim<'a> {

@@ -1,6 +1,7 @@
 //! The scenes: what is set up, what a look must show then, and what the teardown must achieve.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use crate::scene::{ALL, Scene, outcome};
 use crate::support::Result;
 use crate::support::look::Kind;
-use crate::support::runtime::Layout;
+use crate::support::runtime::{Layout, SLOW_KILLS};
 use crate::support::world::Cgroups;
 
 /// A scene, on one kind of control groups and one version of containerd.
@@ -90,6 +91,9 @@ fn definitions() -> Vec<Definition> {
         Definition { name: "mixed_pods_2_1", set_up: mixed, ..v2_1.clone() },
         Definition { name: "mixed_pods_hybrid", set_up: mixed, ..hybrid.clone() },
         Definition { name: "slow_pods", set_up: slow, cure: in_their_time, ..usual.clone() },
+        Definition { name: "slow_shims", set_up: slow_shims, cure: by_slow_shims, ..usual.clone() },
+        Definition { name: "slow_shims_1_7", set_up: slow_shims, cure: by_slow_shims, ..v1_7.clone() },
+        Definition { name: "slow_shims_2_1", set_up: slow_shims, cure: by_slow_shims, ..v2_1.clone() },
         Definition { name: "stubborn_pods", set_up: |s| stubborn(s, 1), cure: one_grace, ..usual.clone() },
         Definition { name: "paused", set_up: paused, cure: in_their_time, ..usual.clone() },
         Definition { name: "paused_2_1", set_up: paused, cure: in_their_time, ..v2_1.clone() },
@@ -198,6 +202,36 @@ fn slow(scene: &mut Scene) -> Result<()> {
     scene.stop()
 }
 
+/// Applications of another user, whom a hook that may not signal them asks to stop through shims that take their time.
+fn slow_shims(scene: &mut Scene) -> Result<()> {
+    let mount = format!("{MARKERS}/{{uid}}:/markers");
+    let options = ["--count", "3", "--mount", &mount, "--run-as", "65535"];
+    scene.make_pods("slow", &options, &["/app", "slow", "/markers/done"])?;
+    for pod in &scene.pods {
+        fs::set_permissions(Path::new(MARKERS).join(&pod.uid), fs::Permissions::from_mode(0o777))?;
+    }
+    fs::write(SLOW_KILLS, "")?;
+    scene.stop()
+}
+
+/// A shim drops what it was asked for when the asker hangs up, so the hook must not.
+fn by_slow_shims(scene: &mut Scene) -> Result<String> {
+    let without_kill = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+    let ended = scene.snap.start_hook_by(&without_kill)?.end()?;
+    let figures = scene.judge(&ended)?;
+    they_had_their_time(scene)?;
+    let refused = scene.snap.document()?["abilities"]["signal-application"]["refused"] == "EPERM";
+    if refused { Ok(figures) } else { Err("the hook's own signals were not refused".into()) }
+}
+
+fn they_had_their_time(scene: &Scene) -> Result<()> {
+    for pod in &scene.pods {
+        let marker = Path::new(MARKERS).join(&pod.uid).join("done");
+        fs::read(&marker).map_err(|e| format!("no time to stop cleanly: '{}': {e}", marker.display()))?;
+    }
+    Ok(())
+}
+
 fn paused(scene: &mut Scene) -> Result<()> {
     make_slow(scene)?;
     let ids: Vec<_> = scene.pods.iter().map(|pod| pod.containers[0].id.clone()).collect();
@@ -211,10 +245,7 @@ fn paused(scene: &mut Scene) -> Result<()> {
 fn in_their_time(scene: &mut Scene) -> Result<String> {
     let ended = scene.snap.run_hook()?;
     let figures = scene.judge(&ended)?;
-    for pod in &scene.pods {
-        let marker = Path::new(MARKERS).join(&pod.uid).join("done");
-        fs::read(&marker).map_err(|e| format!("no time to stop cleanly: '{}': {e}", marker.display()))?;
-    }
+    they_had_their_time(scene)?;
     // Three applications of two seconds each, and whatever the machine needs; one after another they take six.
     if ended.elapsed >= Duration::from_millis(5500) {
         return Err(format!("the hook took {:?} for what ends in two seconds", ended.elapsed).into());

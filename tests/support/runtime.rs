@@ -321,6 +321,9 @@ pub fn show_installed(version: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// While this file exists `runc kill` takes longer than we wait for a shim, as it does on a machine that is very busy.
+pub const SLOW_KILLS: &str = "/srv/runc-kills-slowly";
+
 /// The directory that holds `runc` for this world.
 ///
 /// Containerd gives every sandbox a processor share, and runc insists on writing it. Where the machine has bound that
@@ -339,8 +342,9 @@ fn wrap_runc(own: &Path) -> Result<PathBuf> {
         }
         true => "",
     };
+    let slow = format!("if [ -e {SLOW_KILLS} ]; then case \"$*\" in *' kill '*) sleep 7;; esac; fi");
     let wrapper = bin.join("runc");
-    fs::write(&wrapper, format!("#!/bin/sh\n{strip}\nexec {runc} \"$@\"\n"))?;
+    fs::write(&wrapper, format!("#!/bin/sh\n{strip}\n{slow}\nexec {runc} \"$@\"\n"))?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     Ok(bin)
 }
