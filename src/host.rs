@@ -5,31 +5,46 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, Result};
-use crate::mountinfo::MountTable;
+use crate::live::lock;
+use crate::mountinfo::{self, MountTable};
 use crate::servers::Servers;
 
 /// No file that we read has a reason to be larger; one that is was not written by whom we think.
 const LARGEST: u64 = 32 << 20;
+
+const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// A root to read from.
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
     servers: Arc<Servers>,
+    mounts: Arc<Mutex<Option<Watched>>>,
+}
+
+/// Our own mount table as it was read last, and the file that tells when that is no longer so.
+#[derive(Debug)]
+struct Watched {
+    /// Who reads: a child of ours has not got the file, and may have gone to another mount namespace.
+    reader: u32,
+    file: File,
+    table: Arc<MountTable>,
 }
 
 impl Host {
     /// A tree to read from, such as a fixture.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into(), servers: Arc::default() }
+        Host { root: root.into(), servers: Arc::default(), mounts: Arc::default() }
     }
 
     /// This machine.
@@ -48,6 +63,36 @@ impl Host {
             return absolute.to_path_buf();
         }
         self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    /// Our own mount table. It is read anew if anything was mounted or unmounted since, which the kernel tells who polls
+    /// the file (proc_pid_mountinfo(5)); of a directory that was renamed above a mount it tells nothing.
+    pub fn own_mounts(&self) -> Result<Arc<MountTable>> {
+        let path = Path::new(MOUNTS);
+        if !self.is_live() {
+            return self.read(path).map(|bytes| Arc::new(mountinfo::parse(&bytes)));
+        }
+        let mut last = lock(&self.mounts);
+        let file = match last.take() {
+            Some(known) if known.reader != std::process::id() => self.open_file(path)?.0,
+            Some(known) if !known.has_changed() => {
+                let table = known.table.clone();
+                *last = Some(known);
+                return Ok(table);
+            }
+            Some(known) => known.file,
+            None => self.open_file(path)?.0,
+        };
+        (&file).seek(SeekFrom::Start(0)).context("read", path)?;
+        let bytes = read_all(&file, 8 << 10, LARGEST + 1, path)?;
+        let table = Arc::new(mountinfo::parse(&bytes));
+        *last = Some(Watched { reader: std::process::id(), file, table: table.clone() });
+        Ok(table)
+    }
+
+    /// The mount table is read anew when it is asked for next, whatever the kernel tells.
+    pub fn forget_mounts(&self) {
+        *lock(&self.mounts) = None;
     }
 
     /// Says what is mounted now, so that nothing waits for a server that does not answer. A fixture has no mounts.
@@ -85,20 +130,13 @@ impl Host {
     /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
-        let too_large = || Error::Malformed { path: absolute.to_path_buf(), reason: "far too large".into() };
         let (file, length) = self.open_file(absolute)?;
         // Files of proc and cgroup say that they are empty; most fit into this. Others are read in one call, and no
         // second one asks whether that was all.
-        let (expected, most) = if length == 0 { (8 << 10, LARGEST + 1) } else { (length, length) };
-        if most > LARGEST + 1 {
-            return Err(too_large());
+        match length {
+            0 => read_all(&file, 8 << 10, LARGEST + 1, absolute),
+            length => read_all(&file, length, length.min(LARGEST + 1), absolute),
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        file.take(most).read_to_end(&mut bytes).context("read", absolute)?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(too_large());
-        }
-        Ok(bytes)
     }
 
     fn open_file(&self, absolute: &Path) -> Result<(File, u64)> {
@@ -154,6 +192,24 @@ impl Host {
             Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR)) => Ok(false),
             Err(e) => Err(e).context("stat", absolute),
         }
+    }
+}
+
+/// Reads at most so much; an error if that is more than any file should have.
+fn read_all(file: &File, expected: u64, most: u64, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
+    file.take(most).read_to_end(&mut bytes).context("read", path)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Malformed { path: path.to_path_buf(), reason: "far too large".into() });
+    }
+    Ok(bytes)
+}
+
+impl Watched {
+    /// True if something was mounted or unmounted since the file was opened or asked last; asking again needs a new read.
+    fn has_changed(&self) -> bool {
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut fds, PollTimeout::ZERO) != Ok(0)
     }
 }
 

@@ -177,7 +177,7 @@ fn host_volumes(scope: &Scope) -> Vec<String> {
 
 fn network_volumes(view: &View, scope: &Scope) -> Vec<String> {
     const SERVED: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "lustre", "fuse"];
-    let own = view.own_mounts().as_ref().into_iter().map(|table| (table, &scope.roots));
+    let own = view.own_mounts().as_ref().into_iter().map(|table| (&**table, &scope.roots));
     let snap = view.snap_mounts().as_ref().ok().and_then(Option::as_ref);
     let tables = own.chain(snap.map(|table| (table, &scope.inside)));
     let mut found = Vec::new();

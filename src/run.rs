@@ -191,7 +191,7 @@ fn remove_scope<'a>(
     let stale = Cell::new(false);
     let current = |fresh: bool| {
         if stale.replace(false) || fresh {
-            let next = view.borrow().again();
+            let next = view.borrow().again(fresh);
             *view.borrow_mut() = next;
         }
     };

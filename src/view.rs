@@ -7,6 +7,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::cgroup::{self, CgroupTree, Hierarchy};
 use crate::error::{Context, Result};
@@ -54,7 +55,7 @@ pub struct View<'a> {
     snap_namespace: Option<SnapNamespace>,
     hierarchies: Option<Vec<Hierarchy>>,
     processes: OnceCell<Result<Processes>>,
-    own: OnceCell<Result<MountTable>>,
+    own: OnceCell<Result<Arc<MountTable>>>,
     first: OnceCell<Result<MountTable>>,
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
@@ -99,9 +100,12 @@ impl<'a> View<'a> {
         View { snap_namespace, ..self }
     }
 
-    /// A new look at the same machine. Where its control groups are mounted does not change meanwhile, and is not
-    /// looked up in a table of thousands of mounts again.
-    pub fn again(&self) -> View<'a> {
+    /// A new look at the same machine, at the end of a round a `thorough` one. Where its control groups are mounted does
+    /// not change meanwhile, and is not looked up in a table of thousands of mounts again.
+    pub fn again(&self, thorough: bool) -> View<'a> {
+        if thorough {
+            self.host.forget_mounts();
+        }
         let hierarchies = self.cgroups.get().and_then(|tree| Some(tree.as_ref().ok()?.hierarchies.clone()));
         View { hierarchies, ..View::new(self.host, self.snap_namespace.clone()) }
     }
@@ -112,8 +116,8 @@ impl<'a> View<'a> {
     }
 
     /// Our own mount table.
-    pub fn own_mounts(&self) -> &Result<MountTable> {
-        self.own.get_or_init(|| own_mounts(self.host))
+    pub fn own_mounts(&self) -> &Result<Arc<MountTable>> {
+        self.own.get_or_init(|| self.host.own_mounts())
     }
 
     /// pid 1's mount table; where that is our own too, its root alone.
@@ -122,7 +126,7 @@ impl<'a> View<'a> {
             let bytes = self.host.read(Path::new("/proc/1/mountinfo"))?;
             let mut lines = bytes.split(|b| *b == b'\n').map(mountinfo::parse);
             let root = lines.find(|one| root_of(one).is_some()).unwrap_or_default();
-            let own = self.own_mounts().as_ref().ok().and_then(root_of);
+            let own = self.own_mounts().as_ref().ok().and_then(|own| root_of(own));
             let same = own.is_some() && own == root_of(&root);
             Ok(if same { root } else { mountinfo::parse(&bytes) })
         })
@@ -223,11 +227,6 @@ impl<'a> View<'a> {
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
         self.host.read(&file).map(|bytes| cgroup::parse_membership(&bytes)).unwrap_or_default()
     }
-}
-
-/// Our own mount table as it is now.
-pub fn own_mounts(host: &Host) -> Result<MountTable> {
-    host.read(Path::new("/proc/self/mountinfo")).map(|bytes| mountinfo::parse(&bytes))
 }
 
 /// The ID of the mount at "/".

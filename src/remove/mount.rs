@@ -71,7 +71,7 @@ pub fn remove(
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
 fn detach(way: &Way) -> Done {
     // What is mounted below goes out of the table with it.
-    let table = if way.namespace.is_none() { crate::view::own_mounts(&way.live.host).ok() } else { None };
+    let table = if way.namespace.is_none() { way.live.host.own_mounts().ok() } else { None };
     let below: Vec<_> = table.iter().flat_map(|t| t.below(way.point)).take(MOST_BELOW).collect();
     let ids: Vec<u64> = std::iter::once(way.id).chain(below.iter().map(|m| m.id)).collect();
     let mut held = holders::of_mounts(&ids, way.until()).into_iter();
