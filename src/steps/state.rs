@@ -39,14 +39,11 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
 fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Finding) {
     const FEW: usize = 8;
     // By their bytes: paths are compared part by part, which takes far longer.
-    fn directory(path: &Path) -> &OsStr {
-        path.parent().map(Path::as_os_str).unwrap_or_default()
-    }
     wanted.sort_unstable_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()).then(a.1.cmp(&b.1)));
     wanted.dedup();
     for names in wanted.chunk_by(|a, b| directory(&a.0) == directory(&b.0)) {
-        let listed =
-            (names.len() > FEW).then(|| view.host.list(Path::new(directory(&names[0].0))).ok()).flatten();
+        let list = || view.host.list(Path::new(directory(&names[0].0))).ok();
+        let listed = (names.len() > FEW).then(list).flatten();
         let listed: Option<HashSet<OsString>> = listed.map(|names| names.into_iter().collect());
         for (path, what) in names {
             let there = match &listed {
@@ -60,6 +57,10 @@ fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Fin
             }
         }
     }
+}
+
+fn directory(path: &Path) -> &OsStr {
+    path.parent().map(Path::as_os_str).unwrap_or_default()
 }
 
 fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
