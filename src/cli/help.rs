@@ -27,6 +27,8 @@ Exit status:
 
 Examples:
   snap-teardown survey --snap microk8s     what would 'snap remove microk8s' have to end?
+  cp /snap/microk8s/current/bin/snap-teardown /root/
+                                           before the removal: the program goes with the snap that ships it
   snap-teardown report --snap microk8s     what did the last removal do?
   snap-teardown profile init --snap NAME   draft a profile from a running snap
 ";
@@ -38,6 +40,8 @@ Usage: snap-teardown survey --snap NAME [--profile FILE] [--json]
 
 As root everything can be looked at; without root some places cannot, and the exit status says so (3 when
 nothing else was seen). Status 1 means that something is there, as is normal while the snap is in use.
+
+Before you remove the snap, keep a copy of this program: report and verify are run from that afterwards.
 ";
 
 const REMOVE: &str = "\
@@ -53,7 +57,8 @@ As the last line of a snap's hook script:
   exec \"$SNAP/bin/snap-teardown\" remove
 
 From outside, for a snap whose hook never ran (snapd skips the hooks of a disabled snap), name the snap. The
-result goes to /run/snap.NAME/teardown.json and, in short, to the journal (journalctl -t snap-teardown).
+result goes to /run/snap.NAME/teardown.json, in the place of an earlier one, and, in short, to the journal
+(journalctl -t snap-teardown). Where standard output is no terminal, its last line is the result as cut JSON.
 ";
 
 const VERIFY: &str = "\
@@ -62,8 +67,9 @@ Looks, after a removal, for what should be gone. Changes nothing.
 Usage: snap-teardown verify --snap NAME [--profile FILE] [--json]
 
 Uses the result file of the removal (/run/snap.NAME/teardown.json; kept until the next boot). Without it, what
-is known only by a container's ID cannot be looked for, and the exit status is 3. Once the snap is gone its
-profile is gone too: name a copy with --profile, if it is not a built-in one.
+is known only by a container's ID cannot be looked for, and the exit status is 3. Once the snap is gone this
+program and the profile that it ships are gone too: run a copy, and name a copy of the profile with --profile
+unless it is a built-in one. While the snap is installed, survey is what you want.
 ";
 
 const REPORT: &str = "\

@@ -94,14 +94,26 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
         all().filter(|l| matches!(l.residue, Residue::Task { .. })).map(|l| l.residue.key()).collect();
     if !tasks.is_empty() {
         lines.push(format!(
-            "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL.",
+            "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. The whole of it ends \
+             after {} s at the latest.",
             tasks.len(),
-            profile.patience.drain
+            profile.patience.drain,
+            profile.patience.deadline
         ));
     }
     let data = |l: &&Left| matches!(l.residue, Residue::Path { what: PathKind::Data, .. });
     if all().any(|l| data(&l)) {
-        lines.push("What the directories under \"data\" hold is deleted for good.".into());
+        lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
+    }
+    if all().any(|l| matches!(l.residue, Residue::Mount { .. })) {
+        let snap = &report.snap.instance;
+        lines.push(format!(
+            "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there. What lies below \
+             /var/snap/{snap} goes with the snap; snapd keeps a snapshot of it unless it is told to --purge."
+        ));
+    }
+    if report.advice.is_empty() && report.counts.blind == 0 && report.outcome != Outcome::Clean {
+        lines.push("Nothing was seen that would stand in the way of the removal.".into());
     }
     lines.extend(report.notes.iter().map(ToString::to_string));
     if let Some(hooks) = profile.hooks.as_ref().filter(|_| report.outcome != Outcome::Clean) {
@@ -292,7 +304,7 @@ fn refused(report: &Report, page: &Page) -> String {
 }
 
 fn notes(report: &Report, page: &Page) -> String {
-    let body: String = report.notes.iter().map(|n| page.paragraph("  - ", &n.to_string())).collect();
+    let body: String = report.notes_to_show().map(|n| page.paragraph("  - ", &n.to_string())).collect();
     section(page, "notes", &body)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Advice, Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
+use crate::notes::Note;
 use crate::residue::Residue;
 
 /// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
@@ -107,16 +108,19 @@ impl Report {
         for advice in &self.advice {
             let _ = writeln!(out, "  {advice}");
         }
-        // A person who has removed the snap wants to know how it went, not what was to be known before.
-        let shown =
-            self.notes.iter().filter(|n| self.command != Command::Remove || n.kind.is_of_the_result());
-        for note in shown {
+        for note in self.notes_to_show() {
             let _ = writeln!(out, "  note: {note}");
         }
         if let Some(file) = self.file.as_ref().filter(|_| c.left + c.blind > 0) {
             let _ = writeln!(out, "  all of it: {file}");
         }
         out
+    }
+
+    /// Who has removed the snap wants to know how it went, not what was to be known before.
+    pub fn notes_to_show(&self) -> impl Iterator<Item = &Note> {
+        let removed = self.command == Command::Remove && self.complete;
+        self.notes.iter().filter(move |n| !removed || n.kind.is_of_the_result())
     }
 
     /// One line.
