@@ -13,6 +13,9 @@ use crate::sys;
 /// a slow one, a shim that is killed meanwhile leaves what only it could have removed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// How long one that did not answer its farewell gets to end.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// Ends a shim; never one whose containers still run: they would be left to nobody whose signals they accept.
 ///
 /// A shim can remove what may be out of our own reach: runc's state, the groups, its socket. It is asked for
@@ -28,18 +31,27 @@ pub fn remove(live: &Live, residue: &Residue, deadline: Instant) -> Done {
         && let Some(socket) = socket
     {
         let until = deadline.min(Instant::now() + FAREWELL);
-        let farewell = ttrpc::Shim::connect(socket, namespace, until).and_then(|shim| {
+        let shim = ttrpc::Shim::connect(socket, namespace, until);
+        live.tried(Ability::AskShim, shim.as_ref().map(drop).map_err(|e| e.errno().unwrap_or(0)));
+        if let Ok(shim) = shim {
             for container in containers {
                 // One that fails must not keep the others from being removed.
                 if let Err(e) = shim.delete(container) {
                     log::debug!("{e}");
                 }
             }
-            shim.shutdown(id.as_deref().unwrap_or_default())
-        });
-        live.tried(Ability::AskShim, farewell.as_ref().map(drop).map_err(|e| e.errno().unwrap_or(0)));
-        if farewell.is_ok() && ended(live, *process, until) {
-            return Done::Gone;
+            // One that ends may break the connection off before it answers. It must not be killed then: it has yet to
+            // remove its socket.
+            let until = match shim.shutdown(id.as_deref().unwrap_or_default()) {
+                Ok(()) => until,
+                Err(e) => {
+                    log::debug!("{e}");
+                    until.min(Instant::now() + ENDING)
+                }
+            };
+            if ended(live, *process, until) {
+                return Done::Gone;
+            }
         }
     }
     process::signal(live, *process, Effort::Force, Ability::SignalShim)
