@@ -68,7 +68,7 @@ pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
             Ok(cmdline) => process.shim = shim::parse(cmdline),
             // It ended between the two reads: gone is not hidden.
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
-            Err(_) => process.hidden = owner(directory).is_ok_and(|uid| uid == 0),
+            Err(_) => process.hidden = owner(directory)? == 0,
         }
     }
     Ok(process)
