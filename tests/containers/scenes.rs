@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::scene::{ALL, Scene, outcome};
 use crate::support::Result;
+use crate::support::hook::WITHOUT_KILL;
 use crate::support::look::Kind;
 use crate::support::runtime::{Layout, SLOW_KILLS};
 use crate::support::world::Cgroups;
@@ -191,33 +192,31 @@ fn mixed(scene: &mut Scene) -> Result<()> {
 const MARKERS: &str = "/srv/markers";
 
 /// Applications that end well only if they are given two seconds, and say so in a file outside.
-fn make_slow(scene: &mut Scene) -> Result<()> {
+fn make_slow(scene: &mut Scene, user: &str) -> Result<()> {
     let mount = format!("{MARKERS}/{{uid}}:/markers");
-    scene.make_pods("slow", &["--count", "3", "--mount", &mount], &["/app", "slow", "/markers/done"])?;
+    let options = ["--count", "3", "--mount", &mount, "--run-as", user];
+    scene.make_pods("slow", &options, &["/app", "slow", "/markers/done"])?;
+    for pod in &scene.pods {
+        fs::set_permissions(Path::new(MARKERS).join(&pod.uid), fs::Permissions::from_mode(0o777))?;
+    }
     Ok(())
 }
 
 fn slow(scene: &mut Scene) -> Result<()> {
-    make_slow(scene)?;
+    make_slow(scene, "0")?;
     scene.stop()
 }
 
 /// Applications of another user, whom a hook that may not signal them asks to stop through shims that take their time.
 fn slow_shims(scene: &mut Scene) -> Result<()> {
-    let mount = format!("{MARKERS}/{{uid}}:/markers");
-    let options = ["--count", "3", "--mount", &mount, "--run-as", "65535"];
-    scene.make_pods("slow", &options, &["/app", "slow", "/markers/done"])?;
-    for pod in &scene.pods {
-        fs::set_permissions(Path::new(MARKERS).join(&pod.uid), fs::Permissions::from_mode(0o777))?;
-    }
+    make_slow(scene, "65535")?;
     fs::write(SLOW_KILLS, "")?;
     scene.stop()
 }
 
 /// A shim drops what it was asked for when the asker hangs up, so the hook must not.
 fn by_slow_shims(scene: &mut Scene) -> Result<String> {
-    let without_kill = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
-    let ended = scene.snap.start_hook_by(&without_kill)?.end()?;
+    let ended = scene.snap.start_hook_by(&WITHOUT_KILL)?.end()?;
     let figures = scene.judge(&ended)?;
     they_had_their_time(scene)?;
     let refused = scene.snap.document()?["abilities"]["signal-application"]["refused"] == "EPERM";
@@ -233,7 +232,7 @@ fn they_had_their_time(scene: &Scene) -> Result<()> {
 }
 
 fn paused(scene: &mut Scene) -> Result<()> {
-    make_slow(scene)?;
+    make_slow(scene, "0")?;
     let ids: Vec<_> = scene.pods.iter().map(|pod| pod.containers[0].id.clone()).collect();
     for id in ids {
         scene.runtime()?.ctr(&["-n", "k8s.io", "tasks", "pause", &id])?;

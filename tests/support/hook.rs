@@ -19,6 +19,9 @@ pub const OTHER_HOOK: &str = "SNAP_TEARDOWN_HOOK";
 /// Names an AppArmor profile to run the hook under, as snapd confines it.
 const PROFILE: &str = "SNAP_TEARDOWN_HOOK_PROFILE";
 
+/// Runs the hook so that it may signal nobody of another user.
+pub const WITHOUT_KILL: [&str; 3] = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+
 /// An installed snap: its directories, and the hook in its place.
 pub struct Snap {
     pub name: String,
