@@ -22,6 +22,9 @@ use crate::text;
 
 const NAME: &str = "teardown.json";
 
+/// How the name of a document begins that is still being written.
+const UNFINISHED: &str = ".teardown.json.";
+
 /// Where a snap's result lies.
 pub fn path(snap: &Snap) -> PathBuf {
     directory(snap).join(NAME)
@@ -47,7 +50,7 @@ fn write_in(report: &mut Report, directory: &Path, make: bool) -> Result<()> {
     let directory_now = ours(directory, make)?;
     let path = directory_now.join(NAME);
     report.file = Some(text::show(&path).into_owned());
-    let temporary = directory_now.join(format!("{}{}", unfinished(), std::process::id()));
+    let temporary = directory_now.join(format!("{UNFINISHED}{}", std::process::id()));
     let written =
         write_new(&temporary, report).and_then(|()| fs::rename(&temporary, &path).context("write", &path));
     if written.is_err() {
@@ -68,15 +71,10 @@ fn write_new(path: &Path, report: &Report) -> Result<()> {
     file.get_ref().sync_data().context("write", path)
 }
 
-/// How the name of a document begins that is still being written.
-fn unfinished() -> String {
-    format!(".{NAME}.")
-}
-
 /// Removes what runs were writing when they were killed. Only for who has the lock: nobody else writes here.
 fn forget_unfinished(directory: &Path) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(&unfinished())) {
+    for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(UNFINISHED)) {
         let _ = fs::remove_file(entry.path());
     }
 }

@@ -301,7 +301,7 @@ impl World {
         };
         if !is_sandbox {
             part.behaviour = self.behaviour(dice);
-            part.limited = part.behaviour == Behaviour::Bomb && self.limit_processes(&part.groups);
+            part.limited = part.behaviour == Behaviour::Bomb && Self::limit_processes(&part.groups);
         }
         if self.has("non-root")
             && dice.percent(60)
@@ -344,7 +344,7 @@ impl World {
     }
 
     /// Bounds how many processes a group may hold; false where no hierarchy has the controller for it.
-    fn limit_processes(&self, groups: &[PathBuf]) -> bool {
+    fn limit_processes(groups: &[PathBuf]) -> bool {
         let limit = |group: &PathBuf| {
             // Version 2 wants it switched on in each group above, from the top; version 1 has no such file.
             let above = group.ancestors().skip(1).filter(|g| g.starts_with("/sys/fs/cgroup"));
@@ -355,7 +355,7 @@ impl World {
             // Never made by us: on a tmpfs, where version 1 hierarchies are mounted, it would be a plain file.
             File::options().write(true).open(file).and_then(|mut file| file.write_all(b"24")).is_ok()
         };
-        groups.iter().filter(|group| limit(group)).count() > 0
+        groups.iter().any(limit)
     }
 
     /// Puts this program into a container's lowest layer, for runc to run.

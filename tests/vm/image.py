@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common import HERE, WORK, Failure, key_of, need_packages, output, run, say
+from common import HERE, WORK, Failure, alone, key_of, need_packages, output, run, say
 
 # spread's name of the system → Debian's name of the release.
 SYSTEMS = {"debian-forky": "forky", "debian-trixie": "trixie"}
@@ -39,6 +39,7 @@ class Image:
     login = property(lambda self: self.path / "login")
     root = property(lambda self: self.path / "root")
 
+    @alone("image")
     def build(self):
         """Builds the image unless it is there; about a minute."""
         if (self.path / "done").exists():
