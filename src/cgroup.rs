@@ -5,9 +5,15 @@
 //! ways (`cgroupfs`, `systemd`).
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{CString, OsStr};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 
 use crate::host::Host;
 use crate::mountinfo::MountTable;
@@ -52,10 +58,11 @@ pub struct CgroupTree {
 pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>) -> CgroupTree {
     let mut tree = CgroupTree::default();
     for hierarchy in hierarchies {
-        let mut groups = Vec::new();
-        walk_below(host, &hierarchy.point, Path::new("/"), 0, &mut groups, &mut tree.unreadable);
+        let mut walk = Walk { point: &hierarchy.point, groups: Vec::new(), unreadable: &mut tree.unreadable };
+        let top = open_group(CWD, host.path(&hierarchy.point));
+        walk.below(top, Path::new("/"), 0);
+        tree.groups.push(walk.groups);
         tree.hierarchies.push(hierarchy);
-        tree.groups.push(groups);
     }
     tree
 }
@@ -84,51 +91,67 @@ pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
     found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
 }
 
-fn walk_below(
-    host: &Host,
-    point: &Path,
-    group: &Path,
-    depth: usize,
-    groups: &mut Vec<PathBuf>,
-    unreadable: &mut Vec<(PathBuf, String)>,
-) {
-    let directory = full(point, group);
-    let children = match children(host, &directory) {
-        Ok(children) => children,
-        Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
-        Err(e) => return unreadable.push((directory, e.to_string())),
-    };
-    for child in children {
-        let path = group.join(child.name);
-        groups.push(path.clone());
-        if child.is_leaf {
-            continue;
-        }
-        if depth < DEEPEST {
-            walk_below(host, point, &path, depth + 1, groups, unreadable);
-        } else {
-            unreadable.push((full(point, &path), "nested too deeply".into()));
+/// A walk through one hierarchy.
+struct Walk<'a> {
+    point: &'a Path,
+    groups: Vec<PathBuf>,
+    unreadable: &'a mut Vec<(PathBuf, String)>,
+}
+
+impl Walk<'_> {
+    fn below(&mut self, directory: io::Result<OwnedFd>, group: &Path, depth: usize) {
+        let listed = directory.and_then(|directory| Ok((children(&directory)?, directory)));
+        let (children, directory) = match listed {
+            Ok(listed) => listed,
+            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
+            Err(e) => return self.unreadable.push((full(self.point, group), e.to_string())),
+        };
+        for child in children {
+            let path = group.join(OsStr::from_bytes(child.name.to_bytes()));
+            self.groups.push(path.clone());
+            if child.is_leaf {
+                continue;
+            }
+            if depth < DEEPEST {
+                self.below(open_group(&directory, &*child.name), &path, depth + 1);
+            } else {
+                self.unreadable.push((full(self.point, &path), "nested too deeply".into()));
+            }
         }
     }
 }
 
 /// A group directly below another one.
 struct Child {
-    name: OsString,
+    name: CString,
     is_leaf: bool,
 }
 
-fn children(host: &Host, directory: &Path) -> std::io::Result<Vec<Child>> {
-    let is_dir = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
-    let child = |e: fs::DirEntry| Child { is_leaf: e.metadata().is_ok_and(is_leaf), name: e.file_name() };
-    Ok(fs::read_dir(host.path(directory))?.flatten().filter(is_dir).map(child).collect())
+fn open_group(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, Mode::empty())?)
+}
+
+fn children(directory: &OwnedFd) -> io::Result<Vec<Child>> {
+    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut children = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+            let is_leaf =
+                statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| is_leaf(s.st_nlink));
+            children.push(Child { name: name.to_owned(), is_leaf });
+        }
+    }
+    Ok(children)
 }
 
 /// A directory's link count says how many are in it, on cgroupfs as elsewhere: two means none, and spares a listing of
 /// dozens of interface files.
-fn is_leaf(directory: fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    directory.nlink() == 2
+fn is_leaf(links: impl Into<u64>) -> bool {
+    links.into() == 2
 }
 
 /// The directory of a group that is named as a path below its hierarchy's mount point.
@@ -170,7 +193,7 @@ impl CgroupTree {
 /// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     let mut pids = Vec::new();
-    let leaf = fs::symlink_metadata(host.path(directory)).is_ok_and(is_leaf);
+    let leaf = fs::symlink_metadata(host.path(directory)).is_ok_and(|m| is_leaf(m.nlink()));
     pids_below(host, directory, leaf, 0, &mut pids)?;
     Ok(pids)
 }
@@ -184,8 +207,10 @@ fn pids_below(
 ) -> crate::error::Result<()> {
     pids.extend(own_pids(host, directory)?);
     if !is_leaf && depth < DEEPEST {
-        for child in children(host, directory).unwrap_or_default() {
-            pids_below(host, &directory.join(child.name), child.is_leaf, depth + 1, pids)?;
+        let below = open_group(CWD, host.path(directory)).and_then(|directory| children(&directory));
+        for child in below.unwrap_or_default() {
+            let path = directory.join(OsStr::from_bytes(child.name.to_bytes()));
+            pids_below(host, &path, child.is_leaf, depth + 1, pids)?;
         }
     }
     Ok(())

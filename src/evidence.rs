@@ -4,6 +4,7 @@
 //! annotations, mounts), a crash may cut them short, and a hostile one may point them elsewhere. What is taken
 //! from them is checked here, and again against the machine in `scope`.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ use crate::shim;
 
 /// The directory below containerd's state and root that holds the bundles and work directories.
 pub const TASKS: &str = "io.containerd.runtime.v2.task";
+
+/// The state directory of a containerd that was told no other.
+const STOCK_STATE: &str = "/run/containerd";
 
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +113,22 @@ pub fn list_bundles(host: &Host, roots: &Roots) -> (Vec<ContainerId>, Vec<Error>
     found.sort();
     found.dedup();
     (found, errors)
+}
+
+/// The containers that have a bundle with the machine's own containerd, where that is not ours. What hides is none.
+pub fn list_neighbours(host: &Host, roots: &Roots) -> HashSet<ContainerId> {
+    let state = Path::new(STOCK_STATE);
+    let mut found = HashSet::new();
+    if state == roots.state {
+        return found;
+    }
+    let (tasks, hides) = (state.join(TASKS), &mut Vec::new());
+    for namespace in list_names(host, &tasks, hides) {
+        for id in list_names(host, &tasks.join(&namespace), hides) {
+            found.insert(ContainerId { namespace: namespace.clone(), id });
+        }
+    }
+    found
 }
 
 /// Names of a directory that containerd could have made. While it deletes one, it calls it `.ID`.

@@ -117,8 +117,8 @@ impl MountTable {
     /// A volume's device may be served by pods that were ended a moment ago (iSCSI, NVMe over TCP, RBD): to write the
     /// last of it then takes for ever. A device on which something else lies, too, is the machine's own disk.
     pub fn hanging(&self, ours: impl Fn(&Mount) -> bool) -> Vec<&Path> {
-        let disks: HashSet<&str> =
-            self.mounts.iter().filter(|m| !ours(m)).map(|m| m.device.as_str()).collect();
+        let not_ours = self.mounts.iter().filter(|m| m.is_on_disk() && !ours(m));
+        let disks: HashSet<&str> = not_ours.map(|m| m.device.as_str()).collect();
         let waits = |m: &&Mount| m.may_hang() || (m.is_on_disk() && !disks.contains(m.device.as_str()));
         self.mounts.iter().filter(waits).map(|m| m.point.as_path()).collect()
     }

@@ -11,6 +11,7 @@ use procfs::FromRead;
 use procfs::process::{Stat, StatFlags};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::pread;
 
 use crate::residue::ProcessId;
 use crate::shim::{self, ShimArgs};
@@ -48,30 +49,40 @@ const ENOUGH: usize = 4096;
 /// Reads the process whose directory this is.
 pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
     let mut buffer = [0; ENOUGH];
-    // Both are opened before the first is read: an open file of a process that has ended says ESRCH, whoever has its
-    // number by now, so where `stat` can be read, both are of one process.
-    let (file, cmdline) = (open(&directory.join("stat"))?, open(&directory.join("cmdline")));
+    let file = open(&directory.join("stat"))?;
     let stat = parse_stat(read_once(&file, &mut buffer)?)
         .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
     let mut process = Proc {
         id: ProcessId { pid, start: stat.starttime },
         parent: stat.ppid,
         state: stat.state,
-        comm: stat.comm,
         shim: None,
         hidden: false,
         kernel: stat.flags & PF_KTHREAD != 0,
+        comm: stat.comm,
     };
     // A kernel thread has no command line, and a zombie has lost its own.
-    if !process.kernel && process.alive() {
-        match cmdline.and_then(|file| read_once(&file, &mut buffer)) {
-            Ok(cmdline) => process.shim = shim::parse(cmdline),
-            // It ended between the two reads: gone is not hidden.
-            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
-            Err(_) => process.hidden = owner(directory)? == 0,
-        }
+    if process.kernel || !process.alive() || is_too_short(stat.arg_start, stat.arg_end) {
+        return Ok(process);
     }
+    match open(&directory.join("cmdline")).and_then(|file| Ok(shim::parse(read_once(&file, &mut buffer)?))) {
+        Ok(None) => return Ok(process),
+        Ok(shim) => process.shim = shim,
+        // It ended between the two reads: gone is not hidden.
+        Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
+        Err(_) => process.hidden = owner(directory)? == 0,
+    }
+    // An open file of a process that has ended says ESRCH, whoever has its number by now: where `stat` can be read
+    // again, both are of one process.
+    pread(&file, &mut buffer, 0)?;
     Ok(process)
+}
+
+/// True if the kernel tells where the command line lies, and it is too short for a shim's: as those of most processes
+/// in pods are. To whom it does not tell that (proc_pid_stat(5)), it gives zeros.
+fn is_too_short(start: Option<u64>, end: Option<u64>) -> bool {
+    let length = end.unwrap_or(0).saturating_sub(start.unwrap_or(0));
+    length > 0 && length < shim::SHORTEST
 }
 
 /// The effective user of the process whose directory this is. Files in it may be root's all the same.
@@ -124,6 +135,15 @@ mod tests {
         assert_ne!(parse_stat(line).unwrap().flags & PF_KTHREAD, 0);
         for bad in [&line[..60], b"", b"7 a S 1", b"7 )a( S 1", b"7 (a) S x 7 7"] {
             assert!(parse_stat(bad).is_none(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_a_shims_is_not_read() {
+        assert!(is_too_short(Some(4096), Some(4096 + 7)));
+        assert!(!is_too_short(Some(4096), Some(4096 + shim::SHORTEST)));
+        for untold in [(Some(0), Some(0)), (None, None), (Some(7), Some(0))] {
+            assert!(!is_too_short(untold.0, untold.1), "{untold:?}");
         }
     }
 

@@ -19,6 +19,9 @@ pub struct ShimArgs {
     pub id: Option<String>,
 }
 
+/// No command line of a shim has fewer bytes.
+pub const SHORTEST: u64 = "\0-address\0/\0-namespace\0n".len() as u64;
+
 /// Reads `/proc/PID/cmdline` as a shim's; none if it is not one.
 ///
 /// containerd also runs the same executable for a moment with an action word (`start`, `delete`). Those
@@ -89,6 +92,13 @@ mod tests {
                 .id
                 .is_none()
         );
+    }
+
+    #[test]
+    fn the_shortest_is_a_shims() {
+        let line = b"\0-address\0/\0-namespace\0n";
+        assert!(parse(line).is_some());
+        assert_eq!(line.len() as u64, SHORTEST);
     }
 
     #[test]

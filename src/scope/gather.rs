@@ -87,13 +87,24 @@ impl<'a> Gather<'a> {
             Ok(names) => names,
             Err(e) => return self.runc_hidden = Some(e.to_string()),
         };
+        let neighbours = evidence::list_neighbours(self.view.host, self.roots);
         for namespace in namespaces.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
             let directory = self.roots.runc.join(&namespace);
-            match self.view.host.list(&directory) {
-                Ok(ids) => ids.iter().filter_map(|n| shim::name(n.as_encoded_bytes())).for_each(|id| {
-                    self.runc_state(&directory, ContainerId { namespace: namespace.clone(), id });
-                }),
-                Err(e) => self.runc_hidden = Some(e.to_string()),
+            let ids = match self.view.host.list(&directory) {
+                Ok(ids) => ids,
+                Err(e) => {
+                    self.runc_hidden = Some(e.to_string());
+                    continue;
+                }
+            };
+            for id in ids.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
+                let id = ContainerId { namespace: namespace.clone(), id };
+                // A bundle elsewhere and none here says as much as the state, in tens of kilobytes, would.
+                if neighbours.contains(&id) && !self.containers.contains_key(&id) {
+                    self.note_foreign(&id);
+                } else {
+                    self.runc_state(&directory, id);
+                }
             }
         }
     }

@@ -139,3 +139,18 @@ fn beside_another_instance_a_comment_that_names_the_snap_proves_nothing() {
     assert!(scope.rule_comments.is_empty() && scope.bystanders.len() == 1, "{:?}", scope.bystanders);
     assert_eq!(gathered(&tree(&[CGROUPS])).rule_comments.len(), 1);
 }
+
+#[test]
+fn a_container_whose_bundle_is_the_neighbours_is_not_ours_whatever_its_state_says() {
+    let bundle = "/var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
+    let state = format!(r#"{{"config":{{"labels":["bundle={bundle}"]}}}}"#);
+    let own = ("run/containerd/runc/k8s.io/a/state.json", state.as_str());
+    let theirs = ("run/containerd/io.containerd.runtime.v2.task/k8s.io/a/config.json", "");
+    let ids = |files: &[(&str, &str)]| gathered(&tree(files)).containers.len();
+    assert_eq!((ids(&[CGROUPS, own]), ids(&[CGROUPS, own, theirs])), (1, 0));
+    // The namespace is part of the name.
+    let elsewhere = ("run/containerd/io.containerd.runtime.v2.task/moby/a/config.json", "");
+    assert_eq!(ids(&[CGROUPS, own, elsewhere]), 1);
+    // What lies in our own directories decides before anything of theirs.
+    assert_eq!(ids(&[CGROUPS, own, theirs, (&format!("{}/x", &bundle[1..]), "")]), 1);
+}
