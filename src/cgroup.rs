@@ -332,22 +332,21 @@ pub fn is_kubelets(group: &Path) -> bool {
 
 /// The service of this snap whose group a path is in: `snap.NAME.SERVICE.service` among its components.
 pub fn service_of<'a>(group: &'a Path, instance: &str) -> Option<&'a str> {
-    group.iter().find_map(|part| {
-        part.to_str()?
-            .strip_prefix("snap.")?
-            .strip_prefix(instance)?
-            .strip_prefix('.')?
-            .strip_suffix(".service")
-    })
+    units_of_snaps(group)
+        .find_map(|unit| unit.strip_prefix(instance)?.strip_prefix('.')?.strip_suffix(".service"))
 }
 
 /// The instance name of any snap's unit (service or scope) in a path: `snap.NAME.…`.
 pub fn snap_of(group: &Path) -> Option<&str> {
-    group.iter().find_map(|part| {
-        let part = part.to_str()?;
-        let unit = part.strip_suffix(".service").or_else(|| part.strip_suffix(".scope"))?;
-        unit.strip_prefix("snap.")?.split('.').next()
+    units_of_snaps(group).find_map(|unit| {
+        unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".scope"))?.split('.').next()
     })
+}
+
+/// The components of a path that begin with `snap.`, without that. Every group of the machine is asked.
+fn units_of_snaps(group: &Path) -> impl Iterator<Item = &str> {
+    let parts = group.as_os_str().as_bytes().split(|b| *b == b'/');
+    parts.filter_map(|part| std::str::from_utf8(part.strip_prefix(b"snap.")?).ok())
 }
 
 #[cfg(test)]

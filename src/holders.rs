@@ -81,9 +81,9 @@ fn holds(process: &Path) -> std::io::Result<BTreeSet<u64>> {
 
 /// A process as the holder of something; an error if it has ended.
 pub fn describe(pid: i32) -> io::Result<Holder> {
-    let directory = Path::new("/proc").join(pid.to_string());
-    let uid = crate::proc::owner(&directory)?;
-    let process = crate::proc::read(&directory, pid)?;
+    let proc = crate::proc::Directory::open(Path::new("/proc"))?;
+    let uid = proc.owner(pid)?;
+    let process = proc.read(pid)?;
     Ok(Holder { process: process.id, comm: process.comm, uid })
 }
 

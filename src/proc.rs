@@ -4,13 +4,12 @@
 //! files, each in one system call. Nothing in the result comes from a process that got the PID later.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procfs::FromRead;
 use procfs::process::{Stat, StatFlags};
-use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::pread;
 
 use crate::residue::ProcessId;
@@ -46,36 +45,53 @@ impl Proc {
 /// somebody else, and its start tells as much.
 const ENOUGH: usize = 4096;
 
-/// Reads the process whose directory this is.
-pub fn read(directory: &Path, pid: i32) -> io::Result<Proc> {
-    let mut buffer = [0; ENOUGH];
-    let file = open(&directory.join("stat"))?;
-    let stat = parse_stat(read_once(&file, &mut buffer)?)
-        .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
-    let mut process = Proc {
-        id: ProcessId { pid, start: stat.starttime },
-        parent: stat.ppid,
-        state: stat.state,
-        shim: None,
-        hidden: false,
-        kernel: stat.flags & PF_KTHREAD != 0,
-        comm: stat.comm,
-    };
-    // A kernel thread has no command line, and a zombie has lost its own.
-    if process.kernel || !process.alive() || is_too_short(stat.arg_start, stat.arg_end) {
-        return Ok(process);
+/// A `/proc` that is open.
+pub struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens the one that lies there.
+    pub fn open(path: &Path) -> io::Result<Directory> {
+        Ok(Directory(openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
-    match open(&directory.join("cmdline")).and_then(|file| Ok(shim::parse(read_once(&file, &mut buffer)?))) {
-        Ok(None) => return Ok(process),
-        Ok(shim) => process.shim = shim,
-        // It ended between the two reads: gone is not hidden.
-        Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
-        Err(_) => process.hidden = owner(directory)? == 0,
+
+    /// Reads one process.
+    pub fn read(&self, pid: i32) -> io::Result<Proc> {
+        let mut buffer = [0; ENOUGH];
+        let open = |name: &str| open(&self.0, &format!("{pid}/{name}"));
+        let file = open("stat")?;
+        let stat = parse_stat(read_once(&file, &mut buffer)?)
+            .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
+        let mut process = Proc {
+            id: ProcessId { pid, start: stat.starttime },
+            parent: stat.ppid,
+            state: stat.state,
+            shim: None,
+            hidden: false,
+            kernel: stat.flags & PF_KTHREAD != 0,
+            comm: stat.comm,
+        };
+        // A kernel thread has no command line, and a zombie has lost its own.
+        if process.kernel || !process.alive() || is_too_short(stat.arg_start, stat.arg_end) {
+            return Ok(process);
+        }
+        let cmdline = open("cmdline").and_then(|file| Ok(shim::parse(read_once(&file, &mut buffer)?)));
+        match cmdline {
+            Ok(None) => return Ok(process),
+            Ok(shim) => process.shim = shim,
+            // It ended between the two reads: gone is not hidden.
+            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return Err(e),
+            Err(_) => process.hidden = self.owner(pid)? == 0,
+        }
+        // An open file of a process that has ended says ESRCH, whoever has its number by now: where `stat` can be read
+        // again, both are of one process.
+        pread(&file, &mut buffer, 0)?;
+        Ok(process)
     }
-    // An open file of a process that has ended says ESRCH, whoever has its number by now: where `stat` can be read
-    // again, both are of one process.
-    pread(&file, &mut buffer, 0)?;
-    Ok(process)
+
+    /// The effective user of a process. Files in its directory may be root's all the same.
+    pub fn owner(&self, pid: i32) -> io::Result<u32> {
+        Ok(statat(&self.0, pid.to_string(), AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
+    }
 }
 
 /// True if the kernel tells where the command line lies, and it is too short for a shim's: as those of most processes
@@ -85,15 +101,10 @@ fn is_too_short(start: Option<u64>, end: Option<u64>) -> bool {
     length > 0 && length < shim::SHORTEST
 }
 
-/// The effective user of the process whose directory this is. Files in it may be root's all the same.
-pub fn owner(directory: &Path) -> io::Result<u32> {
-    Ok(std::fs::symlink_metadata(directory)?.uid())
-}
-
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let mut buffer = [0; ENOUGH];
-    let file = open(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    let file = open(CWD, &format!("/proc/{pid}/stat")).ok()?;
     let stat = parse_stat(read_once(&file, &mut buffer).ok()?)?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
 }
@@ -103,8 +114,8 @@ fn read_once<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     Ok(&buffer[..length])
 }
 
-fn open(file: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, file, OFlags::CLOEXEC, Mode::empty())?)
+fn open(directory: impl AsFd, file: &str) -> io::Result<OwnedFd> {
+    Ok(openat(directory, file, OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Field 9 of proc_pid_stat(5): the process is a thread of the kernel.
@@ -150,11 +161,12 @@ mod tests {
     #[test]
     fn we_are_a_process() {
         let pid = std::process::id() as i32;
-        let own = read(Path::new("/proc/self"), pid).unwrap();
+        let proc = Directory::open(Path::new("/proc")).unwrap();
+        let own = proc.read(pid).unwrap();
         assert_eq!(Some(own.id), identity(pid));
         assert_eq!(own.parent as u32, std::os::unix::process::parent_id());
-        assert_eq!(owner(Path::new("/proc/self")).unwrap(), nix::unistd::geteuid().as_raw());
+        assert_eq!(proc.owner(pid).unwrap(), nix::unistd::geteuid().as_raw());
         assert!(own.alive() && !own.kernel && !own.hidden && own.shim.is_none());
-        assert!(read(Path::new("/proc/none"), 0).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+        assert!(proc.read(0).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
     }
 }

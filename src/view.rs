@@ -235,13 +235,14 @@ fn root_of(table: &MountTable) -> Option<u64> {
 }
 
 fn read_processes(host: &Host) -> Result<Processes> {
-    let proc = Path::new("/proc");
+    let path = Path::new("/proc");
     let mut all = Processes::default();
-    let entries = std::fs::read_dir(host.path(proc)).context("list", proc)?;
+    let proc = proc::Directory::open(&host.path(path)).context("open", path)?;
+    let entries = std::fs::read_dir(host.path(path)).context("list", path)?;
     for entry in entries {
-        let entry = entry.context("list", proc)?;
+        let entry = entry.context("list", path)?;
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        match proc::read(&entry.path(), pid) {
+        match proc.read(pid) {
             Ok(process) => {
                 all.by_pid.insert(pid, process);
             }
