@@ -53,7 +53,7 @@ pub enum Waited {
 }
 
 /// Waits for a descriptor to become readable, until then at most, and not after an interrupt.
-pub fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> Waited {
+fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> Waited {
     loop {
         if interrupts.seen() {
             return Waited::No;
@@ -85,13 +85,44 @@ fn timeout(until: Instant) -> PollTimeout {
 }
 
 /// Opens a process for waiting and signalling; none if it is gone, or if its PID is somebody else's by now.
-pub fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
-    let Some(pid) = rustix::process::Pid::from_raw(id.pid) else { return Ok(None) };
+fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
+    let descriptor = open_pid(id.pid)?;
+    Ok(descriptor.filter(|_| proc::identity(id.pid) == Some(id)))
+}
+
+/// The same of whoever has this PID.
+///
+/// Not everywhere it can be done: snapd's seccomp profiles refuse it up to 2.68, and kernels before 5.3 have not got it.
+fn open_pid(pid: i32) -> Result<Option<OwnedFd>, Errno> {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
     match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-        Ok(descriptor) => Ok((proc::identity(id.pid) == Some(id)).then_some(descriptor)),
+        Ok(descriptor) => Ok(Some(descriptor)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(e) => Err(Errno::from_raw(e.raw_os_error())),
     }
+}
+
+/// How often a process is looked at that cannot be opened.
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// Waits until a process has ended. False if it still runs then, or if we are interrupted.
+pub fn wait_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
+    match open_process(process) {
+        Ok(None) => true,
+        Ok(Some(descriptor)) => wait_readable(descriptor.as_fd(), interrupts, until) == Waited::Event,
+        Err(_) => look_for_end(process, interrupts, until),
+    }
+}
+
+fn look_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
+    while proc::identity(process.pid) == Some(process) {
+        let now = Instant::now();
+        if now >= until || interrupts.seen() {
+            return false;
+        }
+        pause(interrupts, OFTEN.min(until - now));
+    }
+    true
 }
 
 /// Signals exactly this process, or nobody. `Ok(false)` if it is gone.
@@ -177,12 +208,7 @@ fn attend(child: Pid, reader: File, until: Instant) -> ChildEnd {
 /// Ends a child that took too long. One in uninterruptible sleep is left behind, to be reaped by init.
 fn end(child: Pid) -> ChildEnd {
     let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
-    let descriptor = rustix::process::Pid::from_raw(child.as_raw())
-        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
-    if let Some(descriptor) = descriptor {
-        let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
-    }
+    wait_for_child(child, Instant::now() + Duration::from_millis(500));
     match nix::sys::wait::waitpid(child, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
         Ok(nix::sys::wait::WaitStatus::StillAlive) => ChildEnd::Abandoned(child.as_raw()),
         _ => ChildEnd::Killed,
@@ -232,24 +258,37 @@ pub fn run(
         end(pid);
         return Ok((ProgramEnd::TookTooLong, output));
     }
-    let descriptor = rustix::process::pidfd_open(
-        rustix::process::Pid::from_child(&child),
-        rustix::process::PidfdFlags::empty(),
-    )?;
-    let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-    loop {
-        match poll(&mut fds, timeout(until)) {
-            Ok(0) => break,
-            Err(Errno::EINTR) => {}
-            _ => {
-                let _ = end_group();
-                return Ok((ProgramEnd::Exited(child.wait()?), output));
-            }
-        }
+    if wait_for_child(pid, until) {
+        let _ = end_group();
+        return Ok((ProgramEnd::Exited(child.wait()?), output));
     }
     let _ = end_group();
     end(pid);
     Ok((ProgramEnd::TookTooLong, output))
+}
+
+/// Waits until a child of ours has ended, and leaves it to be reaped: until then nobody else gets its number. False if
+/// it still runs then.
+fn wait_for_child(child: Pid, until: Instant) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    if let Some(descriptor) = open_pid(child.as_raw()).ok().flatten() {
+        let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, timeout(until)) {
+                Err(Errno::EINTR) => {}
+                ended => return ended != Ok(0),
+            }
+        }
+    }
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)) {
+        let now = Instant::now();
+        if now >= until {
+            return false;
+        }
+        std::thread::sleep(OFTEN.min(until - now));
+    }
+    true
 }
 
 /// Reads to the end; false if that took too long.
@@ -367,6 +406,22 @@ mod tests {
             in_child(soon(5000), |out| drop(out.write_all(&[u8::from(std::fs::read_link(&link).is_ok())])));
         assert_eq!(end.unwrap(), ChildEnd::Finished(vec![0]));
         assert!(std::fs::read_link(&link).is_ok());
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_opened_is_looked_at_until_it_ends() {
+        let interrupts = Interrupts::take().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = proc::identity(child.id() as i32).unwrap();
+        assert!(!look_for_end(id, &interrupts, soon(50)));
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            signal(id, Signal::SIGKILL)
+        });
+        // It has ended for us when it waits for its parent.
+        assert!(look_for_end(id, &interrupts, soon(20_000)));
+        assert_eq!(killer.join().unwrap(), Ok(true));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::report::Done;
 use crate::residue::{ProcessId, Residue};
 use crate::scope::Scope;
 use crate::step::Effort;
-use crate::sys::{self, Waited};
+use crate::sys;
 
 mod cgroup;
 mod link;
@@ -164,10 +164,7 @@ fn retry_busy(by: &By, residues: &[Residue], done: &mut [Done]) {
 /// Waits until the processes of these residues have ended, until then at most.
 pub fn settle(live: &Live, residues: &[Residue], until: Instant) {
     for process in residues.iter().flat_map(processes) {
-        if let Ok(Some(descriptor)) = sys::open_process(process)
-            && sys::wait_readable(std::os::fd::AsFd::as_fd(&descriptor), &live.interrupts, until)
-                == Waited::No
-        {
+        if !sys::wait_for_end(process, &live.interrupts, until) {
             return;
         }
     }

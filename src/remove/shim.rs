@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{process, ttrpc};
 use crate::live::{Ability, Live};
 use crate::report::Done;
-use crate::residue::{ProcessId, Residue};
+use crate::residue::Residue;
 use crate::step::Effort;
 use crate::sys;
 
@@ -49,21 +49,10 @@ pub fn remove(live: &Live, residue: &Residue, deadline: Instant) -> Done {
                     until.min(Instant::now() + ENDING)
                 }
             };
-            if ended(live, *process, until) {
+            if sys::wait_for_end(*process, &live.interrupts, until) {
                 return Done::Gone;
             }
         }
     }
     process::signal(live, *process, Effort::Force, Ability::SignalShim)
-}
-
-fn ended(live: &Live, process: ProcessId, until: Instant) -> bool {
-    match sys::open_process(process) {
-        Ok(None) => true,
-        Ok(Some(descriptor)) => {
-            sys::wait_readable(std::os::fd::AsFd::as_fd(&descriptor), &live.interrupts, until)
-                == sys::Waited::Event
-        }
-        Err(_) => false,
-    }
 }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::scene::{ALL, Scene, outcome};
 use crate::support::Result;
-use crate::support::hook::WITHOUT_KILL;
+use crate::support::hook::{WITHOUT_KILL, WITHOUT_PIDFDS};
 use crate::support::look::Kind;
 use crate::support::runtime::{Layout, SLOW_KILLS};
 use crate::support::world::Cgroups;
@@ -92,6 +92,7 @@ fn definitions() -> Vec<Definition> {
         Definition { name: "mixed_pods_2_1", set_up: mixed, ..v2_1.clone() },
         Definition { name: "mixed_pods_hybrid", set_up: mixed, ..hybrid.clone() },
         Definition { name: "slow_pods", set_up: slow, cure: in_their_time, ..usual.clone() },
+        Definition { name: "slow_pods_by_looking", set_up: slow, cure: without_pidfds, ..usual.clone() },
         Definition { name: "slow_shims", set_up: slow_shims, cure: by_slow_shims, ..usual.clone() },
         Definition { name: "slow_shims_1_7", set_up: slow_shims, cure: by_slow_shims, ..v1_7.clone() },
         Definition { name: "slow_shims_2_1", set_up: slow_shims, cure: by_slow_shims, ..v2_1.clone() },
@@ -242,7 +243,16 @@ fn paused(scene: &mut Scene) -> Result<()> {
 
 /// All of them had their two seconds, together and not one after the other.
 fn in_their_time(scene: &mut Scene) -> Result<String> {
-    let ended = scene.snap.run_hook()?;
+    in_their_time_by(scene, &[])
+}
+
+/// What cannot be waited for is looked at until it has ended.
+fn without_pidfds(scene: &mut Scene) -> Result<String> {
+    in_their_time_by(scene, &WITHOUT_PIDFDS)
+}
+
+fn in_their_time_by(scene: &mut Scene, wrapper: &[&str]) -> Result<String> {
+    let ended = scene.snap.start_hook_by(wrapper)?.end()?;
     let figures = scene.judge(&ended)?;
     they_had_their_time(scene)?;
     // Three applications of two seconds each, and whatever the machine needs; one after another they take six.

@@ -22,6 +22,18 @@ const PROFILE: &str = "SNAP_TEARDOWN_HOOK_PROFILE";
 /// Runs the hook so that it may signal nobody of another user.
 pub const WITHOUT_KILL: [&str; 3] = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
 
+/// Runs the hook as an older seccomp profile or kernel does: no process can be opened.
+pub const WITHOUT_PIDFDS: [&str; 8] = [
+    "strace",
+    "-f",
+    "-qq",
+    "--output=/dev/null",
+    "-e",
+    "trace=pidfd_open",
+    "-e",
+    "inject=pidfd_open:error=EPERM",
+];
+
 /// An installed snap: its directories, and the hook in its place.
 pub struct Snap {
     pub name: String,
