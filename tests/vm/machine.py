@@ -166,7 +166,7 @@ class Machine:
     def ssh_command(self, *words):
         options = {
             "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR",
-            "IdentitiesOnly": "yes", "ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "8",
+            "IdentitiesOnly": "yes", "ConnectTimeout": "120", "ServerAliveInterval": "15", "ServerAliveCountMax": "8",
             "ControlMaster": "auto", "ControlPath": f"{self.sockets}/ssh", "ControlPersist": "600",
         }
         flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
