@@ -5,7 +5,7 @@
 //! ways (`cgroupfs`, `systemd`).
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -107,13 +107,13 @@ impl Walk<'_> {
             Err(e) => return self.unreadable.push((full(self.point, group), e.to_string())),
         };
         for child in children {
-            let path = group.join(OsStr::from_bytes(child.name.to_bytes()));
+            let path = group.join(&child.name);
             self.groups.push(path.clone());
             if child.is_leaf {
                 continue;
             }
             if depth < DEEPEST {
-                self.below(open_group(&directory, &*child.name), &path, depth + 1);
+                self.below(open_group(&directory, &child.name), &path, depth + 1);
             } else {
                 self.unreadable.push((full(self.point, &path), "nested too deeply".into()));
             }
@@ -123,7 +123,7 @@ impl Walk<'_> {
 
 /// A group directly below another one.
 struct Child {
-    name: CString,
+    name: OsString,
     is_leaf: bool,
 }
 
@@ -142,7 +142,7 @@ fn children(directory: &OwnedFd) -> io::Result<Vec<Child>> {
         if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
             let is_leaf =
                 statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| is_leaf(s.st_nlink));
-            children.push(Child { name: name.to_owned(), is_leaf });
+            children.push(Child { name: OsStr::from_bytes(name.to_bytes()).to_owned(), is_leaf });
         }
     }
     Ok(children)
@@ -209,8 +209,7 @@ fn pids_below(
     if !is_leaf && depth < DEEPEST {
         let below = open_group(CWD, host.path(directory)).and_then(|directory| children(&directory));
         for child in below.unwrap_or_default() {
-            let path = directory.join(OsStr::from_bytes(child.name.to_bytes()));
-            pids_below(host, &path, child.is_leaf, depth + 1, pids)?;
+            pids_below(host, &directory.join(child.name), child.is_leaf, depth + 1, pids)?;
         }
     }
     Ok(())

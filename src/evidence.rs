@@ -100,16 +100,9 @@ struct SpecMount {
 
 /// All bundles and work directories of a containerd, half-deleted ones included, each once.
 pub fn list_bundles(host: &Host, roots: &Roots) -> (Vec<ContainerId>, Vec<Error>) {
-    let mut found = Vec::new();
     let mut errors = Vec::new();
-    for base in [&roots.state, &roots.root] {
-        let tasks = base.join(TASKS);
-        for namespace in list_names(host, &tasks, &mut errors) {
-            for id in list_names(host, &tasks.join(&namespace), &mut errors) {
-                found.push(ContainerId { namespace: namespace.clone(), id });
-            }
-        }
-    }
+    let mut found = list_tasks(host, &roots.state, &mut errors);
+    found.extend(list_tasks(host, &roots.root, &mut errors));
     found.sort();
     found.dedup();
     (found, errors)
@@ -118,15 +111,19 @@ pub fn list_bundles(host: &Host, roots: &Roots) -> (Vec<ContainerId>, Vec<Error>
 /// The containers that have a bundle with the machine's own containerd, where that is not ours. What hides is none.
 pub fn list_neighbours(host: &Host, roots: &Roots) -> HashSet<ContainerId> {
     let state = Path::new(STOCK_STATE);
-    let mut found = HashSet::new();
     if state == roots.state {
-        return found;
+        return HashSet::new();
     }
-    let (tasks, hides) = (state.join(TASKS), &mut Vec::new());
-    for namespace in list_names(host, &tasks, hides) {
-        for id in list_names(host, &tasks.join(&namespace), hides) {
-            found.insert(ContainerId { namespace: namespace.clone(), id });
-        }
+    list_tasks(host, state, &mut Vec::new()).into_iter().collect()
+}
+
+/// The containers that have a directory below a containerd's state or root.
+fn list_tasks(host: &Host, base: &Path, errors: &mut Vec<Error>) -> Vec<ContainerId> {
+    let tasks = base.join(TASKS);
+    let mut found = Vec::new();
+    for namespace in list_names(host, &tasks, errors) {
+        let ids = list_names(host, &tasks.join(&namespace), errors).into_iter();
+        found.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id }));
     }
     found
 }

@@ -98,7 +98,7 @@ impl Directory {
 /// in pods are. To whom it does not tell that (proc_pid_stat(5)), it gives zeros.
 fn is_too_short(start: Option<u64>, end: Option<u64>) -> bool {
     let length = end.unwrap_or(0).saturating_sub(start.unwrap_or(0));
-    length > 0 && length < shim::SHORTEST
+    length > 0 && length < shim::SHORTEST.len() as u64
 }
 
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_command_line_that_cannot_be_a_shims_is_not_read() {
         assert!(is_too_short(Some(4096), Some(4096 + 7)));
-        assert!(!is_too_short(Some(4096), Some(4096 + shim::SHORTEST)));
+        assert!(!is_too_short(Some(4096), Some(4096 + shim::SHORTEST.len() as u64)));
         for untold in [(Some(0), Some(0)), (None, None), (Some(7), Some(0))] {
             assert!(!is_too_short(untold.0, untold.1), "{untold:?}");
         }

@@ -43,30 +43,21 @@ impl Interrupts {
     }
 }
 
-/// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// With what was waited for.
-    Event,
-    /// Time is up, or we were asked to stop.
-    No,
-}
-
-/// Waits for a descriptor to become readable, until then at most, and not after an interrupt.
-fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> Waited {
+/// Waits for a descriptor to become readable. False if the time is up, or if we are interrupted.
+fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> bool {
     loop {
         if interrupts.seen() {
-            return Waited::No;
+            return false;
         }
         let mut fds = [
             PollFd::new(descriptor, PollFlags::POLLIN),
             PollFd::new(interrupts.descriptor.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout(until)) {
-            Ok(0) => return Waited::No,
-            Ok(_) if fds[0].any() == Some(true) => return Waited::Event,
+            Ok(0) => return false,
+            Ok(_) if fds[0].any() == Some(true) => return true,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return Waited::No,
+            Err(_) => return false,
         }
     }
 }
@@ -109,7 +100,7 @@ const OFTEN: Duration = Duration::from_millis(20);
 pub fn wait_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
     match open_process(process) {
         Ok(None) => true,
-        Ok(Some(descriptor)) => wait_readable(descriptor.as_fd(), interrupts, until) == Waited::Event,
+        Ok(Some(descriptor)) => wait_readable(descriptor.as_fd(), interrupts, until),
         Err(_) => look_for_end(process, interrupts, until),
     }
 }
