@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import WORK, Failure, need_packages, run, say
+from common import HERE, WORK, Failure, need_packages, run, say
+from image import Emulator
 
 BOOT_LIMIT = 240          # seconds to the guest's own "ready" line; 35 to 50 are usual under TCG
 KVM_LIMIT = 40            # what a guest may take under KVM before we call it unusable
@@ -52,7 +53,8 @@ class Machine:
 
     def start(self, backing, ram=None):
         """Starts QEMU on a fresh overlay over `backing`, waiting for RAM from the file `ram` if there is one."""
-        need_packages(qemu_system_x86="qemu-system-x86_64", qemu_utils="qemu-img", openssh_client="ssh")
+        need_packages(openssh_client="ssh")
+        emulator = Emulator().build()
         self.stop()
         self.path.mkdir(parents=True, exist_ok=True)
         # Unix sockets have short names; the repository's path may be long.
@@ -60,17 +62,19 @@ class Machine:
         self.port = free_port()
         self.console.unlink(missing_ok=True)
         kind = "raw" if backing == self.image.disk else "qcow2"
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", backing, self.overlay)
+        run(*emulator.command("qemu-img"), "create", "-q", "-f", "qcow2", "-F", kind, "-b", backing, self.overlay)
         accel = ["-accel", "kvm", "-cpu", "host"]
         if self.accel == "tcg":
             accel = ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem"]
+        # guest/apparmor_parser asks it; a program for each connection, no server.
+        compiler = f"tcp:10.0.2.100:1-cmd:{HERE}/compile-policy {self.image.root}"
         incoming = ["-incoming", f"exec:cat {shlex.quote(str(ram))}"] if ram else []
         command = [
-            "qemu-system-x86_64", "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
+            *emulator.command("qemu-system-x86_64"), *emulator.firmware(), "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
             "-nodefaults", "-display", "none",
             "-kernel", self.image.kernel, "-initrd", self.image.initrd, "-append", COMMAND_LINE,
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
-            "-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22",
+            "-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22,guestfwd={compiler}",
             "-device", "virtio-rng-pci", "-serial", f"file:{self.console}",
             "-qmp", f"unix:{self.sockets}/qmp,server=on,wait=off", *incoming,
         ]

@@ -126,7 +126,9 @@ class Snaps:
             for pattern in BASE_WITHOUT:
                 for path in tree.glob(pattern):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            # apparmor_parser, which loads the pods' profile, wants to know the kernel's features.
+            # The program itself, not what is in its place on the guest (guest/apparmor_parser).
+            (tree / "usr/sbin/apparmor_parser.distrib").rename(tree / "usr/sbin/apparmor_parser")
+            # It loads the pods' profile, and wants to know the kernel's features.
             shutil.copytree(self.image.root / "usr/share/apparmor-features", tree / "usr/share/apparmor-features")
             for folder in BASE_DIRECTORIES:
                 (tree / folder).mkdir(parents=True, exist_ok=True)

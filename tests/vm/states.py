@@ -9,6 +9,7 @@ import threading
 import time
 
 from common import HERE, REPO, WORK, Failure, key_of, say
+from image import EMULATOR
 from spread import script_for
 
 
@@ -28,7 +29,7 @@ class States:
         self.project, self.image, self.snaps, self.cpus = project, image, snaps, cpus
         lib = REPO / "tests/spread/lib"
         scripts = [project.script("prepare"), project.script("prepare-each"), project.data["environment"]]
-        self.key = key_of(image.key, snaps.key, accel, cpus, HERE / "machine.py", lib, *scripts)
+        self.key = key_of(image.key, snaps.key, EMULATOR, accel, cpus, HERE / "machine.py", lib, *scripts)
         self.root = WORK / image.system / f"states-{self.key}"
         self.locks = {}
         self.guard = threading.Lock()
@@ -63,6 +64,8 @@ class States:
             if status:
                 machine.check_kernel()
                 raise Failure(f"state {name} cannot be made (see {log}):\n" + "\n".join(printed.splitlines()[-25:]))
+            if variant:
+                machine.ssh("check-policy")
             machine.save(state)
             (state.path / "saved").touch()
             size = sum(path.stat().st_blocks for path in state.path.iterdir()) // 2048
