@@ -117,6 +117,8 @@ def script_for(text, variables, directory, reboot="0"):
     for name, value in {**variables, "SPREAD_REBOOT": reboot}.items():
         quoted = value if value[:1] in ('"', "'") or not value else f'"{value}"'
         lines.append(f"export {name}={quoted}")
+    # When each command began, in seconds of the script, is in the log.
+    lines.append("export PS4='+$SECONDS '")
     return "\n".join([*lines, "set -x", "", "(", text.strip(), ") < /dev/null", ""])
 
 
