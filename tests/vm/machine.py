@@ -70,7 +70,8 @@ class Machine:
         compiler = f"tcp:10.0.2.100:1-cmd:{HERE}/compile-policy {self.image.root}"
         incoming = ["-incoming", f"exec:cat {shlex.quote(str(ram))}"] if ram else []
         command = [
-            *emulator.command("qemu-system-x86_64"), *emulator.firmware(), "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
+            *emulator.command("qemu-system-x86_64"), *emulator.firmware(),
+            "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
             "-nodefaults", "-display", "none",
             "-kernel", self.image.kernel, "-initrd", self.image.initrd, "-append", COMMAND_LINE,
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe,discard=unmap",

@@ -94,6 +94,9 @@ class Job:
         self.backend_data = backend_data
         self.limit = seconds(task.get("kill-timeout") or suite.get("kill-timeout") or project.data.get("kill-timeout", "15m"))
 
+    # The saved machine that it starts from.
+    state = property(lambda self: self.environment.get("TEST_SNAP") or "ready")
+
     def join(self, *scripts):
         return "\n\n".join(script.strip() for script in scripts if script and script.strip())
 

@@ -66,7 +66,7 @@ class Suite:
 
     def one(self, machine, job):
         """One job on a fresh machine. Gives None, or in a word which part failed."""
-        state = self.states.get(job.environment.get("TEST_SNAP") or "ready", machine)
+        state = self.states.get(job.state, machine)
         machine.restore(state)
         send(machine, job.project, ["tests", "spread.yaml", "snap/local"])
         log = self.logs / log_name(job.short)
@@ -124,9 +124,8 @@ def spread_over_states(jobs):
     seen = {}
     order = []
     for job in jobs:
-        state = job.environment.get("TEST_SNAP") or "ready"
-        seen[state] = seen.get(state, 0) + 1
-        order.append((seen[state], job.name, job))
+        seen[job.state] = seen.get(job.state, 0) + 1
+        order.append((seen[job.state], job.name, job))
     return [job for _, _, job in sorted(order, key=lambda entry: entry[:2])]
 
 
