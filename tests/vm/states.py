@@ -29,7 +29,7 @@ class States:
         self.project, self.image, self.snaps, self.cpus = project, image, snaps, cpus
         lib = REPO / "tests/spread/lib"
         scripts = [project.script("prepare"), project.script("prepare-each"), project.data["environment"]]
-        self.key = key_of(image.key, snaps.key, EMULATOR, accel, cpus, HERE / "machine.py", lib, *scripts)
+        self.key = key_of(image.key, snaps.key, EMULATOR, accel, cpus, HERE / "machine.py", HERE / "compile-policy", lib, *scripts)
         self.root = WORK / image.system / f"states-{self.key}"
         self.locks = {}
         self.guard = threading.Lock()
