@@ -163,10 +163,11 @@ pub fn full(point: &Path, group: &Path) -> PathBuf {
 }
 
 impl CgroupTree {
-    /// The hierarchies in which each group exists.
-    pub fn index(&self) -> HashMap<&Path, Vec<&Hierarchy>> {
-        let mut index: HashMap<&Path, Vec<&Hierarchy>> = HashMap::new();
-        self.each().for_each(|(hierarchy, group)| index.entry(group).or_default().push(hierarchy));
+    /// The hierarchies in which each group exists. By the names' bytes: paths are hashed part by part, which takes longer.
+    pub fn index(&self) -> HashMap<&OsStr, Vec<&Hierarchy>> {
+        let mut index: HashMap<&OsStr, Vec<&Hierarchy>> = HashMap::new();
+        self.each()
+            .for_each(|(hierarchy, group)| index.entry(group.as_os_str()).or_default().push(hierarchy));
         index
     }
 
@@ -239,6 +240,13 @@ pub fn parse_pids(bytes: &[u8]) -> impl Iterator<Item = i32> {
         .split(|b| *b == b'\n')
         .filter_map(|l| std::str::from_utf8(l).ok()?.parse().ok())
         .filter(|pid| *pid > 0)
+}
+
+/// True if the kernel says that there is no process in a group or below it (Documentation/admin-guide/cgroup-v2.rst,
+/// "[Un]populated Notification"); false also where it does not say.
+pub fn is_unpopulated(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
+    let says_so = |bytes: Vec<u8>| bytes.split(|b| *b == b'\n').any(|line| line == b"populated 0");
+    hierarchy.version == Version::V2 && host.read(&directory.join("cgroup.events")).is_ok_and(says_so)
 }
 
 /// True if a group is frozen, by either version's file.
@@ -352,6 +360,7 @@ fn units_of_snaps(group: &Path) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::mountinfo::parse;
+    use crate::view::View;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -403,6 +412,25 @@ mod tests {
             parse_membership(text),
             [PathBuf::from("/kubepods/a"), PathBuf::from("/system.slice/x.service")]
         );
+    }
+
+    #[test]
+    fn the_topmost_group_answers_for_all_below_it_or_each_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("kubepods/pod1/c");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("cgroup.procs"), "7\n").unwrap();
+        let host = Host::at(dir.path());
+        let pids_where = |events: Option<&str>, version| {
+            let file = dir.path().join("kubepods/cgroup.events");
+            events.map_or_else(|| drop(fs::remove_file(&file)), |text| fs::write(&file, text).unwrap());
+            let hierarchy = Hierarchy { version, point: "/".into(), read_only: false, freezer: false };
+            View::new(&host, None).group_pids(&hierarchy, Path::new("/kubepods/pod1/c")).unwrap().to_vec()
+        };
+        assert!(pids_where(Some("populated 0\nfrozen 0\n"), Version::V2).is_empty());
+        assert_eq!(pids_where(Some("populated 1\nfrozen 0\n"), Version::V2), [7]);
+        assert_eq!(pids_where(Some("populated 0\n"), Version::V1), [7], "a file of no meaning there");
+        assert_eq!(pids_where(None, Version::V2), [7]);
     }
 
     #[test]

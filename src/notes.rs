@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::firewall;
+use crate::mountinfo::Mount;
 use crate::report;
 use crate::residue::Residue;
 use crate::scope::Scope;
@@ -183,10 +184,9 @@ fn network_volumes(view: &View, scope: &Scope) -> Vec<String> {
     let mut found = Vec::new();
     for (table, roots) in tables {
         let served = |fstype: &str| SERVED.contains(&fstype.split('.').next().unwrap_or_default());
-        let ours = table.mounts.iter().filter(|m| roots.mounts.iter().any(|root| m.point.starts_with(root)));
-        found.extend(
-            ours.filter(|m| served(&m.fstype)).map(|m| format!("{} at {}", show(&m.source), show(&m.point))),
-        );
+        let ours = |m: &Mount| roots.mounts.iter().any(|root| m.point.starts_with(root));
+        let volumes = table.mounts.iter().filter(|m| served(&m.fstype) && ours(m));
+        found.extend(volumes.map(|m| format!("{} at {}", show(&m.source), show(&m.point))));
     }
     found
 }

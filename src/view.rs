@@ -5,6 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,8 +61,9 @@ pub struct View<'a> {
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
-    pids: RefCell<HashMap<PathBuf, Pids>>,
-    frozen: RefCell<HashMap<PathBuf, bool>>,
+    pids: RefCell<HashMap<OsString, Pids>>,
+    unpopulated: RefCell<HashMap<PathBuf, bool>>,
+    frozen: RefCell<HashMap<OsString, bool>>,
     links: OnceCell<std::io::Result<Vec<Link>>>,
     firewall: OnceCell<Firewall>,
 }
@@ -89,6 +91,7 @@ impl<'a> View<'a> {
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
             pids: RefCell::default(),
+            unpopulated: RefCell::default(),
             frozen: RefCell::default(),
             links: OnceCell::new(),
             firewall: OnceCell::new(),
@@ -174,22 +177,39 @@ impl<'a> View<'a> {
     }
 
     /// The PIDs in a group and below it.
-    pub fn group_pids(&self, directory: &Path) -> Pids {
-        if let Some(known) = self.pids.borrow().get(directory) {
+    pub fn group_pids(&self, hierarchy: &Hierarchy, group: &Path) -> Pids {
+        if self.is_unpopulated(hierarchy, group) {
+            return Ok(Rc::default());
+        }
+        let directory = cgroup::full(&hierarchy.point, group);
+        if let Some(known) = self.pids.borrow().get(directory.as_os_str()) {
             return known.clone();
         }
-        let pids = cgroup::pids(self.host, directory).map(Rc::from).map_err(|e| e.to_string());
-        self.pids.borrow_mut().insert(directory.to_path_buf(), pids.clone());
+        let pids = cgroup::pids(self.host, &directory).map(Rc::from).map_err(|e| e.to_string());
+        self.pids.borrow_mut().insert(directory.into_os_string(), pids.clone());
         pids
+    }
+
+    /// True if the kernel says that nothing runs anywhere below the topmost group above this one. Once all pods are dead
+    /// that is one file to read, not one for each container.
+    pub fn is_unpopulated(&self, hierarchy: &Hierarchy, group: &Path) -> bool {
+        let Some(topmost) = group.iter().nth(1) else { return false };
+        let directory = hierarchy.point.join(topmost);
+        if let Some(known) = self.unpopulated.borrow().get(&directory) {
+            return *known;
+        }
+        let unpopulated = cgroup::is_unpopulated(self.host, hierarchy, &directory);
+        self.unpopulated.borrow_mut().insert(directory, unpopulated);
+        unpopulated
     }
 
     /// True if a group is frozen.
     pub fn frozen(&self, hierarchy: &Hierarchy, directory: &Path) -> bool {
-        if let Some(known) = self.frozen.borrow().get(directory) {
+        if let Some(known) = self.frozen.borrow().get(directory.as_os_str()) {
             return *known;
         }
         let frozen = cgroup::frozen(self.host, hierarchy, directory);
-        self.frozen.borrow_mut().insert(directory.to_path_buf(), frozen);
+        self.frozen.borrow_mut().insert(directory.as_os_str().to_owned(), frozen);
         frozen
     }
 
@@ -201,7 +221,7 @@ impl<'a> View<'a> {
             let mut units = HashMap::new();
             for (hierarchy, group) in tree.each() {
                 let Some(snap) = cgroup::snap_of(group) else { continue };
-                let Ok(pids) = self.group_pids(&cgroup::full(&hierarchy.point, group)) else { continue };
+                let Ok(pids) = self.group_pids(hierarchy, group) else { continue };
                 units.extend(pids.iter().map(|pid| (*pid, snap.to_owned())));
             }
             units

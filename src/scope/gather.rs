@@ -216,8 +216,8 @@ impl<'a> Gather<'a> {
         let Ok(tree) = self.view.cgroups() else { return };
         let existing = tree.index();
         let is_empty = |group: &Path| {
-            let places = existing.get(group).into_iter().flatten();
-            let mut pids = places.map(|h| self.view.group_pids(&cgroup::full(&h.point, group)));
+            let places = existing.get(group.as_os_str()).into_iter().flatten();
+            let mut pids = places.map(|h| self.view.group_pids(h, group));
             pids.all(|pids| pids.is_ok_and(|pids| pids.is_empty()))
         };
         let mut known = Vec::new();

@@ -20,7 +20,9 @@ impl Gather<'_> {
         let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
         let known: HashSet<PathBuf> =
             self.containers.values().flat_map(|c| c.groups.iter().cloned()).collect();
-        for child in processes.iter().filter(|p| shims.contains_key(&p.parent) && p.shim.is_none()) {
+        let settled = self.in_known_groups(&known);
+        let children = processes.iter().filter(|p| p.shim.is_none() && !settled.contains(&p.id.pid));
+        for child in children {
             let Some(shim) = shims.get(&child.parent) else { continue };
             for group in self.view.membership(child.id.pid) {
                 let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of)
@@ -38,6 +40,17 @@ impl Gather<'_> {
         }
     }
 
+    /// The processes in these groups, where each process is in one group only. They need not be asked which that is.
+    fn in_known_groups(&self, known: &HashSet<PathBuf>) -> HashSet<i32> {
+        let Ok(tree) = self.view.cgroups() else { return HashSet::new() };
+        if tree.hierarchies.len() != 1 {
+            return HashSet::new();
+        }
+        let ours = tree.each().filter(|(_, group)| known.contains(*group));
+        let pids = ours.filter_map(|(hierarchy, group)| self.view.group_pids(hierarchy, group).ok());
+        pids.flat_map(|pids| pids.to_vec()).collect()
+    }
+
     /// Groups that look like a container's and that nobody has claimed: an orphan whose bundle, shim and runc
     /// state are all gone (or hidden from us) is told by its root file system.
     pub(super) fn unclaimed_groups(&mut self) {
@@ -53,7 +66,7 @@ impl Gather<'_> {
             if known.contains(group) || self.foreign_ids.contains(id) || judged.contains(group) {
                 continue;
             }
-            let pids = match view.group_pids(&cgroup::full(&hierarchy.point, group)) {
+            let pids = match view.group_pids(hierarchy, group) {
                 Ok(pids) => pids,
                 Err(why) => {
                     self.blind.push(Blind::new(format!("cgroup {}", text::show(group)), why));

@@ -27,7 +27,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         for (group, container) in removable(groups, &owners) {
             let path = cgroup::full(&hierarchy.point, &group);
             // A group above the leaves may hold processes of its own that are nobody's container.
-            if container.is_none() && cgroup::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty()) {
+            let has_own = || cgroup::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty());
+            if container.is_none() && !view.is_unpopulated(hierarchy, &group) && has_own() {
                 continue;
             }
             finding.residues.push(Residue::Cgroup { path, container });

@@ -113,19 +113,18 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
     for container in &scope.containers {
         let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
         running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
-        let hierarchies_of = |group: &Path| existing.get(group).into_iter().flatten().copied();
-        let places =
-            container.groups.iter().flat_map(|g| hierarchies_of(g).map(move |h| (h, full(&h.point, g))));
+        let hierarchies_of = |group: &Path| existing.get(group.as_os_str()).into_iter().flatten().copied();
+        let places = container.groups.iter().flat_map(|g| hierarchies_of(g).map(move |h| (h, g)));
         let places: Vec<_> = places.collect();
-        for (_, directory) in &places {
-            match view.group_pids(directory) {
+        for (hierarchy, group) in &places {
+            match view.group_pids(hierarchy, group) {
                 Ok(pids) => {
                     // We may have been started in one of them, and are nothing to end.
                     let others = pids.iter().filter(|pid| pid.unsigned_abs() != own);
                     let alive = others.filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
                     running.processes.extend(alive.map(|p| p.id));
                 }
-                Err(why) => blind.push(Blind::new(crate::text::show(directory), why)),
+                Err(why) => blind.push(Blind::new(crate::text::show(&full(&hierarchy.point, group)), why)),
             }
         }
         dedup_in_order(&mut running.processes);
@@ -133,8 +132,9 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
             first_process_first(&mut running.processes, processes);
         }
         if !running.processes.is_empty() {
-            running.paused = places.iter().any(|(hierarchy, directory)| view.frozen(hierarchy, directory));
-            running.groups = places.into_iter().map(|(_, directory)| directory).collect();
+            running.groups = places.iter().map(|(hierarchy, group)| full(&hierarchy.point, group)).collect();
+            let mut places = places.iter().zip(&running.groups);
+            running.paused = places.any(|((hierarchy, _), directory)| view.frozen(hierarchy, directory));
             found.push(running);
         }
     }

@@ -29,10 +29,10 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut units: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
     for (hierarchy, group) in tree.each() {
         let Some(service) = cgroup::service_of(group, &scope.snap.instance) else { continue };
-        let directory = cgroup::full(&hierarchy.point, group);
-        let pids = match view.group_pids(&directory) {
+        let pids = match view.group_pids(hierarchy, group) {
             Ok(pids) => pids,
             Err(why) => {
+                let directory = cgroup::full(&hierarchy.point, group);
                 finding.blind.push(Blind::new(crate::text::show(&directory), why));
                 continue;
             }
