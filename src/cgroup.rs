@@ -243,7 +243,7 @@ pub fn parse_pids(bytes: &[u8]) -> impl Iterator<Item = i32> {
 }
 
 /// True if the kernel says that there is no process in a group or below it (Documentation/admin-guide/cgroup-v2.rst,
-/// "[Un]populated Notification"); false also where it does not say.
+/// "Un-populated Notification"); false also where it does not say.
 pub fn is_unpopulated(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     let says_so = |bytes: Vec<u8>| bytes.split(|b| *b == b'\n').any(|line| line == b"populated 0");
     hierarchy.version == Version::V2 && host.read(&directory.join("cgroup.events")).is_ok_and(says_so)
