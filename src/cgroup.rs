@@ -360,7 +360,6 @@ fn units_of_snaps(group: &Path) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::mountinfo::parse;
-    use crate::view::View;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -412,25 +411,6 @@ mod tests {
             parse_membership(text),
             [PathBuf::from("/kubepods/a"), PathBuf::from("/system.slice/x.service")]
         );
-    }
-
-    #[test]
-    fn the_topmost_group_answers_for_all_below_it_or_each_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let group = dir.path().join("kubepods/pod1/c");
-        fs::create_dir_all(&group).unwrap();
-        fs::write(group.join("cgroup.procs"), "7\n").unwrap();
-        let host = Host::at(dir.path());
-        let pids_where = |events: Option<&str>, version| {
-            let file = dir.path().join("kubepods/cgroup.events");
-            events.map_or_else(|| drop(fs::remove_file(&file)), |text| fs::write(&file, text).unwrap());
-            let hierarchy = Hierarchy { version, point: "/".into(), read_only: false, freezer: false };
-            View::new(&host, None).group_pids(&hierarchy, Path::new("/kubepods/pod1/c")).unwrap().to_vec()
-        };
-        assert!(pids_where(Some("populated 0\nfrozen 0\n"), Version::V2).is_empty());
-        assert_eq!(pids_where(Some("populated 1\nfrozen 0\n"), Version::V2), [7]);
-        assert_eq!(pids_where(Some("populated 0\n"), Version::V1), [7], "a file of no meaning there");
-        assert_eq!(pids_where(None, Version::V2), [7]);
     }
 
     #[test]

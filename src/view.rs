@@ -62,7 +62,7 @@ pub struct View<'a> {
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
     pids: RefCell<HashMap<OsString, Pids>>,
-    unpopulated: RefCell<HashMap<PathBuf, bool>>,
+    unpopulated: RefCell<HashMap<OsString, bool>>,
     frozen: RefCell<HashMap<OsString, bool>>,
     links: OnceCell<std::io::Result<Vec<Link>>>,
     firewall: OnceCell<Firewall>,
@@ -195,11 +195,11 @@ impl<'a> View<'a> {
     pub fn is_unpopulated(&self, hierarchy: &Hierarchy, group: &Path) -> bool {
         let Some(topmost) = group.iter().nth(1) else { return false };
         let directory = hierarchy.point.join(topmost);
-        if let Some(known) = self.unpopulated.borrow().get(&directory) {
+        if let Some(known) = self.unpopulated.borrow().get(directory.as_os_str()) {
             return *known;
         }
         let unpopulated = cgroup::is_unpopulated(self.host, hierarchy, &directory);
-        self.unpopulated.borrow_mut().insert(directory, unpopulated);
+        self.unpopulated.borrow_mut().insert(directory.into_os_string(), unpopulated);
         unpopulated
     }
 
@@ -271,4 +271,30 @@ fn read_processes(host: &Host) -> Result<Processes> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Version;
+    use std::fs;
+
+    #[test]
+    fn the_topmost_group_answers_for_all_below_it_or_each_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("kubepods/pod1/c");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("cgroup.procs"), "7\n").unwrap();
+        let host = Host::at(dir.path());
+        let pids_where = |events: Option<&str>, version| {
+            let file = dir.path().join("kubepods/cgroup.events");
+            events.map_or_else(|| drop(fs::remove_file(&file)), |text| fs::write(&file, text).unwrap());
+            let hierarchy = Hierarchy { version, point: "/".into(), read_only: false, freezer: false };
+            View::new(&host, None).group_pids(&hierarchy, Path::new("/kubepods/pod1/c")).unwrap().to_vec()
+        };
+        assert!(pids_where(Some("populated 0\nfrozen 0\n"), Version::V2).is_empty());
+        assert_eq!(pids_where(Some("populated 1\nfrozen 0\n"), Version::V2), [7]);
+        assert_eq!(pids_where(Some("populated 0\n"), Version::V1), [7], "a file of no meaning there");
+        assert_eq!(pids_where(None, Version::V2), [7]);
+    }
 }
