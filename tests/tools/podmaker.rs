@@ -21,7 +21,7 @@ struct Cli {
     #[arg(long, global = true, default_value = "/run/containerd/containerd.sock")]
     socket: String,
     /// Seconds to wait for the answer to one call.
-    #[arg(long, global = true, default_value_t = 60)]
+    #[arg(long, global = true, default_value_t = 240)]
     timeout: u64,
     #[command(subcommand)]
     command: Command,

@@ -12,6 +12,7 @@ from states import send
 
 SPEAK = re.compile(r"<(REBOOT|ERROR)(?: (.*))?>$")
 MAX_REBOOTS = 3
+HEADING = "===== "
 
 
 class Suite:
@@ -36,7 +37,8 @@ class Suite:
             worker.join()
         failed = [job.short for job, problem, _ in self.results if problem]
         for name in failed:
-            print(f"failed: {name} ({self.logs / log_name(name)})")
+            log = self.logs / log_name(name)
+            print(f"failed: {name} ({log})\n{what_failed(log)}")
         if self.broken:
             print(f"the run ended early: {self.broken}")
         left = len(jobs) - len(self.results)
@@ -94,7 +96,7 @@ class Suite:
             begin = time.monotonic()
             text = script_for(script, job.environment, job.directory, reboot)
             status, printed = machine.ssh("/bin/bash - 2>&1", stdin=text.encode(), limit=job.limit, check=False)
-            out.write(f"===== {name}: status {status}, {time.monotonic() - begin:.1f} s\n{printed}\n")
+            out.write(f"{HEADING}{name}: status {status}, {time.monotonic() - begin:.1f} s\n{printed}\n")
             out.flush()
             said = SPEAK.search(printed.strip().splitlines()[-1] if printed.strip() else "")
             if status == 255:
@@ -127,6 +129,18 @@ def spread_over_states(jobs):
         seen[job.state] = seen.get(job.state, 0) + 1
         order.append((seen[job.state], job.name, job))
     return [job for _, _, job in sorted(order, key=lambda entry: entry[:2])]
+
+
+def what_failed(log):
+    """How the failed parts ended, and how the look around began: of a machine that is gone, CI's output is all there is."""
+    chosen = []
+    for part in log.read_text(encoding="utf-8").removeprefix(HEADING).split(f"\n{HEADING}"):
+        heading, *lines = part.strip().splitlines()
+        if heading.startswith("debug:"):
+            chosen += [heading, *lines[:15]]
+        elif "status 0," not in heading:
+            chosen += [heading, *lines[-15:]]
+    return "\n".join(line[:300] for line in chosen)
 
 
 def log_name(short):
