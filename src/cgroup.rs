@@ -5,21 +5,19 @@
 //! ways (`cgroupfs`, `systemd`).
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::mem::MaybeUninit;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
+use rustix::fs::CWD;
 
 use crate::host::Host;
 use crate::mountinfo::MountTable;
 
-/// Groups nest; a container may make its own. A tree deeper than this was made to exhaust us.
-const DEEPEST: usize = 64;
+mod walk;
+
+pub use walk::walk;
+use walk::{DEEPEST, children, has_none_below, open_group};
 
 /// Which interface files a hierarchy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +52,6 @@ pub struct CgroupTree {
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Walks hierarchies.
-pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>) -> CgroupTree {
-    let mut tree = CgroupTree::default();
-    for hierarchy in hierarchies {
-        let mut walk = Walk { point: &hierarchy.point, groups: Vec::new(), unreadable: &mut tree.unreadable };
-        let top = open_group(CWD, host.path(&hierarchy.point));
-        walk.below(top, Path::new("/"), 0);
-        tree.groups.push(walk.groups);
-        tree.hierarchies.push(hierarchy);
-    }
-    tree
-}
-
 /// The hierarchies in a mount table, each once: the first of co-mounted copies, and none that is shadowed by
 /// a later mount at the same place.
 pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
@@ -89,69 +74,6 @@ pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
         ));
     }
     found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
-}
-
-/// A walk through one hierarchy.
-struct Walk<'a> {
-    point: &'a Path,
-    groups: Vec<PathBuf>,
-    unreadable: &'a mut Vec<(PathBuf, String)>,
-}
-
-impl Walk<'_> {
-    fn below(&mut self, directory: io::Result<OwnedFd>, group: &Path, depth: usize) {
-        let listed = directory.and_then(|directory| Ok((children(&directory)?, directory)));
-        let (children, directory) = match listed {
-            Ok(listed) => listed,
-            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
-            Err(e) => return self.unreadable.push((full(self.point, group), e.to_string())),
-        };
-        for child in children {
-            let path = group.join(&child.name);
-            self.groups.push(path.clone());
-            if child.is_leaf {
-                continue;
-            }
-            if depth < DEEPEST {
-                self.below(open_group(&directory, &child.name), &path, depth + 1);
-            } else {
-                self.unreadable.push((full(self.point, &path), "nested too deeply".into()));
-            }
-        }
-    }
-}
-
-/// A group directly below another one.
-struct Child {
-    name: OsString,
-    is_leaf: bool,
-}
-
-fn open_group(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, name, flags, Mode::empty())?)
-}
-
-fn children(directory: &OwnedFd) -> io::Result<Vec<Child>> {
-    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
-    let mut entries = RawDir::new(directory, &mut buffer);
-    let mut children = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
-            let is_leaf =
-                statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| is_leaf(s.st_nlink));
-            children.push(Child { name: OsStr::from_bytes(name.to_bytes()).to_owned(), is_leaf });
-        }
-    }
-    Ok(children)
-}
-
-/// A directory's link count says how many are in it, on cgroupfs as elsewhere: two means none, and spares a listing of
-/// dozens of interface files.
-fn is_leaf(links: impl Into<u64>) -> bool {
-    links.into() == 2
 }
 
 /// The directory of a group that is named as a path below its hierarchy's mount point.
@@ -194,23 +116,17 @@ impl CgroupTree {
 /// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> crate::error::Result<Vec<i32>> {
     let mut pids = Vec::new();
-    let leaf = fs::symlink_metadata(host.path(directory)).is_ok_and(|m| is_leaf(m.nlink()));
-    pids_below(host, directory, leaf, 0, &mut pids)?;
+    pids_below(host, directory, 0, &mut pids)?;
     Ok(pids)
 }
 
-fn pids_below(
-    host: &Host,
-    directory: &Path,
-    is_leaf: bool,
-    depth: usize,
-    pids: &mut Vec<i32>,
-) -> crate::error::Result<()> {
+fn pids_below(host: &Host, directory: &Path, depth: usize, pids: &mut Vec<i32>) -> crate::error::Result<()> {
     pids.extend(own_pids(host, directory)?);
-    if !is_leaf && depth < DEEPEST {
-        let below = open_group(CWD, host.path(directory)).and_then(|directory| children(&directory));
-        for child in below.unwrap_or_default() {
-            pids_below(host, &directory.join(child.name), child.is_leaf, depth + 1, pids)?;
+    let path = host.path(directory);
+    if depth < DEEPEST && !has_none_below(CWD, &path) {
+        let below = open_group(CWD, path).and_then(|directory| children(&directory));
+        for name in below.unwrap_or_default() {
+            pids_below(host, &directory.join(name), depth + 1, pids)?;
         }
     }
     Ok(())
