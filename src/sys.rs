@@ -156,44 +156,55 @@ pub enum ChildEnd {
     Abandoned(i32),
 }
 
-/// Does something that may hang in a child of our own, so that only the child hangs. The child has /dev/null
-/// on all three descriptors (snapd waits for whoever holds the hook's output) and dies with us.
+/// Does something that may hang in a child of our own, so that only the child hangs.
 pub fn in_child(until: Instant, work: impl FnOnce(&mut File)) -> io::Result<ChildEnd> {
-    let (reader, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let parent = nix::unistd::getpid();
-    // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked, which never
-    // overlaps with this; glibc's fork leaves its allocator usable in the child.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            drop(reader);
-            let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
-            // One that cannot be ended must not keep what we have open: the lock against a second run, above all.
-            close_all_but(writer.as_raw_fd());
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            let _ = SigSet::empty().thread_set_mask();
-            if nix::unistd::getppid() == parent {
-                let mut writer = File::from(writer);
-                work(&mut writer);
-                let _ = writer.flush();
-            }
-            // SAFETY: ends the child at once; no destructor of the parent's may run twice.
-            unsafe { nix::libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => {
-            drop(writer);
-            Ok(attend(child, File::from(reader), until))
-        }
-    }
+    Ok(Child::start(work)?.attend(until))
 }
 
-fn attend(child: Pid, reader: File, until: Instant) -> ChildEnd {
-    let mut output = Vec::new();
-    if !drain(reader, &mut output, until) {
-        return end(child);
+/// A child that does something that may hang, while we do something else.
+pub struct Child {
+    pid: Pid,
+    reader: File,
+}
+
+impl Child {
+    /// Starts it. It has /dev/null on all three descriptors (snapd waits for whoever holds the hook's output), and dies
+    /// with us.
+    pub fn start(work: impl FnOnce(&mut File)) -> io::Result<Child> {
+        let (reader, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let parent = nix::unistd::getpid();
+        // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked, which never
+        // overlaps with this; glibc's fork leaves its allocator usable in the child.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(reader);
+                let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+                // One that cannot be ended must not keep what we have open: the lock against a second run, above all.
+                close_all_but(writer.as_raw_fd());
+                let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+                let _ = SigSet::empty().thread_set_mask();
+                if nix::unistd::getppid() == parent {
+                    let mut writer = File::from(writer);
+                    work(&mut writer);
+                    let _ = writer.flush();
+                }
+                // SAFETY: ends the child at once; no destructor of the parent's may run twice.
+                unsafe { nix::libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => Ok(Child { pid: child, reader: File::from(reader) }),
+        }
     }
-    let _ = nix::sys::wait::waitpid(child, None);
-    ChildEnd::Finished(output)
+
+    /// Waits until it has finished, until then at most.
+    pub fn attend(self, until: Instant) -> ChildEnd {
+        let mut output = Vec::new();
+        if !drain(self.reader, &mut output, until) {
+            return end(self.pid);
+        }
+        let _ = nix::sys::wait::waitpid(self.pid, None);
+        ChildEnd::Finished(output)
+    }
 }
 
 /// Ends a child that took too long. One in uninterruptible sleep is left behind, to be reaped by init.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::live::Live;
 use crate::nft;
 use crate::report::Done;
-use crate::residue::{ProcessId, Residue};
+use crate::residue::{PathKind, ProcessId, Residue};
 use crate::scope::Scope;
 use crate::step::Effort;
 use crate::sys;
@@ -46,10 +46,20 @@ pub fn remove(
     let by = By { live, scope, effort, deadline, parent: tree::Parent::default() };
     let mut done: Vec<Done> = Vec::with_capacity(residues.len());
     let mut clock = Clock::new();
+    let mut begun = Vec::with_capacity(residues.len());
     for residue in residues {
-        done.push(match clock.is_up(live, deadline) {
-            false => by.directly(residue),
-            true => Done::NotPossible { why: "the run was over before its turn came".into() },
+        begun.push(match residue {
+            Residue::Path { path, what: PathKind::Data } if !clock.is_up(live, deadline) => {
+                Some(path::begin_data(path))
+            }
+            _ => None,
+        });
+    }
+    for (residue, begun) in residues.iter().zip(begun) {
+        done.push(match (begun, clock.is_up(live, deadline)) {
+            (Some(begun), _) => begun.finish(deadline),
+            (None, false) => by.directly(residue),
+            (None, true) => Done::NotPossible { why: "the run was over before its turn came".into() },
         });
     }
     by_shims(live, residues, effort, deadline, &mut done);
@@ -190,7 +200,6 @@ fn signal_of(effort: Effort) -> Signal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::residue::PathKind;
 
     #[test]
     fn nothing_is_touched_after_the_deadline() {

@@ -8,7 +8,7 @@ use super::tree;
 use crate::live::{Ability, Live, is_refusal};
 use crate::report::{Done, Rung};
 use crate::residue::PathKind;
-use crate::sys::{ChildEnd, in_child};
+use crate::sys::{Child, ChildEnd};
 
 /// How long it may take where a file system that may not answer is near.
 const SERVER: Duration = Duration::from_secs(5);
@@ -47,25 +47,51 @@ pub fn remove(live: &Live, parent: &tree::Parent, path: &Path, what: PathKind, d
 }
 
 fn in_bounded_child(path: &Path, delete: Delete, deadline: Instant) -> Done {
-    let end = in_child(deadline, |out| {
+    begin(path, delete).finish(deadline)
+}
+
+/// Begins to delete a directory of data. All are begun before the first is waited for: so one whose file system does not
+/// answer takes none of the others' time.
+pub fn begin_data(path: &Path) -> Begun<'_> {
+    begin(path, tree::delete_in)
+}
+
+fn begin(path: &Path, delete: Delete) -> Begun<'_> {
+    let child = Child::start(|out| {
         let _ = serde_json::to_writer(&mut *out, &delete(&tree::Parent::default(), path));
         let _ = out.flush();
     });
-    match end {
-        Ok(ChildEnd::Finished(json)) => match serde_json::from_slice(&json) {
-            Ok(deleted) => done(path, deleted),
-            Err(e) => {
-                Done::Failed { error: format!("cannot delete '{}': {e}", crate::text::show(path)), errno: 0 }
-            }
-        },
-        Ok(ChildEnd::Killed) => {
-            Done::Failed { error: "the time was not enough to delete it".into(), errno: nix::libc::ETIMEDOUT }
+    Begun { path, child }
+}
+
+/// A child that deletes something.
+pub struct Begun<'a> {
+    path: &'a Path,
+    child: std::io::Result<Child>,
+}
+
+impl Begun<'_> {
+    /// What became of it, at the deadline at the latest.
+    pub fn finish(self, deadline: Instant) -> Done {
+        let Begun { path, child } = self;
+        match child.map(|child| child.attend(deadline)) {
+            Ok(ChildEnd::Finished(json)) => match serde_json::from_slice(&json) {
+                Ok(deleted) => done(path, deleted),
+                Err(e) => Done::Failed {
+                    error: format!("cannot delete '{}': {e}", crate::text::show(path)),
+                    errno: 0,
+                },
+            },
+            Ok(ChildEnd::Killed) => Done::Failed {
+                error: "the time was not enough to delete it".into(),
+                errno: nix::libc::ETIMEDOUT,
+            },
+            Ok(ChildEnd::Abandoned(pid)) => Done::Failed {
+                error: format!("deleting hangs in the kernel; process {pid} was abandoned"),
+                errno: nix::libc::ETIMEDOUT,
+            },
+            Err(e) => Done::Failed { error: e.to_string(), errno: e.raw_os_error().unwrap_or(0) },
         }
-        Ok(ChildEnd::Abandoned(pid)) => Done::Failed {
-            error: format!("deleting hangs in the kernel; process {pid} was abandoned"),
-            errno: nix::libc::ETIMEDOUT,
-        },
-        Err(e) => Done::Failed { error: e.to_string(), errno: e.raw_os_error().unwrap_or(0) },
     }
 }
 
@@ -89,6 +115,29 @@ fn done(path: &Path, deleted: tree::Deleted) -> Done {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn directories_that_were_begun_are_deleted_side_by_side() {
+        fn slow(_: &tree::Parent, _: &Path) -> tree::Deleted {
+            std::thread::sleep(Duration::from_millis(500));
+            tree::Deleted::default()
+        }
+        let started = Instant::now();
+        let begun: Vec<Begun> = (0..4).map(|_| begin(Path::new("/data"), slow)).collect();
+        let until = started + Duration::from_secs(60);
+        assert!(begun.into_iter().all(|begun| begun.finish(until) == Done::Gone));
+        assert!(started.elapsed() < Duration::from_millis(4 * 500));
+        // One that takes too long leaves the others what they have done.
+        let until = Instant::now() + Duration::from_millis(50);
+        let hung = begin(Path::new("/hung"), |_, _| {
+            loop {
+                std::thread::park();
+            }
+        });
+        let whole = begin(Path::new("/whole"), |_, _| tree::Deleted::default());
+        assert!(matches!(hung.finish(until), Done::Failed { errno: nix::libc::ETIMEDOUT, .. }));
+        assert_eq!(whole.finish(until), Done::Gone);
+    }
 
     #[test]
     fn a_directory_in_the_place_of_a_link_or_a_socket_stays_with_all_it_holds() {
