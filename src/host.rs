@@ -84,7 +84,8 @@ impl Host {
             None => self.open_file(path)?.0,
         };
         (&file).seek(SeekFrom::Start(0)).context("read", path)?;
-        let bytes = read_all(&file, 8 << 10, LARGEST + 1, path)?;
+        // A table of a few hundred mounts, in one go.
+        let bytes = read_all(&file, 64 << 10, LARGEST + 1, path)?;
         let table = Arc::new(mountinfo::parse(&bytes));
         *last = Some(Watched { reader, file, table: table.clone() });
         Ok(table)

@@ -1,5 +1,7 @@
 //! From the course of a run to its report.
 
+use std::collections::HashSet;
+
 use super::{
     Advice, Closed, Command, Counts, Done, HostFacts, Left, Outcome, Report, SCHEMA, ScopeCounts, SnapName,
     StepReport,
@@ -40,9 +42,13 @@ pub struct Frame<'a> {
 impl Report {
     /// Puts a course into words.
     pub fn of(frame: Frame, course: &Course, scope: &Scope) -> Report {
+        // Of what is left, as of what was seen.
+        let keys: Vec<Keys> =
+            course.steps.iter().map(|s| s.left.iter().map(Residue::key).collect()).collect();
+        let reported = frame.plan.iter().zip(course.steps.iter().zip(&keys));
         let steps: Vec<StepReport> =
-            frame.plan.iter().zip(&course.steps).map(|(s, c)| step_report(s, c, &frame.stuck)).collect();
-        let counts = totals(course);
+            reported.map(|(step, (course, left))| step_report(step, course, left, &frame.stuck)).collect();
+        let counts = totals(course, &keys);
         let outcome = outcome(&frame, course, counts);
         Report {
             schema: SCHEMA,
@@ -80,11 +86,15 @@ impl Report {
     }
 }
 
-fn step_report(step: &Step, course: &StepCourse, stuck: &[i32]) -> StepReport {
-    let left: Vec<Left> = course.left.iter().map(|r| left_of(r, course, stuck)).collect();
-    let there: std::collections::HashSet<String> = course.left.iter().map(Residue::key).collect();
+/// The keys of a step's residues, in their order.
+type Keys = Vec<String>;
+
+fn step_report(step: &Step, course: &StepCourse, keys: &Keys, stuck: &[i32]) -> StepReport {
+    let left: Vec<Left> =
+        course.left.iter().zip(keys).map(|(r, key)| left_of(r, key, course, stuck)).collect();
+    let there: HashSet<&String> = keys.iter().collect();
     let removed: Vec<Residue> =
-        course.seen.iter().filter(|(k, _)| !there.contains(*k)).map(|(_, s)| s.residue.clone()).collect();
+        course.seen.iter().filter(|(k, _)| !there.contains(k)).map(|(_, s)| s.residue.clone()).collect();
     StepReport {
         name: step.name.into(),
         elapsed_ms: u64::try_from(course.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -105,8 +115,8 @@ fn step_report(step: &Step, course: &StepCourse, stuck: &[i32]) -> StepReport {
     }
 }
 
-fn left_of(residue: &Residue, course: &StepCourse, stuck: &[i32]) -> Left {
-    let tried = course.seen.get(&residue.key()).and_then(|s: &Seen| s.tried.as_ref());
+fn left_of(residue: &Residue, key: &str, course: &StepCourse, stuck: &[i32]) -> Left {
+    let tried = course.seen.get(key).and_then(|s: &Seen| s.tried.as_ref());
     let mut left = Left {
         residue: residue.clone(),
         why: String::new(),
@@ -152,12 +162,11 @@ pub fn pids(residue: &Residue) -> Vec<i32> {
 }
 
 /// Totals in which a residue that two steps look for (drain and containers do) counts once.
-fn totals(course: &Course) -> Counts {
-    use std::collections::HashSet;
+fn totals(course: &Course, keys: &[Keys]) -> Counts {
     let found: HashSet<&String> = course.steps.iter().flat_map(|s| s.seen.keys()).collect();
-    let left: HashSet<String> = course.steps.iter().flat_map(|s| s.left.iter().map(Residue::key)).collect();
+    let left: HashSet<&String> = keys.iter().flatten().collect();
     let blind: HashSet<&Blind> = course.steps.iter().flat_map(|s| &s.blind).collect();
-    let removed = found.iter().filter(|key| !left.contains(**key)).count();
+    let removed = found.difference(&left).count();
     Counts { found: found.len(), removed, left: left.len(), blind: blind.len() }
 }
 
@@ -211,7 +220,7 @@ fn advice(steps: &[StepReport], frame: &Frame) -> Vec<Advice> {
 }
 
 fn dedup(mut list: Vec<String>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     list.retain(|item| seen.insert(item.clone()));
     list
 }
