@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 
-use super::{CgroupTree, Hierarchy, Version, container_of, full};
+use super::{CgroupTree, Hierarchy, Version, container_of, full, is_kubelets};
 use crate::host::Host;
 
 /// Groups nest; a container may make its own. A tree deeper than this was made to exhaust us.
@@ -63,7 +63,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The groups below one that was found.
+    /// The groups below one that was found. kubelet's have some nearly always: those are not asked before.
     fn into<P: rustix::path::Arg + Copy>(
         &mut self,
         at: impl AsFd + Copy,
@@ -71,7 +71,7 @@ impl Walk<'_> {
         group: &Path,
         depth: usize,
     ) {
-        if has_none_below(at, name) {
+        if !is_kubelets(group) && has_none_below(at, name) {
             return;
         }
         if depth < DEEPEST {

@@ -4,7 +4,7 @@ use crate::scope::Scope;
 use crate::step::{Blind, Finding};
 use crate::view::View;
 
-/// Every container of ours with a living process, applications before sandboxes.
+/// Every container of ours with a living process, applications before their sandboxes.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let (running, mut blind) = super::running(view, scope);
     blind.extend(scope.blind.iter().cloned());

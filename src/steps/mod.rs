@@ -96,7 +96,7 @@ impl Running<'_> {
     }
 }
 
-/// Our containers that have a living process, applications first: by their groups, and by the first process
+/// Our containers that have a living process, applications before their sandboxes: by their groups, and by the first process
 /// that runc recorded. Also says where one could hide.
 fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) {
     let mut found = Vec::new();
@@ -139,7 +139,8 @@ fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) 
         }
     }
     strays(scope, processes, &mut found);
-    found.sort_by_key(|r| r.container.sandbox);
+    // Pod by pod, applications before their sandbox: a shim that sees both end at once does its work for it once.
+    found.sort_by_key(|r| (&r.container.group, r.container.sandbox));
     (found, blind)
 }
 
