@@ -23,7 +23,7 @@ struct Demand {
 }
 
 /// Our system calls for each further pod, the deletion of its 55 files and 25 directories included.
-const MOST_CALLS: f64 = 350.0;
+const MOST_CALLS: f64 = 340.0;
 const MOST_MIB: f64 = 8.0;
 
 impl Results {
@@ -112,11 +112,13 @@ impl Results {
             demands.extend(found.map(|found| Demand { what, found, most, guard }));
         };
         for pods in self.counts() {
-            demand(format!("forced / (floor + 2 passes), {pods} pods"), self.forced_ratio(pods), 1.5, 4.0);
+            // With few pods the fixed cost of a run weighs more; the demand is on many.
+            let most = if pods >= 110 { 1.5 } else { f64::INFINITY };
+            demand(format!("forced / (floor + 2 passes), {pods} pods"), self.forced_ratio(pods), most, 4.0);
             demand(
                 format!("nothing to do / pass, {pods} pods of others"),
                 self.nothing_ratio(pods),
-                1.5,
+                most,
                 4.0,
             );
             demand(format!("graceful / forced, {pods} obedient pods"), self.graceful_ratio(pods), 2.0, 3.0);
@@ -153,8 +155,10 @@ impl Results {
         self.times(&mut out);
         let _ = writeln!(out, "\n| demand | found | at most | |\n| --- | --- | --- | --- |");
         for Demand { what, found, most, .. } in self.demands() {
-            let word = if found <= most { "met" } else { "NOT met" };
-            let most = if most.is_finite() { format!("{most:.1}") } else { "-".into() };
+            let (most, word) = match most {
+                f64::INFINITY => ("-".into(), "no demand"),
+                most => (format!("{most:.1}"), if found <= most { "met" } else { "NOT met" }),
+            };
             let _ = writeln!(out, "| {what} | {found:.2} | {most} | {word} |");
         }
         self.phases(&mut out);
