@@ -46,6 +46,7 @@ pub fn remove(
     let by = By { live, scope, effort, deadline, parent: tree::Parent::default() };
     let mut done: Vec<Done> = Vec::with_capacity(residues.len());
     let mut clock = Clock::new();
+    // Directories of data are deleted by children: all of them are begun, then waited for in their turn.
     let mut begun = Vec::with_capacity(residues.len());
     for residue in residues {
         begun.push(match residue {

@@ -42,7 +42,7 @@ pub struct Frame<'a> {
 impl Report {
     /// Puts a course into words.
     pub fn of(frame: Frame, course: &Course, scope: &Scope) -> Report {
-        // Of what is left, as of what was seen.
+        // Put together once: of a node's pods there are thousands.
         let keys: Vec<Keys> =
             course.steps.iter().map(|s| s.left.iter().map(Residue::key).collect()).collect();
         let reported = frame.plan.iter().zip(course.steps.iter().zip(&keys));
