@@ -135,7 +135,8 @@ def what_failed(log):
     """How the failed parts ended, and how the look around began: of a machine that is gone, CI's output is all there is."""
     chosen = []
     for part in log.read_text(encoding="utf-8").removeprefix(HEADING).split(f"\n{HEADING}"):
-        heading, *lines = part.strip().splitlines()
+        heading, _, printed = part.partition("\n")
+        lines = printed.strip().splitlines()
         if heading.startswith("debug:"):
             chosen += [heading, *lines[:15]]
         elif "status 0," not in heading:
