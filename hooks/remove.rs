@@ -1,5 +1,5 @@
 //! The snap's remove hook: environment in, exit status out. All else is in the library.
 
 fn main() -> std::process::ExitCode {
-    snap_teardown::program::hook()
+    snap_teardown::hook()
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
 use crate::text;
 
 /// Everything that can go wrong outside the engine, where an error is a field of the report instead.
@@ -35,16 +38,33 @@ pub enum Error {
         mount: PathBuf,
     },
     /// A profile that must not be acted on.
-    #[error("cannot use profile {from}: {reason}")]
+    #[error("cannot use profile {from}: {}{reason}", position.map(|p| p.to_string()).unwrap_or_default())]
     Profile {
         /// The file, or the built-in profile's name.
         from: String,
-        /// What is wrong with it, and where.
+        /// Where in the file.
+        position: Option<Position>,
+        /// What is wrong with it.
         reason: String,
     },
-    /// The environment or the command line does not say what to work on.
+    /// The run cannot start: the environment or the command line does not say what to work on, or the machine does not let us.
     #[error("{0}")]
-    Usage(String),
+    NotStarted(String),
+}
+
+/// A place in a text file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in bytes.
+    pub column: usize,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}, column {}: ", self.line, self.column)
+    }
 }
 
 /// The crate's result.
@@ -57,6 +77,11 @@ impl Error {
             Error::Io { source, .. } => source.raw_os_error(),
             _ => None,
         }
+    }
+
+    /// The same, as the kernel's name for it; "unknown" if no system call failed.
+    pub fn errno_or_unknown(&self) -> Errno {
+        self.errno().map_or(Errno::UnknownErrno, Errno::from_raw)
     }
 
     /// True if the thing was not there (any more).
@@ -86,8 +111,34 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 }
 
 /// The symbolic name of an errno, as people search for it ("EACCES").
-pub fn errno_name(errno: i32) -> String {
-    format!("{:?}", nix::errno::Errno::from_raw(errno))
+pub fn errno_name(errno: Errno) -> String {
+    format!("{errno:?}")
+}
+
+/// True for the errors by which confinement, not the thing itself, says no.
+pub fn is_refusal(errno: Errno) -> bool {
+    matches!(errno, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOSYS)
+}
+
+/// The errno of an I/O error; "unknown" of one that no system call has made.
+pub fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+/// A source that could hide something of ours, could not be read, and that no other source covers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Blind {
+    /// What could not be looked at.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Blind {
+    /// A blind spot and its reason.
+    pub fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Blind {
+        Blind { what: what.into(), why: why.to_string() }
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +151,7 @@ mod tests {
             Err(io::Error::from_raw_os_error(nix::libc::EBUSY)).context("unmount", Path::new("/x"));
         let e = e.unwrap_err();
         assert_eq!(e.to_string(), "cannot unmount '/x': Device or resource busy (os error 16)");
-        assert_eq!(errno_name(e.errno().unwrap()), "EBUSY");
+        assert_eq!(errno_name(e.errno_or_unknown()), "EBUSY");
         assert!(!e.is_gone());
         let odd = Error::Malformed { path: "/a\n\x1b[2J".into(), reason: "x".into() };
         assert_eq!(odd.to_string(), "cannot use '/a\\012\\033[2J': x");

@@ -2,61 +2,56 @@
 //!
 //! When a snap that runs containers is removed, snapd stops its services and then runs its remove hook. What
 //! the snap leaves behind at that moment (shims, pause and application processes, mounts, network namespaces,
-//! control groups, sockets, images) is found here, ended in order, looked for again, and reported as one JSON
+//! cgroups, sockets, images) is found here, ended in order, looked for again, and reported as one JSON
 //! document.
 //!
-//! # How to read this crate
+//! # The house
 //!
-//! A run ([`run`]) goes through these stations:
+//! Folders are floors. A file imports only from floors below its own; two rooms on one floor do not know each
+//! other. `tests/floors.rs` holds that. From the top:
 //!
-//! * [`snap`] and [`profile`] say which snap, and where it keeps its things. A bad profile ends the run before
-//!   anything is touched.
-//! * [`host`] is a root to read from, [`view`] one look at it: processes ([`mod@proc`]), mount tables ([`mountinfo`], [`namespace`]),
-//!   control groups ([`cgroup`]), each read once; what lies on a file server that does not answer is not looked at
-//!   ([`servers`]).
-//! * [`scope`] decides, once, what is ours, from the [`evidence`] that containerd and runc wrote down and from
-//!   what [`shim`]s say on their command lines.
-//! * [`steps`] is the plan: an ordered list, each row with a function that finds [`residue`] and touches nothing.
-//! * [`scripts`] runs what users have put beside their snap, before anything is touched.
-//! * [`engine`] goes over the plan in rounds; it orders, waits and counts, and knows no kind of residue.
-//! * [`remove`] acts, one residue at a time, on a [`live`] machine only. [`sys`] holds the few unsafe system calls.
-//! * [`report`] puts what the last look saw into words; [`result`] writes it down, [`logging`] tells the journal.
+//! | floor | what it does |
+//! | --- | --- |
+//! | `cli`, `program` | the command line; what both programs do around a run |
+//! | `run` | **the story**: survey, verify, remove. Start reading at `run::remove` |
+//! | `report` | **tell**: the document, its summary, the result file, the journal |
+//! | `steps`, `remove` | **find**, and **act**: one file for each step, one for each kind of thing |
+//! | `scope`, `engine` | **decide** what is ours, once; **order** the rounds, efforts, graces and gates |
+//! | `view`, `residue` | one look at the machine; the kinds of things that can be left |
+//! | `runtime` | what containerd, runc, shims and CNI plugins wrote down |
+//! | `snap` | which snap, and where it keeps its things: the profile |
+//! | `linux` | facts and primitives of Linux; knows no snap and no container |
+//! | `error`, `text` | errors; names with odd bytes |
 //!
-//! What looks never acts, what acts never decides what is ours, and nothing that a remover claims counts: the
+//! What finds never acts, what acts never decides what is ours, and nothing that a remover claims counts: the
 //! last look does.
+//!
+//! # Where a new thing goes
+//!
+//! A new kind of residue is a struct in `residue`, a finder in `steps`, a remover in `remove`, and its part of
+//! `report/schema.json`. A new step is a file in `steps` and its row in the plan (`steps::plan`), with the
+//! reason for its place.
 
-pub mod cgroup;
-pub mod cni;
-pub mod engine;
-pub mod error;
-pub mod evidence;
-pub mod firewall;
-pub mod holders;
-pub mod host;
-pub mod live;
-pub mod logging;
-pub mod mountinfo;
-pub mod namespace;
-pub mod netlink;
-pub mod network;
-pub mod nft;
-pub mod notes;
-pub mod place;
-pub mod proc;
-pub mod profile;
-pub mod program;
-pub mod remove;
-pub mod report;
-pub mod residue;
-pub mod result;
-pub mod run;
-pub mod scope;
-pub mod scripts;
-pub mod servers;
-pub mod shim;
-pub mod snap;
-pub mod step;
-pub mod steps;
-pub mod sys;
-pub mod text;
-pub mod view;
+mod cli;
+mod engine;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod linux;
+mod program;
+mod remove;
+mod report;
+mod residue;
+mod run;
+mod runtime;
+mod scope;
+mod snap;
+mod steps;
+mod text;
+mod view;
+
+#[doc(hidden)]
+pub mod testing;
+
+pub use cli::main;
+pub use program::hook;

@@ -4,15 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::live::Live;
-use crate::logging;
-use crate::profile::Profile;
-use crate::report::Report;
-use crate::result;
-use crate::run::{self, Subject, Watch};
+use crate::linux::host::Host;
+use crate::linux::sys;
+use crate::report::{Report, journal};
+use crate::run;
+use crate::run::rounds::Watch;
+use crate::run::subject::Subject;
 use crate::snap::Snap;
-use crate::sys::{self, Interrupts};
+use crate::snap::profile::Profile;
 
 /// Exit status for a wrong call, environment or profile: nothing was touched.
 pub const USAGE: u8 = 2;
@@ -31,9 +30,9 @@ pub fn restrain() {
 /// The whole hook.
 pub fn hook() -> ExitCode {
     restrain();
-    logging::to_journal();
+    journal::start();
     let done = if std::env::args_os().len() > 1 {
-        Err(Error::Usage(
+        Err(Error::NotStarted(
             "the remove hook takes no arguments; for a command line see 'snap-teardown --help'".into(),
         ))
     } else {
@@ -66,15 +65,10 @@ pub fn subject(snap: Snap, profile: Option<&std::path::Path>) -> Result<Subject>
     Ok(Subject { snap, profile, profile_from })
 }
 
-/// Removes, writes the result down, and tells the journal.
+/// Removes, and tells the journal.
 pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
-    let interrupts = Interrupts::take().map_err(|e| Error::Usage(format!("cannot take signals: {e}")))?;
-    let mut live = Live::new(interrupts)?;
-    let mut report = run::remove(&mut live, subject, watch)?;
-    if let Err(e) = result::write(&live.host, &mut report, &subject.snap) {
-        log::warn!("{e}");
-    }
-    logging::journal(&report);
+    let report = run::remove(subject, watch)?;
+    journal::tell(&report);
     Ok(report)
 }
 

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The path as text, with odd bytes as `\ooo`.
 pub fn show(path: &Path) -> Cow<'_, str> {
@@ -119,6 +119,11 @@ pub mod option {
         struct One(#[serde(deserialize_with = "super::deserialize")] PathBuf);
         Ok(Option::<One>::deserialize(from)?.map(|One(p)| p))
     }
+}
+
+/// The word that JSON has for a unit variant.
+pub fn name(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 #[cfg(test)]

@@ -10,54 +10,39 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cgroup::{self, CgroupTree, Hierarchy};
-use crate::error::{Context, Result};
-use crate::firewall::{self, Firewall};
-use crate::host::Host;
-use crate::mountinfo::{self, MountTable};
-use crate::namespace::SnapNamespace;
-use crate::netlink::{self, Link};
-use crate::proc::{self, Proc};
-use crate::residue::ProcessId;
-use crate::snap::Snap;
+use crate::error::{Error, Result};
+use crate::linux::cgroup::{self, CgroupTree, Hierarchy, group};
+use crate::linux::firewall::{self, Firewall, Programs};
+use crate::linux::host::Host;
+use crate::linux::links::{self, Link};
+use crate::linux::mount_namespace::{MountNamespace, is_nsfs};
+use crate::linux::mountinfo::{self, MountTable};
+use crate::runtime::groups;
+use crate::runtime::processes::Processes;
+use crate::snap::{Snap, units};
 
-/// All processes, by PID.
-#[derive(Debug, Clone, Default)]
-pub struct Processes {
-    by_pid: HashMap<i32, Proc>,
-    /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
-    pub unreadable: Vec<(i32, String)>,
-}
-
-impl Processes {
-    /// The process with this PID now.
-    pub fn get(&self, pid: i32) -> Option<&Proc> {
-        self.by_pid.get(&pid)
-    }
-
-    /// The process with this PID and start time, if it still lives.
-    pub fn alive(&self, id: ProcessId) -> Option<&Proc> {
-        self.get(id.pid).filter(|p| p.id == id && p.alive())
-    }
-
-    /// All that live.
-    pub fn iter(&self) -> impl Iterator<Item = &Proc> {
-        self.by_pid.values().filter(|p| p.alive())
-    }
-}
+/// By which names the walk through the control groups knows where to expect groups.
+const NAMES: cgroup::Names = cgroup::Names {
+    of_container: |name| groups::container_of(name).is_some(),
+    of_kubelet: groups::is_kubelets,
+};
 
 /// The PIDs in a group, or why they cannot be read.
 pub type Pids = std::result::Result<Rc<[i32]>, String>;
+
+/// Where snapd keeps the mount namespaces of snaps, also of those of which nothing runs.
+const SNAPD_NAMESPACES: &str = "/run/snapd/ns";
 
 /// One look at the machine. Reads when first asked, then remembers.
 pub struct View<'a> {
     /// What is looked at.
     pub host: &'a Host,
-    snap_namespace: Option<SnapNamespace>,
+    /// The snap's mount namespace, when we are outside of it and know it.
+    pub snap_namespace: Option<MountNamespace>,
     hierarchies: Option<Vec<Hierarchy>>,
     processes: OnceCell<Result<Processes>>,
     own: OnceCell<Result<Arc<MountTable>>>,
-    first: OnceCell<Result<MountTable>>,
+    init: OnceCell<Result<MountTable>>,
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
@@ -70,23 +55,27 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// A new look. `snap_namespace` is the snap's mount namespace, when we are outside of it and know it.
-    pub fn new(host: &'a Host, snap_namespace: Option<SnapNamespace>) -> View<'a> {
-        let view = View::unread(host, snap_namespace);
+    pub fn new(host: &'a Host, snap_namespace: Option<MountNamespace>) -> View<'a> {
         // Before anything else is looked at: what is mounted says what a look may have to wait for.
-        if let Ok(table) = view.own_mounts() {
-            host.mounted(table);
-        }
-        view
+        host.learn_mounts();
+        View::unread(host, snap_namespace)
     }
 
-    fn unread(host: &'a Host, snap_namespace: Option<SnapNamespace>) -> View<'a> {
+    /// A new look at the machine, and at the snap's own mounts if we are outside of its mount namespace.
+    pub fn of_snap(host: &'a Host, snap: &Snap) -> View<'a> {
+        let view = View::new(host, None);
+        let snap_namespace = view.find_snap_namespace(snap);
+        View { snap_namespace, ..view }
+    }
+
+    fn unread(host: &'a Host, snap_namespace: Option<MountNamespace>) -> View<'a> {
         View {
             host,
             snap_namespace,
             hierarchies: None,
             processes: OnceCell::new(),
             own: OnceCell::new(),
-            first: OnceCell::new(),
+            init: OnceCell::new(),
             snap: OnceCell::new(),
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
@@ -96,11 +85,6 @@ impl<'a> View<'a> {
             links: OnceCell::new(),
             firewall: OnceCell::new(),
         }
-    }
-
-    /// The same look, once it is known where the snap's mounts are.
-    pub fn with_snap_namespace(self, snap_namespace: Option<SnapNamespace>) -> View<'a> {
-        View { snap_namespace, ..self }
     }
 
     /// A new look at the same machine, at the end of a round a `thorough` one. Where its control groups are mounted does
@@ -115,7 +99,7 @@ impl<'a> View<'a> {
 
     /// All processes that this `/proc` shows.
     pub fn processes(&self) -> &Result<Processes> {
-        self.processes.get_or_init(|| read_processes(self.host))
+        self.processes.get_or_init(|| Processes::read(self.host))
     }
 
     /// Our own mount table.
@@ -124,8 +108,8 @@ impl<'a> View<'a> {
     }
 
     /// pid 1's mount table; where that is our own too, its root alone.
-    pub fn first_mounts(&self) -> &Result<MountTable> {
-        self.first.get_or_init(|| {
+    pub fn init_mounts(&self) -> &Result<MountTable> {
+        self.init.get_or_init(|| {
             let bytes = self.host.read(Path::new("/proc/1/mountinfo"))?;
             let mut lines = bytes.split(|b| *b == b'\n').map(mountinfo::parse);
             let root = lines.find(|one| root_of(one).is_some()).unwrap_or_default();
@@ -145,11 +129,11 @@ impl<'a> View<'a> {
 
     /// True if pid 1's table is our own too: by the names of the namespaces or, where those are hidden, by mount
     /// IDs, which are unique across namespaces.
-    pub fn in_first_namespace(&self) -> bool {
+    pub fn in_init_namespace(&self) -> bool {
         if let (Some(own), Some(first)) = (self.mount_namespace("self"), self.mount_namespace("1")) {
             return own == first;
         }
-        match (self.own_mounts(), self.first_mounts()) {
+        match (self.own_mounts(), self.init_mounts()) {
             (Ok(own), Ok(first)) => root_of(own).is_some() && root_of(own) == root_of(first),
             _ => false,
         }
@@ -160,18 +144,49 @@ impl<'a> View<'a> {
         std::fs::read_link(self.host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
     }
 
+    fn find_snap_namespace(&self, snap: &Snap) -> Option<MountNamespace> {
+        if !self.in_init_namespace() {
+            return None;
+        }
+        let kept = Path::new(SNAPD_NAMESPACES).join(format!("{}.mnt", snap.instance));
+        if self.host.is_live() && is_nsfs(&kept) {
+            return Some(MountNamespace::Kept(kept));
+        }
+        self.process_in_snap_namespace(snap).map(MountNamespace::OfProcess)
+    }
+
+    /// A process that is in the snap's namespace and not in ours.
+    fn process_in_snap_namespace(&self, snap: &Snap) -> Option<i32> {
+        let processes = self.processes().as_ref().ok()?;
+        let own = self.mount_namespace("self")?;
+        // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
+        let own_depth = self.pid_namespace_depth(None);
+        let of_unit = |pid: &i32| self.unit_of(*pid) == Some(snap.instance.as_str());
+        let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
+        candidates.sort_unstable();
+        let elsewhere = |pid: i32| self.mount_namespace(&pid.to_string()).is_some_and(|its| its != own);
+        candidates
+            .into_iter()
+            .find(|pid| elsewhere(*pid) && self.pid_namespace_depth(Some(*pid)) == own_depth)
+    }
+
+    /// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace. None is ourselves.
+    pub fn pid_namespace_depth(&self, pid: Option<i32>) -> Option<usize> {
+        let pid = pid.map_or("self".into(), |pid| pid.to_string());
+        let status = self.host.read(Path::new(&format!("/proc/{pid}/status"))).ok()?;
+        let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;
+        Some(line.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).count())
+    }
+
     /// The control groups of all hierarchies.
     pub fn cgroups(&self) -> &Result<CgroupTree> {
         self.cgroups.get_or_init(|| {
             if let Some(hierarchies) = &self.hierarchies {
-                return Ok(cgroup::walk(self.host, hierarchies.clone()));
+                return Ok(cgroup::walk(self.host, hierarchies.clone(), &NAMES));
             }
             match self.own_mounts() {
-                Ok(table) => Ok(cgroup::walk(self.host, cgroup::hierarchies(table))),
-                Err(e) => Err(crate::error::Error::Malformed {
-                    path: "/sys/fs/cgroup".into(),
-                    reason: e.to_string(),
-                }),
+                Ok(table) => Ok(cgroup::walk(self.host, cgroup::hierarchies(table), &NAMES)),
+                Err(e) => Err(Error::Malformed { path: "/sys/fs/cgroup".into(), reason: e.to_string() }),
             }
         })
     }
@@ -185,7 +200,7 @@ impl<'a> View<'a> {
         if let Some(known) = self.pids.borrow().get(directory.as_os_str()) {
             return known.clone();
         }
-        let pids = cgroup::pids(self.host, &directory).map(Rc::from).map_err(|e| e.to_string());
+        let pids = group::pids(self.host, &directory).map(Rc::from).map_err(|e| e.to_string());
         self.pids.borrow_mut().insert(directory.into_os_string(), pids.clone());
         pids
     }
@@ -198,7 +213,7 @@ impl<'a> View<'a> {
         if let Some(known) = self.unpopulated.borrow().get(directory.as_os_str()) {
             return *known;
         }
-        let unpopulated = cgroup::is_unpopulated(self.host, hierarchy, &directory);
+        let unpopulated = group::is_unpopulated(self.host, hierarchy, &directory);
         self.unpopulated.borrow_mut().insert(directory.into_os_string(), unpopulated);
         unpopulated
     }
@@ -208,7 +223,7 @@ impl<'a> View<'a> {
         if let Some(known) = self.frozen.borrow().get(directory.as_os_str()) {
             return *known;
         }
-        let frozen = cgroup::frozen(self.host, hierarchy, directory);
+        let frozen = group::frozen(self.host, hierarchy, directory);
         self.frozen.borrow_mut().insert(directory.as_os_str().to_owned(), frozen);
         frozen
     }
@@ -220,7 +235,7 @@ impl<'a> View<'a> {
             let Ok(tree) = self.cgroups() else { return HashMap::new() };
             let mut units = HashMap::new();
             for (hierarchy, group) in tree.each() {
-                let Some(snap) = cgroup::snap_of(group) else { continue };
+                let Some(snap) = units::snap_of(group) else { continue };
                 let Ok(pids) = self.group_pids(hierarchy, group) else { continue };
                 units.extend(pids.iter().map(|pid| (*pid, snap.to_owned())));
             }
@@ -231,13 +246,13 @@ impl<'a> View<'a> {
 
     /// The links of our network namespace. Only the machine itself has any.
     pub fn links(&self) -> &std::io::Result<Vec<Link>> {
-        self.links.get_or_init(|| if self.host.is_live() { netlink::links() } else { Ok(Vec::new()) })
+        self.links.get_or_init(|| if self.host.is_live() { links::links() } else { Ok(Vec::new()) })
     }
 
     /// The firewall's rules and chains. Only the machine itself has any.
-    pub fn firewall(&self, snap: &Snap, programs: Option<&Path>) -> &Firewall {
+    pub fn firewall(&self, programs: &Programs) -> &Firewall {
         self.firewall.get_or_init(|| match self.host.is_live() {
-            true => firewall::read(self.host, snap, programs),
+            true => firewall::read(self.host, programs),
             false => Firewall::default(),
         })
     }
@@ -245,7 +260,7 @@ impl<'a> View<'a> {
     /// The groups that a process is in, as paths below their hierarchies; none where that cannot be read.
     pub fn membership(&self, pid: i32) -> Vec<PathBuf> {
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
-        self.host.read(&file).map(|bytes| cgroup::parse_membership(&bytes)).unwrap_or_default()
+        self.host.read(&file).map(|bytes| group::parse_membership(&bytes)).unwrap_or_default()
     }
 }
 
@@ -254,29 +269,10 @@ fn root_of(table: &MountTable) -> Option<u64> {
     table.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id)
 }
 
-fn read_processes(host: &Host) -> Result<Processes> {
-    let path = Path::new("/proc");
-    let mut all = Processes::default();
-    let proc = proc::Directory::open(&host.path(path)).context("open", path)?;
-    let entries = std::fs::read_dir(host.path(path)).context("list", path)?;
-    for entry in entries {
-        let entry = entry.context("list", path)?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        match proc.read(pid) {
-            Ok(process) => {
-                all.by_pid.insert(pid, process);
-            }
-            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => {}
-            Err(e) => all.unreadable.push((pid, e.to_string())),
-        }
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Version;
+    use crate::linux::cgroup::Version;
     use std::fs;
 
     #[test]

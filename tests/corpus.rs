@@ -11,9 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dice::Dice;
-use snap_teardown::mountinfo;
-use snap_teardown::profile::Profile;
-use snap_teardown::snap::Snap;
+use snap_teardown::testing::{Profile, Snap, mountinfo};
 
 /// So many changes of each file; the one target that needs a socket for each gets fewer.
 fn changes(target: &str) -> u64 {
@@ -230,7 +228,7 @@ fn whatever_a_mount_point_is_called_the_table_gives_it_back() {
 }
 
 fn microk8s() -> serde_json::Value {
-    serde_json::from_str(include_str!("../src/profiles/microk8s.json")).unwrap()
+    serde_json::from_str(include_str!("../src/snap/profile/microk8s.json")).unwrap()
 }
 
 fn refused(profile: &serde_json::Value, path: &str) {

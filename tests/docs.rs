@@ -307,7 +307,7 @@ fn anchor_of(heading: &str) -> String {
 #[test]
 fn the_manual_of_the_profile_has_every_key() {
     let manual = std::fs::read_to_string(root().join("snap/local/man/teardown.json.5")).unwrap();
-    let schema = std::fs::read_to_string(root().join("src/profile.schema.json")).unwrap();
+    let schema = std::fs::read_to_string(root().join("src/snap/profile/schema.json")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     let mut keys = Vec::new();
     for (key, value) in schema["properties"].as_object().unwrap() {
@@ -320,9 +320,9 @@ fn the_manual_of_the_profile_has_every_key() {
         assert!(manual.contains(&format!("\n.BR {key} \"")), "the manual does not explain '{key}'");
     }
     let sample = manual.split(".nf\n").nth(1).and_then(|s| s.split(".fi").next()).unwrap();
-    snap_teardown::profile::Profile::parse(sample.as_bytes(), "the manual's sample").unwrap();
+    snap_teardown::testing::Profile::parse(sample.as_bytes(), "the manual's sample").unwrap();
     let shipped = std::fs::read(root().join("snap/local/teardown.json")).unwrap();
-    snap_teardown::profile::Profile::parse(&shipped, "the reference snap's").unwrap();
+    snap_teardown::testing::Profile::parse(&shipped, "the reference snap's").unwrap();
 }
 
 /// What the manual of the program says is what the program's own help says.
@@ -393,7 +393,7 @@ fn the_guide_makes_a_snap_with_a_hook() {
         "profile x {\n  file,\n  signal (receive) peer=snap.own.hook.remove,\n}\n"
     );
     let profile =
-        snap_teardown::profile::Profile::parse(read("teardown.json").as_bytes(), "the guide's").unwrap();
+        snap_teardown::testing::Profile::parse(read("teardown.json").as_bytes(), "the guide's").unwrap();
     assert_eq!(profile.snap, "own");
     let plugs = "import sys, yaml\n\
                  snap, ours = (yaml.safe_load(open(f)) for f in sys.argv[1:])\n\

@@ -3,30 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use snap_teardown::engine::{Course, Seen, StepCourse};
-use snap_teardown::host::Host;
-use snap_teardown::live::{Abilities, Ability, Answer};
-use snap_teardown::network::OwnedLink;
-use snap_teardown::notes::{Note, NoteKind};
-use snap_teardown::profile::Profile;
-use snap_teardown::report::{Advice, Command, Done, Frame, HostFacts, Report, Rung};
-use snap_teardown::residue::{ContainerId, Holder, PathKind, ProcessId, Residue, TableOf};
-use snap_teardown::run::{self, Subject};
-use snap_teardown::scope::{Bystander, Container, Evidence, Pod, Scope, Shim};
-use snap_teardown::scripts::{End, Script};
-use snap_teardown::snap::Snap;
-use snap_teardown::step::{Blind, Effort, Gate};
-use snap_teardown::steps;
-use snap_teardown::view::View;
+use snap_teardown::testing::{
+    Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
+    Done, Effort, End, Gate, History, Holder, Host, HostFacts, Note, NoteKind, OwnedLink, PathKind, Pod,
+    ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory,
+    Subject, TableOf, Tracked, View, gather, of_rows, plan, residue, survey,
+};
 
-const REPORT: &str = include_str!("../src/report.schema.json");
-const PROFILE: &str = include_str!("../src/profile.schema.json");
-const MICROK8S: &str = include_str!("../src/profiles/microk8s.json");
+const REPORT: &str = include_str!("../src/report/schema.json");
+const PROFILE: &str = include_str!("../src/snap/profile/schema.json");
+const MICROK8S: &str = include_str!("../src/snap/profile/microk8s.json");
 
 fn validator(schema: &str) -> Validator {
     let schema: Value = serde_json::from_str(schema).unwrap();
@@ -56,11 +48,11 @@ fn a_survey_of_a_tree_and_of_this_machine_are_valid() {
     std::fs::create_dir_all(tree.path().join(bundle)).unwrap();
     let dead = tree.path().join(bundle);
     std::fs::write(dead.join("config.json"), r#"{"linux": {"cgroupsPath": "/kubepods/pod1/abc"}}"#).unwrap();
-    let report = run::survey(&Host::at(tree.path()), &subject()).unwrap();
+    let report = survey(&Host::at(tree.path()), &subject()).unwrap();
     assert_eq!(report.scope_counts.containers, 1, "the fixture is not seen");
     accept_whole(&serde_json::to_value(&report).unwrap());
 
-    let report = run::survey(&Host::live(), &subject()).unwrap();
+    let report = survey(&Host::live(), &subject()).unwrap();
     accept_whole(&serde_json::to_value(&report).unwrap());
 }
 
@@ -239,29 +231,28 @@ fn whole() -> Report {
     let empty = tempfile::tempdir().unwrap();
     let host = Host::at(empty.path());
     let subject = subject();
-    let plan = steps::plan(Duration::from_secs(1));
-    let mut scope = Scope::gather(&View::new(&host, None), &subject.snap, &subject.profile).unwrap();
+    let rows = plan(Duration::from_secs(1));
+    let mut scope = gather(&View::new(&host, None), &subject.snap, &subject.profile).unwrap();
     fill(&mut scope);
 
     let residues = one_of_each();
     let answers = every_answer();
-    let mut step = StepCourse { left: residues.clone(), ..StepCourse::default() };
+    let mut step = StepHistory { left: residues.clone(), ..StepHistory::default() };
     step.blind.push(Blind::new("processes", "not to be read"));
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
         let tried = answers.get(i).map(|done| (efforts[i % 3], done.clone()));
-        step.seen.insert(residue.key(), Seen { residue, tried });
+        step.seen.insert(residue.key(), Tracked { residue, tried });
     }
-    let gone = Residue::RuntimeLeftRunning { name: "gone".into() };
-    step.seen.insert(gone.key(), Seen { residue: gone, tried: None });
-    let mut course = Course { steps: vec![StepCourse::default(); plan.len()], ..Course::default() };
-    course.steps[0] = step;
+    let gone = Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "gone".into() });
+    step.seen.insert(gone.key(), Tracked { residue: gone, tried: None });
+    let mut history = History { steps: vec![StepHistory::default(); rows.len()], ..History::default() };
+    history.steps[0] = step;
 
-    let frame = Frame {
+    let facts = RunFacts {
         command: Command::Remove,
-        plan: &plan,
-        profile: "built in",
+        profile: "built in".into(),
         host: HostFacts {
             kernel: "6.1".into(),
             cgroup: "v2".into(),
@@ -272,13 +263,14 @@ fn whole() -> Report {
         elapsed_ms: 2,
         complete: true,
         stuck: vec![],
+        scripts: vec![],
         notes: vec![Note {
             kind: NoteKind::KubeProxyRules,
             text: "left".into(),
             items: vec!["iptables-nft nat: 3 chains".into()],
         }],
     };
-    let mut report = Report::of(frame, &course, &scope);
+    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope);
     assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
     report.file = Some("/run/snap.microk8s/teardown.json".into());
     report.notes.push(Note {
@@ -287,7 +279,7 @@ fn whole() -> Report {
         items: vec!["a".into()],
     });
     let ends = [End::Exited(7), End::Killed(9), End::TookTooLong, End::NotRun("no".into())];
-    report.hooks.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
+    report.scripts.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
     let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
     assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
     assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));
@@ -298,14 +290,13 @@ fn whole() -> Report {
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
-    let all =
-        [Evidence::Bundle, Evidence::RuncState, Evidence::ParentShim, Evidence::ShimId, Evidence::RootFs];
+    let all = [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs];
     scope.containers.push(Container {
         id: id.clone(),
-        group: "abc".into(),
+        shim_id: "abc".into(),
         sandbox: true,
         pod: Some(Pod { namespace: "default".into(), name: "web".into(), uid: "1-2".into() }),
-        groups: vec!["/kubepods/abc".into()],
+        cgroups: vec!["/kubepods/abc".into()],
         init: Some(process),
         netns: Some("/run/netns/cni-1".into()),
         socket: Some("/run/containerd/s/1".into()),
@@ -329,7 +320,11 @@ fn fill(scope: &mut Scope) {
     scope.network.interfaces.insert("eth0".into());
     scope.network.addresses.insert("10.1.0.2".parse().unwrap());
     scope.network.blind = Some("EPERM".into());
-    scope.bystanders.push(Bystander { what: "a shim".into(), why: "elsewhere".into() });
+    scope.bystanders.push(Bystander {
+        kind: BystanderKind::Shim,
+        what: "a shim".into(),
+        why: "elsewhere".into(),
+    });
     scope.blind.push(Blind::new("bundles", "EACCES"));
     scope.nonsense.push("odd".into());
 }
@@ -359,11 +354,11 @@ fn every_answer() -> Vec<Done> {
         Done::Asked { rung: Rung::Shim },
         Done::Detached { holders: vec![holder] },
         Done::HeldBack { by: vec!["abc".into()] },
-        Done::Refused { rung: Rung::CgroupKill, errno: 13 },
-        Done::NeedsShim { errno: 1 },
-        Done::failed("unmount", Path::new("/x"), 16),
+        Done::Refused { rung: Rung::CgroupKill, errno: Errno::EACCES },
+        Done::NeedsShim { errno: Errno::EPERM },
+        Done::of_path("unmount", Path::new("/x"), Err(Errno::EBUSY)),
         // An errno that has no name.
-        Done::failed("unmount", Path::new("/x"), 4000),
+        Done::of_path("unmount", Path::new("/x"), Err(Errno::UnknownErrno)),
         Done::NotPossible { why: "no way".into() },
     ]
 }
@@ -373,16 +368,18 @@ fn one_of_each() -> Vec<Residue> {
     let holder = Holder { process, comm: "sh".into(), uid: 0 };
     let path = PathBuf::from("/var/snap/microk8s/common/odd\\\n");
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
-    let mount = |id, table| Residue::Mount {
-        id,
-        point: path.clone(),
-        fstype: "tmpfs".into(),
-        table,
-        may_hang: false,
+    let mount = |id, table| {
+        Residue::Mount(residue::Mount {
+            id,
+            point: path.clone(),
+            fstype: "tmpfs".into(),
+            table,
+            may_hang: false,
+        })
     };
     let mut all = vec![
-        Residue::Service { name: "daemon".into(), processes: vec![process] },
-        Residue::Task {
+        Residue::Service(residue::Service { name: "daemon".into(), processes: vec![process] }),
+        Residue::Task(residue::Task {
             container: id,
             pod: Some("default/web".into()),
             sandbox: false,
@@ -390,37 +387,42 @@ fn one_of_each() -> Vec<Residue> {
             paused: true,
             groups: vec!["/sys/fs/cgroup/a".into()],
             socket: Some("/run/containerd/s/1".into()),
-        },
-        Residue::Shim {
+        }),
+        Residue::Shim(residue::Shim {
             process,
             namespace: "k8s.io".into(),
             id: None,
             socket: None,
             containers: vec!["abc".into()],
             held_by: vec!["abc".into()],
-        },
-        Residue::Netns { path: "/run/netns/cni-1".into(), mounts: 2, sandbox: "abc".into() },
-        Residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() },
-        Residue::Rule {
+        }),
+        Residue::Netns(residue::Netns { path: "/run/netns/cni-1".into(), mounts: 2, sandbox: "abc".into() }),
+        Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }),
+        Residue::Rule(residue::Rule {
             program: "/sbin/iptables-legacy".into(),
             table: "nat".into(),
             rule: vec!["CNI-1".into()],
             chain: true,
-        },
+        }),
         mount(1, TableOf::Own),
         mount(2, TableOf::Snap),
         mount(3, TableOf::Host),
-        Residue::NftRule {
+        Residue::NftRule(residue::NftRule {
             family: "ip".into(),
             table: "cni_hostport".into(),
             chain: "hostports".into(),
             handle: 9,
             comment: "abc".into(),
-        },
-        Residue::Loop { device: "/dev/loop1".into(), backing: path.clone() },
-        Residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) },
-        Residue::Detached { point: path, fstype: "nfs".into(), holders: vec![holder], holders_unknown: true },
-        Residue::RuntimeLeftRunning { name: "daemon".into() },
+        }),
+        Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
+        Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
+        Residue::Detached(residue::Detached {
+            point: path,
+            fstype: "nfs".into(),
+            holders: vec![holder],
+            holders_unknown: true,
+        }),
+        Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "daemon".into() }),
     ];
     use PathKind::*;
     let kinds = [
@@ -435,6 +437,6 @@ fn one_of_each() -> Vec<Residue> {
         HostSymlink,
         Data,
     ];
-    all.extend(kinds.map(|what| Residue::Path { path: format!("/p/{what:?}").into(), what }));
+    all.extend(kinds.map(|what| Residue::Path(residue::Path { path: format!("/p/{what:?}").into(), what })));
     all
 }

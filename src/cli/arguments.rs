@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+use crate::text;
 use lexopt::{Arg, Parser};
-use snap_teardown::error::{Error, Result};
-use snap_teardown::text;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ fn wrong(error: lexopt::Error) -> Error {
 }
 
 fn usage(what: &str) -> Error {
-    Error::Usage(format!("{what} (see 'snap-teardown --help')"))
+    Error::NotStarted(format!("{what} (see 'snap-teardown --help')"))
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use snap_teardown::error::{Error, Result};
-use snap_teardown::host::Host;
-use snap_teardown::profile::Profile;
-use snap_teardown::text;
+use crate::error::{Error, Position, Result};
+use crate::linux::host::Host;
+use crate::snap::profile::Profile;
+use crate::text;
 
 /// Checks a profile file. Returns what to print when it is valid.
 pub fn check(file: &Path) -> Result<String> {
@@ -37,26 +37,20 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
 }
 
 /// Of a line that is longer than this, only what is around the mistake is shown.
-const WIDEST: usize = 100;
+const MAX_WIDTH: usize = 100;
 
-/// Adds the line that a reason names, with a mark below the place.
+/// Adds the line in which the mistake is, with a mark below the place.
 fn with_line(error: Error, bytes: &[u8]) -> Error {
-    let Error::Profile { from, reason } = error else { return error };
-    let shown = place_in(&reason).and_then(|(line, column)| excerpt(bytes, line, column)).unwrap_or_default();
-    Error::Profile { from, reason: reason + &shown }
+    let Error::Profile { from, position, reason } = error else { return error };
+    let shown = position.and_then(|at| excerpt(bytes, at)).unwrap_or_default();
+    Error::Profile { from, position, reason: reason + &shown }
 }
 
-/// `line 3, column 7: ...`
-fn place_in(reason: &str) -> Option<(usize, usize)> {
-    let (line, rest) = reason.strip_prefix("line ")?.split_once(", column ")?;
-    Some((line.parse().ok()?, rest.split_once(':')?.0.parse().ok()?))
-}
-
-fn excerpt(bytes: &[u8], line: usize, column: usize) -> Option<String> {
+fn excerpt(bytes: &[u8], Position { line, column }: Position) -> Option<String> {
     let text = bytes.split(|b| *b == b'\n').nth(line.checked_sub(1)?)?;
     let column = column.saturating_sub(1).min(text.len());
-    let start = if text.len() > WIDEST { column.saturating_sub(WIDEST / 2) } else { 0 };
-    let end = text.len().min(start + WIDEST);
+    let start = if text.len() > MAX_WIDTH { column.saturating_sub(MAX_WIDTH / 2) } else { 0 };
+    let end = text.len().min(start + MAX_WIDTH);
     let left = if start > 0 { "… " } else { "" };
     let right = if end < text.len() { " …" } else { "" };
     let before = format!("  {line:>3} | {left}{}", text::escape(&text[start..column]));

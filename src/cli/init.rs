@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use snap_teardown::error::{Error, Result};
-use snap_teardown::host::Host;
-use snap_teardown::profile::{Containerd, Kubelet, Network, Patience, Profile, SYMLINKS, Services};
-use snap_teardown::snap::Snap;
-use snap_teardown::view::View;
-use snap_teardown::{mountinfo, text};
+use crate::error::{Error, Result};
+use crate::linux::host::Host;
+use crate::linux::mountinfo;
+use crate::snap::Snap;
+use crate::snap::profile::{Containerd, Kubelet, Network, Patience, Profile, SYMLINKS, Services};
+use crate::text;
+use crate::view::View;
 
 /// Bundles lie in containerd's state directory below this.
 const TASKS: &str = "/io.containerd.runtime.v2.task/";
@@ -44,7 +45,7 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
         mounts: Vec::new(),
         network: Network { links: links(host, &mut remarks), ..Network::default() },
         host_symlinks: symlinks(host, snap),
-        hooks: None,
+        scripts: None,
         patience: Patience::default(),
     };
     cgroup_driver(&view, &mut remarks);
@@ -110,7 +111,7 @@ fn containerd(
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();
     if daemon.is_none() && shim_address.is_none() {
-        return Err(Error::Usage(format!(
+        return Err(Error::NotStarted(format!(
             "neither a containerd nor a shim of snap '{}' is seen to run: start the snap, and ask again as root",
             snap.instance
         )));
@@ -155,7 +156,7 @@ fn ctr(host: &Host, daemon: Option<&Seen>, snap: &Snap) -> Option<String> {
 fn shims(view: &View, snap: &Snap) -> (Option<String>, Option<String>) {
     let Ok(all) = view.processes() else { return (None, None) };
     let homes = [snap.home.clone(), snap.inside().home];
-    let shims = || all.iter().filter_map(|p| Some((p.id.pid, p.shim.as_ref()?)));
+    let shims = || all.iter().filter_map(|p| Some((p.id.pid, all.shim(p.id.pid)?)));
     // Its unit is a better proof than its address, which a guest's shims share.
     let in_unit = shims().find(|(pid, _)| view.unit_of(*pid) == Some(snap.instance.as_str()));
     let by_address = || shims().find(|(_, shim)| homes.iter().any(|home| shim.address.starts_with(home)));

@@ -1,12 +1,134 @@
-//! What only the command line has: its arguments, its help, and tables for people.
+//! The command line: the same library as the hook, for people and for scripts.
 
-pub mod arguments;
-pub mod check;
-pub mod help;
-pub mod init;
-pub mod page;
-pub mod pretty;
-pub mod progress;
-pub mod show;
-pub mod sizes;
-pub mod table;
+mod arguments;
+mod check;
+mod help;
+mod init;
+mod page;
+mod pretty;
+mod progress;
+mod show;
+mod sizes;
+mod table;
+mod wrap;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::error::{Error, Result};
+use crate::linux::host::Host;
+use crate::program::{self, fail, tell};
+use crate::report::{Report, file, journal};
+use crate::run;
+use crate::run::subject::Subject;
+use crate::snap::Snap;
+use crate::text;
+use arguments::{Call, Options};
+use page::Page;
+use progress::Progress;
+
+/// The whole command line.
+pub fn main() -> ExitCode {
+    // Before the working directory changes: file names are meant from there.
+    let call = arguments::parse(std::env::args_os().skip(1));
+    program::restrain();
+    match call.and_then(carry_out) {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => fail(&e),
+    }
+}
+
+fn carry_out(call: Call) -> Result<u8> {
+    match call {
+        Call::Survey(options) => survey(&options),
+        Call::Remove(options) => remove(&options),
+        Call::Verify(options) => {
+            let report = run::verify(&Host::live(), &subject(&options)?)?;
+            show(&options, &report)
+        }
+        Call::Report(options) => show(&options, &last(&snap(&options)?)?),
+        Call::ProfileShow(options) => {
+            let profile = subject(&options)?.profile;
+            say(&pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
+        }
+        Call::ProfileCheck(file) => say(&check::check(&file)?),
+        Call::ProfileInit(options) => {
+            let (profile, remarks) = init::draft(&Host::live(), &snap(&options)?)?;
+            for remark in remarks {
+                // That nobody reads it must not end the run.
+                let _ = writeln!(std::io::stderr(), "{remark}");
+            }
+            say(&pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
+        }
+        Call::Help(command) => say(help::of(command)),
+        Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
+        Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
+    }
+}
+
+fn say(text: &str) -> Result<u8> {
+    tell(text);
+    Ok(0)
+}
+
+fn survey(options: &Options) -> Result<u8> {
+    let subject = subject(options)?;
+    let report = run::survey(&Host::live(), &subject)?;
+    if options.json {
+        return show(options, &report);
+    }
+    tell(&show::survey(&report, &subject.profile, &Page::of_output()));
+    Ok(report.exit_status)
+}
+
+fn remove(options: &Options) -> Result<u8> {
+    let subject = subject(options)?;
+    if !nix::unistd::geteuid().is_root() {
+        let what = "remove needs root; nothing was touched ('survey' shows what is there)";
+        return Err(Error::NotStarted(what.into()));
+    }
+    journal::start();
+    let report = {
+        let mut progress = Progress::new();
+        program::remove(&subject, &mut |step, count, effort| progress.tell(step, count, effort))?
+    };
+    if options.json || std::io::stdout().is_terminal() {
+        return show(options, &report);
+    }
+    // As the last line of a hook: snapd keeps 100 lines and 10 KiB.
+    tell(&report.output());
+    Ok(report.exit_status)
+}
+
+/// Prints a report, and returns the exit status that goes with it.
+fn show(options: &Options, report: &Report) -> Result<u8> {
+    if options.json {
+        tell(&format!("{}\n", serde_json::to_string(report).unwrap_or_default()));
+    } else {
+        tell(&show::result(report, &Page::of_output()));
+    }
+    Ok(report.exit_status)
+}
+
+/// The result of the last run.
+fn last(snap: &Snap) -> Result<Report> {
+    file::read(&Host::live(), snap)?.ok_or_else(|| {
+        Error::NotStarted(format!(
+            "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
+            snap.instance,
+            text::show(&file::path(snap))
+        ))
+    })
+}
+
+fn subject(options: &Options) -> Result<Subject> {
+    program::subject(snap(options)?, options.profile.as_deref())
+}
+
+fn snap(options: &Options) -> Result<Snap> {
+    match &options.snap {
+        Some(name) => Snap::by_name(&Host::live(), name),
+        None if std::env::var_os("SNAP_NAME").is_some() => program::snap_from_environment(),
+        None => Err(Error::NotStarted("no snap is named: use --snap NAME".into())),
+    }
+}

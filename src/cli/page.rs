@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use crate::cli::wrap::wrap;
+
 /// The page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -55,7 +57,7 @@ impl Page {
     /// A paragraph in lines that fit, the first with this before it and the others indented as far.
     pub fn paragraph(&self, before: &str, text: &str) -> String {
         let indent = before.chars().count();
-        let lines = super::table::wrap(text, self.width.saturating_sub(indent).max(20), 0);
+        let lines = wrap(text, self.width.saturating_sub(indent).max(20), 0);
         let mut out = String::new();
         for (i, line) in lines.iter().enumerate() {
             let start = if i == 0 { before.to_owned() } else { " ".repeat(indent) };

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use snap_teardown::step::{Effort, Step};
+use crate::engine::step::{Effort, Step};
 
 /// The line.
 pub struct Progress {

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use snap_teardown::profile::Profile;
-use snap_teardown::report::{Command, Counts, Left, Outcome, Report, StepReport};
-use snap_teardown::residue::{PathKind, Residue, short};
-use snap_teardown::{live::Answer, report, text};
-
-use super::page::Page;
-use super::sizes;
-use super::table::Table;
+use crate::cli::page::Page;
+use crate::cli::sizes;
+use crate::cli::table::Table;
+use crate::engine::step::StepName;
+use crate::remove::ability::Answer;
+use crate::report::{Command, Counts, Left, Outcome, Report, StepReport};
+use crate::residue::{self, PathKind, Residue};
+use crate::runtime::short;
+use crate::snap::profile::Profile;
+use crate::text;
 
 /// More rows of a kind than this are for machines to read.
-const MOST: usize = 60;
+const MAX_NAMED: usize = 60;
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
-const MOST_OF_OTHERS: usize = 8;
+const MAX_OTHERS: usize = 8;
 
 /// What is there, in the order in which it would go, and what to know before.
 pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
@@ -23,8 +25,8 @@ pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut shown = BTreeSet::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
         let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
-        out.push_str(&format!("\n{}", page.bold(&step.name)));
-        out.push_str(&format!(": {}\n", would(&step.name, profile.patience.drain)));
+        out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
+        out.push_str(&format!(": {}\n", would(step.name, profile.patience.drain)));
         if keys.is_subset(&shown) {
             out.push_str(&format!("  ({} of the above)\n", keys.len()));
         } else {
@@ -45,7 +47,7 @@ pub fn result(report: &Report, page: &Page) -> String {
         out.push_str(&page.yellow(&page.paragraph("", why)));
     }
     out.push_str(&notes(report, page));
-    out.push_str(&hooks(report, page));
+    out.push_str(&scripts(report, page));
     out.push_str(&section(page, "steps", &steps(report, page)));
     out.push_str(&section(page, "pods", &pods(report, page)));
     out.push_str(&section(page, "left", &left(report, page)));
@@ -91,7 +93,7 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut lines = Vec::new();
     let all = || report.steps.iter().flat_map(|s| &s.left);
     let tasks: BTreeSet<String> =
-        all().filter(|l| matches!(l.residue, Residue::Task { .. })).map(|l| l.residue.key()).collect();
+        all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
     if !tasks.is_empty() {
         lines.push(format!(
             "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. The whole of it ends \
@@ -101,11 +103,11 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
             profile.patience.deadline
         ));
     }
-    let data = |l: &&Left| matches!(l.residue, Residue::Path { what: PathKind::Data, .. });
+    let data = |l: &&Left| matches!(l.residue, Residue::Path(residue::Path { what: PathKind::Data, .. }));
     if all().any(|l| data(&l)) {
         lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
     }
-    if all().any(|l| matches!(l.residue, Residue::Mount { .. })) {
+    if all().any(|l| matches!(l.residue, Residue::Mount(_))) {
         let snap = &report.snap.instance;
         lines.push(format!(
             "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there. What lies below \
@@ -116,27 +118,31 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
         lines.push("Nothing was seen that would stand in the way of the removal.".into());
     }
     lines.extend(report.notes.iter().map(ToString::to_string));
-    if let Some(hooks) = profile.hooks.as_ref().filter(|_| report.outcome != Outcome::Clean) {
-        lines.push(format!("Executable files in {hooks} are run before anything else."));
+    if let Some(directory) = profile.scripts.as_ref().filter(|_| report.outcome != Outcome::Clean) {
+        lines.push(format!("Executable files in {directory} are run before anything else."));
     }
     let body: String = lines.iter().map(|l| page.paragraph("  - ", l)).collect();
     section(page, "before you remove it", &body)
 }
 
 /// What a step would do, in words.
-fn would(step: &str, drain: u64) -> String {
-    match step {
-        "drain" => format!("applications are asked to end, and waited for, up to {drain} s"),
-        "services" => "services that still run are stopped".into(),
-        "containers" => "what still runs in containers is killed".into(),
-        "shims" => "shims end, each once its containers have".into(),
-        "network" => "network namespaces, links and firewall rules go".into(),
-        "mounts" => "mounts are taken off, deepest first".into(),
-        "cgroups" => "empty control groups are removed".into(),
-        "state" => "what the runtime wrote down is deleted".into(),
-        "data" => "directories are deleted with all they hold, if nothing runs or is mounted any more".into(),
-        _ => "is removed".into(),
-    }
+fn would(step: StepName, drain: u64) -> String {
+    let fixed = match step {
+        StepName::Drain => {
+            return format!("applications are asked to end, and waited for, up to {drain} s");
+        }
+        StepName::Services => "services that still run are stopped",
+        StepName::Containers => "what still runs in containers is killed",
+        StepName::Shims => "shims end, each once its containers have",
+        StepName::Network => "network namespaces, links and firewall rules go",
+        StepName::Mounts => "mounts are taken off, deepest first",
+        StepName::Cgroups => "empty control groups are removed",
+        StepName::State => "what the runtime wrote down is deleted",
+        StepName::Data => {
+            "directories are deleted with all they hold, if nothing runs or is mounted any more"
+        }
+    };
+    fixed.into()
 }
 
 /// What a step found, each kind in its own table.
@@ -146,21 +152,21 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut others = Table::new(&["WHAT", ""]);
     let mut sorted: Vec<&Left> = step.left.iter().collect();
     sorted.sort_by_cached_key(|l| match &l.residue {
-        Residue::Task { pod, sandbox, .. } => (pod.clone(), *sandbox),
+        Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
         other => (pod_of_shim(report, other), false),
     });
     let mut of_kind = HashMap::new();
     let mut hidden = 0;
     for left in sorted {
         let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
-        let named = matches!(left.residue, Residue::Task { .. } | Residue::Shim { .. });
-        if *shown == if named { MOST } else { MOST_OF_OTHERS } {
+        let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
+        if *shown == if named { MAX_NAMED } else { MAX_OTHERS } {
             hidden += 1;
             continue;
         }
         *shown += 1;
         match &left.residue {
-            Residue::Task { container, pod, sandbox, processes, paused, .. } => {
+            Residue::Task(residue::Task { container, pod, sandbox, processes, paused, .. }) => {
                 let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
                 let more = if processes.len() > 5 { " …" } else { "" };
                 let paused = if *paused { ", paused" } else { "" };
@@ -171,17 +177,17 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
                     format!("{}: {}{more}{paused}", processes.len(), pids.join(" ")),
                 ]);
             }
-            Residue::Shim { process, containers, held_by, .. } => shims.row([
+            Residue::Shim(residue::Shim { process, containers, held_by, .. }) => shims.row([
                 pod_of_shim(report, &left.residue).unwrap_or_else(|| "-".into()),
                 format!("pid {}", process.pid),
                 containers.len().to_string(),
                 held_by.len().to_string(),
             ]),
-            Residue::Path { path, what: PathKind::Data } => {
+            Residue::Path(residue::Path { path, what: PathKind::Data }) => {
                 others.row([text::show(path).into_owned(), sizes::of(path)]);
             }
             other => {
-                let why = if left.why == "not tried" { String::new() } else { left.reason() };
+                let why = left.why.as_ref().map_or(String::new(), |_| left.reason());
                 others.row([other.to_string(), why]);
             }
         }
@@ -194,7 +200,7 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
 }
 
 fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {
-    let Residue::Shim { id: Some(id), .. } = residue else { return None };
+    let Residue::Shim(residue::Shim { id: Some(id), .. }) = residue else { return None };
     let containers = &report.scope.as_ref()?.containers;
     containers.iter().find(|c| c.id.id == *id)?.pod.as_ref().map(ToString::to_string)
 }
@@ -208,7 +214,7 @@ fn steps(report: &Report, page: &Page) -> String {
     for step in &report.steps {
         let Counts { found, removed, left, blind } = step.counts;
         let counts = [found, removed, left, blind].map(|n| n.to_string());
-        table.row(std::iter::once(step.name.clone()).chain(counts).chain([seconds(step.elapsed_ms)]));
+        table.row(std::iter::once(step.name.to_string()).chain(counts).chain([seconds(step.elapsed_ms)]));
     }
     let mut out = table.render(page);
     for step in &report.steps {
@@ -227,7 +233,9 @@ fn pods(report: &Report, page: &Page) -> String {
         .iter()
         .flat_map(|s| &s.left)
         .filter_map(|l| match &l.residue {
-            Residue::Task { container, .. } => Some(format!("{}/{}", container.namespace, container.id)),
+            Residue::Task(residue::Task { container, .. }) => {
+                Some(format!("{}/{}", container.namespace, container.id))
+            }
             _ => None,
         })
         .collect();
@@ -239,12 +247,12 @@ fn pods(report: &Report, page: &Page) -> String {
         *left += usize::from(running.contains(&format!("{}/{}", container.id.namespace, container.id.id)));
     }
     let mut table = Table::new(&["POD", "CONTAINERS", "STILL RUNNING"]);
-    for (name, (all, left)) in pods.iter().take(MOST) {
+    for (name, (all, left)) in pods.iter().take(MAX_NAMED) {
         table.row([name.clone(), all.to_string(), left.to_string()]);
     }
     let mut out = table.render(page);
-    if pods.len() > MOST {
-        out.push_str(&format!("  … and {} more\n", pods.len() - MOST));
+    if pods.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more\n", pods.len() - MAX_NAMED));
     }
     out
 }
@@ -254,15 +262,15 @@ fn left(report: &Report, page: &Page) -> String {
     let mut seen = BTreeSet::new();
     let each = report.steps.iter().flat_map(|s| &s.left).filter(|l| seen.insert(l.residue.key()));
     let each: Vec<&Left> = each.collect();
-    for left in each.iter().take(MOST) {
+    for left in each.iter().take(MAX_NAMED) {
         let holders = left.holders.iter().take(5);
         let holders: Vec<String> =
             holders.map(|h| format!("{} {} (uid {})", h.process.pid, printable(&h.comm), h.uid)).collect();
         table.row([left.residue.to_string(), left.reason(), holders.join(", ")]);
     }
     let mut out = table.render(page);
-    if each.len() > MOST {
-        out.push_str(&format!("  … and {} more (all of them: --json)\n", each.len() - MOST));
+    if each.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", each.len() - MAX_NAMED));
     }
     out
 }
@@ -271,7 +279,7 @@ fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
     let all: BTreeSet<(&String, &String)> =
         report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)).collect();
-    all.iter().take(MOST).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
+    all.iter().take(MAX_NAMED).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
     section(page, "could not be looked at", &table.render(page))
 }
 
@@ -297,7 +305,7 @@ fn refused(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WAY", "ANSWER"]);
     for (ability, answer) in &report.abilities {
         if let Answer::Refused(errno) = answer {
-            table.row([report::name(ability), errno.clone()]);
+            table.row([text::name(ability), errno.clone()]);
         }
     }
     section(page, "refused by the kernel or its security modules", &table.render(page))
@@ -308,8 +316,8 @@ fn notes(report: &Report, page: &Page) -> String {
     section(page, "notes", &body)
 }
 
-fn hooks(report: &Report, page: &Page) -> String {
-    let body: String = report.hooks.iter().map(|h| page.paragraph("  - ", &h.to_string())).collect();
+fn scripts(report: &Report, page: &Page) -> String {
+    let body: String = report.scripts.iter().map(|h| page.paragraph("  - ", &h.to_string())).collect();
     section(page, "scripts that were run first", &body)
 }
 

@@ -2,45 +2,34 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
 
-use nix::libc::EBUSY;
+use nix::errno::Errno;
 
-use crate::host::Host;
-use crate::live::is_refusal;
-use crate::report::{Done, Rung};
-use crate::steps::loops;
-use crate::sys;
+use crate::engine::done::Done;
+use crate::error::errno_of;
+use crate::linux::{loop_device, sys};
+use crate::remove::live::Live;
+use crate::residue::Loop;
 
 /// Takes the file from the device. The kernel says yes at once and does it when the last user closes the device,
 /// so it is asked again what is behind it.
-pub fn remove(device: &Path, backing: &Path) -> Done {
+pub fn remove(live: &Live, Loop { device, backing }: &Loop) -> Done {
     let name = device.file_name().unwrap_or(OsStr::new(""));
-    let there = || loops::backing_file(&Host::live(), name).is_some_and(|(file, _)| file == backing);
+    let there = || loop_device::backing_file(&live.host, name).is_some_and(|(file, _)| file == *backing);
     if !there() {
         return Done::Gone;
     }
-    let opened = match File::open(device) {
-        Ok(opened) => opened,
-        Err(e) => {
-            let errno = e.raw_os_error().unwrap_or(0);
-            return if is_refusal(errno) {
-                Done::refused(Rung::Remove, errno)
-            } else {
-                Done::failed("open", device, errno)
-            };
-        }
+    let cleared = match File::open(device) {
+        Ok(opened) => sys::clear_loop(&opened),
+        Err(e) => return Done::of_path("open", device, Err(errno_of(&e))),
     };
-    let cleared = sys::clear_loop(&opened);
-    drop(opened);
     match cleared {
         Ok(()) if there() => Done::Failed {
             error: format!("{} is in use, and goes when its last user closes it", crate::text::show(device)),
-            errno: EBUSY,
+            errno: Some(Errno::EBUSY),
         },
-        Ok(()) => Done::Gone,
-        Err(e) if crate::error::gone(e as i32) || e == nix::errno::Errno::ENXIO => Done::Gone,
-        Err(e) if is_refusal(e as i32) => Done::refused(Rung::Remove, e as i32),
-        Err(e) => Done::failed("detach", device, e as i32),
+        // No file is behind it any more.
+        Err(Errno::ENXIO) => Done::Gone,
+        other => Done::of_path("detach", device, other),
     }
 }

@@ -14,48 +14,43 @@ use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::tree;
-use crate::holders::{self, Holders};
-use crate::live::{Ability, Live};
-use crate::namespace::SnapNamespace;
-use crate::report::{Done, Rung};
-use crate::residue::{Residue, TableOf};
-use crate::step::Effort;
-use crate::sys::{ChildEnd, in_child};
+use crate::engine::done::Done;
+use crate::engine::step::Effort;
+use crate::error::errno_of;
+use crate::linux::child::{ChildEnd, in_child};
+use crate::linux::holders::{self, Holders};
+use crate::linux::mount_namespace::MountNamespace;
+use crate::linux::tree;
+use crate::remove::ability::Ability;
+use crate::remove::live::Live;
+use crate::residue::{Detached, Mount, Residue, TableOf};
+use crate::text::show;
 
 /// How long a file server that does not answer gets.
-const SERVER: Duration = Duration::from_secs(5);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// As many mounts below one that is detached are asked after; nobody reads more.
-const MOST_BELOW: usize = 64;
+const MAX_BELOW: usize = 64;
 
 /// Unmounts; as the last effort takes the mount out of the table while it is in use, and says so.
-pub fn remove(
-    live: &Live,
-    parent: &tree::Parent,
-    residue: &Residue,
-    effort: Effort,
-    deadline: Instant,
-) -> Done {
-    let Residue::Mount { id, point, fstype, table, may_hang } = residue else {
-        return Done::NotPossible { why: "not a mount".into() };
-    };
+pub fn remove(live: &Live, parent: &tree::Parent, mount: &Mount, effort: Effort, deadline: Instant) -> Done {
+    let Mount { id, point, fstype, table, may_hang } = mount;
     let namespace = match table {
         TableOf::Own => None,
-        TableOf::Snap => live.snap_namespace.as_ref().map(SnapNamespace::file),
+        TableOf::Snap => live.snap_namespace.as_ref().map(MountNamespace::file),
         TableOf::Host => return Done::NotPossible { why: "only the host can unmount it".into() },
     };
     if *table == TableOf::Own
         && let Some(server) = point.parent().and_then(|above| live.host.servers().known_silent(above))
     {
         // It goes with the server's own mount, or stays with it.
-        let (point, server) = (crate::text::show(point), crate::text::show(&server));
+        let (point, server) = (show(point), show(&server));
         let error = format!("cannot unmount '{point}': the file server of '{server}' does not answer");
-        return Done::Failed { error, errno: Errno::ETIMEDOUT as i32 };
+        return Done::Failed { error, errno: Some(Errno::ETIMEDOUT) };
     }
-    let way = Way { live, id: *id, parent, point, fstype, namespace, may_hang: *may_hang, deadline };
-    let plain = way.unmount(MntFlags::empty());
-    live.tried(Ability::Unmount, plain.map_err(|e| e as i32));
+    let unmount = Unmount { live, id: *id, parent, point, fstype, namespace, may_hang: *may_hang, deadline };
+    let plain = unmount.unmount(MntFlags::empty());
+    live.tried(Ability::Unmount, plain);
     if plain == Err(Errno::ETIMEDOUT) && *table == TableOf::Own {
         live.host.servers().fell_silent(point);
     }
@@ -63,52 +58,45 @@ pub fn remove(
         Ok(()) => Done::Gone,
         // EINVAL: no longer a mount point.
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
-        Err(e) if effort != Effort::Last => fail(point, e),
-        Err(_) => detach(&way),
+        Err(e) if effort != Effort::Last => Done::of_path("unmount", point, Err(e)),
+        Err(_) => detach(&unmount),
     }
 }
 
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
-fn detach(way: &Way) -> Done {
+fn detach(unmount: &Unmount) -> Done {
     // What is mounted below goes out of the table with it.
-    let table = if way.namespace.is_none() { way.live.host.own_mounts().ok() } else { None };
-    let below: Vec<_> = table.iter().flat_map(|t| t.below(way.point)).take(MOST_BELOW).collect();
-    let ids: Vec<u64> = std::iter::once(way.id).chain(below.iter().map(|m| m.id)).collect();
-    let mut held = holders::of_mounts(&ids, way.until()).into_iter();
+    let table = if unmount.namespace.is_none() { unmount.live.host.own_mounts().ok() } else { None };
+    let below: Vec<_> = table.iter().flat_map(|t| t.below(unmount.point)).take(MAX_BELOW).collect();
+    let ids: Vec<u64> = std::iter::once(unmount.id).chain(below.iter().map(|m| m.id)).collect();
+    let mut held = holders::of_mounts(&ids, unmount.until()).into_iter();
     let mut own = held.next().unwrap_or_default();
     // Something keeps it busy; if it is neither a process that we saw nor a mount below, nobody knows what.
     own.unknown |= own.found.is_empty() && below.is_empty();
-    match way.unmount(MntFlags::MNT_DETACH) {
+    match unmount.unmount(MntFlags::MNT_DETACH) {
         Ok(()) => {
-            remember(way.live, way.point, way.fstype, own.clone());
+            remember(unmount.live, unmount.point, unmount.fstype, own.clone());
             for (mount, held) in below.iter().zip(held).filter(|(_, h)| h.unknown || !h.found.is_empty()) {
-                remember(way.live, &mount.point, &mount.fstype, held);
+                remember(unmount.live, &mount.point, &mount.fstype, held);
             }
             Done::Detached { holders: own.found }
         }
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
-        Err(e) => fail(way.point, e),
+        Err(e) => Done::of_path("unmount", unmount.point, Err(e)),
     }
 }
 
 fn remember(live: &Live, point: &Path, fstype: &str, held: Holders) {
-    live.remember(Residue::Detached {
+    live.remember(Residue::Detached(Detached {
         point: point.to_path_buf(),
         fstype: fstype.to_owned(),
         holders: held.found,
         holders_unknown: held.unknown,
-    });
-}
-
-fn fail(point: &Path, errno: Errno) -> Done {
-    if crate::live::is_refusal(errno as i32) {
-        return Done::refused(Rung::Remove, errno as i32);
-    }
-    Done::failed("unmount", point, errno as i32)
+    }));
 }
 
 /// A mount, and how to reach it.
-struct Way<'a> {
+struct Unmount<'a> {
     live: &'a Live,
     id: u64,
     parent: &'a tree::Parent,
@@ -119,10 +107,10 @@ struct Way<'a> {
     deadline: Instant,
 }
 
-impl Way<'_> {
+impl Unmount<'_> {
     /// Each attempt has its own time: one that hangs must not take it from the next, which may not.
     fn until(&self) -> Instant {
-        self.deadline.min(Instant::now() + SERVER)
+        self.deadline.min(Instant::now() + SERVER_TIMEOUT)
     }
 
     fn unmount(&self, flags: MntFlags) -> Result<(), Errno> {
@@ -146,7 +134,7 @@ impl Way<'_> {
                 self.remember_child(pid);
                 Err(Errno::ETIMEDOUT)
             }
-            Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(0))),
+            Err(e) => Err(errno_of(&e)),
         }
     }
 
@@ -161,7 +149,7 @@ impl Way<'_> {
     /// Enters the snap's mount namespace; only ever in a child.
     fn enter(&self) -> Result<(), Errno> {
         let Some(file) = &self.namespace else { return Ok(()) };
-        let file = File::open(file).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        let file = File::open(file).map_err(|e| errno_of(&e))?;
         setns(file, CloneFlags::CLONE_NEWNS)
     }
 }

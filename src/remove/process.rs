@@ -1,45 +1,62 @@
 //! One process.
 
-use crate::live::{Ability, Live};
-use crate::report::{Done, Rung};
-use crate::residue::ProcessId;
-use crate::step::Effort;
-use crate::sys;
+use nix::sys::signal::Signal;
+
+use crate::engine::done::{Done, Rung};
+use crate::engine::step::Effort;
+use crate::linux::proc::ProcessId;
+use crate::linux::process;
+use crate::remove::ability::Ability;
+use crate::remove::live::Live;
 
 /// Signals exactly this process, and notes what confinement said.
 pub fn signal(live: &Live, process: ProcessId, effort: Effort, ability: Ability) -> Done {
     if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
-    let result = sys::signal(process, super::signal_of(effort));
+    let result = process::signal(process, signal_of(effort));
     if result != Ok(false) {
-        live.tried(ability, result.map(drop).map_err(|e| e as i32));
+        live.tried(ability, result.map(drop));
     }
     match result {
         Ok(true) => Done::Asked { rung: Rung::Signal },
         Ok(false) => Done::Gone,
-        Err(e) => Done::refused(Rung::Signal, e as i32),
+        Err(errno) => Done::Refused { rung: Rung::Signal, errno },
+    }
+}
+
+/// Signals all of them. What came of it is the worst of it.
+pub fn signal_all(live: &Live, processes: &[ProcessId], effort: Effort, ability: Ability) -> Done {
+    let all = processes.iter().map(|process| signal(live, *process, effort, ability));
+    all.fold(Done::Gone, Done::worse_of)
+}
+
+/// The signal of an effort.
+pub fn signal_of(effort: Effort) -> Signal {
+    match effort {
+        Effort::Ask => Signal::SIGTERM,
+        Effort::Force | Effort::Last => Signal::SIGKILL,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::Answer;
-    use crate::proc;
-    use crate::sys::Interrupts;
+    use crate::fixture;
+    use crate::linux::proc;
+    use crate::remove::ability::Answer;
 
     #[test]
     fn who_had_gone_shows_no_ability() {
-        let live = Live::new(Interrupts::take().unwrap()).unwrap();
+        let live = fixture::live();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = proc::identity(child.id() as i32).unwrap();
         let other = ProcessId { start: process.start + 1, ..process };
         let signal = |process| signal(&live, process, Effort::Force, Ability::SignalShim);
         assert_eq!(signal(other), Done::Gone);
-        assert!(live.abilities.lock().unwrap().is_empty());
+        assert!(live.abilities().is_empty());
         assert_eq!(signal(process), Done::Asked { rung: Rung::Signal });
-        assert_eq!(live.abilities.lock().unwrap().get(&Ability::SignalShim), Some(&Answer::Granted));
+        assert_eq!(live.abilities().get(&Ability::SignalShim), Some(&Answer::Granted));
         assert!(!child.wait().unwrap().success());
     }
 }

@@ -3,29 +3,28 @@
 //! The outcome is that of the last look, plus what was detached and cannot be looked at. What removers said of
 //! themselves is told as the reason why something is left, and decides nothing.
 
+pub mod advice;
+pub mod build;
+pub mod file;
+pub mod journal;
+pub mod note;
+pub mod script;
+pub mod summary;
+
 use serde::{Deserialize, Serialize};
 
-use crate::live::Abilities;
-use crate::notes::Note;
-use crate::residue::{Holder, Residue};
+use crate::engine::step::{Effort, Gate, StepName};
+use crate::error::Blind;
+use crate::linux::holders::Holder;
+use crate::remove::ability::Abilities;
+use crate::report::advice::Advice;
+use crate::report::note::Note;
+use crate::report::script::Script;
+use crate::residue::Residue;
 use crate::scope::Scope;
-use crate::scripts::Script;
-use crate::step::{Blind, Effort, Gate};
-
-mod done;
-mod of;
-mod show;
-
-pub use done::{Done, Rung};
-pub use of::{Frame, pids};
 
 /// Version of the document; it changes when a key changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
-
-/// The word that JSON has for a unit variant.
-pub fn name(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
-}
 
 /// What the last look says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +84,8 @@ pub struct Report {
     #[serde(default)]
     pub notes: Vec<Note>,
     /// How the user's own scripts ended.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hooks: Vec<Script>,
+    #[serde(rename = "hooks", default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Script>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
@@ -175,7 +174,7 @@ pub struct ScopeCounts {
 #[serde(rename_all = "kebab-case")]
 pub struct StepReport {
     /// Its name.
-    pub name: String,
+    pub name: StepName,
     /// Time spent in it.
     pub elapsed_ms: u64,
     /// How many of what it looks for.
@@ -207,8 +206,9 @@ pub struct Closed {
 pub struct Left {
     /// What.
     pub residue: Residue,
-    /// Why.
-    pub why: String,
+    /// Why; none if nothing was tried.
+    #[serde(with = "not_tried")]
+    pub why: Option<String>,
     /// The errno, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
@@ -220,30 +220,43 @@ pub struct Left {
     pub holders: Vec<Holder>,
 }
 
-/// What to do about what is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum Advice {
-    /// Only a reboot ends these.
-    Reboot {
-        /// Which, and why.
-        because: Vec<String>,
-    },
-    /// Only the host can unmount these; until then snapd 2.77 and later fail to remove the snap.
-    UnmountOnHost {
-        /// Where.
-        points: Vec<String>,
-    },
-    /// Confinement refused this; these plugs or lines would allow it.
-    Allow {
-        /// What was refused.
-        refused: String,
-        /// What would allow it.
-        with: String,
-    },
-    /// kube-proxy's rules stay until its own program removes them, or until a reboot.
-    KubeProxyRules {
-        /// In which tables.
-        tables: Vec<String>,
-    },
+/// What is known of a run besides its history.
+pub struct RunFacts {
+    /// What was asked for.
+    pub command: Command,
+    /// Where the profile came from.
+    pub profile: String,
+    /// The machine.
+    pub host: HostFacts,
+    /// What confinement granted.
+    pub abilities: Abilities,
+    /// Seconds since 1970 at the start.
+    pub started_at: u64,
+    /// How long it has taken.
+    pub elapsed_ms: u64,
+    /// False for the document that is written before anything is removed.
+    pub complete: bool,
+    /// PIDs that are in uninterruptible sleep.
+    pub stuck: Vec<i32>,
+    /// What to know besides.
+    pub notes: Vec<Note>,
+    /// How the user's own scripts ended.
+    pub scripts: Vec<Script>,
+}
+
+/// Why something is left, in JSON: the reason, or that nothing was tried.
+mod not_tried {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const NOT_TRIED: &str = "not tried";
+
+    #[allow(clippy::ref_option)] // serde's signature
+    pub fn serialize<S: Serializer>(why: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(why.as_deref().unwrap_or(NOT_TRIED))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+        let why = String::deserialize(from)?;
+        Ok(Some(why).filter(|why| why != NOT_TRIED))
+    }
 }

@@ -5,26 +5,29 @@
 //! bundle that its runc state names, by its parent shim, or by its root file system; a shim by its `-address`,
 //! its PID namespace and its control group or the bundles that it serves. A contradiction makes a bystander.
 
+pub mod bundles;
+pub mod decide;
+mod earlier;
+mod gather;
+mod link_facts;
+mod links;
+pub mod network;
+mod orphans;
+mod shims;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::{self, Network};
-use crate::profile::{Profile, Roots, Services};
-use crate::residue::{ContainerId, ProcessId};
-use crate::shim;
+use crate::error::Blind;
+use crate::linux::firewall::Programs;
+use crate::linux::proc::ProcessId;
+use crate::runtime::{ContainerId, Pod, shim};
+use crate::scope::network::Network;
 use crate::snap::Snap;
-use crate::step::Blind;
+use crate::snap::profile::{Roots, Services};
 use crate::text;
-use crate::view::View;
-
-mod gather;
-mod orphans;
-mod shims;
-
-use gather::Gather;
-pub(crate) use shims::pid_namespace_depth;
 
 /// Everything that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +63,9 @@ pub struct Scope {
     pub network: Network,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
-    /// Evidence that could not be read, where no other source covers it.
+    /// Proof that could not be read, where no other source covers it.
     pub blind: Vec<Blind>,
-    /// Evidence that was there and made no sense; it was not used.
+    /// Proof that was there and made no sense; it was not used.
     pub nonsense: Vec<String>,
 }
 
@@ -74,14 +77,15 @@ pub struct Container {
     #[serde(flatten)]
     pub id: ContainerId,
     /// The ID under which its shim was started: its sandbox's, or its own.
-    pub group: String,
+    #[serde(rename = "group")]
+    pub shim_id: String,
     /// True for a sandbox ("pause").
     pub sandbox: bool,
     /// Its pod, if it has one.
     pub pod: Option<Pod>,
     /// Its control groups, as paths below a hierarchy's mount point.
-    #[serde(with = "text::list")]
-    pub groups: Vec<PathBuf>,
+    #[serde(rename = "groups", with = "text::list")]
+    pub cgroups: Vec<PathBuf>,
     /// Its first process, where runc recorded it.
     pub init: Option<ProcessId>,
     /// Its network namespace, if one was made for it.
@@ -94,31 +98,13 @@ pub struct Container {
     #[serde(with = "text::list")]
     pub binds: Vec<PathBuf>,
     /// What proves it ours.
-    pub evidence: BTreeSet<Evidence>,
-}
-
-/// A pod, as kubelet names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Pod {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-}
-
-impl std::fmt::Display for Pod {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", text::escape(self.namespace.as_bytes()), text::escape(self.name.as_bytes()))
-    }
+    pub evidence: BTreeSet<Proof>,
 }
 
 /// A proof of ownership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Evidence {
+pub enum Proof {
     /// A bundle or work directory in our state or root directory.
     Bundle,
     /// A runc state whose `bundle=` label leads into our state directory.
@@ -150,67 +136,36 @@ pub struct Shim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bystander {
+    /// Its kind.
+    pub kind: BystanderKind,
     /// What it is.
     pub what: String,
     /// Why it is left alone.
     pub why: String,
 }
 
+/// The kind of a bystander.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BystanderKind {
+    /// A container.
+    Container,
+    /// A shim.
+    Shim,
+    /// A network interface.
+    Link,
+    /// Firewall rules.
+    Rules,
+}
+
 impl Scope {
-    /// Gathers the evidence. Reads only.
-    pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> crate::error::Result<Scope> {
-        Scope::gather_after(view, snap, profile, None)
-    }
-
-    /// The same after an earlier run that left something.
-    pub fn gather_after(
-        view: &View,
-        snap: &Snap,
-        profile: &Profile,
-        earlier: Option<&Scope>,
-    ) -> crate::error::Result<Scope> {
-        let roots = profile.resolve(snap)?;
-        let inside = profile.resolve(&snap.inside())?;
-        let mut gather = Gather::new(view, snap, &roots, &inside);
-        gather.bundles();
-        gather.runc_states();
-        gather.shims();
-        gather.children_of_shims();
-        gather.unclaimed_groups();
-        earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
-        let rule_comments = gather.rule_comments(&profile.network.rule_comments);
-        let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
-        let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
-        foreign.retain(|other| ids.contains(&other.id));
-        let mut scope = Scope {
-            snap: snap.clone(),
-            roots,
-            inside,
-            services: profile.services.clone(),
-            links: profile.network.links.clone(),
-            rule_comments,
-            shims,
-            foreign: foreign.into_iter().collect(),
-            containers: containers.into_values().collect(),
-            network: Network::default(),
-            bystanders: Vec::new(),
-            blind,
-            nonsense,
-        };
-        let found = network::gather(view, &mut scope, earlier.map(|e| &e.network));
-        bystanders.extend(found.bystanders);
-        scope.network = found.network;
-        scope.bystanders = bystanders;
-        Ok(scope)
-    }
-
     /// The containers by containerd's namespace and the ID under which their shim was started.
-    pub fn by_group(&self) -> HashMap<(&str, &str), Vec<&Container>> {
-        let mut groups: HashMap<_, Vec<_>> = HashMap::new();
+    pub fn by_shim(&self) -> HashMap<(&str, &str), Vec<&Container>> {
+        let mut shims: HashMap<_, Vec<_>> = HashMap::new();
         for c in &self.containers {
-            groups.entry((c.id.namespace.as_str(), c.group.as_str())).or_default().push(c);
+            shims.entry((c.id.namespace.as_str(), c.shim_id.as_str())).or_default().push(c);
         }
-        groups
+        shims
     }
 
     /// The containers that a shim serves, applications first. A shim that was started without an ID may serve
@@ -218,14 +173,19 @@ impl Scope {
     pub fn served_by<'a>(
         &'a self,
         shim: &Shim,
-        by_group: &HashMap<(&str, &str), Vec<&'a Container>>,
+        by_shim: &HashMap<(&str, &str), Vec<&'a Container>>,
     ) -> Vec<&'a Container> {
         let mut served: Vec<_> = match &shim.id {
-            Some(id) => by_group.get(&(shim.namespace.as_str(), id.as_str())).cloned().unwrap_or_default(),
+            Some(id) => by_shim.get(&(shim.namespace.as_str(), id.as_str())).cloned().unwrap_or_default(),
             None => self.containers.iter().filter(|c| c.id.namespace == shim.namespace).collect(),
         };
         served.sort_by_key(|c| c.sandbox);
         served
+    }
+
+    /// Where the programs that list firewall rules come from.
+    pub fn programs(&self) -> Programs<'_> {
+        Programs { shipped: self.roots.iptables.as_deref(), snap_dir: &self.snap.dir }
     }
 
     /// Where a container's shim listens: as recorded, else where its name puts it.
@@ -235,7 +195,7 @@ impl Scope {
                 &self.roots.shim_sockets,
                 &self.inside.address,
                 &container.id.namespace,
-                &container.group,
+                &container.shim_id,
             )
         };
         container.socket.clone().unwrap_or_else(computed)
@@ -284,5 +244,15 @@ impl Scope {
     }
 }
 
+/// Where a container's network namespace is bound, if it is one that CNI made for it. `/var/run` is a symlink
+/// to `/run` everywhere. One by another name was made by somebody else, and lent to the container.
+pub fn netns_of(container: &Container, roots: &Roots) -> Option<PathBuf> {
+    let path = container.netns.as_ref()?;
+    let name = path.file_name().filter(|n| n.as_encoded_bytes().starts_with(b"cni-"))?;
+    let parent = path.parent()?;
+    let legacy = parent.strip_prefix("/var").is_ok_and(|below| roots.netns.strip_prefix("/") == Ok(below));
+    (parent == roots.netns || legacy).then(|| roots.netns.join(name))
+}
+
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

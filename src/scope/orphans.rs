@@ -1,17 +1,19 @@
 //! Containers whose bundle is gone: by their parent shim, or by their root file system.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
-use super::{Evidence, Shim, pid_namespace_depth};
-use crate::cgroup;
-use crate::evidence::Bundle;
-use crate::proc::Proc;
-use crate::residue::ContainerId;
-use crate::step::Blind;
+use crate::error::Blind;
+use crate::linux::mountinfo;
+use crate::linux::proc::Proc;
+use crate::runtime::bundle::Bundle;
+use crate::runtime::processes::Processes;
+use crate::runtime::{ContainerId, groups};
+use crate::scope::{Proof, Shim};
 use crate::text;
-use crate::view::Processes;
 
 impl Gather<'_> {
     /// A child of our shim in a group of its own is a container's first process, whatever became of the bundle.
@@ -19,13 +21,14 @@ impl Gather<'_> {
         let Ok(processes) = self.view.processes() else { return };
         let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
         let known: HashSet<PathBuf> =
-            self.containers.values().flat_map(|c| c.groups.iter().cloned()).collect();
+            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
         let settled = self.in_known_groups(&known);
-        let children = processes.iter().filter(|p| p.shim.is_none() && !settled.contains(&p.id.pid));
+        let children =
+            processes.iter().filter(|p| !processes.is_shim(p.id.pid) && !settled.contains(&p.id.pid));
         for child in children {
             let Some(shim) = shims.get(&child.parent) else { continue };
             for group in self.view.membership(child.id.pid) {
-                let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of)
+                let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of)
                 else {
                     continue;
                 };
@@ -33,9 +36,9 @@ impl Gather<'_> {
                     continue;
                 }
                 let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
-                let bundle = Bundle { group: shim.id.clone(), ..Bundle::default() };
-                let container = self.claim(id, bundle, Evidence::ParentShim);
-                container.groups.push(group);
+                let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+                let container = self.claim(id, bundle, Proof::ParentShim);
+                container.cgroups.push(group);
             }
         }
     }
@@ -57,10 +60,10 @@ impl Gather<'_> {
         let view = self.view;
         let (Ok(tree), Ok(processes)) = (view.cgroups(), view.processes()) else { return };
         let known: HashSet<PathBuf> =
-            self.containers.values().flat_map(|c| c.groups.iter().cloned()).collect();
+            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
         let mut judged = HashSet::new();
         for (hierarchy, group) in tree.each() {
-            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(cgroup::container_of) else {
+            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
                 continue;
             };
             if known.contains(group) || self.foreign_ids.contains(id) || judged.contains(group) {
@@ -82,7 +85,7 @@ impl Gather<'_> {
                 Whose::Gone => {}
                 Whose::Ours => {
                     let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
-                    self.claim(id, Bundle::default(), Evidence::RootFs).groups.push(group.to_path_buf());
+                    self.claim(id, Bundle::default(), Proof::RootFs).cgroups.push(group.to_path_buf());
                 }
                 Whose::Foreign => {}
                 Whose::Unknown(why) => {
@@ -96,18 +99,18 @@ impl Gather<'_> {
 
     fn whose(&self, process: &Proc, processes: &Processes) -> Whose {
         let parent = processes.get(process.parent);
-        if let Some(args) = parent.and_then(|p| p.shim.as_ref())
+        if let Some(args) = processes.shim(process.parent)
             && args.address != self.inside.address
         {
             return Whose::Foreign;
         }
-        let unit = parent.filter(|p| p.shim.is_some()).and_then(|p| self.view.unit_of(p.id.pid));
+        let unit = parent.filter(|p| processes.is_shim(p.id.pid)).and_then(|p| self.view.unit_of(p.id.pid));
         if unit.is_some_and(|unit| unit != self.snap.instance) {
             return Whose::Foreign;
         }
         let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
         let table = match self.view.host.read(&file) {
-            Ok(bytes) => crate::mountinfo::parse(&bytes),
+            Ok(bytes) => mountinfo::parse(&bytes),
             // EINVAL is what the kernel says of one that is about to go.
             Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Whose::Gone,
             Err(e) => return Whose::Unknown(e.to_string()),
@@ -131,8 +134,8 @@ impl Gather<'_> {
     /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a
     /// PID namespace at least two levels down; a container of ours is at most one below us.
     fn same_pid_namespace(&self, process: &Proc) -> bool {
-        let depth = |pid: &str| pid_namespace_depth(self.view, pid);
-        match (depth("self"), depth(&process.id.pid.to_string())) {
+        let depth = |pid| self.view.pid_namespace_depth(pid);
+        match (depth(None), depth(Some(process.id.pid))) {
             (Some(own), Some(its)) => its == own || its == own + 1,
             _ => false,
         }
@@ -148,9 +151,8 @@ enum Whose {
 
 /// The `upperdir=` of an overlay's options; the kernel prints the whole path there.
 fn overlay_upper(options: &[u8]) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
     let upper = options.split(|b| *b == b',').find_map(|o| o.strip_prefix(b"upperdir="))?;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(upper)))
+    Some(PathBuf::from(OsStr::from_bytes(upper)))
 }
 
 #[cfg(test)]

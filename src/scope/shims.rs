@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
-use super::{Bystander, Container, Evidence, Shim};
-use crate::cgroup;
-use crate::evidence::{self, Bundle};
-use crate::proc::Proc;
-use crate::residue::ContainerId;
-use crate::shim;
-use crate::step::Blind;
+use crate::error::Blind;
+use crate::linux::proc::Proc;
+use crate::runtime::ContainerId;
+use crate::runtime::bundle::{self, Bundle};
+use crate::runtime::shim::{self, ShimArgs};
+use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
+use crate::snap::units;
 use crate::text;
-use crate::view::View;
 
 impl Gather<'_> {
     pub(super) fn shims(&mut self) {
@@ -20,7 +19,7 @@ impl Gather<'_> {
             Ok(processes) => processes,
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
-        let hidden = processes.iter().filter(|p| p.hidden).count();
+        let hidden = processes.hidden.len();
         if hidden > 0 {
             self.blind.push(Blind::new(
                 "processes",
@@ -29,22 +28,24 @@ impl Gather<'_> {
         }
         self.blind
             .extend(processes.unreadable.iter().map(|(pid, why)| Blind::new(format!("process {pid}"), why)));
-        let depth = pid_namespace_depth(view, "self");
+        let depth = view.pid_namespace_depth(None);
         for process in processes.iter() {
-            let Some(args) = &process.shim else { continue };
+            let Some(args) = processes.shim(process.id.pid) else { continue };
             if args.address != self.inside.address {
                 self.another_containerds(process, &args.address, depth);
                 continue;
             }
-            match self.disprove(process, depth) {
+            match self.disprove(process, args, depth) {
                 None => {
                     let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
                     let (namespace, id) = (args.namespace.clone(), args.id.clone());
                     self.shims.push(Shim { process: process.id, namespace, id, socket });
                 }
-                Some(why) => {
-                    self.bystanders.push(Bystander { what: format!("the shim {}", process.id.pid), why })
-                }
+                Some(why) => self.bystanders.push(Bystander {
+                    kind: BystanderKind::Shim,
+                    what: format!("the shim {}", process.id.pid),
+                    why,
+                }),
             }
         }
         self.shims.sort_by_key(|s| s.process);
@@ -59,8 +60,8 @@ impl Gather<'_> {
             return;
         }
         let service =
-            self.view.membership(pid).iter().any(|g| cgroup::service_of(g, &self.snap.instance).is_some());
-        if service && pid_namespace_depth(self.view, &pid.to_string()) == own_depth {
+            self.view.membership(pid).iter().any(|g| units::service_of(g, &self.snap.instance).is_some());
+        if service && self.view.pid_namespace_depth(Some(pid)) == own_depth {
             let why = format!(
                 "shim {pid} runs in a service of the snap and serves a containerd at '{}', which the profile does not name",
                 text::show(address)
@@ -75,7 +76,7 @@ impl Gather<'_> {
             let Some(id) = shim.id else { continue };
             let id = ContainerId { namespace: shim.namespace, id };
             if !self.foreign.contains(&id) {
-                self.claim(id, Bundle::default(), Evidence::ShimId);
+                self.claim(id, Bundle::default(), Proof::ShimId);
             }
         }
     }
@@ -83,7 +84,7 @@ impl Gather<'_> {
     fn socket_of(&self, namespace: &str, id: &str) -> PathBuf {
         // A shim is nearly always named after its first container.
         let first = self.containers.get(&ContainerId { namespace: namespace.into(), id: id.into() });
-        let serves = |c: &&Container| c.id.namespace == namespace && c.group == id && c.socket.is_some();
+        let serves = |c: &&Container| c.id.namespace == namespace && c.shim_id == id && c.socket.is_some();
         first
             .filter(serves)
             .or_else(|| self.containers.values().find(serves))
@@ -92,9 +93,9 @@ impl Gather<'_> {
     }
 
     /// Why a process whose command line says that it is our shim is not; none if it is.
-    fn disprove(&self, process: &Proc, own_depth: Option<usize>) -> Option<String> {
+    fn disprove(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Option<String> {
         let pid = process.id.pid;
-        let depth = pid_namespace_depth(self.view, &pid.to_string());
+        let depth = self.view.pid_namespace_depth(Some(pid));
         if own_depth.is_none() || depth != own_depth {
             return Some("it runs in another PID namespace".into());
         }
@@ -103,10 +104,9 @@ impl Gather<'_> {
             Some(other) => return Some(format!("it runs in a unit of snap '{other}'")),
             None => {}
         }
-        let args = process.shim.as_ref()?;
         let serves = |c: &Container| {
             c.id.namespace == args.namespace
-                && args.id.as_ref().is_some_and(|id| c.group == *id || c.id.id == *id)
+                && args.id.as_ref().is_some_and(|id| c.shim_id == *id || c.id.id == *id)
         };
         if self.containers.values().any(serves) || (self.sibling.is_none() && self.works_in_our_bundles(pid))
         {
@@ -118,13 +118,6 @@ impl Gather<'_> {
     /// A shim's working directory is its bundle, and stays known when the bundle has been deleted.
     fn works_in_our_bundles(&self, pid: i32) -> bool {
         let link = self.view.host.path(Path::new(&format!("/proc/{pid}/cwd")));
-        std::fs::read_link(link).is_ok_and(|cwd| cwd.starts_with(self.inside.state.join(evidence::TASKS)))
+        std::fs::read_link(link).is_ok_and(|cwd| cwd.starts_with(self.inside.state.join(bundle::TASKS)))
     }
-}
-
-/// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace.
-pub(crate) fn pid_namespace_depth(view: &View, pid: &str) -> Option<usize> {
-    let status = view.host.read(Path::new(&format!("/proc/{pid}/status"))).ok()?;
-    let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;
-    Some(line.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).count())
 }

@@ -1,31 +1,10 @@
 use std::path::Path;
 
 use super::*;
-
-/// A scope of the built-in profile with sandboxes by these IDs and nothing else.
-pub(crate) fn scope_of(ids: &[&str]) -> Scope {
-    let snap = Snap::stand_in("microk8s");
-    let profile = Profile::built_in("microk8s").unwrap().unwrap();
-    let host = crate::host::Host::at("/nonexistent");
-    let mut scope = Scope::gather(&View::new(&host, None), &snap, &profile).unwrap();
-    scope.containers = ids.iter().map(|id| sandbox(id)).collect();
-    scope
-}
-
-fn sandbox(id: &str) -> Container {
-    Container {
-        id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
-        group: id.into(),
-        sandbox: true,
-        pod: None,
-        groups: vec![],
-        init: None,
-        netns: None,
-        socket: None,
-        binds: vec![],
-        evidence: BTreeSet::new(),
-    }
-}
+use crate::fixture::{microk8s, scope_of};
+use crate::linux::host::Host;
+use crate::scope::decide::{gather, gather_after};
+use crate::view::View;
 
 #[test]
 fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
@@ -41,24 +20,20 @@ fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
     write("run/netns/cni-dead", "");
     let mut earlier = scope_of(&["dead", "runs", "../etc"]);
     for (container, pod) in earlier.containers.iter_mut().zip(["podA", "podB", "podC"]) {
-        container.groups = vec![Path::new("/kubepods").join(pod).join(&container.id.id)];
+        container.cgroups = vec![Path::new("/kubepods").join(pod).join(&container.id.id)];
         container.netns = Some(format!("/run/netns/cni-{}", container.id.id).into());
         container.init = Some(ProcessId { pid: 77, start: 1 });
     }
     earlier.containers[2].netns = Some("/etc/passwd".into());
-    let host = crate::host::Host::at(dir.path());
-    let (snap, profile) = (Snap::stand_in("microk8s"), Profile::built_in("microk8s").unwrap().unwrap());
+    let host = Host::at(dir.path());
+    let (snap, profile) = microk8s();
     let view = View::new(&host, None);
-    let scope = Scope::gather_after(&view, &snap, &profile, Some(&earlier)).unwrap();
-    let known: Vec<_> = scope.containers.iter().map(|c| (c.id.id.as_str(), c.groups.len(), c.init)).collect();
+    let scope = gather_after(&view, &snap, &profile, Some(&earlier)).unwrap();
+    let known: Vec<_> =
+        scope.containers.iter().map(|c| (c.id.id.as_str(), c.cgroups.len(), c.init)).collect();
     assert_eq!(known, [("dead", 1, None), ("runs", 0, None)]);
-    let plan = crate::steps::plan(std::time::Duration::ZERO);
-    let found: Vec<String> =
-        plan.iter().flat_map(|s| (s.find)(&view, &scope).residues).map(|r| r.key()).collect();
-    for key in ["netns /run/netns/cni-dead", "cgroup /sys/fs/cgroup/kubepods/podA/dead"] {
-        assert!(found.iter().any(|k| k == key), "{key}: {found:?}");
-    }
-    assert!(!found.iter().any(|k| k.contains("podB") || k.contains("etc")), "{found:?}");
+    let netns: Vec<_> = scope.containers.iter().map(|c| netns_of(c, &scope.roots)).collect();
+    assert_eq!(netns, [Some("/run/netns/cni-dead".into()), Some("/run/netns/cni-runs".into())]);
 }
 
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -72,9 +47,8 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn gathered(dir: &tempfile::TempDir) -> Scope {
-    let host = crate::host::Host::at(dir.path());
-    let profile = Profile::built_in("microk8s").unwrap().unwrap();
-    Scope::gather(&View::new(&host, None), &Snap::stand_in("microk8s"), &profile).unwrap()
+    let (snap, profile) = microk8s();
+    gather(&View::new(&Host::at(dir.path()), None), &snap, &profile).unwrap()
 }
 
 const CGROUPS: (&str, &str) = ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");

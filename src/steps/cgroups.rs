@@ -4,10 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::cgroup;
-use crate::residue::Residue;
+use crate::error::Blind;
+use crate::linux::cgroup::{full, group};
+use crate::residue::finding::Finding;
+use crate::residue::{Cgroup, Residue};
+use crate::runtime::groups;
 use crate::scope::Scope;
-use crate::step::{Blind, Finding};
+use crate::snap::units;
 use crate::view::View;
 
 /// Leaves first. A group above is ours to remove only if everything in it is.
@@ -19,23 +22,23 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let owners: HashMap<&Path, &str> = scope
         .containers
         .iter()
-        .flat_map(|c| c.groups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
+        .flat_map(|c| c.cgroups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
         .collect();
     let mut finding = Finding::default();
     let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
-    for (hierarchy, groups) in writable {
-        for (group, container) in removable(groups, &owners) {
-            let path = cgroup::full(&hierarchy.point, &group);
+    for (hierarchy, all) in writable {
+        for (name, container) in removable(all, &owners) {
+            let path = full(&hierarchy.point, &name);
             // A group above the leaves may hold processes of its own that are nobody's container.
-            let has_own = || cgroup::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty());
-            if container.is_none() && !view.is_unpopulated(hierarchy, &group) && has_own() {
+            let has_own = || group::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty());
+            if container.is_none() && !view.is_unpopulated(hierarchy, &name) && has_own() {
                 continue;
             }
-            finding.residues.push(Residue::Cgroup { path, container });
+            finding.residues.push(Residue::Cgroup(Cgroup { path, container }));
         }
-        finding.residues.extend(abandoned(view, scope, groups).map(|group| {
-            let path = cgroup::full(&hierarchy.point, group);
-            Residue::Cgroup { path, container: None }
+        finding.residues.extend(abandoned(view, scope, all).map(|group| {
+            let path = full(&hierarchy.point, group);
+            Residue::Cgroup(Cgroup { path, container: None })
         }));
     }
     finding
@@ -53,7 +56,7 @@ fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl I
     groups.iter().filter(move |group| {
         removed
             && group.parent() == Some(Path::new("/system.slice"))
-            && cgroup::service_of(group, &scope.snap.instance).is_some()
+            && units::service_of(group, &scope.snap.instance).is_some()
             && group.file_name().is_some_and(forgotten)
     })
 }
@@ -63,9 +66,9 @@ fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl I
 pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let Ok(tree) = view.cgroups() else { return Vec::new() };
     let owned: HashSet<&Path> =
-        scope.containers.iter().flat_map(|c| c.groups.iter().map(PathBuf::as_path)).collect();
+        scope.containers.iter().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
     let ours = tree.each().filter(|(hierarchy, group)| hierarchy.read_only && owned.contains(group));
-    ours.map(|(hierarchy, group)| cgroup::full(&hierarchy.point, group)).collect()
+    ours.map(|(hierarchy, group)| full(&hierarchy.point, group)).collect()
 }
 
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
@@ -83,7 +86,7 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
         }
     }
     let shared: HashSet<&Path> =
-        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| cgroup::is_kubelets(a)).collect();
+        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| groups::is_kubelets(a)).collect();
     // Parents come first in a walk, so that the walk backwards has the children of each before it.
     let mut found = Vec::new();
     for group in groups.iter().rev() {
@@ -124,9 +127,9 @@ mod tests {
             "/system.slice",
         ]
         .map(PathBuf::from);
-        let host = crate::host::Host::at(&root);
+        let host = crate::linux::host::Host::at(&root);
         let view = View::new(&host, None);
-        let mut scope = crate::scope::tests::scope_of(&[]);
+        let mut scope = crate::fixture::scope_of(&[]);
         let seen = |scope: &Scope| abandoned(&view, scope, &groups).cloned().collect::<Vec<_>>();
         assert_eq!(seen(&scope), Vec::<PathBuf>::new(), "the snap is installed: snapd's business");
         scope.snap.revision = None;
@@ -183,9 +186,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("sys/fs/cgroup/kubepods/podA/c1")).unwrap();
         std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
-        let host = crate::host::Host::at(dir.path());
-        let mut scope = crate::scope::tests::scope_of(&["c1"]);
-        scope.containers[0].groups = vec!["/kubepods/podA/c1".into()];
+        let host = crate::linux::host::Host::at(dir.path());
+        let mut scope = crate::fixture::scope_of(&["c1"]);
+        scope.containers[0].cgroups = vec!["/kubepods/podA/c1".into()];
         for (options, told, left) in [("ro", 1, 0), ("rw", 0, 3)] {
             let table = format!("1 0 0:1 / /sys/fs/cgroup {options},nosuid - cgroup2 c rw\n");
             std::fs::write(dir.path().join("proc/self/mountinfo"), table).unwrap();

@@ -1,8 +1,9 @@
 //! The directories of the profile's `data`: images, snapshots and the runtime's state, which can be had again.
 
-use crate::residue::{PathKind, Residue};
+use crate::error::Blind;
+use crate::residue::finding::Finding;
+use crate::residue::{self, PathKind, Residue};
 use crate::scope::Scope;
-use crate::step::{Blind, Finding};
 use crate::view::View;
 
 /// Those that exist. One that is itself a mount point counts as there while it holds anything: the mount is
@@ -16,7 +17,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             false => view.host.exists(path),
         };
         match there {
-            Ok(true) => finding.residues.push(Residue::Path { path: path.clone(), what: PathKind::Data }),
+            Ok(true) => finding
+                .residues
+                .push(Residue::Path(residue::Path { path: path.clone(), what: PathKind::Data })),
             Ok(false) => {}
             Err(e) => finding.blind.push(Blind::new(crate::text::show(path), e)),
         }

@@ -4,17 +4,19 @@
 //! the applications keep their network.
 
 use crate::residue::Residue;
+use crate::residue::finding::Finding;
 use crate::scope::Scope;
-use crate::step::Finding;
+use crate::steps::running::running;
+use crate::steps::services;
 use crate::view::View;
 
 /// Supervisors that still run (they would start again what ends), then applications.
 pub fn find(view: &View, scope: &Scope) -> Finding {
-    let mut finding = super::services::find(view, scope);
+    let mut finding = services::find(view, scope);
     let supervises =
-        |r: &Residue| matches!(r, Residue::Service { name, .. } if scope.services.supervisors.contains(name));
+        |r: &Residue| matches!(r, Residue::Service(it) if scope.services.supervisors.contains(&it.name));
     finding.residues.retain(supervises);
-    let (running, blind) = super::running(view, scope);
+    let (running, blind) = running(view, scope);
     finding.residues.extend(running.into_iter().filter(|r| !r.container.sandbox).map(|r| r.residue(scope)));
     finding.blind.extend(blind);
     finding

@@ -1,17 +1,18 @@
 //! Files outside of containerd's own directories: what CNI's plugins noted, sockets of kubelet's plugins, and
 //! symlinks on the host that lead into the snap.
 
+use crate::scope;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::network::HOSTFS;
-use crate::cni;
+use crate::error::Blind;
 use crate::error::Error;
-use crate::network;
-use crate::residue::{PathKind, Residue};
+use crate::residue::finding::Finding;
+use crate::residue::{self, PathKind, Residue};
+use crate::runtime::cni;
 use crate::scope::Scope;
 use crate::snap::Snap;
-use crate::step::{Blind, Finding};
+use crate::snap::hostfs::HOSTFS;
 use crate::view::View;
 
 /// Where kubelet's plugins listen, below its root directory: in the directory itself, or one further down.
@@ -25,10 +26,10 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let (results, mut errors) = cni::results(view.host, cni, |id| ids.get(id).copied());
     let (leases, more) = cni::leases(view.host, cni, |id| ids.get(id).copied(), &scope.network.networks);
     errors.extend(more);
-    let path = |path, what| Residue::Path { path, what };
+    let path = |path, what| Residue::Path(residue::Path { path, what });
     finding.residues.extend(results.into_iter().map(|(file, _)| path(file, PathKind::CniResult)));
     finding.residues.extend(leases.into_iter().map(|file| path(file, PathKind::CniLease)));
-    let attached = scope.containers.iter().filter(|c| network::netns_of(c, &scope.roots).is_some());
+    let attached = scope.containers.iter().filter(|c| scope::netns_of(c, &scope.roots).is_some());
     let files = attached.filter(|c| ids.contains(c.id.id.as_str())).map(|c| cni::flannel_file(cni, &c.id.id));
     let mut any = false;
     for file in files {
@@ -63,7 +64,9 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
             }
             for path in children(view, &directory, finding) {
                 if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket()) {
-                    finding.residues.push(Residue::Path { path, what: PathKind::PluginSocket });
+                    finding
+                        .residues
+                        .push(Residue::Path(residue::Path { path, what: PathKind::PluginSocket }));
                 }
             }
         }
@@ -98,7 +101,7 @@ pub fn host_symlinks(view: &View, scope: &Scope, finding: &mut Finding) {
                 }
             };
             if leads_into(&scope.snap, link, &target) {
-                finding.residues.push(Residue::Path { path, what: PathKind::HostSymlink });
+                finding.residues.push(Residue::Path(residue::Path { path, what: PathKind::HostSymlink }));
             }
         }
     }
@@ -120,8 +123,8 @@ fn leads_into(snap: &Snap, link: &Path, target: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Host;
-    use crate::scope::tests::scope_of;
+    use crate::fixture::scope_of;
+    use crate::linux::host::Host;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
@@ -134,7 +137,7 @@ mod tests {
         find(&View::new(&host, None), &scope, &mut finding);
         assert!(finding.blind.is_empty(), "{finding:?}");
         let path = |r: Residue| match r {
-            Residue::Path { path, .. } => path.display().to_string(),
+            Residue::Path(residue::Path { path, .. }) => path.display().to_string(),
             other => panic!("{other}"),
         };
         finding.residues.into_iter().map(path).collect()

@@ -1,18 +1,17 @@
 //! Loop devices on files of ours. A block volume is one; unmounting does not always release it.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::residue::Residue;
+use crate::error::Blind;
+use crate::linux::loop_device::{BLOCK, backing_file};
+use crate::linux::sys;
+use crate::residue::finding::Finding;
+use crate::residue::{Loop, Residue};
 use crate::scope::Scope;
-use crate::step::{Blind, Finding};
-use crate::sys;
 use crate::view::View;
-
-const BLOCK: &str = "/sys/block";
 
 /// Those whose backing file lies below one of our roots.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
@@ -30,23 +29,9 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         if let Err(e) = view.host.reach(&backing) {
             finding.blind.push(Blind::new(format!("the file behind {}", device.display()), e));
         } else if is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
-            finding.residues.push(Residue::Loop { device, backing });
+            finding.residues.push(Residue::Loop(Loop { device, backing }));
         }
     }
-}
-
-/// The file behind a loop device, and whether it has been deleted; none if there is none.
-pub fn backing_file(host: &crate::host::Host, name: &std::ffi::OsStr) -> Option<(PathBuf, bool)> {
-    // An unused device has no such file.
-    let mut bytes = host.read(&Path::new(BLOCK).join(name).join("loop/backing_file")).ok()?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    let deleted = bytes.ends_with(b" (deleted)");
-    if deleted {
-        bytes.truncate(bytes.len() - b" (deleted)".len());
-    }
-    Some((PathBuf::from(OsString::from_vec(bytes)), deleted))
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which
@@ -68,8 +53,8 @@ fn is_here(device: &Path, backing: &Path, deleted: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Host;
-    use crate::scope::tests::scope_of;
+    use crate::fixture::scope_of;
+    use crate::linux::host::Host;
 
     #[test]
     fn by_backing_file_below_our_roots() {

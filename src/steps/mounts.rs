@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use crate::mountinfo::{Mount, MountTable};
-use crate::profile::Roots;
-use crate::residue::{Residue, TableOf};
+use crate::error::Blind;
+use crate::linux::mountinfo::{Mount, MountTable};
+use crate::residue::finding::Finding;
+use crate::residue::{self, Residue, TableOf};
 use crate::scope::Scope;
-use crate::step::{Blind, Finding};
+use crate::snap::profile::Roots;
 use crate::view::View;
 
 /// Mounts of ours, then loop devices: a mount keeps its device busy.
@@ -28,8 +29,8 @@ pub fn mounts(view: &View, scope: &Scope) -> Finding {
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
-    if !view.in_first_namespace() {
-        match view.first_mounts() {
+    if !view.in_init_namespace() {
+        match view.init_mounts() {
             Ok(table) => {
                 let home = scope.snap.home_on_host();
                 take(&mut finding, table, TableOf::Host, |m| m.point.starts_with(&home) && m.point != home);
@@ -56,20 +57,22 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
     let hanging = table.hanging(&ours);
     own.reverse();
     own.sort_by_key(|m| std::cmp::Reverse(m.point.components().count()));
-    finding.residues.extend(own.into_iter().map(|m| Residue::Mount {
-        id: m.id,
-        point: m.point.clone(),
-        fstype: m.fstype.clone(),
-        table: of,
-        may_hang: m.waits_for(&hanging),
+    finding.residues.extend(own.into_iter().map(|m| {
+        Residue::Mount(residue::Mount {
+            id: m.id,
+            point: m.point.clone(),
+            fstype: m.fstype.clone(),
+            table: of,
+            may_hang: m.waits_for(&hanging),
+        })
     }));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Profile;
     use crate::snap::Snap;
+    use crate::snap::profile::Profile;
 
     #[test]
     fn below_a_root_by_component_and_never_the_root_itself() {
@@ -85,7 +88,8 @@ mod tests {
             ("/var/lib/kubelet/pods/a".to_string(), false),
         ];
         for (point, ours) in points {
-            let table = crate::mountinfo::parse(format!("1 0 0:1 / {point} rw - tmpfs t rw\n").as_bytes());
+            let table =
+                crate::linux::mountinfo::parse(format!("1 0 0:1 / {point} rw - tmpfs t rw\n").as_bytes());
             assert_eq!(is_ours(&table.mounts[0], &roots), ours, "{point}");
         }
     }
@@ -94,11 +98,11 @@ mod tests {
     fn deepest_first_and_topmost_of_a_stack_first() {
         let text = "1 0 0:1 / /r/a rw - tmpfs t rw\n2 1 0:2 / /r/a rw - tmpfs t rw\n3 2 0:3 / /r/a/b rw - tmpfs t rw\n";
         let mut finding = Finding::default();
-        take(&mut finding, &crate::mountinfo::parse(text.as_bytes()), TableOf::Own, |_| true);
+        take(&mut finding, &crate::linux::mountinfo::parse(text.as_bytes()), TableOf::Own, |_| true);
         let ids: Vec<u64> = finding
             .residues
             .iter()
-            .map(|r| if let Residue::Mount { id, .. } = r { *id } else { 0 })
+            .map(|r| if let Residue::Mount(residue::Mount { id, .. }) = r { *id } else { 0 })
             .collect();
         assert_eq!(ids, [3, 2, 1]);
     }
@@ -120,10 +124,10 @@ mod tests {
             ),
         );
         // As the hook of the parallel instance knows itself: snapd gives it the snap's own paths.
-        let mut scope = crate::scope::tests::scope_of(&[]);
+        let mut scope = crate::fixture::scope_of(&[]);
         for (instance, seen) in [("microk8s_two", of_second), ("microk8s", of_first)] {
             scope.snap.instance = instance.into();
-            let host = crate::host::Host::at(dir.path());
+            let host = crate::linux::host::Host::at(dir.path());
             let points: Vec<String> = mounts_points(&super::mounts(&View::new(&host, None), &scope));
             assert_eq!(points, std::slice::from_ref(seen), "{instance}");
         }
@@ -131,7 +135,7 @@ mod tests {
 
     fn mounts_points(finding: &Finding) -> Vec<String> {
         let point = |r: &Residue| match r {
-            Residue::Mount { point, .. } => point.display().to_string(),
+            Residue::Mount(residue::Mount { point, .. }) => point.display().to_string(),
             other => panic!("{other}"),
         };
         finding.residues.iter().map(point).collect()

@@ -4,40 +4,28 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::firewall;
-use crate::network;
-use crate::residue::Residue;
-use crate::scope::Scope;
-use crate::step::{Blind, Finding};
+use crate::error::Blind;
+use crate::residue::finding::Finding;
+use crate::residue::{Link, Netns, Residue};
+use crate::scope::{Scope, netns_of};
+use crate::snap::hostfs::copies;
+use crate::steps::firewall;
+use crate::text::show;
 use crate::view::View;
-
-/// Under this directory a snap's mount namespace shows the host's files, and copies of its mounts.
-pub const HOSTFS: &str = "/var/lib/snapd/hostfs";
 
 /// Namespaces first: with one go the links that lead into it.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     namespaces(view, scope, &mut finding);
     links(view, scope, &mut finding);
-    rules(view, scope, &mut finding);
+    firewall::rules(view, scope, &mut finding);
     finding
-}
-
-/// All places at which a network namespace may be mounted that is bound at `path`.
-pub fn copies(path: &Path) -> Vec<PathBuf> {
-    let mut copies = vec![path.to_path_buf()];
-    if let Ok(below) = path.strip_prefix("/") {
-        copies.push(Path::new(HOSTFS).join(below));
-        // In a base /var/run may be a directory of its own.
-        copies.push(Path::new("/var").join(below));
-    }
-    copies
 }
 
 fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
     let mut wanted: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for container in &scope.containers {
-        if let Some(path) = network::netns_of(container, &scope.roots) {
+        if let Some(path) = netns_of(container, &scope.roots) {
             wanted.entry(path).or_insert(&container.id.id);
         }
     }
@@ -53,10 +41,10 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
         let mounts = mounted.iter().filter(|point| copies.iter().any(|copy| copy == *point)).count();
         match view.host.exists(&path) {
             Ok(there) if there || mounts > 0 => {
-                finding.residues.push(Residue::Netns { path, mounts, sandbox: sandbox.to_owned() });
+                finding.residues.push(Residue::Netns(Netns { path, mounts, sandbox: sandbox.to_owned() }));
             }
             Ok(_) => {}
-            Err(e) => finding.blind.push(Blind::new(crate::text::show(&path), e)),
+            Err(e) => finding.blind.push(Blind::new(show(&path), e)),
         }
     }
 }
@@ -75,35 +63,20 @@ fn links(view: &View, scope: &Scope, finding: &mut Finding) {
     // A port before the bridge that it is in.
     for owned in &scope.network.links {
         if there.iter().any(|l| l.index == owned.index && l.name == owned.name && l.kind == owned.r#type) {
-            finding.residues.push(Residue::Link {
+            finding.residues.push(Residue::Link(Link {
                 index: owned.index,
                 name: owned.name.clone(),
                 r#type: owned.r#type.clone(),
-            });
+            }));
         }
     }
-}
-
-/// True if there may be firewall rules of ours.
-pub fn wants_rules(scope: &Scope) -> bool {
-    let attached = scope.containers.iter().any(|c| network::netns_of(c, &scope.roots).is_some());
-    attached || !scope.network.networks.is_empty() || !scope.rule_comments.is_empty()
-}
-
-fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
-    if !wants_rules(scope) {
-        return;
-    }
-    let firewall = view.firewall(&scope.snap, scope.roots.iptables.as_deref());
-    finding.residues.extend(firewall::ours(firewall, scope));
-    finding.blind.extend(firewall.blind.iter().cloned());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Host;
-    use crate::scope::tests::scope_of;
+    use crate::fixture::scope_of;
+    use crate::linux::host::Host;
 
     #[test]
     fn only_namespaces_that_cni_made_for_our_sandboxes() {
@@ -123,7 +96,8 @@ mod tests {
         scope.containers[2].netns = Some("/run/netns/cni-gone".into());
         let host = Host::at(dir.path());
         let finding = find(&View::new(&host, None), &scope);
-        let ours = Residue::Netns { path: "/run/netns/cni-ours".into(), mounts: 2, sandbox: "a".into() };
+        let ours =
+            Residue::Netns(Netns { path: "/run/netns/cni-ours".into(), mounts: 2, sandbox: "a".into() });
         assert_eq!(finding, Finding::of(vec![ours]));
     }
 }

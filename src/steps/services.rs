@@ -5,10 +5,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::cgroup;
-use crate::residue::{ProcessId, Residue};
-use crate::scope::{Scope, pid_namespace_depth};
-use crate::step::{Blind, Finding};
+use crate::error::Blind;
+use crate::linux::cgroup;
+use crate::linux::proc::ProcessId;
+use crate::residue::finding::Finding;
+use crate::residue::{Residue, Service};
+use crate::scope::Scope;
+use crate::snap::units;
+use crate::text::show;
 use crate::view::View;
 
 /// Services with processes that are neither shims nor containers; never our own group, nor any hook's.
@@ -23,32 +27,34 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     };
     let shims: HashSet<ProcessId> = scope.shims.iter().map(|s| s.process).collect();
     // A guest of this machine may run the same snap: its units have our units' names, below the guest's group.
-    let depth = |pid: &str| pid_namespace_depth(view, pid);
-    let own_depth = depth("self");
-    let in_a_guest = |pid: i32| own_depth.is_some() && depth(&pid.to_string()) > own_depth;
-    let mut units: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
+    let own_depth = view.pid_namespace_depth(None);
+    let in_a_guest = |pid: i32| own_depth.is_some() && view.pid_namespace_depth(Some(pid)) > own_depth;
+    let mut by_service: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
     for (hierarchy, group) in tree.each() {
-        let Some(service) = cgroup::service_of(group, &scope.snap.instance) else { continue };
+        let Some(service) = units::service_of(group, &scope.snap.instance) else { continue };
         let pids = match view.group_pids(hierarchy, group) {
             Ok(pids) => pids,
             Err(why) => {
                 let directory = cgroup::full(&hierarchy.point, group);
-                finding.blind.push(Blind::new(crate::text::show(&directory), why));
+                finding.blind.push(Blind::new(show(&directory), why));
                 continue;
             }
         };
         let own = std::process::id();
         let strangers =
             pids.iter().filter(|pid| pid.unsigned_abs() != own).filter_map(|pid| processes.get(*pid));
-        let unit = units.entry(service).or_default();
-        for process in strangers.filter(|p| p.alive() && p.shim.is_none() && !shims.contains(&p.id)) {
+        let unit = by_service.entry(service).or_default();
+        for process in
+            strangers.filter(|p| p.alive() && !processes.is_shim(p.id.pid) && !shims.contains(&p.id))
+        {
             if !unit.contains(&process.id) && !in_a_guest(process.id.pid) {
                 unit.push(process.id);
             }
         }
     }
-    let running = units.into_iter().filter(|(_, processes)| !processes.is_empty());
-    finding.residues =
-        running.map(|(name, processes)| Residue::Service { name: name.to_owned(), processes }).collect();
+    let running = by_service.into_iter().filter(|(_, processes)| !processes.is_empty());
+    finding.residues = running
+        .map(|(name, processes)| Residue::Service(Service { name: name.to_owned(), processes }))
+        .collect();
     finding
 }

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
-use crate::residue::{ContainerId, Residue};
-use crate::scope::Scope;
-use crate::step::{Blind, Finding};
+use crate::error::Blind;
+use crate::residue::finding::Finding;
+use crate::residue::{self, Residue};
+use crate::runtime::ContainerId;
+use crate::scope::{Scope, Shim};
+use crate::steps::running::running;
 use crate::view::View;
 
 /// Every living shim of ours.
@@ -17,28 +20,28 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     if alive.is_empty() {
         return Finding::default();
     }
-    let (running, blind) = super::running(view, scope);
+    let (running, blind) = running(view, scope);
     // Where containers could not be looked at, each may have a process, and killing its shim would orphan that.
     let unseen = !blind.is_empty();
     let running: HashSet<&ContainerId> = running.iter().map(|r| &r.container.id).collect();
-    let by_group = scope.by_group();
+    let by_shim = scope.by_shim();
     let parents: HashSet<i32> = processes.iter().map(|p| p.parent).collect();
-    let shim = |shim: &&crate::scope::Shim| {
-        let served = scope.served_by(shim, &by_group);
+    let shim = |shim: &&Shim| {
+        let served = scope.served_by(shim, &by_shim);
         let holds = |c: &ContainerId| unseen || running.contains(c);
         let mut held_by: Vec<_> = served.iter().filter(|c| holds(&c.id)).map(|c| c.id.id.clone()).collect();
         // A living child is a container's first process, also where nothing tells which container's.
         if (unseen || parents.contains(&shim.process.pid)) && held_by.is_empty() {
             held_by.push(shim.id.clone().unwrap_or_default());
         }
-        Residue::Shim {
+        Residue::Shim(residue::Shim {
             process: shim.process,
             namespace: shim.namespace.clone(),
             id: shim.id.clone(),
             socket: shim.socket.clone(),
             held_by,
             containers: served.iter().map(|c| c.id.id.clone()).collect(),
-        }
+        })
     };
     Finding { residues: alive.iter().map(shim).collect(), blind }
 }

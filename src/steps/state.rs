@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::files;
-use crate::evidence;
-use crate::residue::{PathKind, Residue};
+use crate::error::Blind;
+use crate::residue::finding::Finding;
+use crate::residue::{self, PathKind, Residue};
+use crate::runtime::{bundle, shim};
 use crate::scope::{Container, Scope};
-use crate::shim;
-use crate::step::{Blind, Finding};
+use crate::steps::files;
+use crate::text::show;
 use crate::view::View;
 
 /// Those of the files and directories that exist.
@@ -51,9 +52,11 @@ fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Fin
                 None => view.host.exists(path),
             };
             match there {
-                Ok(true) => finding.residues.push(Residue::Path { path: path.clone(), what: *what }),
+                Ok(true) => {
+                    finding.residues.push(Residue::Path(residue::Path { path: path.clone(), what: *what }))
+                }
                 Ok(false) => {}
-                Err(e) => finding.blind.push(Blind::new(crate::text::show(path), e)),
+                Err(e) => finding.blind.push(Blind::new(show(path), e)),
             }
         }
     }
@@ -67,13 +70,13 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     let roots = &scope.roots;
     let (namespace, id) = (&container.id.namespace, &container.id.id);
     let mut names: Vec<_> =
-        evidence::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
+        bundle::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
     // runc's state of our ID is another's if its label says so; such a container has no group of ours.
     if !scope.is_foreign(&container.id) {
         names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));
     }
     // A socket is named after the ID under which the shim was started.
-    if container.group == *id {
+    if container.shim_id == *id {
         let address = &scope.inside.address;
         names.push((shim::socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
         names.push((shim::debug_socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
@@ -101,7 +104,7 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
                 .any(|s| name.strip_suffix(s).is_some_and(|id| ids.contains(id)))
         };
         if !streams.is_empty() && streams.iter().all(ours) {
-            finding.residues.push(Residue::Path { path: directory, what: PathKind::Fifo });
+            finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
         }
     }
 }

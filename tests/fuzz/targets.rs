@@ -12,12 +12,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
-use snap_teardown::evidence::{self, Bundle};
-use snap_teardown::host::Host;
-use snap_teardown::profile::{Profile, Roots};
-use snap_teardown::residue::ContainerId;
-use snap_teardown::snap::Snap;
-use snap_teardown::{cgroup, mountinfo, shim};
+use snap_teardown::testing::{
+    Bundle, ContainerId, Host, Profile, Roots, ShimClient, Snap, bundle, groups, mountinfo, parse_membership,
+    parse_pids, runc, shim, units,
+};
 
 /// A target's name, which is its corpus's too, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -59,13 +57,13 @@ pub fn mountinfo(bytes: &[u8]) {
 pub fn spec(bytes: &[u8]) {
     let Some(roots) = roots() else { return };
     let mut bundle = Bundle::default();
-    evidence::take_spec(&mut bundle, bytes, &container(), &roots);
+    bundle::take_spec(&mut bundle, bytes, &container(), &roots);
     for group in &bundle.groups {
         let name = group.file_name().unwrap_or_default().to_string_lossy();
         assert!(name.contains(ID), "a group of another name: {}", group.display());
         assert!(plain(group), "a group that leads elsewhere: {}", group.display());
     }
-    for name in bundle.group.iter().chain(&bundle.sandbox) {
+    for name in bundle.shim_id.iter().chain(&bundle.sandbox) {
         assert!(is_name(name), "a name that leads elsewhere: {name:?}");
     }
     if let Some(netns) = &bundle.netns {
@@ -78,7 +76,7 @@ pub fn spec(bytes: &[u8]) {
 
 /// runc's state.json: no process that nobody may touch.
 pub fn state(bytes: &[u8]) {
-    if let Ok(state) = evidence::parse_runc_state(bytes) {
+    if let Ok(state) = runc::parse_runc_state(bytes) {
         assert!(state.init.is_none_or(|init| init.pid > 1 && init.start > 0));
     }
 }
@@ -86,14 +84,14 @@ pub fn state(bytes: &[u8]) {
 /// A bundle's bootstrap.json and address: a socket where shims have theirs, or none.
 pub fn bootstrap(bytes: &[u8]) {
     let (Some(roots), Ok(dir)) = (roots(), tempfile::tempdir()) else { return };
-    let [bundle, ..] = evidence::bundle_paths(&roots, &container());
+    let [bundle, ..] = bundle::bundle_paths(&roots, &container());
     let below = dir.path().join(bundle.strip_prefix("/").unwrap_or(&bundle));
     if std::fs::create_dir_all(&below).is_err() {
         return;
     }
     for file in ["bootstrap.json", "address"] {
         if std::fs::write(below.join(file), bytes).is_ok() {
-            let bundle = evidence::read_bundle(&Host::at(dir.path()), &roots, &container());
+            let bundle = bundle::read_bundle(&Host::at(dir.path()), &roots, &container());
             if let Some(socket) = bundle.socket {
                 assert_eq!(socket.parent(), Some(roots.shim_sockets.as_path()));
                 assert!(socket.file_name().is_some_and(|name| name.len() == 64));
@@ -114,18 +112,18 @@ pub fn cmdline(bytes: &[u8]) {
 /// Paths of control groups, in a spec, in /proc/PID/cgroup, and as names.
 pub fn cgroup(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    for group in cgroup::of_spec(&text).into_iter().chain(cgroup::parse_membership(bytes)) {
+    for group in groups::of_spec(&text).into_iter().chain(parse_membership(bytes)) {
         assert!(group.is_absolute());
     }
-    assert!(cgroup::of_spec(&text).iter().all(|group| plain(group)), "{text:?}");
-    if let Some(id) = cgroup::container_of(&text) {
+    assert!(groups::of_spec(&text).iter().all(|group| plain(group)), "{text:?}");
+    if let Some(id) = groups::container_of(&text) {
         assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
     let path = Path::new(OsStr::from_bytes(bytes));
-    if cgroup::service_of(path, "microk8s").is_some() {
+    if units::service_of(path, "microk8s").is_some() {
         assert!(text.contains("snap.microk8s."));
     }
-    assert!(cgroup::parse_pids(bytes).all(|pid| pid > 0));
+    assert!(parse_pids(bytes).all(|pid| pid > 0));
 }
 
 /// A profile: whatever it says, what may be removed lies strictly within its own snap's directories.
@@ -139,7 +137,7 @@ pub fn profile(bytes: &[u8]) {
 
 /// No profile can make anything removable but the snap's own, and a few symlinks by name.
 pub fn check_roots(roots: &Roots, snap: &Snap) {
-    let removable = roots.data.iter().chain(&roots.mounts).chain(&roots.kubelet).chain(&roots.hooks);
+    let removable = roots.data.iter().chain(&roots.mounts).chain(&roots.kubelet).chain(&roots.scripts);
     for path in removable {
         let own = [&snap.common, &snap.data].into_iter().any(|dir| path.starts_with(dir) && path != dir);
         assert!(own && plain(path), "removable: {}", path.display());
@@ -184,8 +182,8 @@ pub fn ttrpc(bytes: &[u8]) {
                 let _ = stream.write_all(bytes);
             }
         });
-        let answer = snap_teardown::remove::ttrpc::Shim::connect(&path, "k8s.io", until)
-            .and_then(|shim| shim.kill(ID, Signal::SIGKILL, true));
+        let answer =
+            ShimClient::connect(&path, "k8s.io", until).and_then(|shim| shim.kill(ID, Signal::SIGKILL, true));
         drop(answer);
     });
     assert!(Instant::now() < until + Duration::from_secs(2), "the call did not end in time");

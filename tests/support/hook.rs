@@ -205,7 +205,7 @@ impl Ended {
 
 /// An error that names every place where the document breaks the schema.
 pub fn check(document: &Value) -> Result<()> {
-    let text = include_bytes!("../../src/report.schema.json");
+    let text = include_bytes!("../../src/report/schema.json");
     let schema = jsonschema::validator_for(&serde_json::from_slice(text)?)?;
     let wrong: Vec<_> = schema.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
     if wrong.is_empty() { Ok(()) } else { Err(format!("against the schema: {}", wrong.join("; ")).into()) }

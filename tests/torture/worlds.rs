@@ -149,7 +149,7 @@ impl World {
 
     /// What every snap has: a profile with less patience, directories, and users' data that nobody may touch.
     pub fn furnish(snap: &Snap) -> Result<()> {
-        let text = include_bytes!("../../src/profiles/microk8s.json");
+        let text = include_bytes!("../../src/snap/profile/microk8s.json");
         let mut profile: serde_json::Value = serde_json::from_slice(text)?;
         profile["patience"] = json!({ "drain": DRAIN, "deadline": DEADLINE });
         fs::write(snap.dir.join("teardown.json"), profile.to_string())?;

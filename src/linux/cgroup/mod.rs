@@ -1,0 +1,130 @@
+//! Control groups: where the hierarchies are, which groups exist, and whose names they carry.
+//!
+//! Three layouts are in the field: v2 alone, v1 with a hierarchy for each controller, and hybrid. A
+//! container's group has the same path in every hierarchy it is in, named by kubelet and runc in one of two
+//! ways (`cgroupfs`, `systemd`).
+
+pub mod group;
+pub mod walk;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::linux::mountinfo::MountTable;
+
+pub use walk::{Names, walk};
+
+/// Which interface files a hierarchy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy for each controller, or named.
+    V1,
+    /// The unified one.
+    V2,
+}
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// v1 or v2.
+    pub version: Version,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// True if nothing in it can be changed.
+    pub read_only: bool,
+    /// True if this is the v1 hierarchy that can freeze groups.
+    pub freezer: bool,
+}
+
+/// All groups of all hierarchies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupTree {
+    /// The hierarchies, in mount order.
+    pub hierarchies: Vec<Hierarchy>,
+    /// For each hierarchy, its groups as paths below its mount point ("/kubepods/…"), parents first.
+    pub groups: Vec<Vec<PathBuf>>,
+    /// Directories that could not be listed, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// The hierarchies in a mount table, each once: the first of co-mounted copies, and none that is shadowed by
+/// a later mount at the same place.
+pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
+    let mut found: Vec<(String, Hierarchy)> = Vec::new();
+    for (i, mount) in table.mounts.iter().enumerate() {
+        let version = match mount.fstype.as_str() {
+            "cgroup2" => Version::V2,
+            "cgroup" => Version::V1,
+            _ => continue,
+        };
+        let shadowed = table.mounts[i + 1..].iter().any(|later| mount.point.starts_with(&later.point));
+        let twin = found.iter().any(|(device, _)| *device == mount.device);
+        if shadowed || twin {
+            continue;
+        }
+        let freezer = version == Version::V1 && mount.options.split(|b| *b == b',').any(|o| o == b"freezer");
+        found.push((
+            mount.device.clone(),
+            Hierarchy { version, point: mount.point.clone(), read_only: mount.read_only, freezer },
+        ));
+    }
+    found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
+}
+
+/// The directory of a group that is named as a path below its hierarchy's mount point.
+pub fn full(point: &Path, group: &Path) -> PathBuf {
+    match group.strip_prefix("/") {
+        Ok(below) if !below.as_os_str().is_empty() => point.join(below),
+        _ => point.to_path_buf(),
+    }
+}
+
+impl CgroupTree {
+    /// The hierarchies in which each group exists. By the names' bytes: paths are hashed part by part, which takes longer.
+    pub fn index(&self) -> HashMap<&OsStr, Vec<&Hierarchy>> {
+        let mut index: HashMap<&OsStr, Vec<&Hierarchy>> = HashMap::new();
+        self.each()
+            .for_each(|(hierarchy, group)| index.entry(group.as_os_str()).or_default().push(hierarchy));
+        index
+    }
+
+    /// Every group with its hierarchy.
+    pub fn each(&self) -> impl Iterator<Item = (&Hierarchy, &Path)> {
+        self.hierarchies
+            .iter()
+            .zip(&self.groups)
+            .flat_map(|(h, groups)| groups.iter().map(move |g| (h, g.as_path())))
+    }
+
+    /// "v1", "v2" or "hybrid", as people call it.
+    pub fn layout(&self) -> &'static str {
+        let has = |v| self.hierarchies.iter().any(|h| h.version == v);
+        match (has(Version::V1), has(Version::V2)) {
+            (true, true) => "hybrid",
+            (true, false) => "v1",
+            (false, true) => "v2",
+            (false, false) => "none",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::mountinfo::parse;
+
+    #[test]
+    fn hierarchies_once_each_and_none_that_is_shadowed() {
+        let table = parse(
+            b"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /sys/fs/cgroup/cpu rw - cgroup c rw,cpu\n\
+              3 1 0:2 / /mnt/cpu rw - cgroup c rw,cpu\n4 1 0:3 / /sys/fs/cgroup/freezer rw - cgroup c rw,freezer\n\
+              5 1 0:4 / /sys/fs/cgroup/unified rw - cgroup2 c rw\n",
+        );
+        let found = hierarchies(&table);
+        assert_eq!(found.len(), 3);
+        assert!(found[1].freezer && !found[0].freezer && found[2].version == Version::V2);
+        let table = parse(b"2 1 0:2 / /sys/fs/cgroup/cpu rw - cgroup c rw,cpu\n6 1 0:5 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+        assert_eq!(hierarchies(&table).iter().map(|h| h.version).collect::<Vec<_>>(), [Version::V2]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The walk through the hierarchies: which groups exist.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+
+use super::group::{MAX_DEPTH, children, has_none_below, open_group};
+use super::{CgroupTree, Hierarchy, Version, full};
+use crate::linux::host::Host;
+
+/// Walks hierarchies.
+pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTree {
+    let mut tree = CgroupTree::default();
+    for hierarchy in hierarchies {
+        let mut walk = Walk {
+            point: &hierarchy.point,
+            groups: Vec::new(),
+            unasked: Vec::new(),
+            unreadable: &mut tree.unreadable,
+            names,
+        };
+        let top = open_group(CWD, host.path(&hierarchy.point));
+        walk.below(top, Path::new("/"), 0);
+        walk.rest(host, &hierarchy);
+        tree.groups.push(walk.groups);
+        tree.hierarchies.push(hierarchy);
+    }
+    tree
+}
+
+/// A walk through one hierarchy.
+struct Walk<'a> {
+    point: &'a Path,
+    groups: Vec<PathBuf>,
+    /// Groups that were not asked for groups below them, and how deep they are.
+    unasked: Vec<(PathBuf, usize)>,
+    unreadable: &'a mut Vec<(PathBuf, String)>,
+    names: &'a Names,
+}
+
+/// Names that tell where to expect groups. A hint that saves system calls, and nothing else.
+pub struct Names {
+    /// True for a container's group: it has hardly ever any below it.
+    pub of_container: fn(&str) -> bool,
+    /// True for a group of kubelet's: it has some nearly always.
+    pub of_kubelet: fn(&Path) -> bool,
+}
+
+impl Walk<'_> {
+    /// The groups in a directory and below them. Those of containers are most, and have hardly ever any below them:
+    /// they are left for later.
+    fn below(&mut self, directory: io::Result<OwnedFd>, group: &Path, depth: usize) {
+        let listed = directory.and_then(|directory| Ok((children(&directory)?, directory)));
+        let (children, directory) = match listed {
+            Ok(listed) => listed,
+            Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
+            Err(e) => return self.unreadable.push((full(self.point, group), e.to_string())),
+        };
+        for name in children {
+            let path = group.join(&name);
+            self.groups.push(path.clone());
+            if name.to_str().is_some_and(self.names.of_container) {
+                self.unasked.push((path, depth));
+            } else {
+                self.into(&directory, &name, &path, depth);
+            }
+        }
+    }
+
+    /// Descends into a group. Skips the link-count check for kubelet's own groups: they nearly always have children.
+    fn into<P: rustix::path::Arg + Copy>(
+        &mut self,
+        at: impl AsFd + Copy,
+        name: P,
+        group: &Path,
+        depth: usize,
+    ) {
+        if !(self.names.of_kubelet)(group) && has_none_below(at, name) {
+            return;
+        }
+        if depth < MAX_DEPTH {
+            self.below(open_group(at, name), group, depth + 1);
+        } else {
+            self.unreadable.push((full(self.point, group), "nested too deeply".into()));
+        }
+    }
+
+    /// Asks those that were left, unless the kernel counts no more groups than were found.
+    fn rest(&mut self, host: &Host, hierarchy: &Hierarchy) {
+        if self.unasked.is_empty() || descendants(host, hierarchy) == Some(self.groups.len()) {
+            return;
+        }
+        while let Some((group, depth)) = self.unasked.pop() {
+            let directory = host.path(&full(self.point, &group));
+            self.into(CWD, &directory, &group, depth);
+        }
+    }
+}
+
+/// How many groups there are in a hierarchy, where the kernel tells (Documentation/admin-guide/cgroup-v2.rst, cgroup.stat).
+fn descendants(host: &Host, hierarchy: &Hierarchy) -> Option<usize> {
+    let text = (hierarchy.version == Version::V2)
+        .then(|| host.read_text(&hierarchy.point.join("cgroup.stat")).ok())??;
+    text.lines().find_map(|line| line.strip_prefix("nr_descendants ")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const NAMES: Names =
+        Names { of_container: |name| name.len() == 64, of_kubelet: |group| group.starts_with("/kubepods") };
+
+    #[test]
+    fn groups_below_a_containers_are_found_unless_the_kernel_counts_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef".repeat(4);
+        let nested = format!("kubepods/pod1/{id}/init.scope/{id}/deep");
+        fs::create_dir_all(dir.path().join(&nested)).unwrap();
+        let host = Host::at(dir.path());
+        let found = |version, counted: Option<usize>| {
+            if let Some(n) = counted {
+                let text = format!("nr_descendants {n}\nnr_dying_descendants 7\n");
+                fs::write(dir.path().join("cgroup.stat"), text).unwrap();
+            }
+            let hierarchy = Hierarchy { version, point: "/".into(), read_only: false, freezer: false };
+            let tree = walk(&host, vec![hierarchy], &NAMES);
+            assert!(tree.unreadable.is_empty(), "{tree:?}");
+            tree.groups[0].clone()
+        };
+        let parts: Vec<&str> = nested.split('/').collect();
+        let all: Vec<PathBuf> =
+            (1..=parts.len()).map(|n| format!("/{}", parts[..n].join("/")).into()).collect();
+        assert_eq!(found(Version::V2, None), all, "before there is a count");
+        assert_eq!(found(Version::V2, Some(6)), all);
+        assert_eq!(found(Version::V2, Some(7)), all, "one that came since");
+        assert_eq!(found(Version::V2, Some(3)), all[..3]);
+        assert_eq!(found(Version::V1, Some(3)), all, "which says nothing of the kind");
+    }
+}

@@ -1,0 +1,276 @@
+//! Reads `/proc/PID/mountinfo`: bytes in, mounts out.
+//!
+//! The `procfs` crate gives the whole table up over one bad line and leaves mount points escaped, so an
+//! unmount by its strings would miss. Here a bad line costs that line only, and is counted: a table with bad
+//! lines is one in which something could hide.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::text::unescape;
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The kernel's mount ID, unique among the mounts that exist now.
+    pub id: u64,
+    /// The mount ID of the parent.
+    pub parent: u64,
+    /// Device, as the kernel prints it ("8:1").
+    pub device: String,
+    /// The part of the file system that is mounted.
+    pub root: PathBuf,
+    /// Where, unescaped, as seen from the reading process's root.
+    pub point: PathBuf,
+    /// File system type, such as "overlay" or "fuse.sshfs".
+    pub fstype: String,
+    /// What is mounted (a device, a server, or a label).
+    pub source: PathBuf,
+    /// The file system's own options; overlay names its directories here.
+    pub options: Vec<u8>,
+    /// True if it, or its file system, is read-only.
+    pub read_only: bool,
+    /// Peer group if shared.
+    pub shared: bool,
+}
+
+/// A whole table, in the kernel's order (a mount stands after what it was mounted on).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountTable {
+    /// The good lines.
+    pub mounts: Vec<Mount>,
+    /// How many lines could not be understood.
+    pub bad_lines: usize,
+}
+
+/// Parses a mountinfo table. Never fails: a line that makes no sense is counted, not guessed.
+pub fn parse(bytes: &[u8]) -> MountTable {
+    let mut table = MountTable::default();
+    for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+        match parse_line(line) {
+            Some(mount) => table.mounts.push(mount),
+            None => table.bad_lines += 1,
+        }
+    }
+    table
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc_pid_mountinfo(5))
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|b| *b == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let device = fields.next()?;
+    device.contains(&b':').then_some(())?;
+    let device = text(device)?;
+    let root = path(fields.next()?)?;
+    let point = path(fields.next()?).filter(|p| p.is_absolute())?;
+    let read_only = has_ro(fields.next()?);
+    let mut shared = false;
+    loop {
+        match fields.next()? {
+            b"-" => break,
+            tag => shared |= tag.starts_with(b"shared:"),
+        }
+    }
+    let fstype = text(fields.next()?)?;
+    let source = path(fields.next()?)?;
+    let options = unescape(fields.next().unwrap_or_default())?;
+    let read_only = read_only || has_ro(&options);
+    Some(Mount { id, parent, device, root, point, fstype, source, options, read_only, shared })
+}
+
+fn has_ro(options: &[u8]) -> bool {
+    options.split(|b| *b == b',').any(|o| o == b"ro")
+}
+
+fn text(field: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(field).ok()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+fn path(field: &[u8]) -> Option<PathBuf> {
+    Some(PathBuf::from(OsString::from_vec(unescape(field)?)))
+}
+
+impl MountTable {
+    /// The mounts strictly below `root`, by path component.
+    pub fn below<'a>(&'a self, root: &'a Path) -> impl Iterator<Item = &'a Mount> {
+        self.mounts.iter().filter(move |m| m.point.starts_with(root) && m.point != root)
+    }
+}
+
+impl MountTable {
+    /// The mounts that wait for a server, or for a device that only `ours` use.
+    ///
+    /// A volume's device may be served by pods that were ended a moment ago (iSCSI, NVMe over TCP, RBD): to write the
+    /// last of it then takes for ever. A device on which something else lies, too, is the machine's own disk.
+    pub fn hanging(&self, ours: impl Fn(&Mount) -> bool) -> Vec<&Path> {
+        let not_ours = self.mounts.iter().filter(|m| m.is_on_disk() && !ours(m));
+        let disks: HashSet<&str> = not_ours.map(|m| m.device.as_str()).collect();
+        let waits = |m: &&Mount| m.may_hang() || (m.is_on_disk() && !disks.contains(m.device.as_str()));
+        self.mounts.iter().filter(waits).map(|m| m.point.as_path()).collect()
+    }
+}
+
+impl Mount {
+    /// True if unmounting this may wait for a server: its own, that of one of the `hanging` mounts on the way to
+    /// it, or of one that an overlay's layers lie on.
+    pub fn waits_for(&self, hanging: &[&Path]) -> bool {
+        self.may_hang() || hanging.iter().any(|h| self.point.starts_with(h)) || self.waits_for_layer(hanging)
+    }
+
+    /// True for an overlay that is made of directories on one of the `hanging` mounts.
+    pub fn waits_for_layer(&self, hanging: &[&Path]) -> bool {
+        !hanging.is_empty() && self.layers().any(|layer| hanging.iter().any(|h| layer.starts_with(h)))
+    }
+
+    /// The directories that an overlay is made of.
+    fn layers(&self) -> impl Iterator<Item = &Path> {
+        use std::os::unix::ffi::OsStrExt;
+        let options = if self.fstype == "overlay" { self.options.as_slice() } else { &[] };
+        let values = options.split(|b| *b == b',').filter_map(|option| {
+            let at = option.iter().position(|b| *b == b'=')?;
+            matches!(&option[..at], b"lowerdir" | b"lowerdir+" | b"upperdir" | b"workdir")
+                .then_some(&option[at + 1..])
+        });
+        values.flat_map(|v| v.split(|b| *b == b':')).map(|l| Path::new(std::ffi::OsStr::from_bytes(l)))
+    }
+}
+
+impl Mount {
+    /// True if a system call that enters this mount may wait for something other than this machine's own
+    /// disks: FUSE, network file systems, and whatever we do not know.
+    pub fn may_hang(&self) -> bool {
+        const PROMPT: &[&str] = &[
+            "tmpfs",
+            "proc",
+            "sysfs",
+            "cgroup",
+            "cgroup2",
+            "nsfs",
+            "devtmpfs",
+            "devpts",
+            "mqueue",
+            "ramfs",
+            "bpf",
+            "debugfs",
+            "tracefs",
+            "securityfs",
+            "squashfs",
+            "hugetlbfs",
+            "pstore",
+            "configfs",
+            "binfmt_misc",
+            "rpc_pipefs",
+            "overlay",
+        ];
+        let on_loop = self.source.as_os_str().as_encoded_bytes().starts_with(b"/dev/loop");
+        !(PROMPT.contains(&self.fstype.as_str()) || self.is_on_disk())
+            || (on_loop && self.fstype != "squashfs")
+    }
+
+    /// True if its file system lies on a block device, and writes there when it goes.
+    fn is_on_disk(&self) -> bool {
+        matches!(self.fstype.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(line: &str) -> Option<Mount> {
+        parse(line.as_bytes()).mounts.pop()
+    }
+
+    #[test]
+    fn reads_a_plain_line() {
+        let m =
+            one("36 35 98:0 /mnt1 /mnt2 rw,noatime shared:4 master:1 - ext3 /dev/root rw,errors=continue")
+                .unwrap();
+        assert_eq!((m.id, m.parent, m.point.as_path(), m.shared), (36, 35, Path::new("/mnt2"), true));
+        assert_eq!((m.fstype.as_str(), m.options.as_slice()), ("ext3", b"rw,errors=continue".as_slice()));
+    }
+
+    #[test]
+    fn unescapes_odd_names() {
+        let m = one("1 2 0:1 / /a\\040b\\012c\\134d\\011 rw - tmpfs t rw").unwrap();
+        assert_eq!(m.point, Path::new("/a b\nc\\d\t"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_kept() {
+        let table = parse(b"1 2 0:1 / /a\xff rw - tmpfs t rw\n");
+        assert_eq!(table.mounts[0].point.as_os_str().as_encoded_bytes(), b"/a\xff");
+    }
+
+    #[test]
+    fn a_bad_line_costs_only_itself() {
+        let good = "1 2 0:1 / /a rw - tmpfs t rw";
+        for bad in [
+            "",
+            "x",
+            "1 2 0:1 / /b",
+            "1 2 0:1 / /b rw - ",
+            "1 2 0:1 / /b\\9 rw - tmpfs t rw",
+            "1 2 0:1 / b rw - tmpfs t rw",
+        ] {
+            let table = parse(format!("{good}\n{bad}\n{good}\n").as_bytes());
+            assert_eq!(table.mounts.len(), 2, "{bad:?}");
+            assert_eq!(table.bad_lines, usize::from(!bad.is_empty()), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn below_is_by_component_and_excludes_the_root() {
+        let table = parse(
+            b"1 0 0:1 / /a rw - tmpfs t rw\n2 1 0:1 / /a/b rw - tmpfs t rw\n3 1 0:1 / /ab rw - tmpfs t rw\n",
+        );
+        let ids: Vec<_> = table.below(Path::new("/a")).map(|m| m.id).collect();
+        assert_eq!(ids, [2]);
+    }
+
+    #[test]
+    fn a_layer_on_a_server_or_a_server_on_the_way_may_hang() {
+        let table = parse(
+            b"1 0 0:1 / /nfs rw - nfs4 s:/ rw\n2 0 0:2 / /m rw - overlay o rw,lowerdir=/a:/nfs/b,upperdir=/c\n\
+              3 1 0:3 / /nfs/x rw - tmpfs t rw\n4 0 0:4 / /o rw - overlay o rw,lowerdir=/a:/nfsb,upperdir=/c\n",
+        );
+        let hanging = table.hanging(|_| true);
+        let waits: Vec<bool> = table.mounts.iter().map(|m| m.waits_for(&hanging)).collect();
+        assert_eq!(waits, [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_device_of_a_volume_alone_may_hang_and_the_machines_own_disk_does_not() {
+        let table = parse(
+            b"1 0 259:2 / / rw - ext4 /dev/nvme0n1p2 rw\n2 1 8:32 / /v/iscsi rw - ext4 /dev/sdc rw\n\
+              3 1 259:2 /srv /v/hostpath rw - ext4 /dev/nvme0n1p2 rw\n4 2 0:5 / /v/iscsi/below rw - tmpfs t rw\n\
+              5 1 8:32 /sub /v/subpath rw - ext4 /dev/sdc rw\n6 1 0:5 / /v/secret rw - tmpfs t rw\n",
+        );
+        let hanging = table.hanging(|m| m.point.starts_with("/v"));
+        let waits: Vec<bool> = table.mounts.iter().map(|m| m.waits_for(&hanging)).collect();
+        assert_eq!(waits, [false, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn network_and_user_space_file_systems_may_hang() {
+        for (fs, may) in [
+            ("nfs4", true),
+            ("fuse.sshfs", true),
+            ("fuse", true),
+            ("cifs", true),
+            ("tmpfs", false),
+            ("overlay", false),
+        ] {
+            assert_eq!(one(&format!("1 2 0:1 / /a rw - {fs} x rw")).unwrap().may_hang(), may, "{fs}");
+        }
+    }
+}

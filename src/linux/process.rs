@@ -1,0 +1,114 @@
+//! Waiting for a process, and signalling it, safe against reuse of its PID.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::linux::interrupts::{Interrupts, pause, wait_readable};
+use crate::linux::proc::{self, ProcessId};
+
+/// Opens a process for waiting and signalling; none if it is gone, or if its PID is somebody else's by now.
+fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
+    let descriptor = open_pid(id.pid)?;
+    Ok(descriptor.filter(|_| proc::identity(id.pid) == Some(id)))
+}
+
+/// The same of whoever has this PID.
+///
+/// Not everywhere it can be done: snapd's seccomp profiles refuse it up to 2.68, and kernels before 5.3 have not got it.
+pub fn open_pid(pid: i32) -> Result<Option<OwnedFd>, Errno> {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
+    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(descriptor) => Ok(Some(descriptor)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(e) => Err(Errno::from_raw(e.raw_os_error())),
+    }
+}
+
+/// How often a process is looked at that cannot be opened.
+pub const OFTEN: Duration = Duration::from_millis(20);
+
+/// Waits until a process has ended. False if it still runs then, or if we are interrupted.
+pub fn wait_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
+    match open_process(process) {
+        Ok(None) => true,
+        Ok(Some(descriptor)) => wait_readable(descriptor.as_fd(), interrupts, until),
+        Err(_) => look_for_end(process, interrupts, until),
+    }
+}
+
+fn look_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
+    while proc::identity(process.pid) == Some(process) {
+        let now = Instant::now();
+        if now >= until || interrupts.seen() {
+            return false;
+        }
+        pause(interrupts, OFTEN.min(until - now));
+    }
+    true
+}
+
+/// Signals exactly this process, or nobody. `Ok(false)` if it is gone.
+///
+/// Through a descriptor where that is allowed; snapd's seccomp profiles refuse `pidfd_send_signal` with the
+/// same EPERM that the kernel uses, so that answer is checked by the older call, right after a look at who
+/// owns the PID.
+pub fn signal(id: ProcessId, signal: Signal) -> Result<bool, Errno> {
+    match open_process(id) {
+        Ok(None) => return Ok(false),
+        Ok(Some(descriptor)) => {
+            if let Some(raw) = rustix::process::Signal::from_named_raw(signal as i32) {
+                match rustix::process::pidfd_send_signal(&descriptor, raw) {
+                    Ok(()) => return Ok(true),
+                    Err(rustix::io::Errno::SRCH) => return Ok(false),
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(_) => {}
+    }
+    if proc::identity(id.pid) != Some(id) {
+        return Ok(false);
+    }
+    match nix::sys::signal::kill(Pid::from_raw(id.pid), signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon(millis: u64) -> Instant {
+        Instant::now() + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_opened_is_looked_at_until_it_ends() {
+        let interrupts = Interrupts::take().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = proc::identity(child.id() as i32).unwrap();
+        assert!(!look_for_end(id, &interrupts, soon(50)));
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            signal(id, Signal::SIGKILL)
+        });
+        // It has ended for us when it waits for its parent.
+        assert!(look_for_end(id, &interrupts, soon(20_000)));
+        assert_eq!(killer.join().unwrap(), Ok(true));
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_pid_with_another_start_time_is_nobody() {
+        let pid = std::process::id() as i32;
+        let own = proc::identity(pid).unwrap();
+        assert_eq!(signal(ProcessId { start: own.start + 1, ..own }, Signal::SIGKILL), Ok(false));
+        assert!(open_process(own).unwrap().is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! The few system calls that no library we use offers in a safe form.
+//!
+//! The only file in which `unsafe` is allowed.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid};
+
+/// Forks. The child does this work, and ends.
+pub fn fork(work: impl FnOnce()) -> io::Result<Pid> {
+    // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked, which never
+    // overlaps with this; glibc's fork leaves its allocator usable in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            work();
+            // SAFETY: ends the child at once; no destructor of the parent's may run twice.
+            unsafe { nix::libc::_exit(0) }
+        }
+    }
+}
+
+/// Has a program's process do this before it becomes the program. It may make system calls only: no allocation, no lock.
+pub fn before_exec(command: &mut Command, work: fn() -> io::Result<()>) {
+    // SAFETY: what callers pass makes system calls only.
+    unsafe { command.pre_exec(work) };
+}
+
+/// Takes the backing file from a loop device (LOOP_CLR_FD of linux/loop.h). The kernel may put it off until
+/// the last user closes the device, and says nothing of that.
+pub fn clear_loop(device: &File) -> Result<(), Errno> {
+    const LOOP_CLR_FD: nix::libc::c_ulong = 0x4C01;
+    // SAFETY: the request takes no argument and touches no memory of ours.
+    let result = unsafe { nix::libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD as _, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Which file is behind a loop device: its device number and inode (LOOP_GET_STATUS64 of linux/loop.h).
+pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
+    const LOOP_GET_STATUS64: nix::libc::c_ulong = 0x4C05;
+    // `struct loop_info64` is 232 bytes long and begins with lo_device and lo_inode.
+    let mut info = [0u64; 29];
+    // SAFETY: the kernel writes a `struct loop_info64`, and the buffer is exactly as long as one.
+    let result = unsafe { nix::libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, info.as_mut_ptr()) };
+    Errno::result(result).map(|_| (info[0], info[1]))
+}
+
+/// Stands in for glibc's own, which std calls to say where a stack that overflowed had its end. It reads
+/// /proc/self/maps by sscanf, and with that links 85 KB of number parsers. Without an answer std does not say it,
+/// and the overflow still ends us by SIGSEGV.
+// SAFETY: glibc's name and signature; takes nothing, gives nothing, and says so.
+#[cfg(all(target_env = "gnu", not(debug_assertions)))]
+#[unsafe(no_mangle)]
+extern "C" fn pthread_getattr_np(
+    _thread: nix::libc::pthread_t,
+    _attributes: *mut nix::libc::pthread_attr_t,
+) -> nix::libc::c_int {
+    nix::libc::ENOSYS
+}
+
+/// Stands in for the unwinder's own: released programs carry no unwind tables (see build.rs), so a backtrace of a
+/// panic would be empty in any case. That it is known to be empty takes std's readers of debug information out of
+/// the programs, an eighth of them. The panic's message and place are still told.
+// SAFETY: the unwinder's name and signature (Itanium C++ ABI, 1.6); calls nothing back, and says "end of stack".
+#[cfg(all(target_arch = "x86_64", target_env = "gnu", panic = "abort", not(debug_assertions)))]
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Backtrace(
+    _trace: extern "C" fn(*mut nix::libc::c_void, *mut nix::libc::c_void) -> nix::libc::c_int,
+    _argument: *mut nix::libc::c_void,
+) -> nix::libc::c_int {
+    5
+}
+
+/// In a child of ours, which has no use for any other: closes every descriptor but the first three and this one.
+pub fn close_all_but(kept: RawFd) {
+    let kept = kept.unsigned_abs();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: the child leaves by _exit, so that no owner of one of these closes it a second time.
+            unsafe {
+                nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32);
+            }
+        }
+    }
+}
+
+/// Closes every descriptor that we inherited besides the first three: an open file pins what it lies on.
+pub fn close_inherited() {
+    // SAFETY: called first thing in main, before we have opened anything of our own.
+    unsafe {
+        nix::libc::syscall(nix::libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+    }
+}

@@ -1,0 +1,187 @@
+//! The machine as something to act on, and what acting on it has shown.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, errno_name, is_refusal};
+use crate::linux::holders::Users;
+use crate::linux::host::Host;
+use crate::linux::interrupts::Interrupts;
+use crate::linux::mount_namespace::MountNamespace;
+use crate::linux::sync::locked;
+use crate::remove::ability::{Abilities, Ability, Answer};
+use crate::residue::{Detached, Residue};
+use crate::snap::Snap;
+use crate::snap::profile::{Roots, Services};
+
+/// Proof that we look at the machine itself, and so may act on it; and what a remover needs besides its residue.
+pub struct Live {
+    /// "/", to read from.
+    pub host: Host,
+    /// Who asks us to stop.
+    pub interrupts: Interrupts,
+    /// The snap.
+    pub snap: Snap,
+    /// Where it keeps its things.
+    pub roots: Roots,
+    /// The services that matter for the order.
+    pub services: Services,
+    /// The snap's mount namespace, when we are outside of it.
+    pub snap_namespace: Option<MountNamespace>,
+    experience: Mutex<Experience>,
+}
+
+/// What acting on the machine has shown.
+#[derive(Default)]
+struct Experience {
+    abilities: Abilities,
+    /// What can no longer be seen and is still there: detached mounts, a runtime that we started.
+    remembered: Vec<Residue>,
+    held_namespaces: Vec<HeldNamespace>,
+    /// When links that lead into removed network namespaces should be gone by themselves.
+    links_settled: Option<Instant>,
+    /// Who uses which network namespace; looked up once.
+    netns_users: Option<Users>,
+    /// Groups of ours that we are in ourselves, and could not leave.
+    own_groups: Vec<PathBuf>,
+}
+
+/// A network namespace that was unbound and that somebody still uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldNamespace {
+    /// Where it was bound.
+    pub path: PathBuf,
+    /// Who uses it.
+    pub users: Vec<String>,
+}
+
+impl Live {
+    /// The machine itself, if what we see as /proc is our own PID namespace's: else every PID in it would be
+    /// somebody else's to us.
+    pub fn new(interrupts: Interrupts, snap: &Snap, roots: Roots, services: &Services) -> Result<Live> {
+        let own = std::fs::read_link("/proc/self").ok().and_then(|p| p.to_str()?.parse::<u32>().ok());
+        if own != Some(std::process::id()) {
+            return Err(Error::NotStarted(
+                "/proc is not mounted, or not that of our own PID namespace".into(),
+            ));
+        }
+        Ok(Live {
+            host: Host::live(),
+            interrupts,
+            snap: snap.clone(),
+            roots,
+            services: services.clone(),
+            snap_namespace: None,
+            experience: Mutex::default(),
+        })
+    }
+
+    fn experience(&self) -> MutexGuard<'_, Experience> {
+        locked(&self.experience)
+    }
+
+    /// What was tried so far, and what confinement said.
+    pub fn abilities(&self) -> Abilities {
+        self.experience().abilities.clone()
+    }
+
+    /// Notes how an attempt went. "Gone" tells nothing about what is allowed.
+    pub fn tried(&self, ability: Ability, result: std::result::Result<(), Errno>) {
+        let abilities = &mut self.experience().abilities;
+        match result {
+            Ok(()) => drop(abilities.entry(ability).or_insert(Answer::Granted)),
+            Err(errno) if is_refusal(errno) => {
+                abilities.insert(ability, Answer::Refused(errno_name(errno)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// True if it was tried and refused.
+    pub fn refused(&self, ability: Ability) -> bool {
+        matches!(self.experience().abilities.get(&ability), Some(Answer::Refused(_)))
+    }
+
+    /// What no look can see any more.
+    pub fn remembered(&self) -> Vec<Residue> {
+        self.experience().remembered.clone()
+    }
+
+    /// Keeps a residue in mind that no later look can see, once: mounts may have been stacked, and each attempt on one
+    /// may leave a child that hangs.
+    pub fn remember(&self, mut residue: Residue) {
+        let remembered = &mut self.experience().remembered;
+        let key = residue.key();
+        if let Some(at) = remembered.iter().position(|known| known.key() == key)
+            && let (Residue::Detached(new), Residue::Detached(known)) = (&mut residue, remembered.remove(at))
+        {
+            let Detached { holders, holders_unknown, .. } = known;
+            new.holders.extend(holders);
+            new.holders_unknown |= holders_unknown;
+        }
+        remembered.push(residue);
+    }
+
+    /// Looks up who uses a network namespace that was just unbound, and keeps that in mind. Returns whether anybody does.
+    pub fn note_users_of_netns(&self, path: &Path, inode: u64, search: fn() -> Users) -> bool {
+        let experience = &mut *self.experience();
+        let users = experience.netns_users.get_or_insert_with(search);
+        let Some(found) = users.get(&inode) else { return false };
+        let held = HeldNamespace { path: path.to_path_buf(), users: found.clone() };
+        experience.held_namespaces.push(held);
+        true
+    }
+
+    /// The network namespaces that were unbound and that somebody still uses.
+    pub fn held_namespaces(&self) -> Vec<HeldNamespace> {
+        self.experience().held_namespaces.clone()
+    }
+
+    /// When links that lead into removed network namespaces should be gone by themselves.
+    pub fn links_settled(&self) -> Option<Instant> {
+        self.experience().links_settled
+    }
+
+    /// The kernel removes the links of a namespace that nobody uses by then.
+    pub fn links_settle_by(&self, until: Instant) {
+        self.experience().links_settled = Some(until);
+    }
+
+    /// We are in this control group, and cannot leave it.
+    pub fn stays_in(&self, group: PathBuf) {
+        self.experience().own_groups.push(group);
+    }
+
+    /// True if a control group or one below it holds ourselves: it cannot be ended as a whole.
+    pub fn is_inside(&self, group: &Path) -> bool {
+        self.experience().own_groups.iter().any(|own| own.starts_with(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::linux::holders::Holder;
+    use crate::linux::proc::ProcessId;
+
+    #[test]
+    fn a_detached_mount_is_remembered_once_with_all_its_holders() {
+        let live = fixture::live();
+        let detached = |pid, holders_unknown| {
+            let holder = Holder { process: ProcessId { pid, start: 1 }, comm: "x".into(), uid: 0 };
+            let (point, fstype) = ("/v".into(), "ext4".into());
+            Residue::Detached(Detached { point, fstype, holders: vec![holder], holders_unknown })
+        };
+        live.remember(detached(2, true));
+        live.remember(detached(3, false));
+        let remembered = live.remembered();
+        let [Residue::Detached(Detached { holders, holders_unknown: true, .. })] = &remembered[..] else {
+            panic!("{remembered:?}")
+        };
+        assert_eq!(holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [3, 2]);
+    }
+}

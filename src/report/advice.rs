@@ -1,0 +1,63 @@
+//! What to do about what is left or was refused.
+
+use serde::{Deserialize, Serialize};
+
+/// What to do about what is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Advice {
+    /// Only a reboot ends these.
+    Reboot {
+        /// Which, and why.
+        because: Vec<String>,
+    },
+    /// Only the host can unmount these; until then snapd 2.77 and later fail to remove the snap.
+    UnmountOnHost {
+        /// Where.
+        points: Vec<String>,
+    },
+    /// Confinement refused this; these plugs or lines would allow it.
+    Allow {
+        /// What was refused.
+        refused: String,
+        /// What would allow it.
+        with: String,
+    },
+    /// kube-proxy's rules stay until its own program removes them, or until a reboot.
+    KubeProxyRules {
+        /// In which tables.
+        tables: Vec<String>,
+    },
+}
+
+impl Advice {
+    pub(super) fn shorten(&mut self, most: usize) {
+        match self {
+            Advice::Reboot { because: list }
+            | Advice::UnmountOnHost { points: list }
+            | Advice::KubeProxyRules { tables: list } => list.truncate(most),
+            Advice::Allow { .. } => {}
+        }
+    }
+}
+
+impl std::fmt::Display for Advice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Advice::Reboot { because } => write!(f, "reboot: only that ends {}", because.join(", ")),
+            Advice::UnmountOnHost { points } => {
+                write!(
+                    f,
+                    "unmount on the host (else snapd may fail to remove the snap): umount {}",
+                    points.join(" ")
+                )
+            }
+            Advice::KubeProxyRules { tables } => write!(
+                f,
+                "kube-proxy's firewall rules are there ({}); where no other kubelet runs, 'kube-proxy --cleanup' or a reboot removes them",
+                tables.join(", ")
+            ),
+            Advice::Allow { refused, with } => write!(f, "{refused} was refused; allow it with {with}"),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! From the history of a run to its report.
+
+use std::collections::HashSet;
+
+use crate::engine::done::Done;
+use crate::engine::step::Step;
+use crate::engine::{History, StepHistory, Tracked};
+use crate::error::{Blind, errno_name};
+use crate::remove::ability::{Ability, Answer};
+use crate::report::advice::Advice;
+use crate::report::note::NoteKind;
+use crate::report::{
+    Closed, Command, Counts, Left, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName, StepReport,
+};
+use crate::residue::{Mount, Residue, TableOf};
+use crate::scope::Scope;
+use crate::text::show;
+
+impl Report {
+    /// Puts a history into words.
+    pub fn build(facts: RunFacts, plan: &[Step], history: &History, scope: &Scope) -> Report {
+        // Put together once: of a node's pods there are thousands.
+        let keys: Vec<Keys> =
+            history.steps.iter().map(|s| s.left.iter().map(Residue::key).collect()).collect();
+        let reported = plan.iter().zip(history.steps.iter().zip(&keys));
+        let steps: Vec<StepReport> =
+            reported.map(|(step, (history, left))| step_report(step, history, left, &facts.stuck)).collect();
+        let counts = totals(history, &keys);
+        let outcome = outcome(&facts, history, counts);
+        let advice = advice(&steps, &facts);
+        Report {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            command: facts.command,
+            truncated: false,
+            complete: facts.complete,
+            started_at: facts.started_at,
+            elapsed_ms: facts.elapsed_ms,
+            outcome,
+            exit_status: exit_status(outcome, counts),
+            out_of_time: history.out_of_time,
+            rounds: history.rounds,
+            snap: SnapName {
+                name: scope.snap.name.clone(),
+                instance: scope.snap.instance.clone(),
+                revision: scope.snap.revision.clone(),
+            },
+            profile: facts.profile,
+            advice,
+            notes: facts.notes,
+            host: facts.host,
+            abilities: facts.abilities,
+            counts,
+            steps,
+            scripts: facts.scripts,
+            scope_counts: ScopeCounts {
+                containers: scope.containers.len(),
+                shims: scope.shims.len(),
+                bystanders: scope.bystanders.len(),
+            },
+            scope: Some(scope.clone()),
+            file: None,
+        }
+    }
+}
+
+/// The keys of a step's residues, in their order.
+type Keys = Vec<String>;
+
+fn step_report(step: &Step, history: &StepHistory, keys: &Keys, stuck: &[i32]) -> StepReport {
+    let left: Vec<Left> =
+        history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, stuck)).collect();
+    let there: HashSet<&String> = keys.iter().collect();
+    let removed: Vec<Residue> =
+        history.seen.iter().filter(|(k, _)| !there.contains(k)).map(|(_, s)| s.residue.clone()).collect();
+    StepReport {
+        name: step.name,
+        elapsed_ms: u64::try_from(history.elapsed.as_millis()).unwrap_or(u64::MAX),
+        counts: Counts {
+            found: history.seen.len(),
+            removed: removed.len(),
+            left: left.len(),
+            blind: history.blind.len(),
+        },
+        closed: history
+            .closed
+            .as_ref()
+            .filter(|_| !left.is_empty())
+            .map(|(gate, why)| Closed { gate: *gate, why: why.clone() }),
+        left,
+        removed,
+        blind: history.blind.clone(),
+    }
+}
+
+fn left_of(residue: &Residue, key: &str, history: &StepHistory, stuck: &[i32]) -> Left {
+    let tried = history.seen.get(key).and_then(|s: &Tracked| s.tried.as_ref());
+    let mut left = Left {
+        residue: residue.clone(),
+        why: None,
+        errno: None,
+        effort: tried.map(|(e, _)| *e),
+        holders: vec![],
+    };
+    match (residue, tried) {
+        (Residue::Detached(mount), _) => {
+            left.why = Some("it was detached while in use, and is still there for whoever uses it".into());
+            left.holders = mount.holders.clone();
+        }
+        (_, Some((_, done))) => {
+            let (why, errno) = done.why_left();
+            left.why = Some(why);
+            left.errno = errno.map(errno_name);
+            if let Done::Detached { holders } = done {
+                left.holders = holders.clone();
+            }
+        }
+        (Residue::Mount(Mount { table: TableOf::Host, .. }), None) => {
+            left.why = Some("only the host can unmount it".into());
+        }
+        (_, None) => left.why = history.closed.as_ref().map(|(_, why)| why.clone()),
+    }
+    if residue.processes().iter().any(|process| stuck.contains(&process.pid)) {
+        left.why = Some("it waits in the kernel and cannot be killed (uninterruptible sleep)".into());
+    }
+    left
+}
+
+/// Totals in which a residue that two steps look for (drain and containers do) counts once.
+fn totals(history: &History, keys: &[Keys]) -> Counts {
+    let found: HashSet<&String> = history.steps.iter().flat_map(|s| s.seen.keys()).collect();
+    let left: HashSet<&String> = keys.iter().flatten().collect();
+    let blind: HashSet<&Blind> = history.steps.iter().flat_map(|s| &s.blind).collect();
+    let removed = found.difference(&left).count();
+    Counts { found: found.len(), removed, left: left.len(), blind: blind.len() }
+}
+
+fn outcome(facts: &RunFacts, history: &History, counts: Counts) -> Outcome {
+    let unfinished = history.interrupted || !facts.complete;
+    match (unfinished, counts) {
+        (true, _) => Outcome::Interrupted,
+        (_, Counts { left: 1.., .. }) => Outcome::Residue,
+        (_, Counts { blind: 1.., .. }) => Outcome::Blind,
+        _ => Outcome::Clean,
+    }
+}
+
+fn exit_status(outcome: Outcome, counts: Counts) -> u8 {
+    match outcome {
+        _ if counts.left > 0 => 1,
+        Outcome::Clean => 0,
+        Outcome::Residue => 1,
+        Outcome::Blind | Outcome::Interrupted => 3,
+    }
+}
+
+/// What to do about what these steps left.
+fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
+    let left: Vec<&Left> = steps.iter().flat_map(|s| &s.left).collect();
+    let mut advice = Vec::new();
+    let because: Vec<String> = left
+        .iter()
+        .filter(|l| {
+            matches!(l.residue, Residue::Detached(_))
+                || l.residue.processes().iter().any(|p| facts.stuck.contains(&p.pid))
+        })
+        .map(|l| l.residue.to_string())
+        .collect();
+    if !because.is_empty() && facts.command != Command::Survey {
+        advice.push(Advice::Reboot { because: dedup(because) });
+    }
+    let on_host = left.iter().filter_map(|l| match &l.residue {
+        Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),
+        _ => None,
+    });
+    let points: Vec<String> = on_host.collect();
+    if !points.is_empty() {
+        advice.push(Advice::UnmountOnHost { points });
+    }
+    let of_kube_proxy = facts.notes.iter().find(|n| n.kind == NoteKind::KubeProxyRules);
+    advice.extend(of_kube_proxy.map(|note| Advice::KubeProxyRules { tables: note.items.clone() }));
+    if !left.is_empty() {
+        advice.extend(facts.abilities.iter().filter_map(|(ability, answer)| allowed_with(*ability, answer)));
+    }
+    advice
+}
+
+fn dedup(mut list: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    list.retain(|item| seen.insert(item.clone()));
+    list
+}
+
+/// What would allow something, if it was refused.
+fn allowed_with(ability: Ability, answer: &Answer) -> Option<Advice> {
+    let Answer::Refused(errno) = answer else { return None };
+    let (what, with) = match ability {
+        Ability::SignalShim | Ability::SignalSandbox | Ability::SignalService => {
+            ("signalling", "the plug process-control on the hook")
+        }
+        Ability::SignalApplication => (
+            "signalling applications",
+            "the line 'signal (receive) peer=snap.<name>.hook.remove,' in the pods' AppArmor profile",
+        ),
+        Ability::AskShim => ("asking shims", "the plug docker-support on the hook"),
+        Ability::WriteCgroups => {
+            ("writing control groups", "the plug docker-support (privileged-containers) on the hook")
+        }
+        Ability::RuntimeState => ("/run/containerd", "the plug docker-support on the hook"),
+        Ability::Unmount => ("unmounting", "the plug kubernetes-support or docker-support on the hook"),
+        Ability::Snapctl => ("snapctl", "a run within the snap's hook"),
+        Ability::RemoveLinks => ("removing links", "the plug network-control on the hook"),
+        Ability::ChangeRules => ("changing firewall rules", "the plug firewall-control on the hook"),
+    };
+    Some(Advice::Allow { refused: format!("{what} ({errno})"), with: with.into() })
+}

@@ -1,0 +1,78 @@
+//! What the user should know besides what is left.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Note {
+    /// What it is about.
+    pub kind: NoteKind,
+    /// The thing itself, in a sentence.
+    pub text: String,
+    /// Which, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// Pods that run.
+    Pods,
+    /// Directories of the host that pods use.
+    HostVolumes,
+    /// Volumes on a server.
+    NetworkVolumes,
+    /// Ports on which our processes listen.
+    Listeners,
+    /// The node is a member of a cluster.
+    Cluster,
+    /// What a removal cannot honour.
+    NotHonoured,
+    /// Links by well-known names that are left alone.
+    Links,
+    /// A network namespace that somebody else keeps alive.
+    NetnsHeld,
+    /// Rules that kube-proxy made.
+    KubeProxyRules,
+    /// Control groups that cannot be removed here.
+    CgroupsReadOnly,
+    /// Control groups that systemd knows as units.
+    SystemdUnits,
+}
+
+impl NoteKind {
+    /// True if it tells how a removal went, not what to know before one.
+    pub fn is_of_the_result(self) -> bool {
+        matches!(
+            self,
+            NoteKind::NetnsHeld | NoteKind::Listeners | NoteKind::Links | NoteKind::CgroupsReadOnly
+        )
+    }
+}
+
+impl Note {
+    /// A note with its items, each once.
+    pub fn of(kind: NoteKind, text: &str, items: impl IntoIterator<Item = String>) -> Note {
+        let items: BTreeSet<String> = items.into_iter().collect();
+        Note { kind, text: text.to_owned(), items: items.into_iter().collect() }
+    }
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MAX_SHOWN: usize = 10;
+        f.write_str(&self.text)?;
+        for (i, item) in self.items.iter().take(MAX_SHOWN).enumerate() {
+            write!(f, "{}{item}", if i == 0 { ": " } else { ", " })?;
+        }
+        match self.items.len() {
+            0..=MAX_SHOWN => Ok(()),
+            n => write!(f, " and {} more", n - MAX_SHOWN),
+        }
+    }
+}

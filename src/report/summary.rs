@@ -1,0 +1,180 @@
+//! What people read of a report, and what fits into a hook's output.
+
+use std::fmt::Write as _;
+
+use crate::report::note::Note;
+use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
+use crate::residue::{self, Residue};
+
+/// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
+const OUTPUT_LIMIT: usize = 8 << 10;
+
+impl Report {
+    /// The same without what does not fit into so many bytes of JSON; counts stay whole.
+    fn cut(&self, limit: usize) -> String {
+        let mut cut = self.without_bulk();
+        cut.scripts.truncate(10);
+        for most in [100, 30, 10, 3, 1, 0] {
+            for step in &mut cut.steps {
+                step.left.truncate(most);
+                step.blind.truncate(most);
+                step.left.iter_mut().for_each(|l| shorten(l, most));
+            }
+            cut.notes.iter_mut().for_each(|n| n.items.truncate(most));
+            let json = serde_json::to_string(&cut).unwrap_or_default();
+            if json.len() <= limit {
+                return json;
+            }
+            if most <= 3 {
+                cut.advice.iter_mut().for_each(|a| a.shorten(most.max(1)));
+            }
+        }
+        let minimal = Minimal {
+            schema: SCHEMA,
+            truncated: true,
+            outcome: self.outcome,
+            exit_status: self.exit_status,
+            counts: self.counts,
+        };
+        serde_json::to_string(&minimal).unwrap_or_default()
+    }
+
+    /// A copy without what is never in the cut form; thousands of mounts are not copied to be dropped.
+    fn without_bulk(&self) -> Report {
+        const MAX_LISTED: usize = 100;
+        let step = |s: &StepReport| StepReport {
+            name: s.name,
+            elapsed_ms: s.elapsed_ms,
+            counts: s.counts,
+            closed: s.closed.clone(),
+            left: s.left.iter().take(MAX_LISTED).cloned().collect(),
+            removed: Vec::new(),
+            blind: s.blind.iter().take(MAX_LISTED).cloned().collect(),
+        };
+        Report {
+            truncated: true,
+            version: self.version.clone(),
+            snap: self.snap.clone(),
+            profile: self.profile.clone(),
+            host: self.host.clone(),
+            abilities: self.abilities.clone(),
+            steps: self.steps.iter().map(step).collect(),
+            advice: self.advice.clone(),
+            notes: self.notes.clone(),
+            scripts: self.scripts.clone(),
+            scope: None,
+            file: self.file.clone(),
+            ..*self
+        }
+    }
+
+    /// What goes to the hook's output: a summary for people, then the cut document in one line.
+    pub fn output(&self) -> String {
+        let mut summary = self.summary();
+        let room = OUTPUT_LIMIT / 2;
+        if summary.len() > room {
+            let end = (0..=room).rev().find(|i| summary.is_char_boundary(*i)).unwrap_or(0);
+            summary.truncate(summary[..end].rfind('\n').unwrap_or(0));
+            summary.push_str("\n  …\n");
+        }
+        let json = self.cut(OUTPUT_LIMIT - summary.len() - 2);
+        format!("{summary}{json}\n")
+    }
+
+    /// A few lines for people.
+    pub fn summary(&self) -> String {
+        const MAX_LISTED: usize = 20;
+        let mut out = String::new();
+        let c = self.counts;
+        let _ = writeln!(out, "{}", self.headline());
+        let left: Vec<_> = self.steps.iter().flat_map(|s| &s.left).collect();
+        for item in left.iter().take(MAX_LISTED) {
+            let _ = writeln!(out, "  left: {}: {}", item.residue, item.reason());
+        }
+        if left.len() > MAX_LISTED {
+            let _ = writeln!(out, "  … and {} more", left.len() - MAX_LISTED);
+        }
+        for step in &self.steps {
+            if let Some(closed) = &step.closed {
+                let _ = writeln!(out, "  {} did nothing: {}", step.name, closed.why);
+            }
+        }
+        for blind in self.steps.iter().flat_map(|s| &s.blind).take(MAX_LISTED) {
+            let _ = writeln!(out, "  could not look at {}: {}", blind.what, blind.why);
+        }
+        for script in self.scripts.iter().filter(|s| !s.went_well()) {
+            let _ = writeln!(out, "  script {script}");
+        }
+        for advice in &self.advice {
+            let _ = writeln!(out, "  {advice}");
+        }
+        for note in self.notes_to_show() {
+            let _ = writeln!(out, "  note: {note}");
+        }
+        if let Some(file) = self.file.as_ref().filter(|_| c.left + c.blind > 0) {
+            let _ = writeln!(out, "  all of it: {file}");
+        }
+        out
+    }
+
+    /// Who has removed the snap wants to know how it went, not what was to be known before.
+    pub fn notes_to_show(&self) -> impl Iterator<Item = &Note> {
+        let removed = self.command == Command::Remove && self.complete;
+        self.notes.iter().filter(move |n| !removed || n.kind.is_of_the_result())
+    }
+
+    /// One line.
+    pub fn headline(&self) -> String {
+        let Counts { found, removed, left, blind } = self.counts;
+        // In whole numbers: printing one fraction would link 20 KB.
+        let seconds = format!("{}.{}", self.elapsed_ms / 1000, self.elapsed_ms / 100 % 10);
+        let snap = &self.snap.instance;
+        let what = match (self.command, self.outcome) {
+            (Command::Survey, Outcome::Clean) => {
+                return format!("snap-teardown: nothing of snap \"{snap}\" is there");
+            }
+            (Command::Survey, _) => {
+                return format!(
+                    "snap-teardown: {left} leftovers of snap \"{snap}\" are there ({blind} places could not be looked at)"
+                );
+            }
+            (_, Outcome::Clean) => "clean",
+            (_, Outcome::Residue) if self.out_of_time => "out of time, leftovers remain",
+            (_, Outcome::Residue) => "leftovers remain",
+            (_, Outcome::Blind) => "nothing was seen to be left, but not everything could be looked at",
+            (_, Outcome::Interrupted) => "interrupted",
+        };
+        format!(
+            "snap-teardown: snap \"{snap}\": {what}: {found} found, {removed} removed, {left} left, {blind} not looked at ({seconds} s)"
+        )
+    }
+}
+
+impl Left {
+    /// The reason with its errno.
+    pub fn reason(&self) -> String {
+        let why = self.why.as_deref().unwrap_or("not tried");
+        match &self.errno {
+            Some(errno) if !why.contains(errno.as_str()) => format!("{why} [{errno}]"),
+            _ => why.to_owned(),
+        }
+    }
+}
+
+/// Lists within a residue are cut too: thousands of processes do not fit into a line.
+fn shorten(left: &mut Left, most: usize) {
+    left.holders.truncate(most);
+    match &mut left.residue {
+        Residue::Task(residue::Task { processes, groups, .. }) => {
+            processes.truncate(most);
+            groups.truncate(most);
+        }
+        Residue::Service(residue::Service { processes, .. }) => processes.truncate(most),
+        Residue::Shim(residue::Shim { containers, held_by, .. }) => {
+            containers.truncate(most);
+            held_by.truncate(most);
+        }
+        Residue::Detached(residue::Detached { holders, .. }) => holders.truncate(most),
+        _ => {}
+    }
+}

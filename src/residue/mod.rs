@@ -1,0 +1,325 @@
+//! The kinds of things that a container snap can leave behind, each with what identifies it.
+
+mod display;
+pub mod finding;
+
+use crate::linux::holders::Holder;
+use crate::linux::proc::ProcessId;
+use crate::runtime::ContainerId;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
+/// Whose mount table a mount stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableOf {
+    /// Our own mount namespace.
+    Own,
+    /// The snap's mount namespace, when we run outside of it.
+    Snap,
+    /// pid 1's, when it is not our own: only the host can unmount there.
+    Host,
+}
+
+/// What a path is to the container runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// A container's bundle, or its work directory.
+    Bundle,
+    /// runc's state directory of a container.
+    RuncState,
+    /// A shim's socket.
+    ShimSocket,
+    /// A socket of the runtime itself.
+    RuntimeSocket,
+    /// A container's standard stream.
+    Fifo,
+    /// The cached result of a CNI call.
+    CniResult,
+    /// An address that a CNI IPAM plugin has leased to a sandbox.
+    CniLease,
+    /// A socket of a kubelet plugin.
+    PluginSocket,
+    /// A symlink on the host that leads into the snap.
+    HostSymlink,
+    /// A directory of the profile's `data`, deleted with all it holds.
+    Data,
+}
+
+/// One thing still there that should not be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(missing_docs)] // each says what it is
+pub enum Residue {
+    Service(Service),
+    Task(Task),
+    Shim(Shim),
+    Netns(Netns),
+    Link(Link),
+    Rule(Rule),
+    NftRule(NftRule),
+    Mount(Mount),
+    Loop(Loop),
+    Cgroup(Cgroup),
+    Path(Path),
+    Detached(Detached),
+    RuntimeLeftRunning(RuntimeLeftRunning),
+}
+
+/// A service of the snap that still runs, or what it left running in its group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Service {
+    /// Its name within the snap.
+    pub name: String,
+    /// Its processes that are neither shims nor containers.
+    pub processes: Vec<ProcessId>,
+}
+
+/// A container that still has processes: containerd's "task".
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Task {
+    /// Whose.
+    pub container: ContainerId,
+    /// Namespace and name of the pod, if known.
+    pub pod: Option<String>,
+    /// True for the pod's sandbox ("pause").
+    pub sandbox: bool,
+    /// All its processes, the init first where it is known.
+    pub processes: Vec<ProcessId>,
+    /// True if its group is frozen.
+    pub paused: bool,
+    /// The container's own cgroups, one for each hierarchy, as full paths.
+    #[serde(with = "text::list")]
+    pub groups: Vec<PathBuf>,
+    /// Where its shim listens, as far as is known.
+    #[serde(with = "text::option")]
+    pub socket: Option<PathBuf>,
+}
+
+/// A containerd shim.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shim {
+    /// The shim's process.
+    pub process: ProcessId,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The ID it was started with: the sandbox's, for a pod.
+    pub id: Option<String>,
+    /// Where it listens, if known.
+    #[serde(with = "text::option")]
+    pub socket: Option<PathBuf>,
+    /// The containers it serves, applications first.
+    pub containers: Vec<String>,
+    /// Those of them that still have a process: while there are any, the shim stays.
+    pub held_by: Vec<String>,
+}
+
+/// A network namespace of one of our sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Netns {
+    /// Where it is bound, such as `/run/netns/cni-…`.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// How many times it is mounted there and at propagated copies.
+    pub mounts: usize,
+    /// The sandbox that it was made for.
+    pub sandbox: String,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Link {
+    /// The kernel's index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What the kernel calls its type ("veth", "bridge"), if it has one.
+    pub r#type: String,
+}
+
+/// A firewall rule, or a chain that holds nothing but our rules.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rule {
+    /// The program that speaks for the rule's backend and family, such as `iptables-legacy`.
+    #[serde(with = "text")]
+    pub program: PathBuf,
+    /// The table.
+    pub table: String,
+    /// The rule in the program's own words, without `-A`; or the chain alone.
+    pub rule: Vec<String>,
+    /// True for a chain to be deleted, false for a rule.
+    pub chain: bool,
+}
+
+/// A rule of nf_tables that a CNI plugin made without iptables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NftRule {
+    /// `ip`, `ip6` or `inet`.
+    pub family: String,
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+    /// The kernel's number of it.
+    pub handle: u64,
+    /// The comment on it, which says whose it is.
+    pub comment: String,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// The kernel's mount ID.
+    pub id: u64,
+    /// Where.
+    #[serde(with = "text")]
+    pub point: PathBuf,
+    /// File system type.
+    pub fstype: String,
+    /// Whose table it stands in.
+    pub table: TableOf,
+    /// True if entering it may wait for a server.
+    pub may_hang: bool,
+}
+
+/// A loop device whose backing file is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Loop {
+    /// `/dev/loopN`.
+    #[serde(with = "text")]
+    pub device: PathBuf,
+    /// The file behind it.
+    #[serde(with = "text")]
+    pub backing: PathBuf,
+}
+
+/// A control group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cgroup {
+    /// Full path.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// The container whose own it is; none for a pod's or a QoS class's.
+    pub container: Option<String>,
+}
+
+/// A file, a socket, a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Path {
+    /// Where.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// What it is.
+    pub what: PathKind,
+}
+
+/// A mount that was taken out of the table while somebody still used it. It is no longer to be seen,
+/// and still there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Detached {
+    /// Where it was.
+    #[serde(with = "text")]
+    pub point: PathBuf,
+    /// File system type.
+    pub fstype: String,
+    /// Who held it then, as far as could be seen.
+    pub holders: Vec<Holder>,
+    /// True if there are processes whose open files could not be seen.
+    pub holders_unknown: bool,
+}
+
+/// The runtime's service, started by us as the last resort and not seen to have stopped again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RuntimeLeftRunning {
+    /// Its name within the snap.
+    pub name: String,
+}
+
+impl Residue {
+    /// What makes this residue the same one at the next look. Details that change meanwhile (the number of
+    /// processes, who holds it) are not part of it, or every round would look like progress.
+    pub fn key(&self) -> String {
+        match self {
+            Residue::Service(it) => format!("service {}", it.name),
+            Residue::Task(it) => format!("task {}/{}", it.container.namespace, it.container.id),
+            Residue::Shim(it) => format!("shim {} {}", it.process.pid, it.process.start),
+            Residue::Netns(it) => format!("netns {}", text::show(&it.path)),
+            Residue::Link(it) => format!("link {} {}", it.index, it.name),
+            Residue::Rule(Rule { program, table, rule, chain }) => {
+                format!("rule {} {table} {chain} {}", text::show(program), rule.join(" "))
+            }
+            Residue::NftRule(it) => format!("nft-rule {} {} {}", it.family, it.table, it.handle),
+            Residue::Mount(it) => format!("mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
+            Residue::Loop(it) => format!("loop {}", text::show(&it.device)),
+            Residue::Cgroup(it) => format!("cgroup {}", text::show(&it.path)),
+            Residue::Path(it) => format!("path {}", text::show(&it.path)),
+            Residue::Detached(it) => format!("detached {}", text::show(&it.point)),
+            Residue::RuntimeLeftRunning(it) => format!("runtime-left-running {}", it.name),
+        }
+    }
+
+    /// The processes that this residue consists of.
+    pub fn processes(&self) -> &[ProcessId] {
+        match self {
+            Residue::Service(service) => &service.processes,
+            Residue::Task(task) => &task.processes,
+            Residue::Shim(shim) => std::slice::from_ref(&shim.process),
+            _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_names_the_kind_and_survives_odd_paths() {
+        use std::os::unix::ffi::OsStringExt;
+        let point = PathBuf::from(std::ffi::OsString::from_vec(b"/a\n\xff".to_vec()));
+        let residue = Residue::Mount(Mount {
+            id: 7,
+            point,
+            fstype: "tmpfs".into(),
+            table: TableOf::Own,
+            may_hang: false,
+        });
+        let json = serde_json::to_string(&residue).unwrap();
+        assert!(json.contains(r#""kind":"mount""#) && json.contains(r#""may-hang":false"#), "{json}");
+        assert_eq!(serde_json::from_str::<Residue>(&json).unwrap(), residue);
+        assert!(!residue.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn the_key_ignores_what_changes_meanwhile() {
+        let task = |n| {
+            Residue::Task(Task {
+                container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
+                pod: None,
+                sandbox: false,
+                processes: (0..n).map(|pid| ProcessId { pid, start: 1 }).collect(),
+                paused: false,
+                groups: vec![],
+                socket: None,
+            })
+        };
+        assert_eq!(task(1).key(), task(5).key());
+    }
+}

@@ -1,0 +1,111 @@
+//! What a report says besides the history of the run.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::engine::History;
+use crate::remove::live::Live;
+use crate::report::note::{Note, NoteKind};
+use crate::report::script::Script;
+use crate::report::{Command, HostFacts, Report, RunFacts};
+use crate::run::notes;
+use crate::run::subject::Subject;
+use crate::scope::Scope;
+use crate::steps::{self, Row};
+use crate::text;
+use crate::view::View;
+
+/// A run that has begun.
+pub struct Begun<'a> {
+    command: Command,
+    subject: &'a Subject,
+    /// When, by the monotonic clock.
+    pub at: Instant,
+    /// When, in seconds since 1970.
+    unix: u64,
+}
+
+impl<'a> Begun<'a> {
+    /// Begins a run now.
+    pub fn now(command: Command, subject: &'a Subject) -> Begun<'a> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Begun { command, subject, at: Instant::now(), unix }
+    }
+
+    /// The report of a run that only looks.
+    pub fn report(&self, plan: &[Row], history: &History, scope: &Scope, view: &View) -> Report {
+        let mut notes = match self.command {
+            Command::Survey => notes::before(view, scope),
+            Command::Remove | Command::Verify => Vec::new(),
+        };
+        notes.extend(notes::standing(view, scope));
+        Report::build(self.facts(view, notes), &steps::of_rows(plan), history, scope)
+    }
+
+    /// The report of a run that removes: before it has removed anything, and again at its end.
+    pub fn report_of_removal(
+        &self,
+        removal: &Removal,
+        complete: bool,
+        history: &History,
+        scope: &Scope,
+        view: &View,
+    ) -> Report {
+        let mut notes = removal.notes.to_vec();
+        notes.extend(removal.live.held_namespaces().iter().map(|held| {
+            let text = format!(
+                "{} was unmounted and unlinked, and stays alive as long as they do",
+                text::show(&held.path)
+            );
+            Note { kind: NoteKind::NetnsHeld, text, items: held.users.clone() }
+        }));
+        if complete {
+            notes.extend(notes::standing(view, scope));
+        }
+        let facts = RunFacts {
+            complete,
+            abilities: removal.live.abilities(),
+            scripts: removal.scripts.to_vec(),
+            ..self.facts(view, notes)
+        };
+        Report::build(facts, &steps::of_rows(removal.plan), history, scope)
+    }
+
+    fn facts(&self, view: &View, notes: Vec<Note>) -> RunFacts {
+        let processes = view.processes().as_ref().ok();
+        let stuck = processes.into_iter().flat_map(|all| all.iter()).filter(|p| p.state == 'D');
+        RunFacts {
+            command: self.command,
+            profile: self.subject.profile_from.clone(),
+            host: host_facts(view),
+            abilities: Default::default(),
+            started_at: self.unix,
+            elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            complete: true,
+            stuck: stuck.map(|p| p.id.pid).collect(),
+            notes,
+            scripts: Vec::new(),
+        }
+    }
+}
+
+/// What a run that removes knows besides its history.
+pub struct Removal<'a> {
+    /// The machine.
+    pub live: &'a Live,
+    /// The plan.
+    pub plan: &'a [Row],
+    /// What was to be known before.
+    pub notes: &'a [Note],
+    /// How the user's own scripts ended.
+    pub scripts: &'a [Script],
+}
+
+fn host_facts(view: &View) -> HostFacts {
+    let label = view.host.read_text(Path::new("/proc/self/attr/current")).ok();
+    HostFacts {
+        kernel: view.host.read_text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default(),
+        cgroup: view.cgroups().as_ref().map_or("none", |t| t.layout()).into(),
+        label: label.map(|l| l.trim_end_matches('\0').to_owned()).filter(|l| !l.is_empty()),
+    }
+}

@@ -1,0 +1,196 @@
+//! The story of a run: scope, survey, rounds, last look, report.
+
+pub mod facts;
+mod lock;
+mod notes;
+pub mod rounds;
+mod scripts;
+pub mod subject;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::engine::History;
+use crate::error::{Blind, Error, Result, errno_of};
+use crate::linux::cgroup;
+use crate::linux::host::Host;
+use crate::linux::interrupts::Interrupts;
+use crate::remove::ability::Ability;
+use crate::remove::live::Live;
+use crate::remove::ourselves;
+use crate::report::script::Script;
+use crate::report::{Command, Report, file};
+use crate::residue::Residue;
+use crate::run::facts::{Begun, Removal};
+use crate::run::rounds::{Rounds, Watch, look_once, still_held};
+use crate::run::subject::Subject;
+use crate::scope::Scope;
+use crate::scope::decide::{gather, gather_after};
+use crate::snap::Snap;
+use crate::steps;
+use crate::view::View;
+
+/// Looks, and touches nothing.
+pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
+    let begun = Begun::now(Command::Survey, subject);
+    let view = View::of_snap(host, &subject.snap);
+    let scope = gather(&view, &subject.snap, &subject.profile)?;
+    let plan = steps::plan(subject.profile.patience.grace());
+    let history = look_once(&plan, &view, &scope, None);
+    Ok(begun.report(&plan, &history, &scope, &view))
+}
+
+/// Looks for what an earlier run was to remove. Without that run's scope, what is known only by a container's
+/// ID cannot be looked for, and is blind.
+pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
+    let begun = Begun::now(Command::Verify, subject);
+    let view = View::of_snap(host, &subject.snap);
+    let scope = gather(&view, &subject.snap, &subject.profile)?;
+    let (scope, detached) = with_earlier_result(host, &subject.snap, scope);
+    let plan = steps::plan(subject.profile.patience.grace());
+    let mut history = look_once(&plan, &view, &scope, None);
+    rounds::add_remembered(&plan, &mut history, detached);
+    Ok(begun.report(&plan, &history, &scope, &view))
+}
+
+/// The scope with what an earlier run's result knows, and the mounts which that run detached and which are still held.
+fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Vec<Residue>) {
+    let mut hidden = |what: &str, why: &dyn std::fmt::Display| scope.blind.push(Blind::new(what, why));
+    let earlier = match file::read(host, snap) {
+        Ok(Some(earlier)) => earlier,
+        Ok(None) => {
+            let what = "network namespaces, groups and sockets of containers that are known only by their ID";
+            hidden(what, &"there is no result file of an earlier run");
+            return (scope, Vec::new());
+        }
+        Err(e) => {
+            hidden("the result of the earlier run", &e);
+            return (scope, Vec::new());
+        }
+    };
+    let left = earlier.steps.into_iter().flat_map(|s| s.left).map(|l| l.residue);
+    let detached = left.filter(|r| matches!(r, Residue::Detached(_)) && still_held(r)).collect();
+    match earlier.scope {
+        Some(old) => scope = scope.union(old),
+        None => hidden("containers of the removed snap", &"the result file holds no scope"),
+    }
+    (scope, detached)
+}
+
+/// Removes. Writes the result file when the survey is done and again at the end.
+pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
+    let begun = Begun::now(Command::Remove, subject);
+    let deadline = begun.at + Duration::from_secs(subject.profile.patience.deadline);
+    let mut live = start(subject)?;
+    let _lock = lock::take(&live.snap, &live.interrupts, deadline)?;
+    let scripts = run_scripts(&live, deadline);
+
+    let host = live.host.clone();
+    let view = View::of_snap(&host, &subject.snap);
+    live.snap_namespace = view.snap_namespace.clone();
+    let live = &live;
+    let earlier = unfinished(live);
+    let scope = gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;
+    let plan = &steps::plan(subject.profile.patience.grace());
+    let removal = Removal { live, plan, notes: &notes::before(&view, &scope), scripts: &scripts };
+
+    let surveyed = look_once(plan, &view, &scope, Some(live));
+    let first = begun.report_of_removal(&removal, false, &surveyed, &scope, &view);
+    leave_behind(first, live);
+    prepare(live, &scope, &view);
+    let rounds = Rounds { live, plan, deadline };
+    let (history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
+    let mut last = begun.report_of_removal(&removal, true, &history, &scope, &view);
+    if let Err(e) = file::write(&host, &mut last, &live.snap) {
+        log::warn!("{e}");
+    }
+    Ok(last)
+}
+
+fn start(subject: &Subject) -> Result<Live> {
+    let interrupts =
+        Interrupts::take().map_err(|e| Error::NotStarted(format!("cannot take signals: {e}")))?;
+    let roots = subject.profile.resolve(&subject.snap)?;
+    Live::new(interrupts, &subject.snap, roots, &subject.profile.services)
+}
+
+/// Runs the user's own scripts: before the first look, which must see what they do.
+fn run_scripts(live: &Live, deadline: Instant) -> Vec<Script> {
+    let Some(directory) = &live.roots.scripts else { return Vec::new() };
+    // To wait for no file server, scripts must know what is mounted.
+    live.host.learn_mounts();
+    scripts::run(live, directory, deadline)
+}
+
+/// The scope of an earlier run that left something. What that one removed was often the last evidence of what it could
+/// not remove; and what it detached no look can see.
+fn unfinished(live: &Live) -> Option<Scope> {
+    let earlier = match file::earlier(&live.snap) {
+        Ok(earlier) => earlier?,
+        Err(e) => {
+            log::warn!("{e}");
+            return None;
+        }
+    };
+    let (detached, scope) = earlier.unfinished()?;
+    detached.into_iter().filter(still_held).for_each(|residue| live.remember(residue));
+    scope
+}
+
+/// Writes the survey down, so that a run that is killed leaves it behind.
+fn leave_behind(mut survey: Report, live: &Live) {
+    if survey.counts.left > 0
+        && let Err(e) = file::write(&live.host, &mut survey, &live.snap)
+    {
+        log::warn!("{e}");
+    }
+}
+
+/// Leaves the groups that are to be ended, and finds out what confinement grants where that decides how to go about
+/// things. Changes nothing else.
+fn prepare(live: &Live, scope: &Scope, view: &View) {
+    let listed = live.host.list(&scope.roots.runc).map(drop);
+    live.tried(Ability::RuntimeState, listed.map_err(|e| e.errno_or_unknown()));
+    let Ok(tree) = view.cgroups() else { return };
+    let owned: BTreeSet<&Path> =
+        scope.containers.iter().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let is_owned = |group: &Path| group.ancestors().any(|above| owned.contains(above));
+    let ours: Vec<PathBuf> = view.membership(own).into_iter().filter(|group| is_owned(group)).collect();
+    ourselves::leave(live, &tree.hierarchies, &ours);
+    let Some((hierarchy, group)) = tree.each().find(|(_, g)| owned.contains(g)) else { return };
+    let file = cgroup::full(&hierarchy.point, group).join("cgroup.procs");
+    let opened = std::fs::OpenOptions::new().write(true).open(file);
+    live.tried(Ability::WriteCgroups, opened.map(drop).map_err(|e| errno_of(&e)));
+}
+
+/// Tears the scope down, and what has started meanwhile: that is not in the scope, and would be left without a word.
+fn until_nothing_new<'a>(
+    rounds: &Rounds<'a>,
+    subject: &Subject,
+    mut scope: Scope,
+    mut surveyed: History,
+    mut view: View<'a>,
+    watch: Watch,
+) -> Result<(History, Scope, View<'a>)> {
+    let mut whole = History::default();
+    loop {
+        let (history, last) = rounds.teardown(&scope, surveyed, view, watch);
+        whole = history.continuing(whole);
+        view = last;
+        let nothing_to_do = whole.rounds == 0;
+        if nothing_to_do {
+            break;
+        }
+        let newer = gather(&view, &subject.snap, &subject.profile)?;
+        let over = rounds.live.interrupts.seen() || Instant::now() >= rounds.deadline;
+        if !scope.lacks(&newer) || over {
+            rounds::add_blind(rounds.plan, &mut whole, newer.blind);
+            break;
+        }
+        scope = newer.union(scope);
+        surveyed = look_once(rounds.plan, &view, &scope, Some(rounds.live));
+    }
+    Ok((whole, scope, view))
+}

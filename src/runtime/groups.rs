@@ -1,0 +1,134 @@
+//! Where runc and kubelet put control groups, and which names they give them.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+/// Where runc puts a container, given the `cgroupsPath` of its spec: an absolute path is used as it is
+/// (cgroupfs), `slice:prefix:name` becomes a scope below the expanded slice (systemd), or, where runc ran
+/// without systemd, a directory of exactly that name.
+pub fn of_spec(cgroups_path: &str) -> Vec<PathBuf> {
+    let hostile = |text: &str| text.split('/').any(|part| part == "..") || text.contains('\0');
+    if cgroups_path.is_empty() || hostile(cgroups_path) {
+        return Vec::new();
+    }
+    let parts: Vec<&str> = cgroups_path.split(':').collect();
+    if cgroups_path.starts_with('/') {
+        // Without systemd the slice, prefix and name stay one directory's name.
+        return vec![normal(cgroups_path)];
+    }
+    match parts[..] {
+        [slice, prefix, name] if slice.ends_with(".slice") && !slice.contains('/') => {
+            let scope = if prefix.is_empty() { name.to_string() } else { format!("{prefix}-{name}.scope") };
+            vec![expand_slice(slice).join(scope), Path::new("/").join(cgroups_path)]
+        }
+        _ => vec![normal(cgroups_path)],
+    }
+}
+
+fn normal(path: &str) -> PathBuf {
+    let parts = Path::new(path).components().filter(|c| matches!(c, Component::Normal(_)));
+    Path::new("/").join(parts.collect::<PathBuf>())
+}
+
+/// `a-b.slice` lies in `a.slice` (systemd.slice(5)).
+fn expand_slice(slice: &str) -> PathBuf {
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    let mut path = PathBuf::from("/");
+    if name == "-" {
+        return path;
+    }
+    for (at, _) in name.match_indices('-').chain([(name.len(), "")]) {
+        path.push(format!("{}.slice", &name[..at]));
+    }
+    path
+}
+
+/// The container ID in the name of a group, if the name has the shape that container runtimes give.
+pub fn container_of(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    let id = name.rsplit(':').next().unwrap_or(name);
+    let id = id.strip_prefix("cri-containerd-").unwrap_or(id);
+    (id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))).then_some(id)
+}
+
+/// True for a group that kubelet makes: a pod's, a QoS class's, or the one above them; and for the one that
+/// containerd makes for containers without a pod. Nothing above those was made for us.
+pub fn is_kubelets(group: &Path) -> bool {
+    let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let last = name.rsplit('-').next().unwrap_or(name);
+    let pod = |part: &str| part.strip_prefix("pod").is_some_and(|uid| !uid.is_empty());
+    name == "k8s.io"
+        || name.contains("kubepods")
+        || ["burstable", "besteffort"].contains(&last)
+        || pod(name)
+        || pod(last)
+}
+
+/// A group is a container's only if its last part carries the container's ID, and if it is not a group at the
+/// top, where the host's own slices are. An ID that reads like a unit or like one of kubelet's own groups would make
+/// those a container's: a bundle that somebody has planted could name them.
+pub fn is_group_of(group: &Path, id: &str) -> bool {
+    const UNITS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
+    if UNITS.iter().any(|unit| id.ends_with(unit)) || is_kubelets(Path::new(id)) {
+        return false;
+    }
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let bare = name.strip_suffix(".scope").unwrap_or(name);
+    let named = bare == id || bare.ends_with(&format!("-{id}")) || bare.ends_with(&format!(":{id}"));
+    named && (group.components().count() > 2 || container_of(name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn spec_paths_of_both_drivers() {
+        let one = |p: &str| vec![PathBuf::from(p)];
+        assert_eq!(of_spec("/kubepods/burstable/pod1/abc"), one("/kubepods/burstable/pod1/abc"));
+        assert_eq!(
+            of_spec("kubepods-burstable-pod1_2.slice:cri-containerd:abc"),
+            vec![
+                PathBuf::from(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-abc.scope"
+                ),
+                PathBuf::from("/kubepods-burstable-pod1_2.slice:cri-containerd:abc"),
+            ]
+        );
+        assert_eq!(of_spec("/k8s.io//q1/"), one("/k8s.io/q1"));
+        assert!(of_spec("").is_empty());
+        assert!(of_spec("/kubepods/../system.slice").is_empty());
+    }
+
+    #[test]
+    fn leaf_names() {
+        for name in
+            [HEX.to_string(), format!("cri-containerd-{HEX}.scope"), format!("a.slice:cri-containerd:{HEX}")]
+        {
+            assert_eq!(container_of(&name), Some(HEX), "{name}");
+        }
+        for name in ["", "kubepods", &HEX[1..], &HEX.to_uppercase(), &format!("docker-{HEX}.scope")] {
+            assert_eq!(container_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_id_makes_a_unit_or_a_group_of_kubelets_a_containers() {
+        for (group, id) in [
+            ("/system.slice/ssh.service", "ssh.service"),
+            ("/user.slice/user-0.slice", "user-0.slice"),
+            ("/system.slice/snap.microk8s.hook.remove-1.scope", "snap.microk8s.hook.remove-1.scope"),
+            ("/kubepods/burstable", "burstable"),
+            ("/kubepods/besteffort/pod1", "pod1"),
+            ("/kubepods.slice/kubepods-besteffort.slice", "besteffort.slice"),
+            ("/lxc/kubepods", "kubepods"),
+        ] {
+            assert!(!is_group_of(Path::new(group), id), "{group}");
+        }
+        assert!(is_group_of(Path::new("/kubepods/burstable/pod1/abc"), "abc"));
+        assert!(is_group_of(Path::new("/k8s.io/q1"), "q1"));
+    }
+}

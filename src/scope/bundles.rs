@@ -1,0 +1,142 @@
+//! What is ours by bundles and by runc's states.
+
+use std::path::{Path, PathBuf};
+
+use super::gather::Gather;
+use crate::error::Blind;
+use crate::linux::proc::ProcessId;
+use crate::runtime::bundle::{self, Bundle};
+use crate::runtime::{ContainerId, cni, groups, runc, shim, short};
+use crate::scope::{Bystander, BystanderKind, Proof};
+use crate::text;
+
+impl Gather<'_> {
+    pub(super) fn bundles(&mut self) {
+        let (ids, errors) = bundle::list_bundles(self.view.host, self.roots);
+        self.blind.extend(errors.iter().map(|e| Blind::new("bundles", e)));
+        for id in ids {
+            let bundle = bundle::read_bundle(self.view.host, self.roots, &id);
+            self.nonsense.extend(bundle.nonsense.iter().cloned());
+            self.claim(id, bundle, Proof::Bundle);
+        }
+    }
+
+    /// Reads runc's states: those of our bundles, and those of bundles that are gone.
+    pub(super) fn runc_states(&mut self) {
+        let namespaces = match self.view.host.list(&self.roots.runc) {
+            Ok(names) => names,
+            Err(e) => return self.runc_hidden = Some(e.to_string()),
+        };
+        let neighbours = bundle::list_neighbours(self.view.host, self.roots);
+        for namespace in namespaces.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
+            let directory = self.roots.runc.join(&namespace);
+            let ids = match self.view.host.list(&directory) {
+                Ok(ids) => ids,
+                Err(e) => {
+                    self.runc_hidden = Some(e.to_string());
+                    continue;
+                }
+            };
+            for id in ids.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
+                let id = ContainerId { namespace: namespace.clone(), id };
+                // A bundle elsewhere and none here says as much as the state, in tens of kilobytes, would.
+                if neighbours.contains(&id) && !self.containers.contains_key(&id) {
+                    self.note_foreign(&id);
+                } else {
+                    self.runc_state(&directory, id);
+                }
+            }
+        }
+    }
+
+    /// runc's states are shared by all containerds of the host, so a state is ours only by its `bundle=` label;
+    /// a state of our own ID with another's label says that the running container of that ID is another's.
+    fn runc_state(&mut self, directory: &Path, id: ContainerId) {
+        let file = directory.join(&id.id).join("state.json");
+        let bytes = self.view.host.read(&file);
+        if !self.containers.contains_key(&id)
+            && bytes.as_ref().is_ok_and(|bytes| runc::is_plainly_foreign(bytes, self.inside))
+        {
+            return self.note_foreign(&id);
+        }
+        let state = match bytes.and_then(|bytes| runc::read_runc_state(&file, &bytes)) {
+            Ok(state) => state,
+            Err(e) if e.is_gone() => return,
+            Err(e) => {
+                if self.containers.contains_key(&id) {
+                    self.nonsense.push(e.to_string());
+                }
+                return;
+            }
+        };
+        let expected = bundle::bundle_paths(self.inside, &id);
+        let ours = state.bundle.as_ref().is_some_and(|b| expected.contains(b));
+        if !ours {
+            self.note_foreign(&id);
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.cgroups.clear();
+                container.init = None;
+                let bundle = state.bundle.as_deref().map_or("no bundle".into(), text::show);
+                let why = format!("its runc state names {bundle}");
+                self.bystanders.push(Bystander {
+                    kind: BystanderKind::Container,
+                    what: format!("the running container {}", short(&id.id)),
+                    why,
+                });
+            }
+            return;
+        }
+        if !self.containers.contains_key(&id)
+            && let Some(why) = self.is_siblings(state.init, &id)
+        {
+            self.note_foreign(&id);
+            let what = format!("the container {}", short(&id.id));
+            return self.bystanders.push(Bystander { kind: BystanderKind::Container, what, why });
+        }
+        let groups = self.relative_groups(&state.groups, &id.id);
+        let netns = state.netns.filter(|p| cni::is_netns(p, self.roots));
+        let container = self.claim(id, Bundle::default(), Proof::RuncState);
+        container.init = state.init;
+        container.netns = container.netns.take().or(netns);
+        for group in groups {
+            if !container.cgroups.contains(&group) {
+                container.cgroups.push(group);
+            }
+        }
+    }
+
+    /// Why a container that has no bundle in our directories is another instance's; none if it is ours. In every
+    /// instance of a snap the paths read the same, so beside another one they prove nothing: what counts is the
+    /// unit in which the container's shim runs.
+    pub(super) fn is_siblings(&mut self, init: Option<ProcessId>, id: &ContainerId) -> Option<String> {
+        let sibling = self.sibling.clone()?;
+        let processes = self.view.processes().as_ref().ok();
+        let init = processes.and_then(|all| all.alive(init?));
+        let shim = init
+            .and_then(|p| processes?.get(p.parent))
+            .filter(|p| processes.is_some_and(|all| all.is_shim(p.id.pid)));
+        match shim.and_then(|p| self.view.unit_of(p.id.pid)) {
+            Some(unit) if unit == self.snap.instance => return None,
+            Some(unit) => return Some(format!("its shim runs in a unit of snap '{unit}'")),
+            None => {}
+        }
+        let why = format!("it has no bundle here, and the instance '{sibling}' has the same paths");
+        if init.is_some() {
+            self.blind.push(Blind::new(format!("container {}", short(&id.id)), &why));
+        }
+        Some(why)
+    }
+
+    /// Full paths of groups, as paths below their hierarchy's mount point.
+    fn relative_groups(&self, full: &[PathBuf], id: &str) -> Vec<PathBuf> {
+        let Ok(tree) = self.view.cgroups() else { return Vec::new() };
+        let relative = full.iter().filter_map(|path| {
+            let below = tree.hierarchies.iter().find_map(|h| path.strip_prefix(&h.point).ok())?;
+            Some(Path::new("/").join(below))
+        });
+        let mut groups: Vec<_> = relative.filter(|g| groups::is_group_of(g, id)).collect();
+        groups.sort();
+        groups.dedup();
+        groups
+    }
+}

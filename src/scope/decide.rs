@@ -1,0 +1,53 @@
+//! The order in which evidence of ownership is gathered.
+
+use std::collections::HashSet;
+
+use crate::error::Result;
+use crate::scope::gather::Gather;
+use crate::scope::network::Network;
+use crate::scope::{Scope, links};
+use crate::snap::Snap;
+use crate::snap::profile::Profile;
+use crate::view::View;
+
+/// Gathers the evidence. Reads only.
+pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
+    gather_after(view, snap, profile, None)
+}
+
+/// The same after an earlier run that left something.
+pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
+    let roots = profile.resolve(snap)?;
+    let inside = profile.resolve(&snap.inside())?;
+    let mut gather = Gather::new(view, snap, &roots, &inside);
+    gather.bundles();
+    gather.runc_states();
+    gather.shims();
+    gather.children_of_shims();
+    gather.unclaimed_groups();
+    earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
+    let rule_comments = gather.rule_comments(&profile.network.rule_comments);
+    let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
+    let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
+    foreign.retain(|other| ids.contains(&other.id));
+    let mut scope = Scope {
+        snap: snap.clone(),
+        roots,
+        inside,
+        services: profile.services.clone(),
+        links: profile.network.links.clone(),
+        rule_comments,
+        shims,
+        foreign: foreign.into_iter().collect(),
+        containers: containers.into_values().collect(),
+        network: Network::default(),
+        bystanders: Vec::new(),
+        blind,
+        nonsense,
+    };
+    let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
+    bystanders.extend(found.bystanders);
+    scope.network = found.network;
+    scope.bystanders = bystanders;
+    Ok(scope)
+}

@@ -1,0 +1,257 @@
+//! Which firewall rules and chains are ours.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha512};
+
+use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
+use crate::linux::nft;
+use crate::residue::finding::Finding;
+use crate::residue::{NftRule, Residue, Rule};
+use crate::scope::{Scope, netns_of};
+use crate::view::View;
+
+/// Those that are ours: rules first, then the chains that hold nothing but rules of ours.
+fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
+    let ids = scope.sole_ids();
+    let named: HashSet<String> = scope
+        .network
+        .networks
+        .iter()
+        .flat_map(|network| ids.iter().flat_map(|id| chains_of(network, id)))
+        .collect();
+    let mut found = Vec::new();
+    for table in &firewall.tables {
+        let of_sandbox = |rule: &&Vec<String>| tagged_id(rule).is_some_and(|id| ids.contains(id));
+        let led_to = table.rules.iter().filter(of_sandbox).filter_map(|r| value(r, "-j"));
+        let mut chains: BTreeSet<&str> = led_to.filter(|c| is_hash(c)).collect();
+        chains.extend(table.chains.iter().map(String::as_str).filter(|c| named.contains(*c)));
+        let ours = |rule: &&Vec<String>| {
+            let comment = value(rule, "--comment");
+            of_sandbox(rule)
+                || comment.is_some_and(|c| scope.rule_comments.iter().any(|own| own == c))
+                || (table.name == "filter" && lets_through(rule, scope))
+                || chains.contains(rule[0].as_str())
+                || value(rule, "-j").is_some_and(|target| chains.contains(target))
+        };
+        let residue = |rule: Vec<String>, chain| {
+            Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
+        };
+        found.extend(table.rules.iter().filter(ours).map(|rule| residue(rule.clone(), false)));
+        let there = table.chains.iter().filter(|c| chains.contains(c.as_str()));
+        found.extend(there.map(|chain| residue(vec![chain.clone()], true)));
+    }
+    let of_plugins = firewall.nft.iter().filter(|rule| is_of_sandbox(rule, scope, &ids));
+    found.extend(of_plugins.map(|rule| {
+        Residue::NftRule(NftRule {
+            family: rule.family.clone(),
+            table: rule.table.clone(),
+            chain: rule.chain.clone(),
+            handle: rule.handle,
+            comment: rule.comment.clone(),
+        })
+    }));
+    found
+}
+
+/// True for what CNI's firewall plugin adds for an address of a sandbox of ours: all that comes from it, and the
+/// answers to it.
+fn lets_through(rule: &[String], scope: &Scope) -> bool {
+    let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
+    let block = match rule[..] {
+        [FORWARD, "-s", block, "-j", "ACCEPT"] => block,
+        [FORWARD, "-d", block, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"] => {
+            block
+        }
+        _ => return false,
+    };
+    let Some((address, bits)) = block.split_once('/') else { return false };
+    let address: Option<IpAddr> = address.parse().ok();
+    let whole = address.is_some_and(|a| bits == if a.is_ipv4() { "32" } else { "128" });
+    whole && address.is_some_and(|a| scope.network.addresses.contains(&a))
+}
+
+/// True if the comment is a sandbox's: its ID; or, where a rule is about an attachment, the hashes of its network
+/// and of its interface with the ID. The rest of such a comment is for people, and may be cut off.
+fn is_of_sandbox(rule: &nft::Rule, scope: &Scope, ids: &HashSet<&str>) -> bool {
+    match (rule.table.as_str(), rule.family.as_str()) {
+        (PORTS, "ip" | "ip6") => ids.contains(rule.comment.as_str()),
+        (MASQUERADE, "inet") => scope.network.networks.iter().any(|network| {
+            let interfaces = scope.network.interfaces.iter();
+            let mut all = interfaces.flat_map(|i| ids.iter().map(move |id| attachment(network, i, id)));
+            rule.comment.split(',').next().is_some_and(|hashes| all.any(|own| own == hashes))
+        }),
+        _ => false,
+    }
+}
+
+/// How CNI's plugins begin the comment on a masquerading rule.
+fn attachment(network: &str, interface: &str, id: &str) -> String {
+    const LENGTH: usize = 16;
+    format!("{}-{}", hash(network, LENGTH), hash(&format!("{interface}:{id}"), LENGTH))
+}
+
+/// The names of the chains that CNI's plugins make for an attachment: for masquerading, and for mapped ports.
+fn chains_of(network: &str, id: &str) -> [String; 3] {
+    let hash = hash(&format!("{network}{id}"), CHAIN_NAME_LEN);
+    ["CNI-", "CNI-DN-", "CNI-SN-"].map(|prefix| format!("{prefix}{}", &hash[..CHAIN_NAME_LEN - prefix.len()]))
+}
+
+/// The first digits of the hash that CNI's plugins take.
+fn hash(text: &str, digits: usize) -> String {
+    Sha512::digest(text).iter().take(digits / 2).map(|b| format!("{b:02x}")).collect()
+}
+
+fn is_hash(chain: &str) -> bool {
+    let tail =
+        chain.strip_prefix("CNI-").map(|t| t.strip_prefix("DN-").or(t.strip_prefix("SN-")).unwrap_or(t));
+    chain.len() == CHAIN_NAME_LEN
+        && tail.is_some_and(|t| t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// The ID in a comment such as `dnat name: "net" id: "0123…"`.
+fn tagged_id(rule: &[String]) -> Option<&str> {
+    let (_, rest) = value(rule, "--comment")?.rsplit_once("id: \"")?;
+    rest.strip_suffix('"')
+}
+
+fn value<'a>(rule: &'a [String], option: &str) -> Option<&'a str> {
+    let at = rule.iter().position(|word| word == option)?;
+    rule.get(at + 1).map(String::as_str)
+}
+
+/// The length of a chain's name as CNI's plugins make it.
+const CHAIN_NAME_LEN: usize = 28;
+
+/// The chain in which CNI's firewall plugin lets pods' addresses through.
+const FORWARD: &str = "CNI-FORWARD";
+
+/// True if there may be firewall rules of ours.
+pub fn wants_rules(scope: &Scope) -> bool {
+    let attached = scope.containers.iter().any(|c| netns_of(c, &scope.roots).is_some());
+    attached || !scope.network.networks.is_empty() || !scope.rule_comments.is_empty()
+}
+
+/// Rules and chains of ours.
+pub fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
+    if !wants_rules(scope) {
+        return;
+    }
+    let firewall = view.firewall(&scope.programs());
+    finding.residues.extend(ours(firewall, scope));
+    finding.blind.extend(firewall.blind.iter().cloned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+    use crate::linux::firewall;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn chain_names_are_those_of_the_plugins() {
+        // printf '%s' test1234 | sha512sum
+        let [masquerade, dnat, _] = chains_of("test", "1234");
+        assert_eq!(masquerade, "CNI-2bbe0c48b91a7d1b8a6753a8");
+        assert_eq!(dnat, "CNI-DN-2bbe0c48b91a7d1b8a675");
+        assert!(is_hash(&masquerade) && is_hash(&dnat));
+        for other in ["CNI-HOSTPORT-DNAT", "CNI-FORWARD", "CNI-HOSTPORT-MASQ-0123456789", "KUBE-SERVICES"] {
+            assert!(!is_hash(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn ours_by_comment_or_chain_and_nothing_else() {
+        let scope = scope_of(&[ID]);
+        let chain = "CNI-DN-0000000000000000000ab";
+        let text = format!(
+            "-P INPUT ACCEPT\n-N CNI-HOSTPORT-DNAT\n-N {chain}\n-N CNI-DN-fffffffffffffffffffff\n\
+             -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+             -A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"n\\\" id: \\\"{ID}\\\"\" -j {chain}\n\
+             -A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"n\\\" id: \\\"9{}\\\"\" -j CNI-DN-fffffffffffffffffffff\n\
+             -A {chain} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.1.0.2:80\n\
+             -A FORWARD -s 10.1.0.0/16 -m comment --comment \"generated for MicroK8s pods\" -j ACCEPT\n\
+             -A FORWARD -m comment --comment \"not generated for MicroK8s pods\" -j ACCEPT\n\
+             -A FORWARD -j DROP\n",
+            &ID[1..]
+        );
+        let firewall = Firewall {
+            tables: vec![firewall::parse("/usr/sbin/iptables-nft".into(), "nat", &text)],
+            ..Firewall::default()
+        };
+        let found: Vec<String> = ours(&firewall, &scope)
+            .into_iter()
+            .map(|r| match r {
+                Residue::Rule(Rule { rule, chain, .. }) => {
+                    format!("{chain} {} {}", rule[0], rule.len())
+                }
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "false CNI-HOSTPORT-DNAT 9".to_string(),
+                format!("false {chain} 11"),
+                "false FORWARD 9".into(),
+                format!("true {chain} 1"),
+            ]
+        );
+    }
+
+    #[test]
+    fn addresses_let_through_are_those_of_our_sandboxes_alone() {
+        let mut scope = scope_of(&[ID]);
+        scope.network.addresses = ["10.1.0.2", "fd00::2"].map(|a| a.parse().unwrap()).into();
+        let ours = |rule: &str| lets_through(&firewall::words(rule).unwrap(), &scope);
+        assert!(ours("CNI-FORWARD -s 10.1.0.2/32 -j ACCEPT") && ours("CNI-FORWARD -s fd00::2/128 -j ACCEPT"));
+        assert!(ours("CNI-FORWARD -d 10.1.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
+        for other in [
+            "CNI-FORWARD -s 10.1.0.3/32 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2/31 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2 -j ACCEPT",
+            "CNI-FORWARD -s 10.1.0.2/32 -j DROP",
+            "CNI-FORWARD -s 10.1.0.2/32 -p tcp -j ACCEPT",
+            "FORWARD -s 10.1.0.2/32 -j ACCEPT",
+            "CNI-FORWARD -d 10.1.0.2/32 -j ACCEPT",
+            "CNI-FORWARD -m comment --comment x -j CNI-ADMIN",
+        ] {
+            assert!(!ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn nft_rules_are_ours_by_the_comments_of_our_sandboxes() {
+        let mut scope = scope_of(&[ID]);
+        scope.network.networks.insert("net".into());
+        scope.network.interfaces.insert("eth0".into());
+        let ours = |family: &str, table: &str, comment: &str| {
+            let (family, table, comment) = (family.to_owned(), table.to_owned(), comment.to_owned());
+            is_of_sandbox(
+                &nft::Rule { family, table, comment, ..nft::Rule::default() },
+                &scope,
+                &scope.sole_ids(),
+            )
+        };
+        assert!(ours("ip", "cni_hostport", ID) && ours("ip6", "cni_hostport", ID));
+        assert!(!ours("ip", "cni_hostport", &ID[1..]) && !ours("ip", "filter", ID));
+        // printf '%s' net | sha512sum; printf '%s' "eth0:$ID" | sha512sum
+        let hashes = "a4861f4ae9f7d238-848025970da6a998";
+        assert!(ours("inet", "cni_plugins_masquerade", &format!("{hashes}, net: net, if: eth0, id: 01")));
+        assert!(!ours(
+            "inet",
+            "cni_plugins_masquerade",
+            &format!("0{}, net: net, if: eth0, id: {ID}", &hashes[1..])
+        ));
+    }
+
+    #[test]
+    fn an_id_is_taken_from_a_comment_with_its_quotes() {
+        let rule = firewall::words(r#"C -m comment --comment "dnat name: \"n\" id: \"a\\b\"" -j X"#).unwrap();
+        assert_eq!(tagged_id(&rule), Some(r"a\b"));
+        assert_eq!(value(&rule, "-j"), Some("X"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Containers of ours that have a living process.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::Blind;
+use crate::linux::cgroup::full;
+use crate::linux::proc::ProcessId;
+use crate::residue::{Residue, Task};
+use crate::runtime::processes::Processes;
+use crate::scope::{Container, Scope, Shim};
+use crate::text::show;
+use crate::view::View;
+
+/// A container of ours with its living processes and existing groups.
+pub struct Running<'a> {
+    /// The container.
+    pub container: &'a Container,
+    processes: Vec<ProcessId>,
+    groups: Vec<PathBuf>,
+    paused: bool,
+}
+
+impl Running<'_> {
+    /// The container as a residue.
+    pub fn residue(self, scope: &Scope) -> Residue {
+        Residue::Task(Task {
+            socket: Some(scope.socket_of(self.container)),
+            container: self.container.id.clone(),
+            pod: self.container.pod.as_ref().map(ToString::to_string),
+            sandbox: self.container.sandbox,
+            processes: self.processes,
+            paused: self.paused,
+            groups: self.groups,
+        })
+    }
+}
+
+/// Our containers that have a living process, applications before their sandboxes: by their groups, and by the first process
+/// that runc recorded. Also says where one could hide.
+pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blind>) {
+    let mut found = Vec::new();
+    let mut blind = Vec::new();
+    let (processes, tree) = match (view.processes(), view.cgroups()) {
+        (Ok(processes), Ok(tree)) => (processes, tree),
+        (Err(e), _) | (_, Err(e)) => return (found, vec![Blind::new("processes of containers", e)]),
+    };
+    if scope.containers.is_empty() {
+        return (found, blind);
+    }
+    let existing = tree.index();
+    let own = std::process::id();
+    for container in &scope.containers {
+        let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
+        running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
+        let hierarchies_of = |group: &Path| existing.get(group.as_os_str()).into_iter().flatten().copied();
+        let places = container.cgroups.iter().flat_map(|g| hierarchies_of(g).map(move |h| (h, g)));
+        let places: Vec<_> = places.collect();
+        for (hierarchy, group) in &places {
+            match view.group_pids(hierarchy, group) {
+                Ok(pids) => {
+                    // We may have been started in one of them, and are nothing to end.
+                    let others = pids.iter().filter(|pid| pid.unsigned_abs() != own);
+                    let alive = others.filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+                    running.processes.extend(alive.map(|p| p.id));
+                }
+                Err(why) => blind.push(Blind::new(show(&full(&hierarchy.point, group)), why)),
+            }
+        }
+        dedup_in_order(&mut running.processes);
+        if container.init.is_none() {
+            first_process_first(&mut running.processes, processes);
+        }
+        if !running.processes.is_empty() {
+            running.groups = places.iter().map(|(hierarchy, group)| full(&hierarchy.point, group)).collect();
+            let mut places = places.iter().zip(&running.groups);
+            running.paused = places.any(|((hierarchy, _), directory)| view.frozen(hierarchy, directory));
+            found.push(running);
+        }
+    }
+    strays(scope, processes, &mut found);
+    // Pod by pod, applications before their sandbox: a shim that sees both end at once does its work for it once.
+    found.sort_by_key(|r| (&r.container.shim_id, r.container.sandbox));
+    (found, blind)
+}
+
+/// Children of our shims that are in no group of a container: one that could not be told, or a process that has left its
+/// groups and lost its parent. They are the shim's first container's, and to be signalled one by one.
+fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'a>>) {
+    let shims: HashMap<i32, &Shim> = scope.shims.iter().map(|s| (s.process.pid, s)).collect();
+    let known: HashSet<ProcessId> = found.iter().flat_map(|r| r.processes.iter().copied()).collect();
+    let children = processes.iter().filter(|p| !processes.is_shim(p.id.pid) && !known.contains(&p.id));
+    for child in children {
+        let Some(shim) = shims.get(&child.parent).filter(|s| processes.alive(s.process).is_some()) else {
+            continue;
+        };
+        let of_shim = |c: &Container| c.id.namespace == shim.namespace && Some(&c.id.id) == shim.id.as_ref();
+        let Some(container) = scope.containers.iter().find(|c| of_shim(c)) else { continue };
+        match found.iter_mut().find(|r| r.container.id == container.id) {
+            Some(running) => {
+                running.groups.clear();
+                running.processes.push(child.id);
+            }
+            None => {
+                let (processes, groups) = (vec![child.id], Vec::new());
+                found.push(Running { container, processes, groups, paused: false });
+            }
+        }
+    }
+}
+
+/// Where runc's state is out of reach, a container's first process is the one whose parent is outside of it.
+fn first_process_first(own: &mut [ProcessId], all: &Processes) {
+    let pids: HashSet<i32> = own.iter().map(|p| p.pid).collect();
+    own.sort_by_key(|p| (all.get(p.pid).is_some_and(|p| pids.contains(&p.parent)), p.start));
+}
+
+fn dedup_in_order(processes: &mut Vec<ProcessId>) {
+    let mut seen = HashSet::new();
+    processes.retain(|p| seen.insert(*p));
+}
