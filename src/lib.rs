@@ -50,6 +50,7 @@ pub mod report;
 pub mod residue;
 pub mod result;
 pub mod run;
+pub mod runtime;
 pub mod scope;
 pub mod scripts;
 pub mod servers;
