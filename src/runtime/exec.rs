@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::api::{
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest, StartResponse,
+    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest, StartResponse, WaitRequest,
+    WaitResponse,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -76,8 +77,16 @@ pub fn start(path: &Path, container: &ContainerId, process: &str, until: Instant
 }
 
 /// The status of a command whose process has ended; the shim forgets it. Ended by a signal, it is 128 and the signal.
+///
+/// The shim hears of the end a moment after us, and refuses to forget what it takes to be running ("cannot delete a running
+/// process"; seen with 1.7 and 2.1). So it is asked to wait first. It would do so for as long as the process runs, whatever
+/// time-out it is given.
 pub fn finish(path: &Path, container: &ContainerId, started: &Started, until: Instant) -> Result<u32> {
-    Connection::to(path, &container.namespace, until)?.delete(container, &started.id)
+    let connection = Connection::to(path, &container.namespace, until)?;
+    let request = WaitRequest { id: container.id.clone(), exec_id: started.id.clone(), ..Default::default() };
+    let status = connection.ask::<WaitResponse>("Wait", &request)?.exit_status;
+    connection.delete(container, &started.id)?;
+    Ok(status)
 }
 
 /// A name that no earlier command has: an earlier run, cut short, may have left one.
@@ -102,10 +111,10 @@ impl<'a> Connection<'a> {
         Ok(Connection { client, path, namespace, until })
     }
 
-    fn delete(&self, container: &ContainerId, exec_id: &str) -> Result<u32> {
+    fn delete(&self, container: &ContainerId, exec_id: &str) -> Result<()> {
         let request =
             DeleteRequest { id: container.id.clone(), exec_id: exec_id.into(), ..Default::default() };
-        self.ask::<DeleteResponse>("Delete", &request).map(|answer| answer.exit_status)
+        self.ask::<DeleteResponse>("Delete", &request).map(drop)
     }
 
     /// Asks the newer service first; the wrong name is answered with status 12 (unimplemented).

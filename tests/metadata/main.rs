@@ -1,6 +1,7 @@
 //! What real containerds write down, read while they run and after they were killed, beside what they say themselves.
-//! Each in a private world; nothing is removed here.
+//! And that the hooks which they wrote down can be run then. Each in a private world; nothing is removed here.
 
+mod hooks;
 mod pods;
 mod scenes;
 #[path = "../support/mod.rs"]

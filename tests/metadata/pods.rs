@@ -1,7 +1,8 @@
 //! Pods such as kubelet makes, of every kind that matters here, and what containerd says of them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -30,6 +31,10 @@ pub const DELETION: &str = "io.kubernetes.pod.deletionGracePeriod";
 pub const HOOK: &str = "io.kubernetes.container.preStopHandler";
 pub const PORTS: &str = "io.kubernetes.container.ports";
 
+/// Where containers write what is then looked for.
+pub const WRITTEN: &str = "/srv/written";
+const DATA: &str = "/srv/written:/data";
+
 pub struct Stage {
     pub runtime: Runtime,
     /// By their names.
@@ -41,6 +46,8 @@ impl Stage {
     pub fn new(version: &str) -> Result<Stage> {
         Snap::install("microk8s")?;
         show_programs()?;
+        fs::create_dir_all(WRITTEN)?;
+        fs::set_permissions(WRITTEN, fs::Permissions::from_mode(0o777))?;
         let runtime = Runtime::start(Layout::of_snap("microk8s"), version)?;
         runtime.import("docker.io/library/quit:1", "/app", &["--stop-signal", "SIGQUIT"])?;
         runtime.import("docker.io/library/realtime:1", "/app", &["--stop-signal", "RTMIN+3"])?;
@@ -67,13 +74,22 @@ impl Stage {
 
     /// One of every kind.
     pub fn every_kind(&mut self) -> Result<()> {
-        let exec = r#"{"exec":{"command":["/app","hook","/tmp/hook","0"]}}"#;
+        let exec = r#"{"exec":{"command":["/app","hook","/data/hook","0"]}}"#;
         let ports = r#"[{"name":"web","containerPort":8080,"protocol":"TCP"}]"#;
         let get = r#"{"httpGet":{"path":"/stop?now=1","port":"web","scheme":"HTTP","httpHeaders":[{"name":"X-A","value":"b"}]}}"#;
-        let quit = ["--image", "docker.io/library/quit:1", "--env", "TOKEN=a secret", "--run-as", "7"];
+        let quit = [
+            "--image",
+            "docker.io/library/quit:1",
+            "--env",
+            "TOKEN=a secret",
+            "--run-as",
+            "7",
+            "--mount",
+            DATA,
+        ];
         self.pod("exec", &[(GRACE, "60"), (HOOK, exec)], &quit, &["/app", "quitter"])?;
-        let realtime = ["--image", "docker.io/library/realtime:1"];
-        let serve = ["/app", "serve", "8080", "/tmp/request"];
+        let realtime = ["--image", "docker.io/library/realtime:1", "--mount", DATA];
+        let serve = ["/app", "serve", "8080", "/data/request"];
         self.pod("http", &[(GRACE, "30"), (HOOK, get), (PORTS, ports)], &realtime, &serve)?;
         let sleep = r#"{"sleep":{"seconds":5}}"#;
         self.pod("sleep", &[(GRACE, "0"), (HOOK, sleep)], &["--host-network"], &["/app", "obedient"])?;
@@ -87,6 +103,11 @@ impl Stage {
         let by_hand =
             ["-n", "default", "run", "-d", "docker.io/library/realtime:1", "by-hand", "/app", "obedient"];
         self.runtime.ctr(&by_hand).map(drop)
+    }
+
+    /// A container of one of the pods.
+    pub fn id(&self, pod: &str, n: usize) -> ContainerId {
+        ContainerId { namespace: "k8s.io".into(), id: self.pods[pod].containers[n].id.clone() }
     }
 
     /// Our own look.

@@ -11,6 +11,7 @@ use snap_teardown::runtime::bolt::BoltError;
 use snap_teardown::runtime::metadata::{self, Record, Records, Sandbox};
 use snap_teardown::runtime::pre_stop::PreStop;
 
+use crate::hooks;
 use crate::pods::{DELETION, GRACE, HOOK, Stage, Told};
 use crate::support::Result;
 use crate::support::scenes::Scene;
@@ -19,6 +20,9 @@ pub const ALL: &[Scene] = &[
     ("containerd_1_6_says_the_same", || says_the_same("1.6")),
     ("containerd_1_7_says_the_same", || says_the_same("1.7")),
     ("containerd_2_1_says_the_same", || says_the_same("2.1")),
+    ("hooks_run_with_containerd_1_6_killed", || hooks::run("1.6")),
+    ("hooks_run_with_containerd_1_7_killed", || hooks::run("1.7")),
+    ("hooks_run_with_containerd_2_1_killed", || hooks::run("2.1")),
     ("read_while_containerd_1_6_writes", || while_it_writes("1.6")),
     ("read_while_containerd_2_1_writes", || while_it_writes("2.1")),
 ];
@@ -27,7 +31,7 @@ pub fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
     if condition { Ok(()) } else { Err(what.into().into()) }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: T, theirs: T) -> Result<()> {
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: T, theirs: T) -> Result<()> {
     demand(ours == theirs, format!("{what}: we read {ours:?}, containerd says {theirs:?}"))
 }
 
@@ -148,11 +152,8 @@ fn links(sandbox: &Sandbox) -> Result<()> {
 
 /// What no interface of containerd tells: as the images and the pods were made.
 fn signals_and_hooks(stage: &Stage, records: &Records) -> Result<()> {
-    let of = |name: &str, n: usize| {
-        let id = stage.pods[name].containers[n].id.clone();
-        &records.containers[&ContainerId { namespace: "k8s.io".into(), id }]
-    };
-    let command = ["/app", "hook", "/tmp/hook", "0"].map(str::to_owned).to_vec();
+    let of = |name: &str, n: usize| &records.containers[&stage.id(name, n)];
+    let command = ["/app", "hook", "/data/hook", "0"].map(str::to_owned).to_vec();
     same("hook", of("exec", 0).pre_stop.clone(), Some(PreStop::Exec(command)))?;
     same("hook", of("sleep", 0).pre_stop.clone(), Some(PreStop::Sleep(5)))?;
     same("hook", of("two", 1).pre_stop.clone(), Some(PreStop::TcpSocket))?;
@@ -212,7 +213,7 @@ fn damaged(bytes: &[u8], whole: &Records) -> Result<usize> {
 fn while_it_writes(version: &str) -> Result<()> {
     let mut stage = Stage::new(version)?;
     stage.pod("stays", &[(GRACE, "7")], &[], &["/app", "obedient"])?;
-    let stays = ContainerId { namespace: "k8s.io".into(), id: stage.pods["stays"].containers[0].id.clone() };
+    let stays = stage.id("stays", 0);
     let source = File::open(stage.file())?;
     let done = AtomicBool::new(false);
     let (mut reads, mut states, mut changing, mut last) = (0u32, 0u32, 0u32, Records::default());
