@@ -201,7 +201,8 @@ impl<'a> Database<'a> {
     /// A tree has no page twice; a crafted one could take time without end.
     fn spend(&self, pages: u64, bytes: u64) -> Result<()> {
         let (pages, bytes) = (self.pages.get() + pages, self.bytes.get() + bytes);
-        (self.pages.set(pages), self.bytes.set(bytes));
+        self.pages.set(pages);
+        self.bytes.set(bytes);
         let most = MOST_PAGES.min(self.meta.high_water);
         if pages > most || bytes > MOST_BYTES { Err(BoltError::TooMuch) } else { Ok(()) }
     }

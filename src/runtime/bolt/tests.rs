@@ -275,7 +275,8 @@ fn pages_that_form_no_tree_end_the_reading() {
     let result = crafted(|w| {
         let own = (w.bytes.len() / 1024) as u64;
         let mut value = Vec::new();
-        (w.u64(&mut value, own), w.u64(&mut value, 0));
+        w.u64(&mut value, own);
+        w.u64(&mut value, 0);
         w.leaf_page(&[(1, key(0), value)])
     });
     assert!(matches!(result, Err(BoltError::TooMuch)), "{result:?}");
