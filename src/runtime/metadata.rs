@@ -19,8 +19,13 @@ mod cri;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
 use super::bolt::{self, BoltError, Bucket, Item, ReadAt};
 use super::pre_stop::{Port, PreStop};
@@ -150,6 +155,21 @@ impl Records {
             (None, None) => None,
         }
     }
+}
+
+/// Reads the database in this file, or says that there is none. It is opened so that nobody can make us wait by what he
+/// puts there: no link at its end, no FIFO, no device.
+pub fn read_file(path: &Path) -> Result<Option<Records>, BoltError> {
+    let mut options = File::options();
+    let opened = options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(BoltError::NoMeta);
+    }
+    read(&file).map(Some)
 }
 
 /// Reads the database. An error says why nothing of it can be used; what is wrong with one record is a remark.

@@ -264,6 +264,24 @@ fn a_file_of_somebody_else_says_so() {
 }
 
 #[test]
+fn only_a_plain_file_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.db");
+    assert!(read_file(&path).unwrap().is_none());
+    assert!(read_file(&path.join("below")).unwrap().is_none());
+    std::fs::write(&path, file(&pods(1), Order::Little)).unwrap();
+    assert_eq!(read_file(&path).unwrap().unwrap().containers.len(), 3);
+    assert!(matches!(read_file(&path.join("below")), Err(BoltError::Io(_))), "not a directory");
+    assert!(matches!(read_file(dir.path()), Err(BoltError::NoMeta)));
+    let other = dir.path().join("other");
+    std::os::unix::fs::symlink(&path, &other).unwrap();
+    assert!(matches!(read_file(&other), Err(BoltError::Io(_))));
+    std::fs::remove_file(&other).unwrap();
+    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(read_file(&other), Err(BoltError::NoMeta)));
+}
+
+#[test]
 fn remarks_and_processes_are_bounded() {
     let mut tree = Tree::new();
     for n in 0..40 {
