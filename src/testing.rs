@@ -28,7 +28,9 @@ pub use crate::run::subject::Subject;
 pub use crate::run::{survey, verify};
 pub use crate::runtime::bundle::{self, Bundle};
 pub use crate::runtime::ttrpc::ShimClient;
-pub use crate::runtime::{ContainerId, Pod, groups, runc, shim};
+pub use crate::runtime::{
+    ContainerId, Pod, bolt, exec, groups, hook_plan, http, http_hook, metadata, pre_stop, runc, shim,
+};
 pub use crate::scope::decide::gather;
 pub use crate::scope::network::OwnedLink;
 pub use crate::scope::{Bystander, BystanderKind, Container, Proof, Scope, Shim};

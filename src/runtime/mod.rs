@@ -1,11 +1,19 @@
 //! What containerd, runc, shims and CNI plugins wrote down, and how a shim is asked.
 
+pub mod bolt;
 pub mod bundle;
 pub mod cni;
+pub mod exec;
 pub mod groups;
+pub mod hook_plan;
+pub mod http;
+pub mod http_hook;
+pub mod metadata;
+pub mod pre_stop;
 pub mod processes;
 pub mod runc;
 pub mod shim;
+pub mod stop_signal;
 pub mod ttrpc;
 
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each fuzzing program uses one
 
+use snap_teardown::testing::hook_plan::{Hook, Patience, Plan};
+use snap_teardown::testing::metadata::{Record, Sandbox};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use snap_teardown::testing::{
-    Bundle, ContainerId, Host, Profile, Roots, ShimClient, Snap, bundle, groups, mountinfo, parse_membership,
-    parse_pids, runc, shim, units,
+    Bundle, ContainerId, Host, Profile, Roots, ShimClient, Snap, bundle, groups, http_hook, metadata,
+    mountinfo, parse_membership, parse_pids, pre_stop, runc, shim, units,
 };
 
 /// A target's name, which is its corpus's too, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 10] = [
     ("mountinfo", mountinfo),
     ("spec", spec),
     ("state", state),
@@ -29,6 +31,8 @@ pub const ALL: [Target; 8] = [
     ("cgroup", cgroup),
     ("profile", profile),
     ("ttrpc", ttrpc),
+    ("metadata", metadata),
+    ("hook", hook),
 ];
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -187,6 +191,63 @@ pub fn ttrpc(bytes: &[u8]) {
         drop(answer);
     });
     assert!(Instant::now() < until + Duration::from_secs(2), "the call did not end in time");
+}
+
+/// containerd's database: whatever it says, it ends in time, nothing has a name that leads elsewhere, all is bounded.
+pub fn metadata(bytes: &[u8]) {
+    let started = Instant::now();
+    let read = metadata::read(&bytes);
+    assert!(started.elapsed() < Duration::from_secs(5), "not in time");
+    let Ok(records) = read else { return };
+    assert!(records.remarks.texts.len() <= 32 && records.remarks.texts.iter().all(|text| text.len() <= 200));
+    assert!(records.containers.len() <= metadata::MOST_CONTAINERS);
+    for (container, record) in &records.containers {
+        assert!(is_name(&container.namespace) && is_name(&container.id), "{container:?}");
+        assert!(record.sandbox_id.as_deref().is_none_or(is_name));
+        assert!(record.stop_signal.is_none_or(|signal| (1..=64).contains(&signal)));
+        planned(record, records.sandbox_of(container));
+    }
+}
+
+/// kubelet's word for a preStop hook: it makes one request to the pod's own address, or runs in the container, or nothing.
+pub fn hook(bytes: &[u8]) {
+    let Ok(json) = std::str::from_utf8(bytes) else { return };
+    let ports = pre_stop::Port { name: "web".into(), container_port: 8080, ..Default::default() };
+    let record = Record {
+        pre_stop: Some(pre_stop::parse(json, &[ports])),
+        runtime: Some(metadata::RUNC.into()),
+        process: Some(r#"{"args":["/app"],"cwd":"/"}"#.into()),
+        ..Default::default()
+    };
+    let addresses = ["10.1.0.2", "fd00::2"].iter().filter_map(|text| text.parse().ok()).collect();
+    planned(&record, Some(&Sandbox { addresses, ..Default::default() }));
+    if let Some(pre_stop::PreStop::HttpGet(get)) = &record.pre_stop
+        && let Some(text) = http_hook::request(get, ([10, 1, 0, 2], 80).into())
+    {
+        one_request(&text);
+    }
+}
+
+fn planned(record: &Record, sandbox: Option<&Sandbox>) {
+    let plan = Plan::of(record, sandbox, true, Patience { default: 30, most: 60, hooks: true });
+    assert!(plan.limit <= 60 && plan.most() <= 62 && plan.after(0) >= 2);
+    match &plan.hook {
+        Hook::Http(to, text) => {
+            assert!(sandbox.is_some_and(|sandbox| sandbox.addresses.contains(&to.ip())), "{to}");
+            one_request(text);
+        }
+        Hook::Exec(json) => assert!(json.starts_with('{') && json.contains("\"args\":[")),
+        _ => {}
+    }
+}
+
+/// One request, of which nobody can make two.
+fn one_request(text: &str) {
+    assert!(text.starts_with("GET /") && text.ends_with("\r\n\r\n"), "{text:?}");
+    assert_eq!(text.find("\r\n\r\n"), text.len().checked_sub(4), "{text:?}");
+    let lines = text.split("\r\n");
+    assert!(lines.clone().all(|line| !line.contains(['\r', '\n', '\0'])), "{text:?}");
+    assert_eq!(lines.filter(|line| line.starts_with("Host: ")).count(), 1, "{text:?}");
 }
 
 fn is_name(name: &str) -> bool {

@@ -146,16 +146,19 @@ impl Runtime {
     }
 
     fn import_image(&self) -> Result<()> {
-        let archive = self.image();
+        self.import("docker.io/library/pause:1", "/app pause", &[])?;
+        self.import("docker.io/library/app:1", "/app", &[])
+    }
+
+    /// Imports an image of the tests' program, made with more of podmaker's options.
+    pub fn import(&self, name: &str, command: &str, options: &[&str]) -> Result<()> {
+        let out = self.image().display().to_string();
         let program = format!("{}:/app", built("examples/app")?.display());
-        for (name, command) in
-            [("docker.io/library/pause:1", "/app pause"), ("docker.io/library/app:1", "/app")]
-        {
-            let out = archive.display().to_string();
-            self.podmaker(&["image", "--name", name, "--out", &out, "--command", command, &program])?;
-            self.ctr(&["-n", "k8s.io", "images", "import", &out])?;
-        }
-        Ok(())
+        let mut args = vec!["image", "--name", name, "--out", &out, "--command", command];
+        args.extend(options);
+        args.push(&program);
+        self.podmaker(&args)?;
+        self.ctr(&["-n", "k8s.io", "images", "import", &out]).map(drop)
     }
 
     /// Makes `count` pods with one container each that runs `app`.
@@ -178,7 +181,8 @@ impl Runtime {
         Ok(made.pods)
     }
 
-    fn podmaker(&self, args: &[&str]) -> Result<Vec<u8>> {
+    /// Asks through the container runtime interface.
+    pub fn podmaker(&self, args: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(built("examples/podmaker")?);
         let result = output(command.arg("--socket").arg(&self.layout.socket).args(args));
         result.map_err(|e| format!("{e}\n{}", self.last_words()).into())

@@ -92,6 +92,11 @@ fn group_of(keeper: u32) -> String {
     format!("snap-teardown-{keeper}")
 }
 
+/// True in a process that was started for a role.
+pub fn is_inside() -> bool {
+    std::env::var_os(ROLE).is_some()
+}
+
 /// For `main`: plays the role this process was started for, if any. Returns the name of the body to run.
 pub fn role() -> Result<Option<String>> {
     let Ok(role) = std::env::var(ROLE) else { return Ok(None) };

@@ -5,7 +5,14 @@
 //!   slow      works for two seconds more, then writes the file named by the second argument, and exits
 //!   stubborn  goes on as if nothing had happened
 //!   parent    as obedient, with a stubborn child
+//!   quitter   goes on at SIGTERM, and exits at SIGQUIT
+//!   serve     as obedient; answers HTTP at the port of the second argument, and writes each request's head to the
+//!             file of the third
+//!   hook      is no container's own program: prints on both outputs, writes its environment, user and directory to
+//!             the file named by the second argument, and exits with the status of the third; with "sleep" it never does
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -25,19 +32,26 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     let mode = args.get(1).map_or("pause", String::as_str);
-    if !["pause", "obedient", "slow", "stubborn", "parent"].contains(&mode) {
+    if mode == "hook" {
+        return hook(&args);
+    }
+    if !["pause", "obedient", "slow", "stubborn", "parent", "quitter", "serve"].contains(&mode) {
         return Err(format!("unknown mode '{mode}'").into());
     }
     // Blocked signals wait for us, and arrive although the first process of a pid namespace has no default actions.
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD]);
     signals.thread_block()?;
     if mode == "parent" {
         Command::new("/proc/self/exe").arg("stubborn").spawn()?;
     }
+    if mode == "serve" {
+        serve(&args)?;
+    }
     loop {
         match signals.wait()? {
             Signal::SIGCHLD => reap(),
-            _ if mode == "stubborn" => {}
+            Signal::SIGQUIT if mode == "quitter" => break,
+            _ if mode == "stubborn" || mode == "quitter" => {}
             _ => break,
         }
     }
@@ -46,6 +60,42 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         let marker = args.get(2).ok_or("slow: which file?")?;
         std::fs::write(marker, "stopped cleanly\n")?;
     }
+    Ok(())
+}
+
+/// What a preStop hook's command does.
+fn hook(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let file = args.get(2).ok_or("hook: which file?")?;
+    writeln!(std::io::stdout(), "a word")?;
+    writeln!(std::io::stderr(), "another")?;
+    let mut text = format!("{} {}\n", nix::unistd::getuid(), std::env::current_dir()?.display());
+    std::env::vars().for_each(|(name, value)| text.push_str(&format!("{name}={value}\n")));
+    std::fs::write(file, text)?;
+    match args.get(3).map(String::as_str) {
+        Some("sleep") => loop {
+            std::thread::park();
+        },
+        Some(status) => std::process::exit(status.parse()?),
+        None => Ok(()),
+    }
+}
+
+/// Answers every request with "ok", in a thread.
+fn serve(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let [_, _, port, file] = args else { return Err("serve: which port and file?".into()) };
+    let listener = TcpListener::bind(("0.0.0.0", port.parse()?))?;
+    let file = file.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                head.push(byte[0]);
+            }
+            let _ = std::fs::write(&file, head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
     Ok(())
 }
 

@@ -109,11 +109,18 @@ messages! {
     LinuxContainer {
         #[prost(message, optional, tag = "2")] security: Option<ContainerSecurity>,
     }
+    KeyValue {
+        #[prost(string, tag = "1")] key: String,
+        #[prost(string, tag = "2")] value: String,
+    }
     ContainerConfig {
         #[prost(message, optional, tag = "1")] metadata: Option<ContainerMetadata>,
         #[prost(message, optional, tag = "2")] image: Option<ImageSpec>,
         #[prost(string, repeated, tag = "3")] command: Vec<String>,
+        #[prost(message, repeated, tag = "6")] envs: Vec<KeyValue>,
         #[prost(message, repeated, tag = "7")] mounts: Vec<Mount>,
+        #[prost(map = "string, string", tag = "9")] labels: std::collections::HashMap<String, String>,
+        #[prost(map = "string, string", tag = "10")] annotations: std::collections::HashMap<String, String>,
         #[prost(string, tag = "11")] log_path: String,
         #[prost(message, optional, tag = "15")] linux: Option<LinuxContainer>,
     }

@@ -7,12 +7,14 @@ use std::path::Path;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// Writes the image `reference` to `to`; `programs` are (file on this machine, absolute path in the image).
+/// Writes the image `reference` to `to`; `programs` are (file on this machine, absolute path in the image). A
+/// stop signal is written as it is given.
 pub fn write(
     to: &Path,
     reference: &str,
     programs: &[(String, String)],
     command: &[String],
+    stop_signal: Option<&str>,
 ) -> io::Result<()> {
     let mut layer = Vec::new();
     // Mount points of what a runtime puts into every container, so that the root may also be read-only.
@@ -24,10 +26,14 @@ pub fn write(
     }
     end(&mut layer)?;
 
+    let mut of_container = json!({ "Entrypoint": command, "WorkingDir": "/" });
+    if let Some(signal) = stop_signal {
+        of_container["StopSignal"] = signal.into();
+    }
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": { "Entrypoint": command, "WorkingDir": "/" },
+        "config": of_container,
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex_sha256(&layer))] },
     });
     let config = serde_json::to_vec(&config)?;

@@ -39,6 +39,12 @@ enum Command {
     Run(Run),
     /// List the pods and their containers.
     List,
+    /// Print what the runtime knows of one container, or with --sandbox of one sandbox.
+    Status {
+        #[arg(long)]
+        sandbox: bool,
+        id: String,
+    },
     /// Stop and remove pods, all of them if none is named.
     Stop { sandboxes: Vec<String> },
     /// Write an image of static programs, to be imported with `ctr -n k8s.io images import FILE`.
@@ -52,6 +58,9 @@ enum Command {
         /// The image's entry point, words separated by spaces.
         #[arg(long)]
         command: String,
+        /// The signal that asks its containers to stop.
+        #[arg(long)]
+        stop_signal: Option<String>,
         /// FILE:PATH, a program on this machine and its place in the image.
         #[arg(required = true)]
         programs: Vec<String>,
@@ -97,6 +106,15 @@ struct Run {
     /// KEY=VALUE, of the sandbox.
     #[arg(long)]
     annotation: Vec<String>,
+    /// KEY=VALUE, of each container.
+    #[arg(long)]
+    container_annotation: Vec<String>,
+    /// KEY=VALUE, of each container; `{name}` and `{uid}` stand for the pod's.
+    #[arg(long)]
+    container_label: Vec<String>,
+    /// NAME=VALUE, in the environment of each container.
+    #[arg(long)]
+    env: Vec<String>,
     /// What the container runs; `--and` separates several containers of one pod.
     #[arg(last = true, required = true)]
     argv: Vec<String>,
@@ -123,15 +141,19 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<Value> {
     let limit = Duration::from_secs(cli.timeout);
     match cli.command {
-        Command::Image { name, out, command, programs } => {
+        Command::Image { name, out, command, stop_signal, programs } => {
             let pairs: Vec<_> = programs.iter().map(|p| pair(p, ':')).collect::<Result<_>>()?;
             let command: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
-            image::write(&out, &name, &pairs, &command)?;
+            image::write(&out, &name, &pairs, &command, stop_signal.as_deref())?;
             Ok(json!({ "image": name, "file": out }))
         }
         Command::Version { wait } => version(&cli.socket, limit, Duration::from_secs(wait)).await,
         Command::Run(args) => make(&Runtime::connect(&cli.socket, limit).await?, args).await,
         Command::List => list(&Runtime::connect(&cli.socket, limit).await?).await,
+        Command::Status { sandbox, id } => {
+            let method = if sandbox { "PodSandboxStatus" } else { "ContainerStatus" };
+            info(&Runtime::connect(&cli.socket, limit).await?, method, &id).await
+        }
         Command::Stop { sandboxes } => stop(&Runtime::connect(&cli.socket, limit).await?, sandboxes).await,
     }
 }
@@ -191,7 +213,7 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
             attempt: 0,
         }),
         hostname: if args.host_network { String::new() } else { name.into() },
-        annotations: args.annotation.iter().map(|a| pair(a, '=')).collect::<Result<HashMap<_, _>>>()?,
+        annotations: pairs(&args.annotation)?,
         linux: Some(cri::LinuxSandbox {
             cgroup_parent: args.cgroup_parent.replace("{uid}", uid),
             security: Some(cri::SandboxSecurity {
@@ -204,13 +226,18 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
     let request = cri::RunSandboxRequest { config: Some(sandbox_config.clone()) };
     let sandbox: cri::Id = runtime.call("RunPodSandbox", request).await?;
 
+    let fill = |label: &String| label.replace("{name}", name).replace("{uid}", uid);
+    let labels: Vec<String> = args.container_label.iter().map(fill).collect();
     let mut containers = Vec::new();
     for (i, command) in args.argv.split(|word| word == "--and").enumerate() {
         let config = cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: format!("app{i}"), attempt: 0 }),
             image: Some(cri::ImageSpec { image: args.image.clone() }),
             command: command.to_vec(),
+            envs: pairs(&args.env)?.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
             mounts: mounts(args, uid)?,
+            labels: pairs(&labels)?,
+            annotations: pairs(&args.container_annotation)?,
             linux: Some(cri::LinuxContainer {
                 security: Some(cri::ContainerSecurity {
                     namespaces: Some(namespaces.clone()),
@@ -243,10 +270,14 @@ fn mounts(args: &Run, uid: &str) -> Result<Vec<cri::Mount>> {
 
 /// The process id of a sandbox or container, from the runtime's verbose status.
 async fn pid(runtime: &Runtime, method: &str, id: &str) -> Result<Option<i64>> {
+    Ok(info(runtime, method, id).await?["pid"].as_i64())
+}
+
+/// The runtime's verbose status of a sandbox or container.
+async fn info(runtime: &Runtime, method: &str, id: &str) -> Result<Value> {
     let request = cri::StatusRequest { id: id.into(), verbose: true };
     let status: cri::StatusResponse = runtime.call(method, request).await?;
-    let info: Value = status.info.get("info").map_or(Ok(Value::Null), |text| serde_json::from_str(text))?;
-    Ok(info["pid"].as_i64())
+    Ok(status.info.get("info").map_or(Ok(Value::Null), |text| serde_json::from_str(text))?)
 }
 
 async fn list(runtime: &Runtime) -> Result<Value> {
@@ -274,6 +305,11 @@ async fn stop(runtime: &Runtime, mut sandboxes: Vec<String>) -> Result<Value> {
         let _: cri::Empty = runtime.call("RemovePodSandbox", cri::Id { id: id.clone() }).await?;
     }
     Ok(json!({ "removed": sandboxes }))
+}
+
+/// Several of KEY=VALUE.
+fn pairs(texts: &[String]) -> Result<HashMap<String, String>> {
+    texts.iter().map(|text| pair(text, '=')).collect()
 }
 
 fn pair(text: &str, separator: char) -> Result<(String, String)> {
