@@ -3,6 +3,7 @@
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
 use crate::remove::live::Live;
+use crate::residue::witness::Witness;
 use crate::runtime::ContainerId;
 use crate::scope::decide::gather;
 use crate::scope::{Container, Scope};
@@ -48,5 +49,9 @@ fn sandbox(id: &str) -> Container {
         socket: None,
         binds: vec![],
         evidence: Default::default(),
+        witnesses: [Witness::RuncState].into(),
+        contradicted: false,
+        proven_cgroups: vec![],
+        strays: vec![],
     }
 }

@@ -14,6 +14,7 @@ pub use crate::report::advice::Advice;
 pub use crate::report::note::{Note, NoteKind};
 pub use crate::report::script::{End, Script};
 pub use crate::report::{Command, HostFacts, Report, RunFacts};
+pub use crate::residue::witness::Witness;
 pub use crate::residue::{PathKind, Residue, TableOf};
 
 /// The kinds of residues.

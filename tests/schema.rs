@@ -13,7 +13,7 @@ use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
     Done, Effort, End, Gate, History, Holder, Host, HostFacts, Note, NoteKind, OwnedLink, PathKind, Pod,
     ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory,
-    Subject, TableOf, Tracked, View, gather, of_rows, plan, residue, survey,
+    Subject, TableOf, Tracked, View, Witness, gather, of_rows, plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -287,6 +287,11 @@ fn whole() -> Report {
     report
 }
 
+fn every_witness() -> std::collections::BTreeSet<Witness> {
+    use Witness::{ChildOfShim, InProvenCgroup, RootOnSnapshot, RuncState, Unit, WorksInBundle};
+    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, InProvenCgroup].into()
+}
+
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
@@ -302,12 +307,17 @@ fn fill(scope: &mut Scope) {
         socket: Some("/run/containerd/s/1".into()),
         binds: vec!["/mnt\n".into()],
         evidence: all.into(),
+        witnesses: every_witness(),
+        contradicted: true,
+        proven_cgroups: vec![],
+        strays: vec![],
     });
     scope.shims.push(Shim {
         process,
         namespace: "k8s.io".into(),
         id: Some("abc".into()),
         socket: Some("/run/containerd/s/1".into()),
+        witness: Witness::Unit,
     });
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
@@ -387,6 +397,7 @@ fn one_of_each() -> Vec<Residue> {
             paused: true,
             groups: vec!["/sys/fs/cgroup/a".into()],
             socket: Some("/run/containerd/s/1".into()),
+            witnesses: every_witness(),
         }),
         Residue::Shim(residue::Shim {
             process,
@@ -395,6 +406,7 @@ fn one_of_each() -> Vec<Residue> {
             socket: None,
             containers: vec!["abc".into()],
             held_by: vec!["abc".into()],
+            witnesses: every_witness(),
         }),
         Residue::Netns(residue::Netns { path: "/run/netns/cni-1".into(), mounts: 2, sandbox: "abc".into() }),
         Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }),

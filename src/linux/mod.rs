@@ -5,6 +5,7 @@ pub mod child;
 pub mod firewall;
 pub mod holders;
 pub mod host;
+pub mod identity;
 pub mod interrupts;
 pub mod links;
 pub mod loop_device;

@@ -2,11 +2,15 @@
 
 mod display;
 pub mod finding;
+pub mod witness;
 
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
 use crate::runtime::ContainerId;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use crate::residue::witness::Witness;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +104,9 @@ pub struct Task {
     /// Where its shim listens, as far as is known.
     #[serde(with = "text::option")]
     pub socket: Option<PathBuf>,
+    /// What proves it ours.
+    #[serde(default)]
+    pub witnesses: BTreeSet<Witness>,
 }
 
 /// A containerd shim.
@@ -119,6 +126,9 @@ pub struct Shim {
     pub containers: Vec<String>,
     /// Those of them that still have a process: while there are any, the shim stays.
     pub held_by: Vec<String>,
+    /// What proves it ours.
+    #[serde(default)]
+    pub witnesses: BTreeSet<Witness>,
 }
 
 /// A network namespace of one of our sandboxes.
@@ -318,6 +328,7 @@ mod tests {
                 paused: false,
                 groups: vec![],
                 socket: None,
+                witnesses: Default::default(),
             })
         };
         assert_eq!(task(1).key(), task(5).key());

@@ -47,7 +47,7 @@ fn expand_slice(slice: &str) -> PathBuf {
 pub fn container_of(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let id = name.rsplit(':').next().unwrap_or(name);
-    let id = id.strip_prefix("cri-containerd-").unwrap_or(id);
+    let id = id.strip_prefix("cri-containerd-").or(id.strip_prefix("docker-")).unwrap_or(id);
     (id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))).then_some(id)
 }
 
@@ -65,18 +65,37 @@ pub fn is_kubelets(group: &Path) -> bool {
         || pod(last)
 }
 
-/// A group is a container's only if its last part carries the container's ID, and if it is not a group at the
-/// top, where the host's own slices are. An ID that reads like a unit or like one of kubelet's own groups would make
-/// those a container's: a bundle that somebody has planted could name them.
+/// Whether a group may be a container's, as far as its name tells: a hint. The name is exactly the ID, or the ID with the
+/// prefix and the suffix of a runtime's scope; not one at the top, where the host's own slices are; and not one whose ID
+/// reads like a unit or like one of kubelet's own groups.
 pub fn is_group_of(group: &Path, id: &str) -> bool {
     const UNITS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
-    if UNITS.iter().any(|unit| id.ends_with(unit)) || is_kubelets(Path::new(id)) {
-        return false;
-    }
+    let looks_otherwise = UNITS.iter().any(|unit| id.ends_with(unit)) || is_kubelets(Path::new(id));
+    !looks_otherwise && is_named_after(group, id)
+}
+
+/// The same, whatever the ID looks like: for groups that runc itself recorded.
+pub fn is_named_after(group: &Path, id: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["cri-containerd", "docker", "nerdctl"];
     let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let bare = name.strip_suffix(".scope").unwrap_or(name);
-    let named = bare == id || bare.ends_with(&format!("-{id}")) || bare.ends_with(&format!(":{id}"));
+    let scope = name.strip_suffix(".scope");
+    let of_runtime = |rest: &str| PREFIXES.iter().any(|p| rest.strip_prefix(p) == Some("-"));
+    let is_scope = scope.and_then(|s| s.strip_suffix(id)).is_some_and(of_runtime);
+    let is_triple = matches!(name.split(':').collect::<Vec<_>>()[..], [slice, _, tail] if slice.ends_with(".slice") && tail == id);
+    let named = name == id || is_scope || is_triple;
     named && (group.components().count() > 2 || container_of(name).is_some())
+}
+
+/// True for a place where another manager keeps its groups: systemd's own slices, and what runs in them.
+pub fn is_of_a_manager(group: &Path) -> bool {
+    let top = group.iter().nth(1).and_then(OsStr::to_str).unwrap_or_default();
+    ["system.slice", "user.slice", "machine.slice", "init.scope"].contains(&top)
+}
+
+/// True if a group's name carries an ID that nobody has by accident, and it is this one.
+pub fn carries_long_id(group: &Path, id: &str) -> bool {
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) && name.contains(id)
 }
 
 #[cfg(test)]
@@ -110,7 +129,7 @@ mod tests {
         {
             assert_eq!(container_of(&name), Some(HEX), "{name}");
         }
-        for name in ["", "kubepods", &HEX[1..], &HEX.to_uppercase(), &format!("docker-{HEX}.scope")] {
+        for name in ["", "kubepods", &HEX[1..], &HEX.to_uppercase(), &format!("libpod-{HEX}.scope")] {
             assert_eq!(container_of(name), None, "{name}");
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::gather::Gather;
 use crate::error::Blind;
 use crate::linux::proc::ProcessId;
+use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, cni, groups, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
@@ -94,8 +95,16 @@ impl Gather<'_> {
             return self.bystanders.push(Bystander { kind: BystanderKind::Container, what, why });
         }
         let groups = self.relative_groups(&state.groups, &id.id);
+        // A state that a container could have written is a hint like its bundle.
+        let is_witness = self.is_out_of_reach(&self.roots.runc);
+        if is_witness {
+            self.recorded.extend(groups.iter().cloned());
+        }
         let netns = state.netns.filter(|p| cni::is_netns(p, self.roots));
         let container = self.claim(id, Bundle::default(), Proof::RuncState);
+        if is_witness {
+            container.witnesses.insert(Witness::RuncState);
+        }
         container.init = state.init;
         container.netns = container.netns.take().or(netns);
         for group in groups {
@@ -134,7 +143,7 @@ impl Gather<'_> {
             let below = tree.hierarchies.iter().find_map(|h| path.strip_prefix(&h.point).ok())?;
             Some(Path::new("/").join(below))
         });
-        let mut groups: Vec<_> = relative.filter(|g| groups::is_group_of(g, id)).collect();
+        let mut groups: Vec<_> = relative.filter(|g| groups::is_named_after(g, id)).collect();
         groups.sort();
         groups.dedup();
         groups

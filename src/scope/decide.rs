@@ -24,10 +24,12 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.runc_states();
     gather.shims();
     gather.children_of_shims();
-    gather.unclaimed_groups();
+    gather.prove_groups();
+    gather.orphans();
+    gather.contradicted_ids();
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
     let rule_comments = gather.rule_comments(&profile.network.rule_comments);
-    let Gather { containers, shims, mut foreign, mut bystanders, blind, nonsense, .. } = gather;
+    let Gather { containers, shims, mut foreign, mut bystanders, blind, doubts, nonsense, .. } = gather;
     let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
     foreign.retain(|other| ids.contains(&other.id));
     let mut scope = Scope {
@@ -43,6 +45,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         network: Network::default(),
         bystanders: Vec::new(),
         blind,
+        doubts,
         nonsense,
     };
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));

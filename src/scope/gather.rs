@@ -1,8 +1,11 @@
-//! What is ours by bundles and by runc's states, and what another instance makes doubtful.
+//! What is gathered while ownership is decided.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::ContainerId;
 use crate::runtime::bundle::Bundle;
 use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
@@ -16,17 +19,24 @@ pub(super) struct Gather<'a> {
     pub(super) snap: &'a Snap,
     pub(super) roots: &'a Roots,
     pub(super) inside: &'a Roots,
+    /// The hierarchies in which each control group exists.
+    pub(super) places: HashMap<&'a OsStr, Vec<&'a Hierarchy>>,
     pub(super) containers: BTreeMap<ContainerId, Container>,
     pub(super) shims: Vec<Shim>,
     /// IDs that a readable runc state gives to somebody else.
     pub(super) foreign: BTreeSet<ContainerId>,
     /// The same, whatever containerd's namespace.
     pub(super) foreign_ids: HashSet<String>,
+    /// Control groups of which runc's own record says that they were made for a container of ours.
+    pub(super) recorded: HashSet<PathBuf>,
     pub(super) bystanders: Vec<Bystander>,
+    /// What could hide something of ours.
     pub(super) blind: Vec<Blind>,
+    /// What claims to be ours, against evidence that it is not.
+    pub(super) doubts: Vec<Blind>,
     pub(super) nonsense: Vec<String>,
     pub(super) runc_hidden: Option<String>,
-    /// Another instance of the same snap that has units on this machine.
+    /// Another instance of the same snap that runs on this machine.
     pub(super) sibling: Option<String>,
 }
 
@@ -37,19 +47,22 @@ impl<'a> Gather<'a> {
             snap,
             roots,
             inside,
+            places: view.cgroups().as_ref().map(CgroupTree::index).unwrap_or_default(),
             containers: BTreeMap::new(),
             shims: Vec::new(),
             foreign: BTreeSet::new(),
             foreign_ids: HashSet::new(),
+            recorded: HashSet::new(),
             bystanders: Vec::new(),
             blind: Vec::new(),
+            doubts: Vec::new(),
             nonsense: Vec::new(),
             runc_hidden: None,
             sibling: sibling_of(view, snap),
         }
     }
 
-    /// Takes a container as ours, or adds to what is known of it.
+    /// Takes a container as one to look for, or adds to what is known of it. Proves nothing.
     pub(super) fn claim(&mut self, id: ContainerId, bundle: Bundle, evidence: Proof) -> &mut Container {
         let container = self.containers.entry(id.clone()).or_insert_with(|| Container {
             shim_id: bundle.shim_id.unwrap_or_else(|| id.id.clone()),
@@ -61,6 +74,10 @@ impl<'a> Gather<'a> {
             socket: bundle.socket,
             binds: bundle.binds,
             evidence: BTreeSet::new(),
+            witnesses: BTreeSet::new(),
+            contradicted: false,
+            proven_cgroups: Vec::new(),
+            strays: Vec::new(),
             id,
         });
         container.evidence.insert(evidence);
@@ -85,12 +102,23 @@ impl<'a> Gather<'a> {
         self.foreign_ids.insert(id.id.clone());
         self.foreign.insert(id.clone());
     }
+
+    /// True if no container can write below this directory: none of the snap's own, which hostPath volumes may reach.
+    pub(super) fn is_out_of_reach(&self, directory: &Path) -> bool {
+        !self.snap.owns(directory)
+    }
 }
 
-/// Another instance of the same snap, known by its units.
+/// Another instance of the same snap, known by a unit of it in which something runs at our own PID namespace depth. An
+/// empty group of that name, one in a delegated slice, and a guest's are nobody's.
 fn sibling_of(view: &View, snap: &Snap) -> Option<String> {
     let tree = view.cgroups().as_ref().ok()?;
-    let of_same_snap = |other: &&str| other.split('_').next() == Some(snap.name.as_str());
-    let mut instances = tree.each().filter_map(|(_, group)| units::snap_of(group)).filter(of_same_snap);
-    instances.find(|other| *other != snap.instance).map(str::to_owned)
+    let own_depth = view.pid_namespace_depth(None);
+    let of_same_snap = |other: &str| other.split('_').next() == Some(snap.name.as_str());
+    tree.each().find_map(|(hierarchy, group)| {
+        let other = units::snap_of(group).filter(|other| *other != snap.instance && of_same_snap(other))?;
+        let pids = view.group_pids(hierarchy, group).ok()?;
+        let runs = pids.iter().any(|pid| view.pid_namespace_depth(Some(*pid)) == own_depth);
+        runs.then(|| other.to_owned())
+    })
 }

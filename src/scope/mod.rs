@@ -13,6 +13,7 @@ mod link_facts;
 mod links;
 pub mod network;
 mod orphans;
+mod rootfs;
 mod shims;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Blind;
 use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
+use crate::residue::witness::{Proven, Witness};
 use crate::runtime::{ContainerId, Pod, shim};
 use crate::scope::network::Network;
 use crate::snap::Snap;
@@ -65,6 +67,9 @@ pub struct Scope {
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
     pub blind: Vec<Blind>,
+    /// What claims to be ours, against evidence that it is not. It is told, and keeps nothing else from being removed.
+    #[serde(default)]
+    pub doubts: Vec<Blind>,
     /// Proof that was there and made no sense; it was not used.
     pub nonsense: Vec<String>,
 }
@@ -97,11 +102,35 @@ pub struct Container {
     /// Directories of the host that are bound into it.
     #[serde(with = "text::list")]
     pub binds: Vec<PathBuf>,
-    /// What proves it ours.
+    /// Where it was found.
     pub evidence: BTreeSet<Proof>,
+    /// What proves it ours; nothing for one that is known by hints alone.
+    #[serde(default)]
+    pub witnesses: BTreeSet<Witness>,
+    /// True if something alive that is not ours carries its ID or is in a group that it claims.
+    #[serde(default)]
+    pub contradicted: bool,
+    /// Those of its control groups whose processes are ours to end. A result file proves nothing alive.
+    #[serde(skip)]
+    pub proven_cgroups: Vec<Proven<PathBuf>>,
+    /// Its processes in groups that are not its own.
+    #[serde(skip)]
+    pub strays: Vec<Proven<ProcessId>>,
 }
 
-/// A proof of ownership.
+impl Container {
+    /// True if a witness proves it ours.
+    pub fn is_proven(&self) -> bool {
+        !self.witnesses.is_empty()
+    }
+
+    /// True if what is dead of it may go: it is proven ours, or a hint says so that nothing contradicts.
+    pub fn may_be_tidied(&self) -> bool {
+        self.is_proven() || !self.contradicted
+    }
+}
+
+/// Where a container was found. Where to look, not whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
@@ -130,6 +159,8 @@ pub struct Shim {
     /// Where it listens.
     #[serde(with = "text::option")]
     pub socket: Option<PathBuf>,
+    /// What proves it ours.
+    pub witness: Witness,
 }
 
 /// Something that looks like ours, and the contradiction that says it is not.
@@ -208,7 +239,8 @@ impl Scope {
 
     /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
     pub fn sole_ids(&self) -> HashSet<&str> {
-        let mut ids: HashSet<&str> = self.containers.iter().map(|c| c.id.id.as_str()).collect();
+        let mut ids: HashSet<&str> =
+            self.containers.iter().filter(|c| c.may_be_tidied()).map(|c| c.id.id.as_str()).collect();
         for other in &self.foreign {
             ids.remove(other.id.as_str());
         }

@@ -1,46 +1,75 @@
-//! Containers whose bundle is gone: by their parent shim, or by their root file system.
+//! Whose the processes are: children of our shims, and processes whose root is on our snapshots, whatever became of the
+//! bundle. Here hints become proof, or doubt.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
+use super::rootfs::RootFs;
 use crate::error::Blind;
-use crate::linux::mountinfo;
 use crate::linux::proc::Proc;
+use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
-use crate::runtime::{ContainerId, groups};
-use crate::scope::{Proof, Shim};
+use crate::runtime::{ContainerId, groups, short};
+use crate::scope::{Container, Proof, Shim};
 use crate::text;
 
+/// What is known of a control group that a container is said to have.
+enum Standing {
+    /// Nothing runs in it: it may go by a hint.
+    Dead,
+    Proven(Witness),
+    /// It runs and nothing proves it ours; why, and whether it could be ours all the same.
+    Doubtful {
+        why: String,
+        may_be_ours: bool,
+    },
+}
+
 impl Gather<'_> {
-    /// A child of our shim in a group of its own is a container's first process, whatever became of the bundle.
+    /// A child of our shim is a container's process, whatever became of the bundle, and whatever group it is in.
     pub(super) fn children_of_shims(&mut self) {
         let Ok(processes) = self.view.processes() else { return };
         let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
+        if shims.is_empty() {
+            return;
+        }
         let known: HashSet<PathBuf> =
             self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
         let settled = self.in_known_groups(&known);
-        let children =
-            processes.iter().filter(|p| !processes.is_shim(p.id.pid) && !settled.contains(&p.id.pid));
-        for child in children {
+        for child in processes.iter().filter(|p| !settled.contains(&p.id.pid)) {
             let Some(shim) = shims.get(&child.parent) else { continue };
-            for group in self.view.membership(child.id.pid) {
-                let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of)
-                else {
-                    continue;
-                };
-                if known.contains(&group) || self.foreign_ids.contains(id) {
-                    continue;
-                }
-                let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
-                let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-                let container = self.claim(id, bundle, Proof::ParentShim);
-                container.cgroups.push(group);
+            if !shims.contains_key(&child.id.pid) {
+                self.child_of_shim(child, shim, &known);
             }
         }
+    }
+
+    fn child_of_shim(&mut self, child: &Proc, shim: &Shim, known: &HashSet<PathBuf>) {
+        let groups = self.view.membership(child.id.pid);
+        if groups.iter().any(|group| known.contains(group)) {
+            return;
+        }
+        for group in &groups {
+            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
+                continue;
+            };
+            let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
+            let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+            let container = self.claim(id, bundle, Proof::ParentShim);
+            if !container.cgroups.contains(group) {
+                container.cgroups.push(group.clone());
+            }
+            return;
+        }
+        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone.
+        let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
+        let id = ContainerId { namespace: shim.namespace.clone(), id };
+        let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+        let container = self.claim(id, bundle, Proof::ParentShim);
+        container.witnesses.insert(Witness::ChildOfShim);
+        container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
     }
 
     /// The processes in these groups, where each process is in one group only. They need not be asked which that is.
@@ -54,115 +83,217 @@ impl Gather<'_> {
         pids.flat_map(|pids| pids.to_vec()).collect()
     }
 
-    /// Groups that look like a container's and that nobody has claimed: an orphan whose bundle, shim and runc
-    /// state are all gone (or hidden from us) is told by its root file system.
-    pub(super) fn unclaimed_groups(&mut self) {
+    /// Says of each group that a container is said to have what proves it: what has no witness is not ended.
+    pub(super) fn prove_groups(&mut self) {
+        let Ok(processes) = self.view.processes() else { return };
+        let mut containers = std::mem::take(&mut self.containers);
+        for container in containers.values_mut() {
+            for group in std::mem::take(&mut container.cgroups) {
+                if !self.places.contains_key(group.as_os_str()) {
+                    // Only of what runc wrote down, a group that is gone tells which groups above it were ours.
+                    if self.recorded.contains(&group) || container.is_proven() {
+                        container.cgroups.push(group);
+                    }
+                    continue;
+                }
+                match self.standing(container, &group, processes) {
+                    Standing::Dead => container.cgroups.push(group),
+                    Standing::Proven(witness) => {
+                        container.witnesses.insert(witness);
+                        container.proven_cgroups.push(Proven::by(witness, group.clone()));
+                        container.cgroups.push(group);
+                    }
+                    Standing::Doubtful { why, may_be_ours } => {
+                        container.contradicted = true;
+                        let what = format!("container {}", short(&container.id.id));
+                        let why = format!("the group {} {why}", text::show(&group));
+                        match may_be_ours {
+                            true => self.blind.push(Blind::new(what, why)),
+                            false => self.doubts.push(Blind::new(what, why)),
+                        }
+                    }
+                }
+            }
+        }
+        self.containers = containers;
+    }
+
+    fn standing(&self, container: &Container, group: &Path, processes: &Processes) -> Standing {
+        let pids = match self.pids_of(group) {
+            Ok(pids) => pids,
+            Err(why) => {
+                let why = format!("could not be read: {why}");
+                return Standing::Doubtful { why, may_be_ours: true };
+            }
+        };
+        let alive: Vec<&Proc> =
+            pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive()).collect();
+        let Some(first) = alive.first() else { return Standing::Dead };
+        let shim = |p: &&&Proc| self.shims.iter().any(|shim| shim.process.pid == p.parent);
+        // Where systemd keeps what is not ours, a group is a container's only if its name cannot be anybody else's.
+        let own_place = !groups::is_of_a_manager(group) || groups::carries_long_id(group, &container.id.id);
+        if own_place && alive.iter().find(shim).is_some() {
+            return Standing::Proven(Witness::ChildOfShim);
+        }
+        let init = container.init.filter(|init| alive.iter().any(|p| p.id == *init));
+        if own_place && init.is_some() && self.recorded.contains(group) {
+            return Standing::Proven(Witness::RuncState);
+        }
+        let roots: Vec<RootFs> = alive.iter().map(|p| self.root_of(p, processes)).collect();
+        let all_ours = roots.iter().all(|root| matches!(root, RootFs::Ours | RootFs::Gone));
+        if roots.iter().any(|root| matches!(root, RootFs::Ours)) && (own_place || all_ours) {
+            return Standing::Proven(Witness::RootOnSnapshot);
+        }
+        let unknown = roots.iter().find_map(|root| match root {
+            RootFs::Unknown(why) => Some(why.clone()),
+            _ => None,
+        });
+        let who = format!("holds process {} ({})", first.id.pid, text::escape(first.comm.as_bytes()));
+        match unknown {
+            Some(why) if own_place => Standing::Doubtful {
+                why: format!("{who}, whose root cannot be told: {why}"),
+                may_be_ours: true,
+            },
+            _ => {
+                let why = format!("{who}, which is no child of a shim of ours and has its root elsewhere");
+                Standing::Doubtful { why, may_be_ours: false }
+            }
+        }
+    }
+
+    fn pids_of(&self, group: &Path) -> Result<Vec<i32>, String> {
+        let mut all = Vec::new();
+        for hierarchy in self.places.get(group.as_os_str()).into_iter().flatten() {
+            all.extend_from_slice(&self.view.group_pids(hierarchy, group)?);
+        }
+        Ok(all)
+    }
+
+    /// Groups that look like a container's and that nobody has claimed, and processes that have lost their shim: an orphan
+    /// whose bundle, shim and runc state are all gone (or hidden from us) is told by its root file system.
+    pub(super) fn orphans(&mut self) {
         let view = self.view;
         let (Ok(tree), Ok(processes)) = (view.cgroups(), view.processes()) else { return };
         let known: HashSet<PathBuf> =
             self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
         let mut judged = HashSet::new();
-        for (hierarchy, group) in tree.each() {
-            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
-                continue;
-            };
-            if known.contains(group) || self.foreign_ids.contains(id) || judged.contains(group) {
-                continue;
-            }
-            let pids = match view.group_pids(hierarchy, group) {
-                Ok(pids) => pids,
-                Err(why) => {
-                    self.blind.push(Blind::new(format!("cgroup {}", text::show(group)), why));
-                    continue;
-                }
-            };
-            let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
-            // One that ends while it is looked at tells nothing; the next one may.
-            let verdict = alive.map(|p| self.whose(p, processes)).find(|w| !matches!(w, Whose::Gone));
-            let Some(verdict) = verdict else { continue };
-            judged.insert(group.to_path_buf());
-            match verdict {
-                Whose::Gone => {}
-                Whose::Ours => {
-                    let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
-                    self.claim(id, Bundle::default(), Proof::RootFs).cgroups.push(group.to_path_buf());
-                }
-                Whose::Foreign => {}
-                Whose::Unknown(why) => {
-                    let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
-                    let why = format!("whose it is cannot be told: {hidden}; {why}");
-                    self.blind.push(Blind::new(format!("container group {}", text::show(group)), why));
-                }
+        for (_, group) in tree.each() {
+            let id = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of);
+            let Some(id) = id.filter(|id| !self.foreign_ids.contains(*id)) else { continue };
+            if !known.contains(group) && judged.insert(group) {
+                self.unclaimed_group(group, id, processes);
             }
         }
+        let accounted: HashSet<i32> = known
+            .iter()
+            .chain(self.proven_groups().iter())
+            .filter_map(|group| self.pids_of(group).ok())
+            .flatten()
+            .collect();
+        self.lost_processes(processes, &accounted);
     }
 
-    fn whose(&self, process: &Proc, processes: &Processes) -> Whose {
-        let parent = processes.get(process.parent);
-        if let Some(args) = processes.shim(process.parent)
-            && args.address != self.inside.address
-        {
-            return Whose::Foreign;
-        }
-        let unit = parent.filter(|p| processes.is_shim(p.id.pid)).and_then(|p| self.view.unit_of(p.id.pid));
-        if unit.is_some_and(|unit| unit != self.snap.instance) {
-            return Whose::Foreign;
-        }
-        let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
-        let table = match self.view.host.read(&file) {
-            Ok(bytes) => mountinfo::parse(&bytes),
-            // EINVAL is what the kernel says of one that is about to go.
-            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Whose::Gone,
-            Err(e) => return Whose::Unknown(e.to_string()),
+    fn proven_groups(&self) -> Vec<PathBuf> {
+        self.containers.values().flat_map(|c| c.proven_cgroups.iter().map(|g| g.get().clone())).collect()
+    }
+
+    fn unclaimed_group(&mut self, group: &Path, id: &str, processes: &Processes) {
+        let pids = match self.pids_of(group) {
+            Ok(pids) => pids,
+            Err(why) => return self.blind.push(Blind::new(format!("cgroup {}", text::show(group)), why)),
         };
-        let snapshots = self.inside.root.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
-        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
-        let upper = root.filter(|m| m.fstype == "overlay").and_then(|m| overlay_upper(&m.options));
-        match upper {
-            Some(upper) if upper.starts_with(&snapshots) && self.same_pid_namespace(process) => {
-                match &self.sibling {
-                    Some(sibling) if unit.is_none() => {
-                        Whose::Unknown(format!("the instance '{sibling}' has the same paths"))
-                    }
-                    _ => Whose::Ours,
-                }
+        let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+        // One that ends while it is looked at tells nothing; the next one may.
+        let root = alive.map(|p| self.root_of(p, processes)).find(|root| !matches!(root, RootFs::Gone));
+        match root {
+            Some(RootFs::Ours) => {
+                let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
+                self.own_orphan(id, group);
             }
-            _ => Whose::Foreign,
+            Some(RootFs::Unknown(why)) => {
+                let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
+                let why = format!("whose it is cannot be told: {hidden}; {why}");
+                self.blind.push(Blind::new(format!("container group {}", text::show(group)), why));
+            }
+            Some(RootFs::Doubtful(why)) => {
+                self.doubts.push(Blind::new(format!("container group {}", text::show(group)), why));
+            }
+            Some(RootFs::Gone | RootFs::Elsewhere) | None => {}
         }
     }
 
-    /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a
-    /// PID namespace at least two levels down; a container of ours is at most one below us.
-    fn same_pid_namespace(&self, process: &Proc) -> bool {
-        let depth = |pid| self.view.pid_namespace_depth(pid);
-        match (depth(None), depth(Some(process.id.pid))) {
-            (Some(own), Some(its)) => its == own || its == own + 1,
-            _ => false,
+    fn own_orphan(&mut self, id: ContainerId, group: &Path) {
+        let container = self.claim(id, Bundle::default(), Proof::RootFs);
+        container.witnesses.insert(Witness::RootOnSnapshot);
+        container.cgroups.push(group.to_path_buf());
+        container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
+    }
+
+    /// Processes that init has inherited, in a mount namespace of their own, in no group that is known: their root tells.
+    fn lost_processes(&mut self, processes: &Processes, accounted: &HashSet<i32>) {
+        let own = self.view.mount_namespace("self");
+        let inherited =
+            |p: &&Proc| p.parent == 1 && !p.kernel && p.id.pid != 1 && !accounted.contains(&p.id.pid);
+        let lost: Vec<Proc> = processes.iter().filter(inherited).cloned().collect();
+        for process in lost {
+            let its = self.view.mount_namespace(&process.id.pid.to_string());
+            if its.is_none() || its == own || !matches!(self.root_of(&process, processes), RootFs::Ours) {
+                continue;
+            }
+            let groups = self.view.membership(process.id.pid);
+            let name = |group: &PathBuf| {
+                let name = group.file_name().and_then(|n| n.to_str())?;
+                crate::runtime::shim::name(name.strip_suffix(".scope").unwrap_or(name).as_bytes())
+            };
+            let id = groups.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
+            let id = ContainerId { namespace: "k8s.io".into(), id };
+            let wholly: Vec<&PathBuf> =
+                groups.iter().filter(|group| self.is_wholly_ours(group, processes)).collect();
+            wholly.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
+            let container = self.claim(id, Bundle::default(), Proof::RootFs);
+            container.witnesses.insert(Witness::RootOnSnapshot);
+            container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
         }
     }
-}
 
-enum Whose {
-    Gone,
-    Ours,
-    Foreign,
-    Unknown(String),
-}
+    /// True if every process in a group has its root on our snapshots, and the group is none that everybody is in.
+    fn is_wholly_ours(&self, group: &Path, processes: &Processes) -> bool {
+        if group.components().count() < 2 || groups::is_kubelets(group) {
+            return false;
+        }
+        self.pids_of(group).is_ok_and(|pids| {
+            let mut alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+            alive.all(|p| matches!(self.root_of(p, processes), RootFs::Ours))
+        })
+    }
 
-/// The `upperdir=` of an overlay's options; the kernel prints the whole path there.
-fn overlay_upper(options: &[u8]) -> Option<PathBuf> {
-    let upper = options.split(|b| *b == b',').find_map(|o| o.strip_prefix(b"upperdir="))?;
-    Some(PathBuf::from(OsStr::from_bytes(upper)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overlay_upper_dirs() {
-        let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
-        assert_eq!(overlay_upper(options).unwrap(), Path::new("/var/snap/m/common/x/fs"));
-        assert!(overlay_upper(b"rw,lowerdir=/a").is_none());
+    /// IDs that something alive carries which is not ours: what is known by the ID alone is then nobody's to remove.
+    pub(super) fn contradicted_ids(&mut self) {
+        let Ok(tree) = self.view.cgroups() else { return };
+        let mut carriers: HashMap<&str, Vec<&Path>> = HashMap::new();
+        for (_, group) in tree.each() {
+            let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let name = name.strip_suffix(".scope").unwrap_or(name);
+            let tail = name.rsplit(['-', ':']).next().unwrap_or(name);
+            carriers.entry(tail).or_default().push(group);
+            if tail != name {
+                carriers.entry(name).or_default().push(group);
+            }
+        }
+        let unproven = self.containers.values().filter(|c| !c.is_proven() && !c.contradicted);
+        let mut contradicted = Vec::new();
+        for container in unproven {
+            let groups = carriers.get(container.id.id.as_str()).into_iter().flatten();
+            let mut others = groups.filter(|g| !container.cgroups.iter().any(|own| own == *g));
+            if let Some(group) = others.find(|g| self.pids_of(g).is_ok_and(|pids| !pids.is_empty())) {
+                contradicted.push((container.id.clone(), group.to_path_buf()));
+            }
+        }
+        for (id, group) in contradicted {
+            let why =
+                format!("only a bundle names it, and the living group {} carries its ID", text::show(&group));
+            self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
+            self.containers.entry(id).and_modify(|c| c.contradicted = true);
+        }
     }
 }

@@ -1,16 +1,28 @@
-//! Which shims are ours: by the address they were started with, their PID namespace, and their unit or bundles.
+//! Which shims are ours: root's, with our containerd's address, in our PID namespace, and in the snap's unit or at work in
+//! a bundle of ours.
 
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
 use crate::error::Blind;
+use crate::linux::identity::{is_same_directory, owner_of_process};
 use crate::linux::proc::Proc;
-use crate::runtime::ContainerId;
+use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
+use crate::runtime::{ContainerId, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
 use crate::snap::units;
 use crate::text;
+
+/// Whose a process is that calls itself a shim of our containerd.
+enum Verdict {
+    Ours(Witness),
+    /// By evidence that names the other.
+    Anothers(String),
+    /// By lack of any evidence.
+    Doubtful(String),
+}
 
 impl Gather<'_> {
     pub(super) fn shims(&mut self) {
@@ -35,21 +47,26 @@ impl Gather<'_> {
                 self.another_containerds(process, &args.address, depth);
                 continue;
             }
-            match self.disprove(process, args, depth) {
-                None => {
-                    let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
-                    let (namespace, id) = (args.namespace.clone(), args.id.clone());
-                    self.shims.push(Shim { process: process.id, namespace, id, socket });
+            let what = format!("the shim {}", process.id.pid);
+            match self.judge(process, args, depth) {
+                Verdict::Ours(witness) => self.own_shim(process, args, witness),
+                Verdict::Anothers(why) => {
+                    self.bystanders.push(Bystander { kind: BystanderKind::Shim, what, why });
                 }
-                Some(why) => self.bystanders.push(Bystander {
-                    kind: BystanderKind::Shim,
-                    what: format!("the shim {}", process.id.pid),
-                    why,
-                }),
+                Verdict::Doubtful(why) => {
+                    self.doubts.push(Blind::new(&what, &why));
+                    self.bystanders.push(Bystander { kind: BystanderKind::Shim, what, why });
+                }
             }
         }
         self.shims.sort_by_key(|s| s.process);
         self.shim_ids();
+    }
+
+    fn own_shim(&mut self, process: &Proc, args: &ShimArgs, witness: Witness) {
+        let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
+        let (namespace, id) = (args.namespace.clone(), args.id.clone());
+        self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
     }
 
     /// A shim of another containerd is nobody's business here, but for one that runs in a service of this very snap:
@@ -61,7 +78,7 @@ impl Gather<'_> {
         }
         let service =
             self.view.membership(pid).iter().any(|g| units::service_of(g, &self.snap.instance).is_some());
-        if service && self.view.pid_namespace_depth(Some(pid)) == own_depth {
+        if service && self.view.pid_namespace_depth(Some(pid)) == own_depth && self.is_roots(pid) {
             let why = format!(
                 "shim {pid} runs in a service of the snap and serves a containerd at '{}', which the profile does not name",
                 text::show(address)
@@ -76,7 +93,8 @@ impl Gather<'_> {
             let Some(id) = shim.id else { continue };
             let id = ContainerId { namespace: shim.namespace, id };
             if !self.foreign.contains(&id) {
-                self.claim(id, Bundle::default(), Proof::ShimId);
+                let container = self.claim(id, Bundle::default(), Proof::ShimId);
+                container.witnesses.insert(shim.witness);
             }
         }
     }
@@ -92,32 +110,64 @@ impl Gather<'_> {
             .unwrap_or_else(|| shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, id))
     }
 
-    /// Why a process whose command line says that it is our shim is not; none if it is.
-    fn disprove(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Option<String> {
+    fn judge(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Verdict {
         let pid = process.id.pid;
-        let depth = self.view.pid_namespace_depth(Some(pid));
-        if own_depth.is_none() || depth != own_depth {
-            return Some("it runs in another PID namespace".into());
+        if !self.is_roots(pid) {
+            return Verdict::Anothers("it is not root's".into());
+        }
+        if own_depth.is_none() || self.view.pid_namespace_depth(Some(pid)) != own_depth {
+            return Verdict::Anothers("it runs in another PID namespace".into());
         }
         match self.view.unit_of(pid) {
-            Some(snap) if snap == self.snap.instance => return None,
-            Some(other) => return Some(format!("it runs in a unit of snap '{other}'")),
+            Some(snap) if snap == self.snap.instance => return Verdict::Ours(Witness::Unit),
+            Some(other) => return Verdict::Anothers(format!("it runs in a unit of snap '{other}'")),
             None => {}
         }
-        let serves = |c: &Container| {
-            c.id.namespace == args.namespace
-                && args.id.as_ref().is_some_and(|id| c.shim_id == *id || c.id.id == *id)
-        };
-        if self.containers.values().any(serves) || (self.sibling.is_none() && self.works_in_our_bundles(pid))
-        {
-            return None;
+        let membership = self.view.membership(pid);
+        if let Some(group) = membership.iter().find(|group| self.is_of_a_container(group)) {
+            let why = format!("it runs in the container group {}", text::show(group));
+            return Verdict::Doubtful(why);
         }
-        Some("it runs in no unit of the snap and serves none of its bundles".into())
+        if self.works_in_our_bundle(pid, args) {
+            return Verdict::Ours(Witness::WorksInBundle);
+        }
+        Verdict::Doubtful(
+            "it names our containerd, runs in no unit of the snap, and works in none of its bundles".into(),
+        )
     }
 
-    /// A shim's working directory is its bundle, and stays known when the bundle has been deleted.
-    fn works_in_our_bundles(&self, pid: i32) -> bool {
-        let link = self.view.host.path(Path::new(&format!("/proc/{pid}/cwd")));
-        std::fs::read_link(link).is_ok_and(|cwd| cwd.starts_with(self.inside.state.join(bundle::TASKS)))
+    /// The owner of a process's directory is its effective user, also where the process hides all else.
+    fn is_roots(&self, pid: i32) -> bool {
+        // A fixture's files are its author's.
+        !self.view.host.is_live()
+            || owner_of_process(self.view.host, pid).is_ok_and(|uid| uid == nix::unistd::geteuid().as_raw())
+    }
+
+    fn is_of_a_container(&self, group: &Path) -> bool {
+        let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        groups::container_of(name).is_some()
+            || group.ancestors().any(groups::is_kubelets)
+            || self.containers.values().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)))
+    }
+
+    /// A shim's working directory is its bundle: of the container that it was started for, or of one that it serves.
+    fn works_in_our_bundle(&self, pid: i32, args: &ShimArgs) -> bool {
+        let link = PathBuf::from(format!("/proc/{pid}/cwd"));
+        let Ok(text) = std::fs::read_link(self.view.host.path(&link)) else { return false };
+        let tasks = self.inside.state.join(bundle::TASKS).join(&args.namespace);
+        let Ok(name) = text.strip_prefix(&tasks) else { return false };
+        let name = name.to_string_lossy();
+        let (name, deleted) = match name.strip_suffix(" (deleted)") {
+            Some(name) => (name, true),
+            None => (&*name, false),
+        };
+        let id = ContainerId { namespace: args.namespace.clone(), id: name.to_owned() };
+        let serves = args.id.as_deref().is_none_or(|shim_id| {
+            name == shim_id || self.containers.get(&id).is_some_and(|c| c.shim_id == *shim_id)
+        });
+        let here = self.roots.state.join(bundle::TASKS).join(&args.namespace).join(name);
+        // A bundle that is gone cannot be compared, and with another instance's it would read the same.
+        serves
+            && if deleted { self.sibling.is_none() } else { is_same_directory(self.view.host, &link, &here) }
     }
 }

@@ -104,14 +104,19 @@ fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
 }
 
 #[test]
-fn beside_another_instance_a_comment_that_names_the_snap_proves_nothing() {
-    let dir = tree(&[
-        CGROUPS,
-        ("sys/fs/cgroup/system.slice/snap.microk8s_two.daemon-kubelite.service/cgroup.procs", ""),
-    ]);
-    let scope = gathered(&dir);
-    assert!(scope.rule_comments.is_empty() && scope.bystanders.len() == 1, "{:?}", scope.bystanders);
-    assert_eq!(gathered(&tree(&[CGROUPS])).rule_comments.len(), 1);
+fn beside_another_instance_that_runs_a_comment_that_names_the_snap_proves_nothing() {
+    let group = "sys/fs/cgroup/system.slice/snap.microk8s_two.daemon-kubelite.service/cgroup.procs";
+    let depth = ("proc/self/status", "NSpid:\t9\n");
+    let rules = |files: &[(&str, &str)]| {
+        let scope = gathered(&tree(files));
+        (scope.rule_comments.len(), scope.bystanders.len())
+    };
+    let runs = [CGROUPS, depth, (group, "77\n"), ("proc/77/status", "NSpid:\t77\n")];
+    assert_eq!(rules(&runs), (0, 1));
+    let in_a_guest = [CGROUPS, depth, (group, "77\n"), ("proc/77/status", "NSpid:\t77\t1\n")];
+    assert_eq!(rules(&in_a_guest), (1, 0));
+    assert_eq!(rules(&[CGROUPS, depth, (group, "")]), (1, 0), "anybody can make an empty group");
+    assert_eq!(rules(&[CGROUPS, depth]), (1, 0));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn processes(view: &View, scope: &Scope) -> Finding {
 
 /// Containers and shims that still run.
 pub fn containers_and_shims(view: &View, scope: &Scope) -> Finding {
-    let mut all = containers::find(view, scope);
+    let mut all = containers::proven(view, scope);
     let shims = shims::find(view, scope);
     all.residues.extend(shims.residues);
     all.blind.extend(shims.blind);

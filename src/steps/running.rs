@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::cgroup::full;
 use crate::linux::proc::ProcessId;
+use crate::residue::witness::Proven;
 use crate::residue::{Residue, Task};
 use crate::runtime::processes::Processes;
 use crate::scope::{Container, Scope, Shim};
@@ -32,6 +33,7 @@ impl Running<'_> {
             processes: self.processes,
             paused: self.paused,
             groups: self.groups,
+            witnesses: self.container.witnesses.clone(),
         })
     }
 }
@@ -52,9 +54,12 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
     let own = std::process::id();
     for container in &scope.containers {
         let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
-        running.processes.extend(container.init.filter(|init| processes.alive(*init).is_some()));
         let hierarchies_of = |group: &Path| existing.get(group.as_os_str()).into_iter().flatten().copied();
-        let places = container.cgroups.iter().flat_map(|g| hierarchies_of(g).map(move |h| (h, g)));
+        let places = container
+            .proven_cgroups
+            .iter()
+            .map(Proven::get)
+            .flat_map(|g| hierarchies_of(g).map(move |h| (h, g)));
         let places: Vec<_> = places.collect();
         for (hierarchy, group) in &places {
             match view.group_pids(hierarchy, group) {
@@ -68,10 +73,15 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
             }
         }
         dedup_in_order(&mut running.processes);
-        if container.init.is_none() {
-            first_process_first(&mut running.processes, processes);
-        }
-        if !running.processes.is_empty() {
+        first_process_first(&mut running.processes, container.init, processes);
+        let strays = container.strays.iter().map(|stray| *stray.get());
+        let strays: Vec<ProcessId> = strays.filter(|p| processes.alive(*p).is_some()).collect();
+        let has_strays = !strays.is_empty();
+        running.processes.extend(strays);
+        // What is in no group of its own is signalled one by one.
+        if has_strays {
+            found.push(running);
+        } else if !running.processes.is_empty() {
             running.groups = places.iter().map(|(hierarchy, group)| full(&hierarchy.point, group)).collect();
             let mut places = places.iter().zip(&running.groups);
             running.paused = places.any(|((hierarchy, _), directory)| view.frozen(hierarchy, directory));
@@ -89,7 +99,7 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
 fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'a>>) {
     let shims: HashMap<i32, &Shim> = scope.shims.iter().map(|s| (s.process.pid, s)).collect();
     let known: HashSet<ProcessId> = found.iter().flat_map(|r| r.processes.iter().copied()).collect();
-    let children = processes.iter().filter(|p| !processes.is_shim(p.id.pid) && !known.contains(&p.id));
+    let children = processes.iter().filter(|p| !shims.contains_key(&p.id.pid) && !known.contains(&p.id));
     for child in children {
         let Some(shim) = shims.get(&child.parent).filter(|s| processes.alive(s.process).is_some()) else {
             continue;
@@ -109,10 +119,11 @@ fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'
     }
 }
 
-/// Where runc's state is out of reach, a container's first process is the one whose parent is outside of it.
-fn first_process_first(own: &mut [ProcessId], all: &Processes) {
+/// The first process is the one that runc recorded; where its state is out of reach, the one whose parent is outside.
+fn first_process_first(own: &mut [ProcessId], init: Option<ProcessId>, all: &Processes) {
     let pids: HashSet<i32> = own.iter().map(|p| p.pid).collect();
-    own.sort_by_key(|p| (all.get(p.pid).is_some_and(|p| pids.contains(&p.parent)), p.start));
+    let inside = |pid| all.get(pid).is_some_and(|p| pids.contains(&p.parent));
+    own.sort_by_key(|p| (init != Some(*p), inside(p.pid), p.start));
 }
 
 fn dedup_in_order(processes: &mut Vec<ProcessId>) {

@@ -41,6 +41,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             socket: shim.socket.clone(),
             held_by,
             containers: served.iter().map(|c| c.id.id.clone()).collect(),
+            witnesses: [shim.witness].into(),
         })
     };
     Finding { residues: alive.iter().map(shim).collect(), blind }

@@ -1,0 +1,61 @@
+//! Witnesses: facts that only the kernel, or root outside of containers, can make.
+//!
+//! What a container or a local user can write or choose is a *hint*: a bundle or a database that a hostPath volume may
+//! reach, a command line, the name of a process, a cgroup or a link, the text of a path. Hints say where to look. What
+//! lives is ended only by a witness, and `Proven` is how that is written down: what a remover ends carries one, and
+//! only `scope` makes them.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// Why something alive is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Witness {
+    /// It runs in one of the snap's units, directly below `/system.slice`, at our own PID namespace depth. systemd makes
+    /// these groups for snapd; a delegated slice or a guest has them elsewhere.
+    Unit,
+    /// A shim of root's whose working directory is the bundle of a container of ours, by device and inode, and which is in
+    /// no container's group. containerd makes bundles, 0700 and root's.
+    WorksInBundle,
+    /// Its parent is a proven shim. A shim is a subreaper: only what it started, or what that started, has it for a
+    /// parent, and the kernel says so.
+    ChildOfShim,
+    /// runc's state of the container, in a directory that no container can write, names it and a bundle of ours.
+    RuncState,
+    /// Its root directory is on a snapshot below the snap's own directory, mounted in the machine's own user namespace.
+    RootOnSnapshot,
+    /// It is in a control group that one of the other witnesses proves a container's.
+    InProvenCgroup,
+}
+
+/// Something alive, with what proves it ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven<T> {
+    #[serde(rename = "what")]
+    thing: T,
+    by: BTreeSet<Witness>,
+}
+
+impl<T> Proven<T> {
+    /// Only `scope` calls this (a test holds it): it has looked at the witness.
+    pub fn by(witness: Witness, thing: T) -> Proven<T> {
+        Proven { thing, by: [witness].into() }
+    }
+
+    /// The thing itself.
+    pub fn get(&self) -> &T {
+        &self.thing
+    }
+
+    /// What proves it.
+    pub fn witnesses(&self) -> &BTreeSet<Witness> {
+        &self.by
+    }
+
+    /// One more proves it, too.
+    pub fn and_by(&mut self, witness: Witness) {
+        self.by.insert(witness);
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a process's root file system is on a snapshot of ours.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::gather::Gather;
+use crate::linux::identity::namespace_of;
+use crate::linux::mountinfo::{self, Mount};
+use crate::linux::proc::Proc;
+use crate::runtime::processes::Processes;
+
+/// Below containerd's root: each of its snapshotters has a directory of this name with its own behind it.
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
+
+/// Where a process has its root.
+pub(super) enum RootFs {
+    /// On a snapshot of ours.
+    Ours,
+    /// Not there, or in a place that others can make look like it.
+    Elsewhere,
+    /// The process ended meanwhile.
+    Gone,
+    /// It reads like ours, where anybody could have made it so.
+    Doubtful(String),
+    /// It cannot be told.
+    Unknown(String),
+}
+
+impl Gather<'_> {
+    pub(super) fn root_of(&self, process: &Proc, processes: &Processes) -> RootFs {
+        // A directory that another containerd uses as well proves nothing.
+        if self.is_out_of_reach(&self.roots.root) {
+            return RootFs::Elsewhere;
+        }
+        if processes.shim(process.parent).is_some_and(|args| args.address != self.inside.address) {
+            return RootFs::Elsewhere;
+        }
+        let unit = Some(process.parent).filter(|p| processes.is_shim(*p)).and_then(|p| self.view.unit_of(p));
+        if unit.is_some_and(|unit| unit != self.snap.instance) {
+            return RootFs::Elsewhere;
+        }
+        let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
+        let table = match self.view.host.read(&file) {
+            Ok(bytes) => mountinfo::parse(&bytes),
+            // EINVAL is what the kernel says of one that is about to go.
+            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return RootFs::Gone,
+            Err(e) => return RootFs::Unknown(e.to_string()),
+        };
+        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
+        if !root.is_some_and(|root| self.is_on_our_snapshots(root)) || !self.is_near(process) {
+            return RootFs::Elsewhere;
+        }
+        let (host, pid) = (self.view.host, process.id.pid.to_string());
+        if namespace_of(host, &pid, "user") != namespace_of(host, "self", "user") {
+            let why = "its root reads like a snapshot of ours, in a user namespace of its own, and its shim is gone";
+            return RootFs::Doubtful(why.into());
+        }
+        match &self.sibling {
+            Some(sibling) if unit.is_none() => {
+                RootFs::Unknown(format!("the instance '{sibling}' has the same paths"))
+            }
+            _ => RootFs::Ours,
+        }
+    }
+
+    /// An overlay says itself where its layers are; of the others (native, btrfs), the kernel says which directory of the
+    /// file system is mounted there.
+    fn is_on_our_snapshots(&self, mount: &Mount) -> bool {
+        let below = |path: &Path| {
+            let inside = path.strip_prefix(&self.inside.root).ok();
+            inside.and_then(Path::to_str).is_some_and(|rest| rest.starts_with(SNAPSHOTTER))
+        };
+        if mount.fstype == "overlay" {
+            return layers(&mount.options).iter().any(|layer| below(layer));
+        }
+        let Ok(table) = self.view.own_mounts() else { return false };
+        let holds = |m: &&Mount| self.roots.root.starts_with(&m.point);
+        let Some(home) = table.mounts.iter().rev().filter(holds).max_by_key(|m| m.point.as_os_str().len())
+        else {
+            return false;
+        };
+        let Ok(rest) = self.roots.root.strip_prefix(&home.point) else { return false };
+        let on_disk = home.root.join(rest);
+        let inside = mount.root.strip_prefix(&on_disk).ok();
+        home.device == mount.device
+            && inside.and_then(Path::to_str).is_some_and(|rest| rest.starts_with(SNAPSHOTTER))
+    }
+
+    /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a PID
+    /// namespace at least two levels down; a container of ours is at most one below us.
+    fn is_near(&self, process: &Proc) -> bool {
+        let depth = |pid| self.view.pid_namespace_depth(pid);
+        match (depth(None), depth(Some(process.id.pid))) {
+            (Some(own), Some(its)) => its == own || its == own + 1,
+            _ => false,
+        }
+    }
+}
+
+/// The directories that an overlay's options name as its layers; the kernel prints whole paths there.
+fn layers(options: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for option in options.split(|b| *b == b',') {
+        if let Some(upper) = option.strip_prefix(b"upperdir=") {
+            found.push(PathBuf::from(OsStr::from_bytes(upper)));
+        }
+        // A read-only root has none but these.
+        if let Some(lower) = option.strip_prefix(b"lowerdir=") {
+            found.extend(lower.split(|b| *b == b':').map(|path| PathBuf::from(OsStr::from_bytes(path))));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layers_of_an_overlay() {
+        let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
+        let expected = ["/a", "/b", "/var/snap/m/common/x/fs"].map(PathBuf::from);
+        assert_eq!(layers(options), expected);
+        assert!(layers(b"rw,workdir=/w").is_empty());
+    }
+}
