@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::hook::{self, Snap};
-use crate::support::runtime::in_group;
-use crate::support::scenes::Scene;
-use crate::support::{Result, built};
+use support::hook::{self, Snap};
+use support::runtime::in_group;
+use support::scenes::Scene;
+use support::{Result, built};
 
 pub const ALL: &[Scene] = &[
     ("everything_of_ours_goes_and_nothing_of_others", everything),

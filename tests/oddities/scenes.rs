@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::runtime::{in_group, output};
-use crate::support::scenes::Scene;
+use support::Result;
+use support::hook::Snap;
+use support::runtime::{in_group, output};
+use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
     ("immutable_files_are_named_and_the_rest_goes", immutable),

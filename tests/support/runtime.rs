@@ -147,7 +147,7 @@ impl Runtime {
 
     fn import_image(&self) -> Result<()> {
         let archive = self.image();
-        let program = format!("{}:/app", built("examples/app")?.display());
+        let program = format!("{}:/app", built("app")?.display());
         for (name, command) in
             [("docker.io/library/pause:1", "/app pause"), ("docker.io/library/app:1", "/app")]
         {
@@ -179,7 +179,7 @@ impl Runtime {
     }
 
     fn podmaker(&self, args: &[&str]) -> Result<Vec<u8>> {
-        let mut command = Command::new(built("examples/podmaker")?);
+        let mut command = Command::new(built("podmaker")?);
         let result = output(command.arg("--socket").arg(&self.layout.socket).args(args));
         result.map_err(|e| format!("{e}\n{}", self.last_words()).into())
     }
@@ -276,7 +276,7 @@ fn group_roots() -> Result<Vec<PathBuf>> {
 /// Downloads the runtimes, once.
 pub fn fetch() -> Result<()> {
     let to = super::build_dir()?.join("../../containerd");
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-containerd");
+    let program = super::sources().join("tests/tools/fetch-containerd");
     let status = Command::new(program).arg(to).status()?;
     if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
 }

@@ -20,9 +20,9 @@ use sha2::{Digest, Sha256};
 
 use crate::actor::{self, Behaviour, Contained, Guest, Part};
 use crate::dice::Dice;
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::world::{Cgroups, bind, mount_new};
+use support::Result;
+use support::hook::Snap;
+use support::world::{Cgroups, bind, mount_new};
 
 pub const COMMON: &str = "/var/snap/microk8s/common";
 pub const ADDRESS: &str = "/var/snap/microk8s/common/run/containerd.sock";

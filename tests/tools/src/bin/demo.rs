@@ -1,9 +1,6 @@
 //! The demonstration: a snap's containers outlive their runtime, and its remove hook tears them down.
 //!
-//! All of it happens in a private world (see `../support/world.rs`); the machine is compared before and after.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! All of it happens in a private world (see `tests/support/world.rs`); the machine is compared before and after.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -166,7 +163,7 @@ fn run_pods(snap: &Snap) -> Result<()> {
 /// Real processes in real groups, with bundles and mounts in the places where containerd keeps them.
 fn imitate_pods(snap: &Snap) -> Result<Vec<Child>> {
     let mut children = Vec::new();
-    let app = built("examples/app")?;
+    let app = built("app")?;
     for i in 0..PODS {
         let (id, uid) = (format!("{i}").repeat(64), format!("demo-0000-4000-8000-{i}"));
         let bundle = snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(&id);
