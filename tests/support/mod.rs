@@ -3,6 +3,7 @@
 
 pub mod hook;
 pub mod look;
+pub mod machine;
 pub mod runtime;
 #[cfg(feature = "suite")]
 pub mod scenes;

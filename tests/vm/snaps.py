@@ -27,7 +27,7 @@ VARIANTS = {
 MUTANTS = {"no-op": ["remove", "snap-teardown"], "shims-first": ["remove"]}
 OURS = ["remove", "snap-teardown"]
 # Those of tests/tools and tests/torture that tasks call; podmaker also runs in the snap.
-TOOLS = ["podmaker", "stuck-fuse", "torture"]
+TOOLS = ["leftovers", "podmaker", "stuck-fuse", "torture"]
 IN_PODS = ["app", "listen"]
 FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
 # Directories of the root tree that a base needs; the rest of it would only make the snap larger.
