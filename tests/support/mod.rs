@@ -1,6 +1,7 @@
 //! What the integration tests and the demonstration share: a private world with a snap in it, a real container
 //! runtime, and an independent look at what is there.
 
+pub mod fixture;
 pub mod hook;
 pub mod look;
 pub mod machine;
