@@ -2,7 +2,7 @@
 //!
 //! It shares no code and no idea of ownership with the program under test. What is ours is the difference of two looks:
 //! before our runtime was started, and after its pods were made. In a private world, which holds only what its test put
-//! there, that is all (`now`); on a whole machine tests/tools/src/bin/leftovers.rs tells the machine's own doings apart.
+//! there, that is all (`now`); on a whole machine tests/tools/src/bin/leftovers tells the machine's own doings apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

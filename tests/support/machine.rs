@@ -25,7 +25,7 @@ pub struct Process {
 
 impl Process {
     pub fn is_shim(&self) -> bool {
-        self.words.iter().any(|word| word.contains("containerd-shim"))
+        self.comm.starts_with("containerd-shim")
     }
 
     /// Ended, and not yet collected.

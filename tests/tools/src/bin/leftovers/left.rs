@@ -143,7 +143,7 @@ fn add_what_links_bring(now: &Look, before: Option<&BTreeSet<String>>, left: &mu
 /// Mounts below the snap's data in every mount namespace that one of its processes keeps alive.
 fn add_mounts_elsewhere(processes: &[Process], left: &mut Left) -> Result<()> {
     let data = format!("/var/snap/{}", snap());
-    let mut seen = BTreeSet::from([fs::read_link("/proc/1/ns/mnt")?]);
+    let mut seen = BTreeSet::from([fs::read_link("/proc/self/ns/mnt")?]); // told already
     let ours: Vec<_> = processes.iter().filter(|process| left.contains_key(&process.name())).collect();
     for process in ours {
         let read = |file: &str| Path::new("/proc").join(process.pid.to_string()).join(file);
