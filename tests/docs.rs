@@ -41,8 +41,8 @@ const COMMANDS: &[(&str, By)] = &[
     ("sudo -E cargo test --test containers -- NAME", File("tests/noop-proof", "--test containers -- cure::")),
     ("sudo -E cargo test --test torture", File("tests/run", "cargo test --locked")),
     (
-        "sudo -E cargo run --release --example bench -- --help",
-        File("Cargo.toml", "path = \"tests/bench/bench.rs\""),
+        "sudo -E cargo run --release -p test-tools --bin bench -- --help",
+        File("tests/tools/Cargo.toml", "path = \"../bench/bench.rs\""),
     ),
     ("tests/bench/guard", File(".ci/run", "tests/bench/guard")),
     ("sudo tests/uml/run", File(".ci/run", "tests/uml/run")),

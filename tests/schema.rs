@@ -44,10 +44,8 @@ fn accept_whole(document: &Value) {
 #[test]
 fn a_survey_of_a_tree_and_of_this_machine_are_valid() {
     let tree = tempfile::tempdir().unwrap();
-    let bundle = "var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc";
-    std::fs::create_dir_all(tree.path().join(bundle)).unwrap();
-    let dead = tree.path().join(bundle);
-    std::fs::write(dead.join("config.json"), r#"{"linux": {"cgroupsPath": "/kubepods/pod1/abc"}}"#).unwrap();
+    let state = tree.path().join("var/snap/microk8s/common/run/containerd");
+    support::fixture::Bundle::new("abc", "/kubepods/pod1/abc").write(&state).unwrap();
     let report = survey(&Host::at(tree.path()), &subject()).unwrap();
     assert_eq!(report.scope_counts.containers, 1, "the fixture is not seen");
     accept_whole(&serde_json::to_value(&report).unwrap());

@@ -3,9 +3,6 @@
 //! Every sample has a private world of its own, in which pods are made and their runtime is killed; samples of all
 //! subjects take turns, so that a machine that slows down slows all of them. `README.md` says how to run it.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod chart;
 mod plain;
 mod sample;

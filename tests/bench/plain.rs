@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::support::Result;
+use support::Result;
 
 /// What the floor does, for people.
 pub const FLOOR: &str = "\

@@ -11,10 +11,10 @@ use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
 use crate::plain::Work;
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::look::{Kind, Look};
-use crate::support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
+use support::Result;
+use support::hook::Snap;
+use support::look::{Kind, Look};
+use support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
 
 const SNAP: &str = "microk8s";
 /// The user's own directory, which every pod mounts.

@@ -6,9 +6,6 @@
 
 mod scene;
 mod scenes;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::fs::{self, File};
 use std::process::ExitCode;
 

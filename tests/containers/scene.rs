@@ -8,13 +8,13 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::support::Result;
-use crate::support::hook::{Ended, Snap};
-use crate::support::look::{Kind, Look, NAMESPACE};
-use crate::support::runtime::{
+use support::Result;
+use support::hook::{Ended, Snap};
+use support::look::{Kind, Look, NAMESPACE};
+use support::runtime::{
     Layout, Manner, Pod, Runtime, make_namespace, mount_volumes, mount_volumes_in, show_programs,
 };
-use crate::support::world;
+use support::world;
 
 /// What every pod leaves when nothing takes it away.
 pub const ALL: [Kind; 14] = [

@@ -10,11 +10,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::scene::{ALL, Scene, outcome};
-use crate::support::Result;
-use crate::support::hook::{WITHOUT_KILL, WITHOUT_PIDFDS};
-use crate::support::look::Kind;
-use crate::support::runtime::{Layout, SLOW_KILLS};
-use crate::support::world::Cgroups;
+use support::Result;
+use support::hook::{WITHOUT_KILL, WITHOUT_PIDFDS};
+use support::look::Kind;
+use support::runtime::{Layout, SLOW_KILLS};
+use support::world::Cgroups;
 
 /// A scene, on one kind of control groups and one version of containerd.
 #[derive(Clone)]
@@ -312,7 +312,7 @@ fn bundles_half_deleted(scene: &mut Scene) -> Result<()> {
 }
 
 fn ids(scene: &Scene) -> Vec<String> {
-    let of_pod = |pod: &crate::support::runtime::Pod| {
+    let of_pod = |pod: &support::runtime::Pod| {
         let apps = pod.containers.iter().map(|container| container.id.clone());
         apps.chain([pod.id.clone()]).collect::<Vec<_>>()
     };

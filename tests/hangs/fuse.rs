@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use crate::support::Result;
+use support::Result;
 
 const AT: &str = "HANGS_FUSE_AT";
 

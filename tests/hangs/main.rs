@@ -13,8 +13,6 @@ mod nfs;
 mod scenes;
 mod servers;
 mod stage;
-#[path = "../support/mod.rs"]
-mod support;
 mod surroundings;
 #[path = "../torture/worlds.rs"]
 mod worlds;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
-use crate::support::Result;
+use support::Result;
 
 const ROLE: &str = "HANGS_NFS";
 const PORT: u16 = 2049;

@@ -16,13 +16,13 @@ use nix::unistd::Pid;
 
 use crate::dice::Dice;
 use crate::stage::{Came, Stage};
-use crate::support::Result;
-use crate::support::hook;
-use crate::support::scenes::Scene;
-use crate::support::world::mount_new;
 use crate::worlds::DEADLINE;
 use crate::{fuse, nfs};
 use crate::{servers, surroundings};
+use support::Result;
+use support::hook;
+use support::scenes::Scene;
+use support::world::mount_new;
 
 pub const ALL: &[Scene] = &[
     ("a_file_server_that_was_stopped", || servers::file_server(fuse::serve)),

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use crate::check::Snapshot;
 use crate::fuse;
 use crate::stage::Stage;
-use crate::support::Result;
 use crate::worlds::COMMON;
+use support::Result;
 
 pub fn stop(child: &Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;

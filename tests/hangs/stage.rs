@@ -11,11 +11,11 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::check::{self, Snapshot, Verdict};
-use crate::support::Result;
-use crate::support::hook::{self, Ended, Snap};
-use crate::support::runtime::in_group;
-use crate::support::world::Cgroups;
 use crate::worlds::{COMMON, World};
+use support::Result;
+use support::hook::{self, Ended, Snap};
+use support::runtime::in_group;
+use support::world::Cgroups;
 
 pub struct Stage {
     pub snap: Snap,

@@ -10,8 +10,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::dice::Dice;
 use crate::stage::Stage;
-use crate::support::Result;
-use crate::support::world::bind;
+use support::Result;
+use support::world::bind;
 
 /// Names that a careless program would look up in its PATH.
 const PROGRAMS: [&str; 14] = [

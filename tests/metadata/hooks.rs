@@ -15,7 +15,7 @@ use snap_teardown::testing::{http, shim};
 
 use crate::pods::{Stage, WRITTEN};
 use crate::scenes::{demand, same};
-use crate::support::Result;
+use support::Result;
 
 const PATIENCE: Patience = Patience { default: 30, most: 90, hooks: true };
 

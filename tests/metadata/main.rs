@@ -4,8 +4,6 @@
 mod hooks;
 mod pods;
 mod scenes;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 

@@ -9,9 +9,9 @@ use serde_json::Value;
 use snap_teardown::testing::ContainerId;
 use snap_teardown::testing::metadata::{self, Records};
 
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::runtime::{Layout, Pod, Runtime, show_programs};
+use support::Result;
+use support::hook::Snap;
+use support::runtime::{Layout, Pod, Runtime, show_programs};
 
 /// The labels that kubelet gives to each container.
 const KUBELETS: [&str; 8] = [

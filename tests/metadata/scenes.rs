@@ -13,8 +13,8 @@ use snap_teardown::testing::pre_stop::PreStop;
 
 use crate::hooks;
 use crate::pods::{DELETION, GRACE, HOOK, Stage, Told};
-use crate::support::Result;
-use crate::support::scenes::Scene;
+use support::Result;
+use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
     ("containerd_1_6_says_the_same", || says_the_same("1.6")),

@@ -6,9 +6,6 @@
 //! look has changed in every part (the control), runs the hook, and demands that the look is the first one again.
 
 mod scenes;
-#[path = "../support/mod.rs"]
-mod support;
-
 fn main() -> std::process::ExitCode {
     support::scenes::main(scenes::ALL, |_| true)
 }

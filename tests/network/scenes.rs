@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::hook::{self, Snap};
-use crate::support::runtime::in_group;
-use crate::support::scenes::Scene;
-use crate::support::{Result, built};
+use support::fixture::Bundle;
+use support::hook::{self, Snap};
+use support::runtime::in_group;
+use support::scenes::Scene;
+use support::{Result, built};
 
 pub const ALL: &[Scene] = &[
     ("everything_of_ours_goes_and_nothing_of_others", everything),
@@ -219,13 +220,8 @@ fn sandbox(
         Some(snap) => snap.common.join("run/containerd"),
         None => PathBuf::from("/run/containerd"),
     };
-    let spec = json!({
-        "annotations": {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": id},
-        "linux": {"cgroupsPath": format!("/kubepods/pod{letter}/{id}"),
-            "namespaces": [{"type": "network", "path": format!("/var/run/netns/{netns}")}]}
-    });
-    let bundle = state.join("io.containerd.runtime.v2.task/k8s.io").join(&id);
-    write(&bundle.join("config.json").display().to_string(), &spec.to_string())
+    let bundle = Bundle::new(&id, &format!("/kubepods/pod{letter}/{id}")).of_sandbox(&id);
+    bundle.in_netns(&format!("/var/run/netns/{netns}")).write(&state).map(drop)
 }
 
 fn write(path: &str, text: &str) -> Result<()> {
@@ -475,14 +471,10 @@ fn survey() -> Result<()> {
         "/var/snap/microk8s/1/var/kubernetes/backend/cluster.yaml",
         "- Address: 10.0.0.1:19001\n  ID: 1\n- Address: 10.0.0.2:19001\n  ID: 2\n",
     )?;
-    let id = id('b');
-    let spec = json!({
-        "annotations": {"io.kubernetes.cri.sandbox-id": id},
-        "linux": {"cgroupsPath": format!("/kubepods/podb/{}", "d".repeat(64))},
-        "mounts": [{"type": "bind", "source": "/srv/database"}, {"type": "bind", "source": "/dev/shm"}]
-    });
-    let tasks = world.snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io");
-    write(&tasks.join("d".repeat(64)).join("config.json").display().to_string(), &spec.to_string())?;
+    let mut bundle = Bundle::new(&id('d'), &format!("/kubepods/podb/{}", id('d'))).of_sandbox(&id('b'));
+    bundle.spec["mounts"] =
+        json!([{"type": "bind", "source": "/srv/database"}, {"type": "bind", "source": "/dev/shm"}]);
+    bundle.write(&world.snap.common.join("run/containerd"))?;
     // A child that a service left behind, and one of somebody else's.
     let socket = |group: &str, port: u16| {
         let mut command = in_group(group, "python3")?;

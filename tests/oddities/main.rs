@@ -2,9 +2,6 @@
 //! containers and init systems make. Each in a private world, each with a look before the hook that shows what is there.
 
 mod scenes;
-#[path = "../support/mod.rs"]
-mod support;
-
 fn main() -> std::process::ExitCode {
     support::scenes::main(scenes::ALL, |_| true)
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::runtime::{in_group, output};
-use crate::support::scenes::Scene;
+use support::Result;
+use support::fixture::Bundle;
+use support::hook::Snap;
+use support::runtime::{in_group, output};
+use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
     ("immutable_files_are_named_and_the_rest_goes", immutable),
@@ -173,10 +174,7 @@ fn id(number: usize) -> String {
 /// A container of the snap, dead shim and all: its bundle, its groups, and two processes in them.
 fn container(snap: &Snap, number: usize, shape: Shape) -> Result<Vec<Child>> {
     let id = id(number);
-    let bundle = snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(&id);
-    fs::create_dir_all(&bundle)?;
-    let spec = json!({"linux": {"cgroupsPath": format!("{}{id}", shape.path)}});
-    fs::write(bundle.join("config.json"), spec.to_string())?;
+    Bundle::new(&id, &format!("{}{id}", shape.path)).write(&snap.common.join("run/containerd"))?;
     let leaf = format!("{}{id}{}", shape.group.0, shape.group.1);
     let group = Path::new(&leaf).join(shape.below).display().to_string();
     drop(in_group(&group, "true")?); // makes the groups

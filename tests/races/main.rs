@@ -7,8 +7,6 @@ mod actor;
 mod check;
 #[path = "../torture/dice.rs"]
 mod dice;
-#[path = "../support/mod.rs"]
-mod support;
 #[path = "../torture/worlds.rs"]
 mod worlds;
 

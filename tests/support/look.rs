@@ -1,7 +1,8 @@
 //! An independent look at a world: everything a container runtime can leave, listed without asking whose it is.
 //!
-//! It shares no code and no idea of ownership with the program under test. A world holds only what its test put there,
-//! so what is ours is the difference of two looks: before our runtime was started, and after its pods were made.
+//! It shares no code and no idea of ownership with the program under test. What is ours is the difference of two looks:
+//! before our runtime was started, and after its pods were made. In a private world, which holds only what its test put
+//! there, that is all (`now`); on a whole machine tests/tools/src/bin/leftovers tells the machine's own doings apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Result;
+use super::machine::{self, Process, names};
 use super::runtime::output;
 
 /// Where snapd binds the mount namespace of the snap, in the scenes that give it one.
@@ -33,20 +35,33 @@ pub enum Kind {
     Route,
     Rule,
     CniState,
+    Loop,
     /// The result of a teardown: the one thing it may leave.
     Report,
     Other,
 }
 
-/// What was there at one moment: a name that is unique for the life of the thing, its kind, and what it looks like.
+#[derive(Clone)]
+pub struct Item {
+    pub kind: Kind,
+    /// A path, or the name that people have for it.
+    pub what: String,
+    pub looks: String,
+}
+
+/// What was there at one moment, by names that are unique for the life of the thing.
 #[derive(Clone, Default)]
-pub struct Look(BTreeMap<String, (Kind, String)>);
+pub struct Look(BTreeMap<String, Item>);
 
 impl Look {
+    /// All of a private world.
     pub fn now() -> Result<Look> {
         let mut look = Look::default();
         let mount_points = look.mounts()?;
-        look.processes()?;
+        look.mounts_of_the_snap()?;
+        // One of init's that has ended is about to be collected.
+        let collected = |process: &Process| process.is_zombie() && process.parent == "1";
+        look.processes(machine::processes()?.iter().filter(|process| !collected(process)));
         look.groups()?;
         for root in ["/run", "/var/lib/cni"] {
             look.files(Path::new(root), &mount_points)?;
@@ -62,13 +77,42 @@ impl Look {
                 look.files(&Path::new("/var/snap").join(&snap).join("common").join(root), &mount_points)?;
             }
         }
+        look.network()?;
+        Ok(look)
+    }
+
+    /// A machine that goes on living: where container runtimes leave things, and no place of anybody else's.
+    pub fn of_machine(processes: &[Process]) -> Result<Look> {
+        let mut look = Look::default();
+        let mount_points = look.mounts()?;
+        look.processes(processes.iter());
+        look.groups()?;
+        for root in ["/run/containerd", "/run/netns", "/var/lib/cni"] {
+            look.files(Path::new(root), &mount_points)?;
+        }
+        for path in machine::bound_sockets()? {
+            look.add(Kind::Socket, format!("socket bound at {path}"), path);
+        }
+        for (name, file) in machine::loops()? {
+            let what = format!("{name} {file}");
+            look.add(Kind::Loop, format!("loop {what}"), what);
+        }
+        look.network()?;
+        Ok(look)
+    }
+
+    fn network(&mut self) -> Result<()> {
         for link in names("/sys/class/net")? {
             let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
-            look.add(Kind::Link, format!("{link} ({})", index.trim()));
+            self.add(Kind::Link, format!("{link} ({})", index.trim()), link);
         }
-        look.addresses_and_routes()?;
-        look.rules()?;
-        Ok(look)
+        self.addresses_and_routes()?;
+        self.rules()
+    }
+
+    /// Each thing with its name.
+    pub fn items(&self) -> impl Iterator<Item = (&String, &Item)> {
+        self.0.iter()
     }
 
     /// What is here and was not there.
@@ -82,7 +126,7 @@ impl Look {
     }
 
     pub fn without(&self, kinds: &[Kind]) -> Look {
-        let kept = self.0.iter().filter(|(_, (kind, _))| !kinds.contains(kind));
+        let kept = self.0.iter().filter(|(_, item)| !kinds.contains(&item.kind));
         Look(kept.map(|(name, item)| (name.clone(), item.clone())).collect())
     }
 
@@ -91,11 +135,11 @@ impl Look {
     }
 
     pub fn kinds(&self) -> BTreeSet<Kind> {
-        self.0.values().map(|(kind, _)| *kind).collect()
+        self.0.values().map(|item| item.kind).collect()
     }
 
     pub fn count(&self, kind: Kind) -> usize {
-        self.0.values().filter(|(k, _)| *k == kind).count()
+        self.0.values().filter(|item| item.kind == kind).count()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -112,50 +156,42 @@ impl Look {
         counts.collect::<Vec<_>>().join(", ")
     }
 
-    fn add(&mut self, kind: Kind, name: String) {
-        self.0.insert(name, (kind, String::new()));
+    fn add(&mut self, kind: Kind, name: String, what: String) {
+        self.0.insert(name, Item { kind, what, looks: String::new() });
     }
 
     fn mounts(&mut self) -> Result<BTreeSet<PathBuf>> {
-        let mut points = BTreeSet::new();
-        for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-            let fields: Vec<_> = line.split(' ').collect();
-            let (id, at) = (fields[0], fields[4]);
-            let kind = if at.starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
-            self.add(kind, format!("mount {id} at {at}"));
-            points.insert(PathBuf::from(at));
-        }
+        self.mount_table(&fs::read_to_string("/proc/self/mountinfo")?, "")
+    }
+
+    /// In the scenes that give the snap a mount namespace of its own.
+    fn mounts_of_the_snap(&mut self) -> Result<()> {
         if Path::new(NAMESPACE).exists() {
             let mut command = Command::new("/usr/bin/nsenter");
             command.arg(format!("--mount={NAMESPACE}")).args(["/bin/cat", "/proc/self/mountinfo"]);
-            for line in String::from_utf8_lossy(&output(&mut command)?).lines() {
-                let fields: Vec<_> = line.split(' ').collect();
-                let kind = if fields[4].starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
-                self.add(kind, format!("mount {} at {} in the snap's namespace", fields[0], fields[4]));
-            }
-        }
-        Ok(points)
-    }
-
-    fn processes(&mut self) -> Result<()> {
-        for pid in names("/proc")?.into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
-            // One that ends while we look is not there.
-            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            let Some((head, tail)) = stat.rsplit_once(')') else { continue };
-            let fields: Vec<_> = tail.split_whitespace().collect();
-            let (state, parent, start) = (fields[0], fields[1], fields[19]);
-            if state == "Z" && parent == "1" {
-                continue; // ended; the world's init is about to collect it
-            }
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            let kind = if command.contains("containerd-shim") { Kind::Shim } else { Kind::Process };
-            let name = head.split_once('(').map_or("", |(_, name)| name);
-            // A process may yet change its command; its number and start are what make it that process.
-            let looks = format!("({name}) {}", command.trim());
-            self.0.insert(format!("process {pid} started {start}"), (kind, looks));
+            let table = output(&mut command)?;
+            self.mount_table(&String::from_utf8_lossy(&table), " in the snap's namespace")?;
         }
         Ok(())
+    }
+
+    fn mount_table(&mut self, table: &str, of: &str) -> Result<BTreeSet<PathBuf>> {
+        let mounts = machine::mounts(table);
+        for mount in &mounts {
+            let kind = if mount.at.starts_with("/run/netns/") { Kind::Netns } else { Kind::Mount };
+            let at = mount.at.display().to_string();
+            self.add(kind, format!("mount {} at {at}{of}", mount.id), at);
+        }
+        Ok(mounts.into_iter().map(|mount| mount.at).collect())
+    }
+
+    fn processes<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
+        for process in processes {
+            let kind = if process.is_shim() { Kind::Shim } else { Kind::Process };
+            // A process may yet change its command; its number and start are what make it that process.
+            let looks = format!("({}) {}", process.comm, process.words.join(" "));
+            self.0.insert(process.name(), Item { kind, what: process.pid.to_string(), looks });
+        }
     }
 
     fn groups(&mut self) -> Result<()> {
@@ -171,8 +207,7 @@ impl Look {
 
     /// Groups of pods; a service's own group is systemd's to remove, and there is no systemd here.
     fn groups_below(&mut self, dir: &Path) -> Result<()> {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
+        for entry in entries(dir)? {
             let path = entry.path();
             if !entry.file_type()?.is_dir() || ["system.slice", "world"].iter().any(|own| path.ends_with(own))
             {
@@ -182,21 +217,17 @@ impl Look {
             let frozen = read("cgroup.freeze").starts_with('1')
                 || !["", "THAWED\n"].contains(&&*read("freezer.state"));
             let name = format!("group {}{}", path.display(), if frozen { " (frozen)" } else { "" });
-            self.add(Kind::Cgroup, name);
+            self.add(Kind::Cgroup, name, path.display().to_string());
             self.groups_below(&path)?;
         }
         Ok(())
     }
 
     fn files(&mut self, dir: &Path, mount_points: &BTreeSet<PathBuf>) -> Result<()> {
-        if !dir.exists() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
+        for entry in entries(dir)? {
             let (path, file_type) = (entry.path(), entry.file_type()?);
             if let Some(kind) = kind_of_file(&path, file_type.is_dir(), file_type.is_fifo()) {
-                self.add(kind, path.display().to_string());
+                self.add(kind, path.display().to_string(), path.display().to_string());
             }
             // What is below another mount is seen as that mount.
             if file_type.is_dir() && !mount_points.contains(&path) {
@@ -218,7 +249,7 @@ impl Look {
             for line in String::from_utf8_lossy(&text).lines().filter(own) {
                 let words: Vec<_> = line.split_whitespace().filter(|w| *w != "linkdown").collect();
                 let words = if kind == Kind::Address { &words[1..4] } else { &words[..] };
-                self.add(kind, format!("{kind:?} {}", words.join(" ")));
+                self.add(kind, format!("{kind:?} {}", words.join(" ")), words.join(" "));
             }
         }
         Ok(())
@@ -234,14 +265,18 @@ impl Look {
                     // A built-in chain has a policy, and stays once anything has looked at its table.
                     Some(b':') if line.contains(" - ") => {
                         let chain = line[1..].split(' ').next().unwrap_or_default();
-                        self.add(Kind::Rule, format!("{program} {table} chain {chain}"));
+                        self.rule(format!("{program} {table} chain {chain}"));
                     }
-                    Some(b'-') => self.add(Kind::Rule, format!("{program} {table} {line}")),
+                    Some(b'-') => self.rule(format!("{program} {table} {line}")),
                     _ => {}
                 }
             }
         }
         Ok(())
+    }
+
+    fn rule(&mut self, rule: String) {
+        self.add(Kind::Rule, rule.clone(), rule);
     }
 }
 
@@ -277,7 +312,7 @@ fn kind_of_file(path: &Path, is_dir: bool, is_fifo: bool) -> Option<Kind> {
 impl fmt::Display for Look {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         writeln!(out, "{}", self.summary())?;
-        let mut items: Vec<_> = self.0.iter().map(|(name, (kind, looks))| (kind, name, looks)).collect();
+        let mut items: Vec<_> = self.0.iter().map(|(name, item)| (&item.kind, name, &item.looks)).collect();
         items.sort();
         let limit = out.precision().unwrap_or(8);
         let mut shown = BTreeMap::new();
@@ -294,7 +329,11 @@ impl fmt::Display for Look {
     }
 }
 
-fn names(dir: impl AsRef<Path>) -> Result<Vec<String>> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+/// What a directory holds: nothing, if it is not there or goes while we look.
+fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.collect::<std::io::Result<_>>()?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(format!("cannot list '{}': {error}", dir.display()).into()),
+    }
 }

@@ -153,7 +153,7 @@ impl Runtime {
     /// Imports an image of the tests' program, made with more of podmaker's options.
     pub fn import(&self, name: &str, command: &str, options: &[&str]) -> Result<()> {
         let out = self.image().display().to_string();
-        let program = format!("{}:/app", built("examples/app")?.display());
+        let program = format!("{}:/app", built("app")?.display());
         let mut args = vec!["image", "--name", name, "--out", &out, "--command", command];
         args.extend(options);
         args.push(&program);
@@ -183,7 +183,7 @@ impl Runtime {
 
     /// Asks through the container runtime interface.
     pub fn podmaker(&self, args: &[&str]) -> Result<Vec<u8>> {
-        let mut command = Command::new(built("examples/podmaker")?);
+        let mut command = Command::new(built("podmaker")?);
         let result = output(command.arg("--socket").arg(&self.layout.socket).args(args));
         result.map_err(|e| format!("{e}\n{}", self.last_words()).into())
     }
@@ -280,7 +280,7 @@ fn group_roots() -> Result<Vec<PathBuf>> {
 /// Downloads the runtimes, once.
 pub fn fetch() -> Result<()> {
     let to = super::build_dir()?.join("../../containerd");
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-containerd");
+    let program = super::sources().join("tests/tools/fetch-containerd");
     let status = Command::new(program).arg(to).status()?;
     if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
 }

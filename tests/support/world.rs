@@ -307,7 +307,7 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
         }
     }
     // The source tree and the build, which need not be below it, under their own names.
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = super::sources();
     if sources.exists() {
         bind_read_only(sources, root)?; // not where a program was brought alone
     }

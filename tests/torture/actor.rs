@@ -24,7 +24,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{chdir, dup2_stdout, pivot_root, setgid, setsid, setuid};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Result, runtime};
+use support::{Result, runtime};
 
 const PLAY: &str = "TORTURE_PLAY";
 const PART: &str = "TORTURE_PART";

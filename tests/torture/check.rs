@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::Result;
-use crate::support::hook::Ended;
 use crate::worlds::{COMMON, DEADLINE, World, pids_in, start_time};
+use support::Result;
+use support::hook::Ended;
 
 /// Nobody promises that a groups above the pods' stays or goes; nor what runs for the test itself.
 const SHARED: &[&str] =

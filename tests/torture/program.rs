@@ -4,8 +4,6 @@ mod actor;
 mod check;
 mod dice;
 mod run;
-#[path = "../support/mod.rs"]
-mod support;
 mod worlds;
 
 fn main() -> std::process::ExitCode {

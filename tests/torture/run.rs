@@ -8,15 +8,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::support::hook::{self, Snap};
-use crate::support::runtime;
-use crate::support::world::{self, Cgroups};
-use crate::support::{Result, build_dir};
 use crate::worlds::{FEATURES, World};
 use crate::{actor, check};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use support::hook::{self, Snap};
+use support::runtime;
+use support::world::{self, Cgroups};
+use support::{Result, build_dir};
 
 /// Worlds of a plain `cargo test`; TORTURE_WORLDS changes it.
 const WORLDS: u64 = 100;

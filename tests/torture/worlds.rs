@@ -16,18 +16,17 @@ use std::process::Child;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::actor::{self, Behaviour, Contained, Guest, Part};
 use crate::dice::Dice;
-use crate::support::Result;
-use crate::support::hook::Snap;
-use crate::support::world::{Cgroups, bind, mount_new};
+use support::Result;
+use support::fixture::{self, Bundle};
+use support::hook::Snap;
+use support::world::{Cgroups, bind, mount_new};
 
 pub const COMMON: &str = "/var/snap/microk8s/common";
 pub const ADDRESS: &str = "/var/snap/microk8s/common/run/containerd.sock";
 const SERVICE: &str = "system.slice/snap.microk8s.daemon-containerd.service";
-const TASKS: &str = "io.containerd.runtime.v2.task/k8s.io";
 /// Seconds: short, so that stubborn applications do not make worlds slow.
 pub const DRAIN: u64 = 1;
 pub const DEADLINE: u64 = 20;
@@ -191,7 +190,7 @@ impl World {
     }
 
     fn bundle(id: &str) -> PathBuf {
-        Path::new(COMMON).join("run/containerd").join(TASKS).join(id)
+        Path::new(COMMON).join("run/containerd").join(fixture::TASKS).join(id)
     }
 
     /// One pod of ours: a shim, a sandbox, and one or more applications.
@@ -205,7 +204,7 @@ impl World {
         for id in &ids {
             containers.push(self.container(id, &sandbox, &parent, &spec_parent, &uid, dice)?);
         }
-        let socket = socket_of(ADDRESS, &sandbox);
+        let socket = fixture::socket_of(ADDRESS, &sandbox);
         let line = shim_line(ADDRESS, &sandbox);
         let part = Part {
             name: "containerd-shim".into(),
@@ -272,14 +271,13 @@ impl World {
         let is_sandbox = id == sandbox;
         let bundle = Self::bundle(id);
         let rootfs = bundle.join("rootfs");
-        let work = Path::new(COMMON).join("var/lib/containerd").join(TASKS).join(id);
+        let work = Path::new(COMMON).join("var/lib/containerd").join(fixture::TASKS).join(id);
         for dir in [&bundle, &work] {
             fs::create_dir_all(dir)?;
         }
         symlink(&work, bundle.join("work"))?;
-        let snapshot = Path::new(COMMON)
-            .join("var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots")
-            .join(format!("{}", 10 + self.leaves.len()));
+        let root = Path::new(COMMON).join("var/lib/containerd");
+        let snapshot = fixture::snapshot(&root, 10 + self.leaves.len());
         actor::overlay(&snapshot, &rootfs)?;
         self.mounts.push(rootfs.clone());
         let group = parent.replace("ID", id);
@@ -317,18 +315,13 @@ impl World {
             contained.runc = Some(bundle.clone());
             self.paths.push(format!("/run/containerd/runc/k8s.io/{id}").into());
         }
-        let spec = spec(&contained, sandbox, &spec_parent.replace("ID", id), uid)?;
-        fs::write(bundle.join("config.json"), spec.to_string())?;
+        let spec_group = spec_parent.replace("ID", id);
+        written(&contained, sandbox, &spec_group, uid)?.write(&Path::new(COMMON).join("run/containerd"))?;
         fs::write(bundle.join("runtime"), "io.containerd.runc.v2")?;
+        let socket = fixture::socket_of(ADDRESS, sandbox);
         match dice.percent(50) {
-            true => fs::write(
-                bundle.join("address"),
-                format!("unix://{}", socket_of(ADDRESS, sandbox).display()),
-            )?,
-            false => {
-                let bootstrap = json!({ "version": 3, "address": format!("unix://{}", socket_of(ADDRESS, sandbox).display()), "protocol": "ttrpc" });
-                fs::write(bundle.join("bootstrap.json"), bootstrap.to_string())?;
-            }
+            true => fixture::write_address(&bundle, &socket)?,
+            false => fixture::write_bootstrap(&bundle, &socket)?,
         }
         if dice.percent(30) {
             let fifo = PathBuf::from(format!("/run/containerd/fifo/{}", dice.below(1 << 30)));
@@ -389,12 +382,8 @@ impl World {
     fn state(&mut self, id: &str, pid: i32, groups: &[PathBuf], bundle: &Path) -> Result<()> {
         let dir = PathBuf::from(format!("/run/containerd/runc/k8s.io/{id}"));
         let start = start_time(pid)?;
-        let groups: serde_json::Map<_, _> =
-            groups.iter().enumerate().map(|(n, g)| (format!("{n}"), json!(g))).collect();
-        let state = json!({
-            "id": id, "init_process_pid": pid, "init_process_start": start, "cgroup_paths": groups,
-            "config": { "rootfs": bundle.join("rootfs"), "labels": ["io.x=y", format!("bundle={}", bundle.display())] },
-        });
+        let groups: Vec<_> = groups.iter().enumerate().map(|(n, g)| (n.to_string(), g.clone())).collect();
+        let state = fixture::runc_state(id, (pid, start), &groups, bundle);
         write(dir.join("state.json"), &state.to_string())?;
         self.paths.push(dir);
         Ok(())
@@ -608,7 +597,7 @@ impl World {
             write("/var/snap/microk8s/1/var/kubernetes/backend/cluster.key", "secret")?;
         }
         if self.has("foreign-socket") {
-            let socket = socket_of("/run/containerd/containerd.sock", &own);
+            let socket = fixture::socket_of("/run/containerd/containerd.sock", &own);
             self.bystander(
                 &Part { name: "other".into(), socket: Some(socket), ..Part::default() },
                 &["other"],
@@ -668,8 +657,7 @@ impl World {
     fn guest(&mut self, dice: &mut Dice) -> Result<()> {
         let id = dice.hex(64);
         let rootfs = Self::bundle(&id).join("rootfs");
-        let snapshot =
-            Path::new(COMMON).join("var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/12");
+        let snapshot = fixture::snapshot(&Path::new(COMMON).join("var/lib/containerd"), 12);
         let groups = self.make_group(&format!("/lxc.payload.two/kubepods/podx/{id}"))?;
         let contained = Contained {
             id: id.clone(),
@@ -697,16 +685,15 @@ impl World {
     /// An ID of ours of which nothing but a dead bundle is left, and which another containerd has taken into use.
     fn id_in_use_elsewhere(&mut self, dice: &mut Dice) -> Result<()> {
         let id = dice.hex(64);
-        write(
-            Self::bundle(&id).join("config.json"),
-            &json!({ "linux": { "cgroupsPath": format!("/kubepods/podz/{id}") } }).to_string(),
-        )?;
+        let state = Path::new(COMMON).join("run/containerd");
+        Bundle::new(&id, &format!("/kubepods/podz/{id}")).write(&state)?;
         let groups = self.make_group(&format!("/kubepods/podz/{id}"))?;
         let pid = self.bystander(
             &Part { name: "nginx".into(), groups: groups.clone(), ..Part::default() },
             &["nginx"],
         )?;
-        self.foreign_state(&id, pid, &groups, &PathBuf::from(format!("/run/containerd/{TASKS}/{id}")))
+        let bundle = Path::new("/run/containerd").join(fixture::TASKS).join(&id);
+        self.foreign_state(&id, pid, &groups, &bundle)
     }
 
     /// What crashes, full disks and earlier removals leave. Never all evidence of a container at once: nobody could
@@ -795,53 +782,29 @@ impl World {
     }
 }
 
-fn spec(container: &Contained, sandbox: &str, group: &str, uid: &str) -> Result<serde_json::Value> {
-    let is_sandbox = container.id == sandbox;
+/// The bundle of a container that runc can run as well: with this program, in its part.
+fn written(container: &Contained, sandbox: &str, group: &str, uid: &str) -> Result<Bundle> {
     let part = Part { groups: Vec::new(), uid: 0, ..container.part.clone() };
-    let mut namespaces = vec![json!({ "type": "mount" }), json!({ "type": "ipc" }), json!({ "type": "uts" })];
-    if container.own_pid {
-        namespaces.push(json!({ "type": "pid" }));
-    }
-    if container.own_net {
-        namespaces.push(json!({ "type": "network" }));
-    }
-    Ok(json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": { "uid": container.part.uid, "gid": container.part.uid },
-            "args": ["/app"], "cwd": "/",
-            "env": actor::environment("be", &part)?,
-        },
-        "root": { "path": "rootfs" },
-        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
-        "annotations": {
-            "io.kubernetes.cri.sandbox-id": sandbox,
-            "io.kubernetes.cri.container-type": if is_sandbox { "sandbox" } else { "container" },
-            "io.kubernetes.cri.sandbox-name": "pod", "io.kubernetes.cri.sandbox-namespace": "default",
-            "io.kubernetes.cri.sandbox-uid": uid,
-        },
-        "linux": { "cgroupsPath": group, "namespaces": namespaces },
-    }))
+    let mut bundle =
+        Bundle::new(&container.id, group).of_sandbox(sandbox).of_pod("pod").annotated("sandbox-uid", uid);
+    let mut namespaces = vec!["mount", "ipc", "uts"];
+    namespaces.extend(container.own_pid.then_some("pid"));
+    namespaces.extend(container.own_net.then_some("network"));
+    let namespaces: Vec<_> = namespaces.into_iter().map(|name| json!({ "type": name })).collect();
+    bundle.spec["linux"]["namespaces"] = json!(namespaces);
+    bundle.spec["ociVersion"] = json!("1.0.2");
+    bundle.spec["process"] = json!({
+        "user": { "uid": container.part.uid, "gid": container.part.uid },
+        "args": ["/app"], "cwd": "/",
+        "env": actor::environment("be", &part)?,
+    });
+    bundle.spec["root"] = json!({ "path": "rootfs" });
+    bundle.spec["mounts"] = json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]);
+    Ok(bundle)
 }
 
 pub fn shim_line(address: &str, id: &str) -> Vec<String> {
-    let line = [
-        "/snap/microk8s/1/bin/containerd-shim-runc-v2",
-        "-namespace",
-        "k8s.io",
-        "-id",
-        id,
-        "-address",
-        address,
-    ];
-    line.iter().map(|&word| word.to_owned()).collect()
-}
-
-/// Where containerd's shims listen.
-pub fn socket_of(address: &str, id: &str) -> PathBuf {
-    let digest = Sha256::digest(format!("{address}/k8s.io/{id}").as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Path::new("/run/containerd/s").join(hex)
+    fixture::shim_line("/snap/microk8s/1", address, id)
 }
 
 pub fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {

@@ -80,7 +80,7 @@ def need_packages(**commands):
         log = WORK / "apt.log"
         with alone("apt"):
             run("apt-get", "update", log=log, env=environment)
-            run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+            run("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
     missing = missing_packages(commands)
     if missing:
         raise Failure(f"apt-get installed {' '.join(missing)}, and its commands are still missing")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from common import HERE, REPO, WORK, Failure, key_of, need_packages, output, run, say
+from common import REPO, WORK, Failure, key_of, need_packages, output, run, say
 
 # Variants of the test snap: the plugs of its hook, None for no hook at all. In `script` it is a script that ends with ours.
 UPSTREAM = ["firewall-control", "k8s-kubelet", "mount-observe", "network-bind", "network-control"]
@@ -23,11 +23,13 @@ VARIANTS = {
     "noplugs": [],
     "nohook": None,
 }
-# Faulty programs of mutants/, and what each is put in the place of: to see the suite fail.
+# Faulty programs, and what each is put in the place of: to see the suite fail.
 MUTANTS = {"no-op": ["remove", "snap-teardown"], "shims-first": ["remove"]}
-FROM_BUILD = ["remove", "snap-teardown", "examples/podmaker", "examples/app", "examples/torture"]
+OURS = ["remove", "snap-teardown"]
+# Those of tests/tools and tests/torture that tasks call; podmaker also runs in the snap.
+TOOLS = ["leftovers", "podmaker", "stuck-fuse", "torture"]
+IN_PODS = ["app", "listen"]
 FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
-C_PROGRAMS = sorted((HERE / "programs").glob("*.c"))
 # Directories of the root tree that a base needs; the rest of it would only make the snap larger.
 BASE_WITHOUT = ["boot", "usr/lib/modules", "usr/lib/snapd", "usr/lib/firmware", "usr/share", "usr/src", "usr/include",
                 "usr/bin/containerd*", "usr/bin/ctr", "usr/sbin/runc", "usr/bin/runc", "usr/lib/cni", "usr/bin/perl*",
@@ -39,15 +41,17 @@ BASE_DIRECTORIES = ["boot", "dev", "home", "media", "meta", "mnt", "opt", "proc"
                     "var/lib/kubelet", "var/lib/snapd", "var/log", "var/snap", "var/tmp"]
 
 
-def build_programs():
-    """Our own programs, by plain cargo build. Gives the directory they are in."""
-    examples = [part for name in FROM_BUILD if name.startswith("examples/") for part in ("--example", Path(name).name)]
+def build_programs(mutant):
+    """Ours as users build them, and the tests' own, by plain cargo build. Gives the directory they are in."""
     cargo = shutil.which("cargo") or Path.home() / ".cargo/bin/cargo"  # spread sets a PATH of its own
-    run(cargo, "build", "--quiet", "--release", "--bins", *examples, cwd=REPO)
-    found = sorted(REPO.glob("target/*/release/examples/podmaker"))
+    build = [cargo, "build", "--quiet", "--locked", "--release"]
+    run(*build, cwd=REPO)
+    tools = [*TOOLS, *IN_PODS, *([mutant] if mutant else [])]
+    run(*build, "-p", "test-tools", "-p", "torture", *(word for name in tools for word in ("--bin", name)), cwd=REPO)
+    found = sorted(REPO.glob("target/*/release/podmaker"))
     if not found:
-        raise Failure("cargo build left no podmaker under target/*/release/examples")
-    return found[0].parents[1]
+        raise Failure("cargo build left no podmaker under target/*/release")
+    return found[0].parent
 
 
 class Snaps:
@@ -55,27 +59,25 @@ class Snaps:
 
     def __init__(self, image, mutant=None):
         self.image = image
-        self.programs = build_programs()
+        self.programs = build_programs(mutant)
         self.mutant = mutant
         infra = key_of(image.key, *BASE_WITHOUT, *BASE_DIRECTORIES)
-        ours = [self.programs / name for name in FROM_BUILD]
+        ours = [self.program(name) for name in [*OURS, *TOOLS, *IN_PODS]]
         self.infra = WORK / image.system / f"infra-{infra}"
         # The states of the runner are keyed by what the guest gets from here.
         local = [REPO / "snap/local" / name for name in FROM_LOCAL]
-        mutant = [HERE / "mutants" / f"{mutant}.c"] if mutant else []
-        self.key = key_of(infra, *mutant, *ours, *local, HERE / "programs", *(dump(snap_yaml(name)) for name in VARIANTS))
+        self.key = key_of(infra, *ours, *local, *(dump(snap_yaml(name)) for name in VARIANTS))
         self.path = WORK / image.system / f"snaps-{self.key}"
-        self.compiled = [*C_PROGRAMS, *mutant]
 
     def program(self, name):
         """One of our own programs, or what is in its place."""
-        return self.path / self.mutant if name in MUTANTS.get(self.mutant, []) else self.programs / name
+        return self.programs / (self.mutant if name in MUTANTS.get(self.mutant, []) else name)
 
     def build(self):
         for old in [*self.infra.parent.glob("infra-*"), *self.path.parent.glob("snaps-*")]:
             if old not in (self.infra, self.path):
                 shutil.rmtree(old)
-        need_packages(squashfs_tools="mksquashfs", gcc="gcc", python3_yaml="python3")
+        need_packages(squashfs_tools="mksquashfs", python3_yaml="python3")
         if not (self.infra / "done").exists():
             self.infra.mkdir(parents=True, exist_ok=True)
             self.pack_snapd()
@@ -83,7 +85,6 @@ class Snaps:
             (self.infra / "done").touch()
         if not (self.path / "done").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            self.compile()
             self.image_of("pause.tar", "registry.k8s.io/pause:3.10", "/app pause")
             self.image_of("app.tar", "docker.io/library/app:1", "/app")
             for variant in VARIANTS:
@@ -97,10 +98,8 @@ class Snaps:
         shutil.rmtree(to, ignore_errors=True)
         for source in [*self.infra.glob("*.snap"), *self.path.glob("*.snap"), *self.path.glob("*.tar")]:
             copy(source, to / source.name)
-        for name in FROM_BUILD:
-            copy(self.program(name), to / "bin" / Path(name).name)
-        for source in C_PROGRAMS:
-            copy(self.path / source.stem, to / "bin" / source.stem)
+        for name in [*OURS, *TOOLS]:
+            copy(self.program(name), to / "bin" / name)
         return to
 
     # What snapd itself wants
@@ -141,11 +140,6 @@ class Snaps:
 
     # The test snap
 
-    def compile(self):
-        """Our own C programs: static, so that they run in a container and on any guest."""
-        for source in self.compiled:
-            run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.path / source.stem, source)
-
     def pack_variant(self, variant):
         with staging() as tree:
             root = self.image.root
@@ -154,8 +148,8 @@ class Snaps:
             copy(next(path for path in [root / "usr/sbin/runc", root / "usr/bin/runc"] if path.exists()), tree / "bin/runc")
             for plugin in ["bridge", "host-local", "loopback", "portmap"]:
                 copy(root / "usr/lib/cni" / plugin, tree / "opt/cni/bin" / plugin)
-            for program in ["snap-teardown", "examples/podmaker"]:
-                copy(self.program(program), tree / "bin" / Path(program).name)
+            for program in ["snap-teardown", "podmaker"]:
+                copy(self.program(program), tree / "bin" / program)
             local = REPO / "snap/local"
             shutil.copytree(local / "services", tree / "services")
             copy(local / "pods.apparmor", tree / "pods.apparmor")
@@ -170,9 +164,8 @@ class Snaps:
             pack(tree, self.path / f"microk8s-{variant}.snap")
 
     def image_of(self, out, name, command):
-        programs = [f"{self.programs}/examples/app:/app", f"{self.path}/listen:/listen"]
-        output(self.programs / "examples/podmaker", "image", "--name", name, "--command", command, "--out", self.path / out,
-               *programs)
+        programs = [f"{self.programs}/{program}:/{program}" for program in IN_PODS]
+        output(self.programs / "podmaker", "image", "--name", name, "--command", command, "--out", self.path / out, *programs)
 
 
 def reference():

@@ -1,9 +1,6 @@
 //! The demonstration: a snap's containers outlive their runtime, and its remove hook tears them down.
 //!
-//! All of it happens in a private world (see `../support/world.rs`); the machine is compared before and after.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! All of it happens in a private world (see `tests/support/world.rs`); the machine is compared before and after.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
+use support::fixture::{self, Bundle};
 use support::hook::Snap;
 use support::look::{Kind, Look};
 use support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
@@ -166,15 +164,13 @@ fn run_pods(snap: &Snap) -> Result<()> {
 /// Real processes in real groups, with bundles and mounts in the places where containerd keeps them.
 fn imitate_pods(snap: &Snap) -> Result<Vec<Child>> {
     let mut children = Vec::new();
-    let app = built("examples/app")?;
+    let app = built("app")?;
     for i in 0..PODS {
         let (id, uid) = (format!("{i}").repeat(64), format!("demo-0000-4000-8000-{i}"));
-        let bundle = snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(&id);
-        fs::create_dir_all(bundle.join("rootfs"))?;
-        let annotations = json!({ "io.kubernetes.cri.sandbox-id": id });
         let group = format!("kubepods/besteffort/pod{uid}/{id}");
-        let config = json!({ "annotations": annotations, "linux": { "cgroupsPath": format!("/{group}") } });
-        fs::write(bundle.join("config.json"), config.to_string())?;
+        let bundle = Bundle::new(&id, &format!("/{group}")).of_sandbox(&id);
+        let bundle = bundle.write(&snap.common.join("run/containerd"))?;
+        fs::create_dir(bundle.join("rootfs"))?;
         mount_overlay(snap, &id, &bundle.join("rootfs"))?;
         mount_volumes(&snap.common.join("var/lib/kubelet"), &uid, Path::new("/srv/users"))?;
         let process = in_group(&group, &app.display().to_string())?.arg("obedient").spawn()?;
@@ -185,8 +181,7 @@ fn imitate_pods(snap: &Snap) -> Result<Vec<Child>> {
 }
 
 fn mount_overlay(snap: &Snap, id: &str, at: &Path) -> Result<()> {
-    let snapshot =
-        snap.common.join("var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots").join(id);
+    let snapshot = fixture::snapshot(&snap.common.join("var/lib/containerd"), id);
     let [lower, upper, work] = ["lower", "fs", "work"].map(|name| snapshot.join(name));
     for dir in [&lower, &upper, &work] {
         fs::create_dir_all(dir)?;
