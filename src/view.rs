@@ -46,6 +46,7 @@ pub struct View<'a> {
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
+    own_depth: OnceCell<Option<usize>>,
     pids: RefCell<HashMap<OsString, Pids>>,
     unpopulated: RefCell<HashMap<OsString, bool>>,
     frozen: RefCell<HashMap<OsString, bool>>,
@@ -79,6 +80,7 @@ impl<'a> View<'a> {
             snap: OnceCell::new(),
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
+            own_depth: OnceCell::new(),
             pids: RefCell::default(),
             unpopulated: RefCell::default(),
             frozen: RefCell::default(),
@@ -159,15 +161,11 @@ impl<'a> View<'a> {
     fn process_in_snap_namespace(&self, snap: &Snap) -> Option<i32> {
         let processes = self.processes().as_ref().ok()?;
         let own = self.mount_namespace("self")?;
-        // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
-        let own_depth = self.pid_namespace_depth(None);
         let of_unit = |pid: &i32| self.unit_of(*pid) == Some(snap.instance.as_str());
         let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
         candidates.sort_unstable();
         let elsewhere = |pid: i32| self.mount_namespace(&pid.to_string()).is_some_and(|its| its != own);
-        candidates
-            .into_iter()
-            .find(|pid| elsewhere(*pid) && self.pid_namespace_depth(Some(*pid)) == own_depth)
+        candidates.into_iter().find(|pid| elsewhere(*pid))
     }
 
     /// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace. None is ourselves.
@@ -218,6 +216,11 @@ impl<'a> View<'a> {
         unpopulated
     }
 
+    /// True if there is a process in a group or below it, whoever's, or if that cannot be told.
+    pub fn is_occupied(&self, hierarchy: &Hierarchy, group: &Path) -> bool {
+        group::is_occupied(self.host, hierarchy, &cgroup::full(&hierarchy.point, group))
+    }
+
     /// True if a group is frozen.
     pub fn frozen(&self, hierarchy: &Hierarchy, directory: &Path) -> bool {
         if let Some(known) = self.frozen.borrow().get(directory.as_os_str()) {
@@ -229,7 +232,8 @@ impl<'a> View<'a> {
     }
 
     /// The instance name of the snap in whose unit a process runs. Told from the units' side: a few groups are
-    /// listed once, instead of one file read for each process.
+    /// listed once, instead of one file read for each process. What runs in another PID namespace runs in no unit of
+    /// this machine's systemd, whatever its group is called.
     pub fn unit_of(&self, pid: i32) -> Option<&str> {
         let units = self.units.get_or_init(|| {
             let Ok(tree) = self.cgroups() else { return HashMap::new() };
@@ -241,7 +245,12 @@ impl<'a> View<'a> {
             }
             units
         });
-        units.get(&pid).map(String::as_str)
+        let unit = units.get(&pid)?;
+        (self.pid_namespace_depth(Some(pid)) == self.own_depth()).then_some(unit.as_str())
+    }
+
+    fn own_depth(&self) -> Option<usize> {
+        *self.own_depth.get_or_init(|| self.pid_namespace_depth(None))
     }
 
     /// The links of our network namespace. Only the machine itself has any.

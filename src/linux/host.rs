@@ -3,24 +3,33 @@
 //! Everything that reads takes a [`Host`], which may be a fixture tree; everything that acts takes a `Live`,
 //! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, statat};
 
 use crate::error::{Context, Error, Result};
 use crate::linux::mountinfo::{self, MountTable};
+use crate::linux::proc::ProcessId;
 use crate::linux::servers::Servers;
 use crate::linux::sync::locked;
 
-/// No file that we read has a reason to be larger; one that is was not written by whom we think.
+/// What the kernel writes has no bound but this one: a mount table of tens of thousands of lines.
 const LARGEST: u64 = 32 << 20;
+
+/// What anybody else writes has no reason to be larger; what is was not written by whom we think.
+const LARGEST_ON_DISK: u64 = 4 << 20;
+
+/// Nobody has so many names in a directory that we read; who has wants us to run out of memory.
+const MAX_NAMES: usize = 65_536;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 
@@ -30,6 +39,7 @@ pub struct Host {
     root: PathBuf,
     servers: Arc<Servers>,
     mounts: Arc<Mutex<Option<Watched>>>,
+    stalled: Arc<Mutex<Vec<ProcessId>>>,
 }
 
 /// Our own mount table as it was read last, and the file that tells when that is no longer so.
@@ -44,7 +54,7 @@ struct Watched {
 impl Host {
     /// A tree to read from, such as a fixture.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into(), servers: Arc::default(), mounts: Arc::default() }
+        Host { root: root.into(), servers: Arc::default(), mounts: Arc::default(), stalled: Arc::default() }
     }
 
     /// This machine.
@@ -85,7 +95,7 @@ impl Host {
         };
         (&file).seek(SeekFrom::Start(0)).context("read", path)?;
         // A table of a few hundred mounts, in one go.
-        let bytes = read_all(&file, 64 << 10, LARGEST + 1, path)?;
+        let bytes = read_all(&file, 64 << 10, LARGEST, path)?;
         let table = Arc::new(mountinfo::parse(&bytes));
         *last = Some(Watched { reader, file, table: table.clone() });
         Ok(table)
@@ -108,6 +118,16 @@ impl Host {
     /// What is known of the servers on the way to what is looked at.
     pub fn servers(&self) -> &Servers {
         &self.servers
+    }
+
+    /// The processes whose memory could only be waited for. They are not waited for again: each time costs its patience.
+    pub fn stalled(&self) -> Vec<ProcessId> {
+        locked(&self.stalled).clone()
+    }
+
+    /// Notes one of them.
+    pub fn note_stalled(&self, process: ProcessId) {
+        locked(&self.stalled).push(process);
     }
 
     /// An error if what lies at this path could only be waited for.
@@ -133,28 +153,51 @@ impl Host {
     /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
+        let most = if self.is_kernels(absolute) { LARGEST } else { LARGEST_ON_DISK };
+        self.read_at_most(absolute, most)
+    }
+
+    /// The same; an error if it has more bytes than that, of which then none are read.
+    pub fn read_at_most(&self, absolute: &Path, most: u64) -> Result<Vec<u8>> {
         let (file, length) = self.open_file(absolute)?;
+        if length > most {
+            return Err(malformed(absolute, "far too large"));
+        }
         // Files of proc and cgroup say that they are empty; most fit into this. Others are read in one call, and no
         // second one asks whether that was all.
         match length {
-            0 => read_all(&file, 8 << 10, LARGEST + 1, absolute),
-            length => read_all(&file, length, length.min(LARGEST + 1), absolute),
+            0 => read_all(&file, 8 << 10, most, absolute),
+            length => read_all(&file, length, length, absolute),
         }
     }
 
+    /// True for files that the kernel itself makes, where nobody can put anything else.
+    fn is_kernels(&self, absolute: &Path) -> bool {
+        self.is_live() && (absolute.starts_with("/proc") || absolute.starts_with("/sys"))
+    }
+
+    /// To open a device is to use it (a watchdog starts), so what is there is looked at before it is opened: the
+    /// descriptor of a place leads to what was looked at, whatever has taken its name since.
     fn open_file(&self, absolute: &Path) -> Result<(File, u64)> {
         self.reach(absolute)?;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        let file = options.open(self.path(absolute)).context("open", absolute)?;
-        let metadata = file.metadata().context("stat", absolute)?;
-        if !metadata.is_file() {
-            return Err(Error::Malformed {
-                path: absolute.to_path_buf(),
-                reason: "not a regular file".into(),
-            });
+        let flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+        let open = |path: &Path, flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+        if self.is_kernels(absolute) {
+            let file = open(absolute, flags).context("open", absolute)?;
+            let length = regular(&file, absolute)?;
+            return Ok((file, length));
         }
-        Ok((file, metadata.len()))
+        let place = open(&self.path(absolute), flags | O_PATH).context("open", absolute)?;
+        let length = regular(&place, absolute)?;
+        let way = format!("/proc/self/fd/{}", place.as_raw_fd());
+        match open(Path::new(&way), O_CLOEXEC | O_NONBLOCK) {
+            Ok(file) => Ok((file, length)),
+            // The file is there: it is /proc that is not.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(malformed(absolute, "without /proc no file can be opened safely"))
+            }
+            Err(e) => Err(e).context("open", absolute),
+        }
     }
 
     /// Reads a file of text, without its last newline.
@@ -172,19 +215,49 @@ impl Host {
         match fs::symlink_metadata(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(e).context("stat", absolute),
-            Ok(m) if !m.is_dir() => {
-                return Err(Error::Malformed {
-                    path: absolute.to_path_buf(),
-                    reason: "not a directory".into(),
-                });
-            }
+            Ok(m) if !m.is_dir() => return Err(malformed(absolute, "not a directory")),
             Ok(_) => {}
         }
         let entries = match fs::read_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.context("list", absolute)?,
         };
-        entries.map(|e| e.map(|e| e.file_name()).context("list", absolute)).collect()
+        let mut names = Vec::new();
+        for entry in entries {
+            if names.len() == MAX_NAMES {
+                return Err(malformed(absolute, "far too many names"));
+            }
+            names.push(entry.context("list", absolute)?.file_name());
+        }
+        Ok(names)
+    }
+
+    /// Tells each name in a directory with its type, one by one: there may be any number. Nothing if there is no such
+    /// directory; what has taken its place, a symlink above all, is told as the error that it is (`ENOTDIR`).
+    pub fn each_name(&self, absolute: &Path, mut tell: impl FnMut(&OsStr, FileType)) -> Result<()> {
+        self.reach(absolute)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = match rustix::fs::openat(CWD, self.path(absolute), flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            other => other.context("list", absolute)?,
+        };
+        let mut buffer = Vec::with_capacity(8 << 10);
+        let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.context("list", absolute)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not tell.
+                FileType::Unknown => statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                known => known,
+            };
+            tell(OsStr::from_bytes(name.to_bytes()), kind);
+        }
+        Ok(())
     }
 
     /// True if there is something by this name, of whatever type; an error if that cannot be told.
@@ -198,12 +271,22 @@ impl Host {
     }
 }
 
-/// Reads at most so much; an error if that is more than any file should have.
+/// The length of a regular file; an error if it is something else.
+fn regular(file: &File, path: &Path) -> Result<u64> {
+    let metadata = file.metadata().context("stat", path)?;
+    if metadata.is_file() { Ok(metadata.len()) } else { Err(malformed(path, "not a regular file")) }
+}
+
+fn malformed(path: &Path, reason: &str) -> Error {
+    Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
+}
+
+/// Reads all of it; an error if that is more than this.
 fn read_all(file: &File, expected: u64, most: u64, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
-    file.take(most).read_to_end(&mut bytes).context("read", path)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Error::Malformed { path: path.to_path_buf(), reason: "far too large".into() });
+    file.take(most + 1).read_to_end(&mut bytes).context("read", path)?;
+    if bytes.len() as u64 > most {
+        return Err(malformed(path, "far too large"));
     }
     Ok(bytes)
 }
@@ -241,5 +324,48 @@ mod tests {
         assert!(host.list(Path::new("/none")).unwrap().is_empty());
         assert!(host.list(Path::new("/link")).is_err());
         assert_eq!(host.list(Path::new("/")).unwrap(), ["link"]);
+    }
+
+    #[test]
+    fn a_device_is_not_opened() {
+        // Nobody has made a driver for this number: who opens it is told so.
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let (kind, mode) = (nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRUSR);
+        let number = nix::sys::stat::makedev(4000, 1);
+        nix::sys::stat::mknod(&dir.path().join("node"), kind, mode, number).unwrap();
+        let error = host.read(Path::new("/node")).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let file = fs::File::create(dir.path().join("f")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(host.read(Path::new("/f")).is_err_and(|e| e.to_string().contains("too large")));
+        file.set_len(100).unwrap();
+        assert_eq!(host.read_at_most(Path::new("/f"), 100).unwrap().len(), 100);
+        assert!(host.read_at_most(Path::new("/f"), 99).is_err());
+    }
+
+    #[test]
+    fn names_come_with_their_types_and_never_through_a_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/f"), "").unwrap();
+        fs::create_dir(dir.path().join("d/sub")).unwrap();
+        std::os::unix::fs::symlink("d", dir.path().join("link")).unwrap();
+        let mut seen = Vec::new();
+        host.each_name(Path::new("/d"), |name, kind| seen.push((name.to_owned(), kind))).unwrap();
+        seen.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(seen, [("f".into(), FileType::RegularFile), ("sub".into(), FileType::Directory)]);
+        for other in ["/link", "/d/f"] {
+            let error = host.each_name(Path::new(other), |_, _| panic!()).unwrap_err();
+            assert_eq!(error.errno(), Some(nix::libc::ENOTDIR), "{other}");
+        }
+        host.each_name(Path::new("/none"), |_, _| panic!()).unwrap();
     }
 }

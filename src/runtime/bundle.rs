@@ -6,14 +6,19 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use rustix::fs::FileType;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
 use crate::linux::host::Host;
 use crate::runtime::{ContainerId, Pod, SpecNamespace, cni, groups, shim};
 use crate::snap::profile::Roots;
+use crate::text;
 
 /// The directory below containerd's state and root that holds the bundles and work directories.
 pub const TASKS: &str = "io.containerd.runtime.v2.task";
@@ -51,7 +56,7 @@ struct Spec {
     #[serde(default)]
     linux: Linux,
     #[serde(default)]
-    mounts: Vec<SpecMount>,
+    mounts: Binds,
 }
 
 #[derive(Deserialize, Default)]
@@ -75,7 +80,66 @@ struct Linux {
     #[serde(rename = "cgroupsPath", default)]
     cgroups_path: String,
     #[serde(default)]
-    namespaces: Vec<SpecNamespace>,
+    namespaces: Network,
+}
+
+/// The directories of the host that a spec binds, as many as are kept; the rest is read over.
+#[derive(Default)]
+struct Binds(Vec<PathBuf>);
+
+impl<'de> Deserialize<'de> for Binds {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Binds, D::Error> {
+        let mut binds = Vec::new();
+        let take = |mount: SpecMount| {
+            let source = PathBuf::from(mount.source);
+            if mount.kind == "bind" && source.is_absolute() && binds.len() < MAX_BINDS {
+                binds.push(source);
+            }
+        };
+        each(from, take)?;
+        Ok(Binds(binds))
+    }
+}
+
+/// The network namespace that a spec names.
+#[derive(Default)]
+struct Network(Option<PathBuf>);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Network, D::Error> {
+        let mut first = None;
+        each(from, |namespace: SpecNamespace| {
+            if namespace.kind == "network" && first.is_none() {
+                first = Some(PathBuf::from(namespace.path));
+            }
+        })?;
+        Ok(Network(first))
+    }
+}
+
+/// Takes the members of a list one by one, so that a list is never held that is not kept.
+fn each<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D, take: impl FnMut(T)) -> Result<(), D::Error> {
+    struct Each<T, F>(F, PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+            while let Some(member) = list.next_element()? {
+                (self.0)(member);
+            }
+            Ok(())
+        }
+
+        // What Go writes for a list that it has not got.
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+    }
+    from.deserialize_any(Each(take, PhantomData))
 }
 
 #[derive(Deserialize)]
@@ -86,14 +150,33 @@ struct SpecMount {
     source: String,
 }
 
-/// All bundles and work directories of a containerd, half-deleted ones included, each once.
-pub fn list_bundles(host: &Host, roots: &Roots) -> (Vec<ContainerId>, Vec<Error>) {
-    let mut errors = Vec::new();
-    let mut found = list_tasks(host, &roots.state, &mut errors);
-    found.extend(list_tasks(host, &roots.root, &mut errors));
-    found.sort();
-    found.dedup();
-    (found, errors)
+/// What of bundles lies in a containerd's directories.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The containers that have a bundle or a work directory, half-deleted ones included, each once.
+    pub containers: Vec<ContainerId>,
+    /// Symlinks where a directory should be. Whoever made one hides what it leads to, and nothing else.
+    pub links: Vec<PathBuf>,
+    /// What is no directory, and so holds no bundle.
+    pub nonsense: Vec<String>,
+    /// Directories that could not be looked at, or not to their end.
+    pub errors: Vec<Error>,
+}
+
+/// No node runs as many containers. Whoever has made more directories wants us to run out of memory.
+const MAX_CONTAINERS: usize = 4096;
+/// As many things that make no sense are told one by one, and as many links.
+const MAX_TOLD: usize = 100;
+
+/// All bundles and work directories of a containerd.
+pub fn list_bundles(host: &Host, roots: &Roots) -> Listed {
+    let mut listed = Listed::default();
+    for base in [&roots.state, &roots.root] {
+        listed.tasks(host, base);
+    }
+    listed.containers.sort();
+    listed.containers.dedup();
+    listed
 }
 
 /// The containers that have a bundle with the machine's own containerd, where that is not ours. What hides is none.
@@ -102,28 +185,59 @@ pub fn list_neighbours(host: &Host, roots: &Roots) -> HashSet<ContainerId> {
     if state == roots.state {
         return HashSet::new();
     }
-    list_tasks(host, state, &mut Vec::new()).into_iter().collect()
+    let mut listed = Listed::default();
+    listed.tasks(host, state);
+    listed.containers.into_iter().collect()
 }
 
-/// The containers that have a directory below a containerd's state or root.
-fn list_tasks(host: &Host, base: &Path, errors: &mut Vec<Error>) -> Vec<ContainerId> {
-    let tasks = base.join(TASKS);
-    let mut found = Vec::new();
-    for namespace in list_names(host, &tasks, errors) {
-        let ids = list_names(host, &tasks.join(&namespace), errors).into_iter();
-        found.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id }));
-    }
-    found
-}
-
-/// Names of a directory that containerd could have made. While it deletes one, it calls it `.ID`.
-fn list_names(host: &Host, directory: &Path, errors: &mut Vec<Error>) -> Vec<String> {
-    match host.list(directory) {
-        Ok(names) => names.iter().filter_map(|n| plain_name(n)).collect(),
-        Err(e) => {
-            errors.push(e);
-            Vec::new()
+impl Listed {
+    /// Adds the containers that have a directory below a containerd's state or root.
+    fn tasks(&mut self, host: &Host, base: &Path) {
+        let tasks = base.join(TASKS);
+        let mut left = MAX_CONTAINERS;
+        for namespace in self.names(host, &tasks, &mut left) {
+            let ids = self.names(host, &tasks.join(&namespace), &mut left).into_iter();
+            self.containers.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id }));
         }
+    }
+
+    /// Names of directories that containerd could have made. While it deletes one, it calls it `.ID`.
+    fn names(&mut self, host: &Host, directory: &Path, left: &mut usize) -> Vec<String> {
+        let mut names = Vec::new();
+        let (mut odd, mut more) = (0, 0usize);
+        let listed = host.each_name(directory, |name, kind| match (plain_name(name), kind) {
+            (Some(name), FileType::Directory) if *left > 0 => {
+                *left -= 1;
+                names.push(name);
+            }
+            (Some(_), FileType::Directory) => more += 1,
+            (_, FileType::Symlink) if self.links.len() < MAX_TOLD => self.links.push(directory.join(name)),
+            (_, FileType::Symlink) => more += 1,
+            _ => {
+                odd += 1;
+                if self.nonsense.len() < MAX_TOLD {
+                    let path = directory.join(name);
+                    self.nonsense.push(format!("{}: neither a bundle nor a namespace", text::show(&path)));
+                }
+            }
+        });
+        match listed {
+            Ok(()) => {}
+            // A file in its place holds no bundle; a symlink leads to where we do not go.
+            Err(e) if e.errno() == Some(nix::libc::ENOTDIR) => match host.stat(directory) {
+                Ok(there) if there.is_symlink() => self.links.push(directory.to_path_buf()),
+                _ => self.nonsense.push(format!("{}: no directory", text::show(directory))),
+            },
+            Err(e) => self.errors.push(e),
+        }
+        if odd > MAX_TOLD {
+            self.nonsense.push(format!("{}: {odd} such names in all", text::show(directory)));
+        }
+        if more > 0 {
+            let reason = format!("far too many names in it; {more} were not looked at");
+            self.errors.push(Error::Malformed { path: directory.to_path_buf(), reason });
+        }
+        names
     }
 }
 
@@ -144,17 +258,59 @@ pub fn bundle_paths(roots: &Roots, container: &ContainerId) -> [PathBuf; 4] {
     ]
 }
 
+/// No runtime writes a spec or a state that is larger; the largest seen are a tenth of it.
+pub const MAX_DOCUMENT: u64 = 1 << 20;
+/// A socket's path has 107 bytes at most.
+const MAX_ADDRESS: u64 = 4 << 10;
+/// As many directories of the host are told of one container.
+const MAX_BINDS: usize = 100;
+/// Pods and their namespaces have names of 253 characters at most.
+const MAX_NAME: usize = 253;
+
+/// How much room there is for what all bundles together say besides who they are: thousands may say much.
+#[derive(Debug)]
+pub struct Room {
+    bytes: usize,
+    told: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { bytes: 2 << 20, told: MAX_TOLD }
+    }
+}
+
+impl Room {
+    /// Leaves out of a bundle what there is no room for.
+    fn cut(&mut self, bundle: &mut Bundle) {
+        bundle.binds.retain(|bind| match self.bytes.checked_sub(bind.as_os_str().len()) {
+            Some(left) => {
+                self.bytes = left;
+                true
+            }
+            None => false,
+        });
+        let most = self.told;
+        self.told = most.saturating_sub(bundle.nonsense.len());
+        bundle.nonsense.truncate(most);
+        if most > 0 && self.told == 0 {
+            bundle.nonsense.push("and more that makes no sense, in other bundles".into());
+        }
+    }
+}
+
 /// Reads a bundle. What is missing is missing; what makes no sense is noted and not used.
-pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId) -> Bundle {
+pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId, room: &mut Room) -> Bundle {
     let mut bundle = Bundle::default();
     let [whole, hidden, ..] = bundle_paths(roots, container);
     let directory = if host.exists(&whole).unwrap_or(false) { whole } else { hidden };
-    match host.read(&directory.join("config.json")) {
+    match host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT) {
         Ok(bytes) => take_spec(&mut bundle, &bytes, container, roots),
         Err(e) if e.is_gone() => {}
         Err(e) => bundle.nonsense.push(e.to_string()),
     }
     take_socket(&mut bundle, host, &directory, roots);
+    room.cut(&mut bundle);
     bundle
 }
 
@@ -165,26 +321,30 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         Err(e) => return bundle.nonsense.push(format!("config.json of {}: {e}", container.id)),
     };
     bundle.groups = groups::of_spec(&spec.linux.cgroups_path);
-    bundle.groups.retain(|g| groups::is_group_of(g, &container.id));
+    bundle.groups.retain(|g| is_path(g) && groups::is_group_of(g, &container.id));
     if bundle.groups.is_empty() && !spec.linux.cgroups_path.is_empty() {
         bundle
             .nonsense
             .push(format!("config.json of {}: cgroupsPath does not name the container", container.id));
     }
     let a = spec.annotations;
+    let short = |name: &String| name.len() <= MAX_NAME;
     bundle.sandbox = a.sandbox.and_then(|s| shim::name(s.as_bytes()));
     bundle.shim_id = a.group.and_then(|g| shim::name(g.as_bytes())).or_else(|| bundle.sandbox.clone());
     bundle.is_sandbox = a.container_type.as_deref() == Some("sandbox");
-    bundle.pod = a.pod_name.map(|name| Pod {
+    bundle.pod = a.pod_name.filter(short).map(|name| Pod {
         name,
-        namespace: a.pod_namespace.unwrap_or_default(),
-        uid: a.pod_uid.unwrap_or_default(),
+        namespace: a.pod_namespace.filter(short).unwrap_or_default(),
+        uid: a.pod_uid.filter(short).unwrap_or_default(),
     });
-    let network =
-        spec.linux.namespaces.into_iter().find(|n| n.kind == "network").map(|n| PathBuf::from(n.path));
-    bundle.netns = network.filter(|p| cni::is_netns(p, roots));
-    let bound = spec.mounts.into_iter().filter(|m| m.kind == "bind").map(|m| PathBuf::from(m.source));
-    bundle.binds = bound.filter(|p| p.is_absolute()).collect();
+    bundle.netns = spec.linux.namespaces.0.filter(|p| is_path(p) && cni::is_netns(p, roots));
+    bundle.binds = spec.mounts.0;
+    bundle.binds.retain(|p| is_path(p));
+}
+
+/// False for what is too long to be one: the kernel takes no longer ones.
+fn is_path(path: &Path) -> bool {
+    path.as_os_str().len() < 4096
 }
 
 /// 1.6 and 1.7 write `address`, 2.x writes `bootstrap.json`.
@@ -193,7 +353,7 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
     struct Bootstrap {
         address: String,
     }
-    let text = match host.read(&directory.join("bootstrap.json")) {
+    let text = match host.read_at_most(&directory.join("bootstrap.json"), MAX_ADDRESS) {
         Ok(bytes) => match serde_json::from_slice::<Bootstrap>(&bytes) {
             Ok(bootstrap) => Some(bootstrap.address),
             Err(e) => {
@@ -201,7 +361,10 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
                 None
             }
         },
-        Err(_) => host.read_text(&directory.join("address")).ok(),
+        Err(_) => host
+            .read_at_most(&directory.join("address"), MAX_ADDRESS)
+            .ok()
+            .and_then(|bytes| Some(String::from_utf8(bytes).ok()?.trim_end_matches('\n').to_owned())),
     };
     let Some(text) = text else { return };
     let path = PathBuf::from(text.strip_prefix("unix://").unwrap_or(&text));
@@ -217,6 +380,7 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
 mod tests {
     use super::*;
     use crate::fixture::roots;
+    use std::fs;
 
     fn spec(json: &str) -> Bundle {
         let mut bundle = Bundle::default();
@@ -253,5 +417,75 @@ mod tests {
         );
         assert!(!spec("{\"linux\": []").nonsense.is_empty());
         assert!(spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"../x"}}"#).sandbox.is_none());
+    }
+
+    const TASKS_OF: &str = "var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task";
+
+    #[test]
+    fn what_is_no_directory_holds_no_bundle_and_hides_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = dir.path().join(TASKS_OF);
+        fs::create_dir_all(tasks.join("k8s.io/real")).unwrap();
+        fs::create_dir_all(tasks.join("k8s.io/.half")).unwrap();
+        for file in ["x", "k8s.io/y"] {
+            fs::write(tasks.join(file), "").unwrap();
+        }
+        for link in ["l", "k8s.io/m"] {
+            std::os::unix::fs::symlink("/etc", tasks.join(link)).unwrap();
+        }
+        let listed = list_bundles(&Host::at(dir.path()), &roots());
+        let ids: Vec<&str> = listed.containers.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids, ["half", "real"]);
+        let mut links: Vec<_> = listed.links.iter().map(|l| l.file_name().unwrap()).collect();
+        links.sort();
+        assert_eq!(links, ["l", "m"]);
+        assert_eq!(listed.nonsense.len(), 2, "{listed:?}");
+        assert!(listed.errors.is_empty(), "{listed:?}");
+        // The same in the place of the directory above all.
+        fs::remove_dir_all(&tasks).unwrap();
+        fs::write(&tasks, "").unwrap();
+        let listed = list_bundles(&Host::at(dir.path()), &roots());
+        assert!(listed.errors.is_empty() && listed.links.is_empty() && listed.nonsense.len() == 1);
+    }
+
+    #[test]
+    fn any_number_of_names_takes_little_room_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let namespace = dir.path().join(TASKS_OF).join("k8s.io");
+        fs::create_dir_all(&namespace).unwrap();
+        (0..MAX_CONTAINERS + 5).for_each(|n| fs::create_dir(namespace.join(format!("c{n}"))).unwrap());
+        (0..3 * MAX_TOLD).for_each(|n| fs::write(namespace.join(format!("f{n}")), "").unwrap());
+        let listed = list_bundles(&Host::at(dir.path()), &roots());
+        // One of them is the namespace.
+        assert_eq!(listed.containers.len(), MAX_CONTAINERS - 1);
+        assert!(listed.errors[0].to_string().contains("; 6 were not looked at"), "{:?}", listed.errors);
+        assert_eq!(listed.nonsense.len(), MAX_TOLD + 1);
+    }
+
+    #[test]
+    fn of_a_spec_little_is_kept_however_much_it_says() {
+        let bind = r#"{"type":"bind","source":"/srv/x","destination":"/y","options":["ro"]}"#;
+        let b = spec(&format!(r#"{{"mounts":[{}]}}"#, vec![bind; 5000].join(",")));
+        assert_eq!(b.binds.len(), MAX_BINDS);
+        let long = "p".repeat(MAX_NAME + 1);
+        let b = spec(&format!(r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{long}"}},"mounts":null}}"#));
+        assert!(b.pod.is_none() && b.nonsense.is_empty(), "{b:?}");
+        let mut room = Room { bytes: 10, told: 1 };
+        let mut b = Bundle { binds: vec!["/123456".into(), "/12345678".into()], ..Bundle::default() };
+        b.nonsense = vec!["a".into(), "b".into()];
+        room.cut(&mut b);
+        assert_eq!((b.binds.len(), b.nonsense.len()), (1, 2));
+        assert!(b.nonsense[1].contains("more"));
+    }
+
+    #[test]
+    fn a_large_spec_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join(TASKS_OF).join("k8s.io/a");
+        fs::create_dir_all(&bundle).unwrap();
+        fs::File::create(bundle.join("config.json")).unwrap().set_len(MAX_DOCUMENT + 1).unwrap();
+        let id = ContainerId { namespace: "k8s.io".into(), id: "a".into() };
+        let b = read_bundle(&Host::at(dir.path()), &roots(), &id, &mut Room::default());
+        assert!(b.nonsense[0].contains("too large"), "{b:?}");
     }
 }

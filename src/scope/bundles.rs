@@ -12,10 +12,13 @@ use crate::text;
 
 impl Gather<'_> {
     pub(super) fn bundles(&mut self) {
-        let (ids, errors) = bundle::list_bundles(self.view.host, self.roots);
-        self.blind.extend(errors.iter().map(|e| Blind::new("bundles", e)));
-        for id in ids {
-            let bundle = bundle::read_bundle(self.view.host, self.roots, &id);
+        let listed = bundle::list_bundles(self.view.host, self.roots);
+        self.blind.extend(listed.errors.iter().map(|e| Blind::new("bundles", e)));
+        self.blind.extend(listed.links.iter().map(|l| Blind::new(text::show(l), "a symlink, not followed")));
+        self.nonsense.extend(listed.nonsense);
+        let mut room = bundle::Room::default();
+        for id in listed.containers {
+            let bundle = bundle::read_bundle(self.view.host, self.roots, &id, &mut room);
             self.nonsense.extend(bundle.nonsense.iter().cloned());
             self.claim(id, bundle, Proof::Bundle);
         }
@@ -53,7 +56,7 @@ impl Gather<'_> {
     /// a state of our own ID with another's label says that the running container of that ID is another's.
     fn runc_state(&mut self, directory: &Path, id: ContainerId) {
         let file = directory.join(&id.id).join("state.json");
-        let bytes = self.view.host.read(&file);
+        let bytes = runc::read_file(self.view.host, &file);
         if !self.containers.contains_key(&id)
             && bytes.as_ref().is_ok_and(|bytes| runc::is_plainly_foreign(bytes, self.inside))
         {

@@ -12,7 +12,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let (running, mut blind) = running(view, scope);
     blind.extend(scope.blind.iter().cloned());
     if let Ok(tree) = view.cgroups() {
-        blind.extend(tree.unreadable.iter().map(|(path, why)| Blind::new(show(path), why)));
+        blind.extend(tree.unreadable.iter().map(|group| Blind::new(show(&group.directory), &group.why)));
     }
     Finding { residues: running.into_iter().map(|r| r.residue(scope)).collect(), blind }
 }
