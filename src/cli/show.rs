@@ -57,7 +57,7 @@ pub fn result(report: &Report, page: &Page) -> String {
     out.push_str(&section(page, "what to do", &advice));
     out.push_str(&bystanders(report, page));
     if let Some(file) = &report.file {
-        out.push_str(&format!("\nAll of it: {file}\n"));
+        out.push_str(&format!("\nAll of it: {}\n", text::printable(file)));
     }
     out
 }

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod deep_tree;
 pub mod firewall;
 pub mod holders;
 pub mod host;

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::gone;
+use crate::linux::deep_tree;
 use crate::text;
 
 /// How much was deleted, and what was not.
@@ -29,6 +30,11 @@ pub struct Deleted {
     pub failed: u64,
     /// The first few of them.
     pub failures: Vec<Failure>,
+    /// True if there was more than was to be deleted at once.
+    pub cut: bool,
+    /// As many entries are deleted, and no more.
+    #[serde(skip)]
+    most: Option<u64>,
 }
 
 /// One entry that could not be deleted.
@@ -48,8 +54,8 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Each level holds a descriptor; snapd's own removal deals with what is nested deeper.
-const DEEPEST: usize = 512;
+/// As many levels hold a descriptor and a listing each; below them `deep_tree` goes on, which is slower and takes neither.
+const DEEPEST: usize = 64;
 /// A listing is read in pieces of so many bytes.
 const LISTING: usize = 8 << 10;
 /// As many failures as a reader can use.
@@ -102,6 +108,15 @@ pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
     deleted
 }
 
+/// The same, as long as there are no more entries than this: the rest stays, and `cut` says so.
+pub fn delete_some_in(parent: &Parent, path: &Path, most: u64) -> Deleted {
+    let mut deleted = Deleted { most: Some(most), ..Deleted::default() };
+    if let Err(errno) = delete_at(parent, path, &mut deleted) {
+        deleted.fail(path, errno);
+    }
+    deleted
+}
+
 /// Unlinks what is at this path; never a directory.
 pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
     let mut deleted = Deleted::default();
@@ -139,7 +154,7 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
 }
 
 /// Opens a directory part by part, so that no part may be a symlink.
-fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+pub(super) fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(
         parent,
         name,
@@ -149,7 +164,7 @@ fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
 }
 
 /// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
-fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
+pub(super) fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
     let found = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
         return Err(Errno::NOSYS);
@@ -211,6 +226,9 @@ fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> R
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
+        if deleted.cut {
+            return Ok(());
+        }
         let result = match entry.file_type() {
             FileType::Directory | FileType::Unknown => delete_child(directory, name, place, deleted),
             _ => deleted.unlink(directory, name, AtFlags::empty()),
@@ -239,19 +257,26 @@ fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Dele
         return Err(Errno::XDEV);
     }
     if place.depth >= DEEPEST {
-        return Err(Errno::NAMETOOLONG);
+        let before = deleted.failed;
+        deep_tree::empty(&child, place.mount, &place.path.join(os_name), deleted)?;
+        let whole = deleted.failed == before && !deleted.cut;
+        return if whole { deleted.unlink(parent, name, AtFlags::REMOVEDIR) } else { Ok(()) };
     }
     let place = Place { path: &place.path.join(os_name), depth: place.depth + 1, ..*place };
     remove_directory(parent, name, &child, &place, deleted)
 }
 
 impl Deleted {
-    fn unlink<P: rustix::path::Arg>(
+    pub(super) fn unlink<P: rustix::path::Arg>(
         &mut self,
         parent: &OwnedFd,
         name: P,
         flags: AtFlags,
     ) -> Result<(), Errno> {
+        if self.most.is_some_and(|most| self.entries >= most) {
+            self.cut = true;
+            return Err(Errno::AGAIN);
+        }
         match unlinkat(parent, name, flags) {
             Ok(()) => self.entries += 1,
             Err(e) if gone(e.raw_os_error()) => {}
@@ -260,7 +285,7 @@ impl Deleted {
         Ok(())
     }
 
-    fn fail(&mut self, path: &Path, errno: Errno) {
+    pub(super) fn fail(&mut self, path: &Path, errno: Errno) {
         self.failed += 1;
         if self.failures.len() < MOST {
             self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
@@ -313,5 +338,17 @@ mod tests {
         fs::create_dir(&doomed).unwrap();
         (0..3000).for_each(|n| fs::write(doomed.join(n.to_string()), "").unwrap());
         assert_eq!(delete(&doomed).entries, 3001);
+    }
+
+    #[test]
+    fn no_more_than_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let doomed = dir.path().canonicalize().unwrap().join("d");
+        fs::create_dir_all(doomed.join("a/b")).unwrap();
+        (0..300).for_each(|n| fs::write(doomed.join("a").join(n.to_string()), "").unwrap());
+        let some = delete_some_in(&Parent::default(), &doomed, 100);
+        assert!(some.cut && some.entries == 100 && doomed.exists(), "{some:?}");
+        let rest = delete_some_in(&Parent::default(), &doomed, 203);
+        assert!(!rest.cut && rest.failed == 0 && !doomed.exists(), "{rest:?}");
     }
 }

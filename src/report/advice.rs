@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::{shell_word, unescape};
+
 /// What to do about what is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
@@ -46,10 +48,15 @@ impl std::fmt::Display for Advice {
         match self {
             Advice::Reboot { because } => write!(f, "reboot: only that ends {}", because.join(", ")),
             Advice::UnmountOnHost { points } => {
+                let word = |point: &String| {
+                    let bytes = unescape(point.as_bytes());
+                    shell_word(bytes.as_deref().unwrap_or(point.as_bytes()))
+                };
+                let words: Vec<String> = points.iter().map(word).collect();
                 write!(
                     f,
                     "unmount on the host (else snapd may fail to remove the snap): umount {}",
-                    points.join(" ")
+                    words.join(" ")
                 )
             }
             Advice::KubeProxyRules { tables } => write!(
@@ -59,5 +66,17 @@ impl std::fmt::Display for Advice {
             ),
             Advice::Allow { refused, with } => write!(f, "{refused} was refused; allow it with {with}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_copy_is_quoted() {
+        let points = ["/a/b", "/x;touch y", "/a\\134\\012b"].map(String::from).to_vec();
+        let text = Advice::UnmountOnHost { points }.to_string();
+        assert!(text.ends_with("umount /a/b '/x;touch y' \"$(printf '/a\\134\\012b')\""), "{text}");
     }
 }
