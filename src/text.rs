@@ -245,7 +245,9 @@ mod tests {
 
     #[test]
     fn a_word_is_one_to_a_shell_and_the_same_one() {
-        for word in ["/a/b", "a b", "x;touch y", "$(id)`id`", "d'e'f", "", "-", "\u{1b}[31m\n'%s\\", "a\u{202e}b"] {
+        for word in
+            ["/a/b", "a b", "x;touch y", "$(id)`id`", "d'e'f", "", "-", "\u{1b}[31m\n'%s\\", "a\u{202e}b"]
+        {
             let command = format!("printf %s {}", shell_word(word.as_bytes()));
             let said = std::process::Command::new("/bin/sh").args(["-c", &command]).output().unwrap();
             assert_eq!(said.stdout, word.as_bytes(), "{command}");

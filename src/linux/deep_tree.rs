@@ -79,7 +79,9 @@ impl Walk<'_> {
                 return Ok(None);
             }
             let found = match entry.file_type() {
-                FileType::Directory | FileType::Unknown => self.child(here, OsStr::from_bytes(name.to_bytes())),
+                FileType::Directory | FileType::Unknown => {
+                    self.child(here, OsStr::from_bytes(name.to_bytes()))
+                }
                 _ => self.deleted.unlink(here, name, AtFlags::empty()).map(|()| None),
             };
             match found {
@@ -179,7 +181,10 @@ mod tests {
         fs::rename(doomed.join("a"), precious.join("sub/a")).unwrap();
         // From in there everything goes, as it would have; and nothing above it.
         assert!(walk.next_below(&a).unwrap().is_some());
-        assert_eq!(inode(&open_child(&a, OsStr::new("..")).unwrap()).unwrap(), inode(&open_child(&top, OsStr::new("../precious/sub")).unwrap()).unwrap());
+        assert_eq!(
+            inode(&open_child(&a, OsStr::new("..")).unwrap()).unwrap(),
+            inode(&open_child(&top, OsStr::new("../precious/sub")).unwrap()).unwrap()
+        );
         assert!(precious.join("file").exists());
     }
 }

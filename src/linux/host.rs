@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use nix::errno::Errno;
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, statat};
@@ -274,6 +275,9 @@ impl Host {
 /// The length of a regular file; an error if it is something else.
 fn regular(file: &File, path: &Path) -> Result<u64> {
     let metadata = file.metadata().context("stat", path)?;
+    if metadata.is_symlink() {
+        return Err(io::Error::from(Errno::ELOOP)).context("open", path);
+    }
     if metadata.is_file() { Ok(metadata.len()) } else { Err(malformed(path, "not a regular file")) }
 }
 

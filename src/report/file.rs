@@ -129,15 +129,17 @@ fn read_trusted(host: &Host, directory: &Path) -> Result<Vec<u8>> {
 /// containers may write, as root, so that it names no scope.
 pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
     for (directory, proven) in [(directory(snap), true), (snap.common.clone(), false)] {
-        let mut report: Report = match read_trusted(host, &directory).and_then(|bytes| parse(&directory, &bytes)) {
-            Ok(report) => report,
-            Err(e) if e.is_gone() => continue,
-            Err(e) => return Err(e),
-        };
+        let mut report: Report =
+            match read_trusted(host, &directory).and_then(|bytes| parse(&directory, &bytes)) {
+                Ok(report) => report,
+                Err(e) if e.is_gone() => continue,
+                Err(e) => return Err(e),
+            };
         if !proven {
             report.scope = None;
             let path = directory.join(NAME);
-            let text = "this result was read from a directory into which containers may write; it proves nothing";
+            let text =
+                "this result was read from a directory into which containers may write; it proves nothing";
             report.notes.insert(0, Note::of(NoteKind::Unproven, text, [text::show(&path).into_owned()]));
         }
         return Ok(Some(report));
@@ -211,11 +213,8 @@ mod tests {
             scripts: vec![],
         };
         let mut scope = crate::fixture::scope_of(&["a"]);
-        let odd = Bystander {
-            kind: BystanderKind::Link,
-            what: "a\u{9b}31m\u{202e}".into(),
-            why: "b".repeat(1000),
-        };
+        let odd =
+            Bystander { kind: BystanderKind::Link, what: "a\u{9b}31m\u{202e}".into(), why: "b".repeat(1000) };
         scope.bystanders = vec![odd; bystanders];
         Report::build(facts, &[], &History::default(), &scope)
     }
@@ -234,7 +233,8 @@ mod tests {
         let counts = large.scope_counts;
         let (dir, bytes) = written(&mut large);
         assert!(bytes.len() as u64 <= LARGEST, "{}", bytes.len());
-        let read = read_trusted(&Host::live(), dir.path()).and_then(|bytes| parse::<Report>(dir.path(), &bytes));
+        let read =
+            read_trusted(&Host::live(), dir.path()).and_then(|bytes| parse::<Report>(dir.path(), &bytes));
         let read = read.unwrap();
         assert!(read.truncated && read.notes.iter().any(|n| n.kind == NoteKind::Cut));
         assert_eq!((read.scope_counts, read.scope.unwrap().containers.len()), (counts, 1));

@@ -47,7 +47,8 @@ impl Report {
             }
             if !self.truncated {
                 self.truncated = true;
-                let text = "this document was cut: there was more to tell than fits into it; its counts are whole";
+                let text =
+                    "this document was cut: there was more to tell than fits into it; its counts are whole";
                 self.notes.insert(0, Note::of(NoteKind::Cut, text, []));
             }
             cut(self);

@@ -118,7 +118,10 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 /// Takes the members of a list one by one, so that a list is never held that is not kept.
-fn each<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D, take: impl FnMut(T)) -> Result<(), D::Error> {
+fn each<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+    take: impl FnMut(T),
+) -> Result<(), D::Error> {
     struct Each<T, F>(F, PhantomData<T>);
     impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
         type Value = ();
@@ -468,7 +471,9 @@ mod tests {
         let b = spec(&format!(r#"{{"mounts":[{}]}}"#, vec![bind; 5000].join(",")));
         assert_eq!(b.binds.len(), MAX_BINDS);
         let long = "p".repeat(MAX_NAME + 1);
-        let b = spec(&format!(r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{long}"}},"mounts":null}}"#));
+        let b = spec(&format!(
+            r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{long}"}},"mounts":null}}"#
+        ));
         assert!(b.pod.is_none() && b.nonsense.is_empty(), "{b:?}");
         let mut room = Room { bytes: 10, told: 1 };
         let mut b = Bundle { binds: vec!["/123456".into(), "/12345678".into()], ..Bundle::default() };

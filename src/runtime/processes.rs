@@ -98,7 +98,8 @@ impl Processes {
     /// could not be read.
     fn take(&mut self, mut said: &[u8]) {
         while let Some((head, rest)) = said.split_at_checked(HEAD) {
-            let [pid, length] = [&head[..4], &head[4..]].map(|b| i32::from_ne_bytes(b.try_into().unwrap_or_default()));
+            let [pid, length] =
+                [&head[..4], &head[4..]].map(|b| i32::from_ne_bytes(b.try_into().unwrap_or_default()));
             let Ok(length) = usize::try_from(length) else {
                 self.hidden.push(pid);
                 said = rest;
@@ -192,7 +193,9 @@ mod tests {
         // Up to the start time; then to arg_start and arg_end; then the rest.
         let [before, after] = [["0"; 25].join(" "), ["0"; 3].join(" ")];
         let arguments = length.map_or("0 0".into(), |length| format!("4096 {}", 4096 + length));
-        let text = format!("{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid}00 {before} {arguments} {after}\n");
+        let text = format!(
+            "{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid}00 {before} {arguments} {after}\n"
+        );
         fs::write(directory.join("stat"), text).unwrap();
         directory.join("cmdline")
     }

@@ -198,7 +198,10 @@ mod tests {
             assert_eq!(read_only(&view, &scope).len(), told, "{options}");
             let events = dir.path().join("sys/fs/cgroup/kubepods/podA/c1/cgroup.events");
             std::fs::write(&events, "populated 1\n").unwrap();
-            assert!(read_only(&View::new(&host, None), &scope).is_empty(), "one in which something runs is not empty");
+            assert!(
+                read_only(&View::new(&host, None), &scope).is_empty(),
+                "one in which something runs is not empty"
+            );
             std::fs::remove_file(events).unwrap();
             assert_eq!(find(&view, &scope).residues.len(), left, "{options}");
         }
