@@ -1,0 +1,5 @@
+//! Later.
+
+use crate::trial::Attack;
+
+pub const ALL: &[Attack] = &[];
