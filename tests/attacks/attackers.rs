@@ -127,3 +127,9 @@ pub fn posing(word: &str) -> Result<Vec<i32>> {
     }
     Ok(found)
 }
+
+/// The processes whose parent this is.
+pub fn children(parent: u32) -> Result<Vec<i32>> {
+    let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}

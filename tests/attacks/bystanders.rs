@@ -1,6 +1,7 @@
 //! Whoever must not be harmed: real processes, containers, network namespaces and files of other owners.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -144,8 +145,10 @@ pub struct Containerd {
 }
 
 impl Containerd {
+    /// A container that runs as root, or with more of `ctr`'s options (of 1.7) as somebody else.
     pub fn with(id: &str, options: &[&str]) -> Result<Containerd> {
-        let runtime = Runtime::start(Layout::of_host(), "1.6")?;
+        let version = if options.is_empty() { "1.6" } else { "1.7" };
+        let runtime = Runtime::start(Layout::of_host(), version)?;
         let archive = runtime.image().display().to_string();
         runtime.ctr(&["-n", "moby", "images", "import", &archive])?;
         let run = ["-n", "moby", "run", "-d"];
@@ -160,6 +163,13 @@ impl Containerd {
         let bundle = self.runtime.layout.state.join("io.containerd.runtime.v2.task/moby").join(&self.id);
         let address = fs::read_to_string(bundle.join("address"))?;
         Ok(address.trim_start_matches("unix://").into())
+    }
+
+    /// Ends its containerd and starts it once more, which looks after its shims then.
+    pub fn restart(&mut self) -> Result<()> {
+        self.runtime.kill()?;
+        self.runtime = Runtime::start(Layout::of_host(), "1.6")?;
+        Ok(())
     }
 
     /// The group of its container in the unified hierarchy, or version 1's.
@@ -222,13 +232,19 @@ impl Podman {
         let cni = programs.join("1.6/cni");
         let bin = programs.join("podman/bin");
         let at = |name: &str| bin.join(name).display().to_string();
-        // Without systemd nobody could make scopes for it; the group above its containers has the usual name.
+        // Without systemd nobody could make scopes for it: it makes its groups itself, below /libpod_parent.
+        // conmon clears the environment, and crun needs its library.
+        let crun = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+            programs.join("podman/lib").display(),
+            at("crun")
+        );
+        fs::set_permissions(write("/opt/podman/crun", &crun)?, fs::Permissions::from_mode(0o755))?;
         let containers = format!(
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"crun\"\nconmon_path = [\"{}\"]\n\
-             [engine.runtimes]\ncrun = [\"{}\"]\n\
+             [engine.runtimes]\ncrun = [\"/opt/podman/crun\"]\n\
              [network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/opt/podman/net.d\"\n",
             at("conmon"),
-            at("crun"),
             cni.display()
         );
         write("/opt/podman/containers.conf", &containers)?;
@@ -244,8 +260,6 @@ impl Podman {
             "--detach",
             "--name",
             "bystander",
-            "--cgroup-parent",
-            "/machine.slice",
             "--publish",
             "8099:80",
             "--security-opt",
@@ -254,8 +268,10 @@ impl Podman {
             "apparmor=unconfined",
             "--log-driver",
             "none",
+            "--pids-limit=-1",
             "--ulimit",
             "host",
+            "--privileged", // so that crun needs no device filter, for which a machine may not let it lock memory
             "--rootfs",
             "/opt/podman/rootfs",
             "/app",

@@ -64,7 +64,7 @@ fn podman_group(trial: &mut Trial) -> Result<()> {
     let id = podman.id.clone();
     trial.bystander(podman);
     trial.ours()?;
-    Container::of(trial).plants(&id)?.group(&format!("/machine.slice/libpod-{id}"))?;
+    Container::of(trial).plants(&id)?.group(&format!("/libpod_parent/libpod-{id}"))?;
     trial.hook()?.doubts(&[&id])
 }
 
@@ -77,10 +77,12 @@ fn moby(trial: &mut Trial) -> Result<()> {
     trial.hook()?.doubts(&["docker1"])
 }
 
-/// A hook that may not signal others' processes, as under AppArmor, and version 2 groups that it may not write.
+/// A hook that may not signal others' processes, as under AppArmor, and a `cgroup.kill` that it may not write.
 fn refused(trial: &mut Trial) -> Result<()> {
-    let other = Containerd::with("docker1", &["--user", "1000"])?;
+    let other = Containerd::with("docker1", &["--user", "1000:1000"])?;
     let (group, socket) = (other.group()?, other.socket()?);
+    sh("for f in $(find /sys/fs/cgroup -path '*docker1/cgroup.kill'); do
+        mount --bind $f $f; mount -o remount,bind,ro $f; done")?;
     trial.bystander(other);
     trial.ours()?;
     let bundle = Container::of(trial).plants("docker1")?.group(&group)?;
@@ -182,6 +184,7 @@ fn shared_state(trial: &mut Trial) -> Result<()> {
     trial.bystander(other);
     trial.ours()?;
     trial.profile(|profile| profile["containerd"]["state"] = "/run/containerd".into());
+    trial.attackers_own("/microk8s/common/"); // what is where the profile does not say may be left, and told
     let mut came = trial.hook()?;
     let path = trial.snap.dir.join("teardown.json").display().to_string();
     let (status, said) = trial.program(&["profile", "check", &path])?;

@@ -43,6 +43,9 @@ const DEADLINE: u64 = 30;
 /// What the machine may add to a deadline: it is shared, and programs have to be started and collected.
 const SLACK: Duration = Duration::from_secs(3);
 
+/// How many things a complaint lists.
+const SHOWN: usize = 8;
+
 const PEAK: &str = "/srv/peak";
 
 /// What every pod of ours leaves.
@@ -211,8 +214,12 @@ impl Trial {
         };
         let lost = things(self.before.minus(&now));
         let left = things(now.minus(&self.before));
-        complaints.extend(lost.iter().map(|thing| format!("LOST of others: {}", thing.trim())));
-        complaints.extend(left.iter().map(|thing| format!("LEFT of ours: {}", thing.trim())));
+        for (word, things) in [("LOST of others", &lost), ("LEFT of ours", &left)] {
+            complaints.extend(things.iter().take(SHOWN).map(|thing| format!("{word}: {}", thing.trim())));
+            if things.len() > SHOWN {
+                complaints.push(format!("{word}: and {} more", things.len() - SHOWN));
+            }
+        }
         if ended.status == Some(0) && !left.is_empty() {
             complaints.push("LIE: status 0, and something of ours is left".into());
         }
