@@ -130,6 +130,15 @@ pub fn posing(word: &str) -> Result<Vec<i32>> {
 
 /// The processes whose parent this is.
 pub fn children(parent: u32) -> Result<Vec<i32>> {
-    let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
-    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let of =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        if of == Some(parent) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
