@@ -14,7 +14,7 @@ use crate::bystanders::{Process, USER, until};
 use crate::lies::python;
 use crate::support::Result;
 use crate::support::runtime::in_group;
-use crate::trial::{Attack, Trial, sh};
+use crate::trial::{Against, Attack, Trial, sh};
 
 pub const ALL: &[Attack] = &[
     Attack { finding: "13", name: "f13_a_users_process_that_nobody_can_read", by: 'B', run: unreadable },
@@ -92,7 +92,7 @@ fn unreadable(trial: &mut Trial) -> Result<()> {
         let child =
             User::command(User::SESSION, &["python3", "/srv/stall/stall.py", "/home/user/at"])?.spawn()?;
         until("a process that nobody can read", || unreadable_of(std::process::id()))?;
-        Ok(vec![child])
+        Ok(Against::User(child))
     })?;
     came.clean_or_doubts(&["process", "cmdline", "command line"])
 }
@@ -115,7 +115,7 @@ fn unreadable_in_pod(trial: &mut Trial) -> Result<()> {
     let came = trial.hook_against(|| {
         kill(Pid::from_raw(pid), Signal::SIGUSR1)?;
         until("a process that nobody can read", || unreadable_of(u32::try_from(pid)?))?;
-        Ok(Vec::new())
+        Ok(Against::OurProcess(pid))
     })?;
     came.clean_or_doubts(&["process", "cmdline", "command line"])
 }

@@ -13,6 +13,7 @@ use crate::attackers::Container;
 use crate::bystanders::{Same, until};
 use crate::lies::python;
 use crate::support::Result;
+use crate::support::runtime::in_group;
 use crate::support::world::mount_new;
 use crate::trial::{Attack, Trial, sh};
 
@@ -31,8 +32,7 @@ pub const ALL: &[Attack] = &[
 ];
 
 fn shared_group(trial: &mut Trial) -> Result<()> {
-    sh("for at in /sys/fs/cgroup /sys/fs/cgroup/*; do
-        if [ -e $at/cgroup.procs ] && [ ! -e $at/cgroup.type ]; then mkdir -p $at/kubepods/burstable; fi; done")?;
+    drop(in_group("kubepods/burstable", "true")?); // makes the group, and is not run
     trial.bystander(Same::of("find /sys/fs/cgroup -type d -path '*/kubepods/burstable'")?);
     trial.ours()?;
     Container::of(trial).plants("zzz")?.group("/kubepods/burstable/pod1/zzz")?;
@@ -57,8 +57,7 @@ fn devices(trial: &mut Trial) -> Result<()> {
     let mut came = trial.hook()?;
     let opened = fs::read_to_string("/srv/opened")?;
     let is_special = |line: &&str| {
-        let special =
-            ["evil-fuse", "evil-watchdog", "evil-tty", "evil-link"].iter().any(|name| line.contains(name));
+        let special = ["evil-fuse", "evil-watchdog", "evil-tty"].iter().any(|name| line.contains(name));
         special && line.contains("config.json") && !line.contains("O_PATH")
     };
     for line in opened.lines().filter(is_special).take(3) {
@@ -138,7 +137,7 @@ fn quoted(trial: &mut Trial) -> Result<()> {
     trial.ours()?;
     let volumes = trial.snap.common.join("var/lib/kubelet/pods/evil/volumes");
     for name in
-        ["a$(touch${IFS}$HOME-pwned)", "b;touch${IFS}$HOME-pwned;", "c`touch${IFS}$HOME-pwned`", "d'e\"f"]
+        ["a$(touch${IFS}$HOME-pwned)", "b;touch${IFS}$HOME-pwned;", "c`touch${IFS}$HOME-pwned`", "d'e'f"]
     {
         let at = volumes.join(name);
         fs::create_dir_all(&at)?;
@@ -159,5 +158,7 @@ fn quoted(trial: &mut Trial) -> Result<()> {
         .env("PATH", "/usr/bin:/usr/sbin")
         .output()?;
     came.must(!Path::new("/srv/home-pwned").exists(), format!("INJECTED: {command}: {pasted:?}"));
+    let mounted = sh("grep -c pods/evil /proc/self/mountinfo || true")?;
+    came.must(mounted.trim() == "0", format!("the command does not do what it says: {command}: {pasted:?}"));
     came.ends(&[1], &["pods/evil"])
 }

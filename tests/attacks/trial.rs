@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -80,6 +80,14 @@ pub struct Trial {
     attackers: Vec<String>,
     before: Look,
     profile: Value,
+}
+
+/// Whom a hook runs against, who cannot be looked at meanwhile.
+pub enum Against {
+    Nobody,
+    User(Child),
+    /// The first process of a container of ours: what is below it ends with it.
+    OurProcess(i32),
 }
 
 /// What came of a run.
@@ -160,13 +168,13 @@ impl Trial {
 
     /// Runs the hook as snapd does, with containerd ended, and looks.
     pub fn hook(&mut self) -> Result<Came> {
-        self.hook_against(|| Ok(Vec::new()))
+        self.hook_against(|| Ok(Against::Nobody))
     }
 
     /// The same, against what nobody can look at: it starts after the first look, and is ended before the last.
-    pub fn hook_against(&mut self, attack: impl FnOnce() -> Result<Vec<Child>>) -> Result<Came> {
+    pub fn hook_against(&mut self, attack: impl FnOnce() -> Result<Against>) -> Result<Came> {
         self.set_out()?;
-        let attackers = attack()?;
+        let mut attacker = attack()?;
         let wrapper: Vec<String> = measure::by(PEAK)?.into_iter().chain(self.wrapper.clone()).collect();
         let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
         let running = self.snap.start_hook_by(&words)?;
@@ -190,9 +198,18 @@ impl Trial {
             killpg(group, Signal::SIGKILL)?;
             ended = receive.recv_timeout(Duration::from_secs(4));
         }
-        for mut attacker in attackers {
-            attacker.kill()?;
-            attacker.wait()?;
+        match &mut attacker {
+            Against::Nobody => {}
+            Against::User(child) => {
+                child.kill()?;
+                child.wait()?;
+            }
+            // The hook should have ended it; and while it lives, nobody can look.
+            Against::OurProcess(pid) => {
+                if kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok() {
+                    complaints.push(format!("LEFT of ours: process {pid}, that nobody can read"));
+                }
+            }
         }
         let hung = Ended { status: None, output: String::new(), elapsed: limit };
         self.judge(ended.unwrap_or(Ok(hung))?, complaints)
