@@ -165,13 +165,6 @@ impl Containerd {
         Ok(address.trim_start_matches("unix://").into())
     }
 
-    /// Ends its containerd and starts it once more, which looks after its shims then.
-    pub fn restart(&mut self) -> Result<()> {
-        self.runtime.kill()?;
-        self.runtime = Runtime::start(Layout::of_host(), "1.6")?;
-        Ok(())
-    }
-
     /// The group of its container in the unified hierarchy, or version 1's.
     pub fn group(&self) -> Result<String> {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid))?;

@@ -7,62 +7,77 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::attackers::{Container, User};
-use crate::bystanders::{Listener, Pod, Process, Same, lease, result, until, write};
+use crate::bystanders::{Containerd, Listener, Pod, Process, Same, lease, result, until, write};
 use crate::lies::python;
 use crate::support::Result;
+use crate::support::runtime::in_group;
 use crate::trial::{Attack, Trial, sh};
 
 pub const ALL: &[Attack] = &[
-    Attack { finding: "+1", name: "k_groups_of_all_managers_named_by_bundles", by: 'A', run: managers },
-    Attack { finding: "+1", name: "k_a_bundle_whose_files_are_the_hosts_root", by: 'A', run: root_binds },
+    Attack { finding: "+1", name: "more_groups_of_all_managers_named_by_bundles", by: 'A', run: managers },
+    Attack { finding: "+1", name: "more_a_bundle_whose_files_are_the_hosts_root", by: 'A', run: root_binds },
     Attack {
         finding: "+1",
-        name: "k_a_container_in_the_hosts_processes_poses_as_a_shim",
+        name: "more_a_container_in_the_hosts_processes_poses_as_a_shim",
         by: 'A',
         run: host_pid_shim,
     },
-    Attack { finding: "+1", name: "k_a_runc_state_where_a_container_can_write", by: 'A', run: planted_state },
+    Attack {
+        finding: "+1",
+        name: "more_a_runc_state_where_a_container_can_write",
+        by: 'A',
+        run: planted_state,
+    },
     Attack {
         finding: "+2",
-        name: "k_a_cni_result_of_ours_that_names_anothers_link",
+        name: "more_a_cni_result_of_ours_that_names_anothers_link",
         by: 'C',
         run: forged_result,
     },
-    Attack { finding: "+3", name: "k_a_bundle_names_the_socket_of_some_service", by: 'A', run: listener },
-    Attack { finding: "+4", name: "k_a_bundle_with_the_id_of_a_foreign_pod", by: 'A', run: foreign_id },
-    Attack { finding: "+4", name: "k_a_lease_that_is_a_symlink", by: 'A', run: lease_link },
+    Attack { finding: "+3", name: "more_a_bundle_names_the_socket_of_some_service", by: 'A', run: listener },
+    Attack { finding: "+4", name: "more_a_bundle_with_the_id_of_a_foreign_pod", by: 'A', run: foreign_id },
+    Attack { finding: "+4", name: "more_a_lease_that_is_a_symlink", by: 'A', run: lease_link },
     Attack {
         finding: "+4",
-        name: "k_a_root_of_a_user_namespace_poses_as_a_shim",
+        name: "more_a_root_of_a_user_namespace_poses_as_a_shim",
         by: 'B',
         run: namespace_root,
     },
     Attack {
         finding: "+7",
-        name: "k_a_child_in_the_hosts_processes_whose_first_thread_has_ended",
+        name: "more_a_child_in_the_hosts_processes_whose_first_thread_has_ended",
         by: 'A',
         run: leaderless_child,
     },
     Attack {
         finding: "+8",
-        name: "k_groups_of_others_names_below_a_container_of_ours",
+        name: "more_groups_of_others_names_below_a_container_of_ours",
         by: 'A',
         run: nested_groups,
     },
     Attack {
         finding: "+12",
-        name: "k_a_result_directory_that_a_user_has_made",
+        name: "more_a_result_directory_that_a_user_has_made",
         by: 'B',
         run: result_directory,
     },
     Attack {
         finding: "+13",
-        name: "k_sigterm_while_it_goes_through_ten_thousand_bundles",
+        name: "more_sigterm_while_it_goes_through_ten_thousand_bundles",
         by: 'A',
         run: terminated,
     },
-    Attack { finding: "+14", name: "k_thousands_of_stray_files", by: 'A', run: strays },
-    Attack { finding: "+17", name: "k_names_that_speak_to_the_terminal", by: 'A', run: names },
+    Attack { finding: "+14", name: "more_thousands_of_stray_files", by: 'A', run: strays },
+    Attack { finding: "+17", name: "more_names_that_speak_to_the_terminal", by: 'A', run: names },
+    Attack {
+        finding: "+1",
+        name: "more_a_bundle_of_a_foreign_container_in_its_own_namespace",
+        by: 'A',
+        run: same_namespace,
+    },
+    Attack { finding: "+2", name: "more_an_administrators_process_in_our_network", by: 'C', run: visitor },
+    Attack { finding: "+5", name: "more_a_profile_names_the_hosts_containerd", by: 'D', run: hosts_address },
+    Attack { finding: "+6", name: "more_a_foreign_pod_at_our_bridge", by: 'C', run: foreign_port },
 ];
 
 /// An ID of the usual shape.
@@ -227,6 +242,7 @@ fn lease_link(trial: &mut Trial) -> Result<()> {
     symlink("/srv/precious", "/var/lib/cni/networks/precious")?;
     trial.attackers_own("10.1.0.222");
     trial.attackers_own("networks/precious");
+    trial.attackers_own("networks/cni0-pods/l"); // what goes with the last lease
     trial.hook()?.clean_or_doubts(&["10.1.0.222"])
 }
 
@@ -270,11 +286,11 @@ fn leaderless_child(trial: &mut Trial) -> Result<()> {
 }
 
 fn nested_groups(trial: &mut Trial) -> Result<()> {
-    let pid = trial.ours()?.containers.first().ok_or("no container")?.pid;
+    let container = trial.ours()?.containers.first().ok_or("no container")?.id.clone();
     let made = sh(&format!(
-        "for group in $(cut -d: -f3 /proc/{pid}/cgroup | sort -u); do for at in /sys/fs/cgroup /sys/fs/cgroup/*; do
-            if [ -d $at$group ]; then mkdir -p $at$group/kubepods/besteffort/pod-of-others/{ID} $at$group/system.slice/ssh.service; echo made; fi
-         done; done"
+        "for at in $(find /sys/fs/cgroup -type d -name '*{container}*'); do
+            mkdir -p $at/kubepods/besteffort/pod-of-others/{ID} $at/system.slice/ssh.service; echo made
+         done"
     ))?;
     if !made.contains("made") {
         return Err("no group of the container's".into());
@@ -360,4 +376,66 @@ fn names(trial: &mut Trial) -> Result<()> {
         came.must(!raw && !faked, format!("OUTPUT: {text:?}"));
     }
     came.clean_or_doubts(&["owned"])
+}
+
+/// runc keeps the states of all containerds of the host in one place, by namespace and ID.
+fn same_namespace(trial: &mut Trial) -> Result<()> {
+    let other = Containerd::with("docker1", &[])?;
+    let (group, socket) = (other.group()?, other.socket()?);
+    trial.bystander(other);
+    trial.bystander(Same::of("ls /run/containerd/runc/moby /run/containerd/runc/moby/docker1")?);
+    trial.ours()?;
+    let at = trial.tasks().join("moby/docker1").display().to_string();
+    write(&format!("{at}/config.json"), &json!({"linux": {"cgroupsPath": group}}).to_string())?;
+    write(&format!("{at}/address"), &format!("unix://{}", socket.display()))?;
+    trial.hook()?.clean_or_doubts(&["docker1"])
+}
+
+/// Somebody looks at a pod's traffic. He is told of, and lives; his namespace stays with him.
+fn visitor(trial: &mut Trial) -> Result<()> {
+    let pid = trial.ours()?.pid;
+    let mut command = in_group("user.slice/user-0.slice/session-1.scope", "nsenter")?;
+    let visitor = Process::start(
+        "our pod's network",
+        command.args([&format!("--net=/proc/{pid}/ns/net"), "sleep", "9999"]),
+    )?;
+    let process = format!("process {} ", visitor.pid());
+    trial.bystander(visitor);
+    for own in [process.as_str(), "user.slice", "/run/netns/cni-", "veth", "cni0", "10.1."] {
+        trial.attackers_own(own);
+    }
+    trial.hook()?.ends(&[0, 1, 3], &[process.trim(), "netns", "network namespace"])
+}
+
+fn hosts_address(trial: &mut Trial) -> Result<()> {
+    trial.bystander(Containerd::with("docker1", &[])?);
+    trial.ours()?;
+    trial.profile(|profile| profile["containerd"]["address"] = "/run/containerd/containerd.sock".into());
+    // What only our own shims' address tells of may be left, and is told.
+    for own in [
+        "/microk8s/common/",
+        "/run/containerd/",
+        "group ",
+        "kubepods",
+        "cni",
+        "veth",
+        "10.1.",
+        "app ",
+        "CNI-",
+        "Shim",
+    ] {
+        trial.attackers_own(own);
+    }
+    trial.hook()?.ends(&[0, 1, 3], &[])
+}
+
+/// An administrator's own container, put on the bridge of our pods.
+fn foreign_port(trial: &mut Trial) -> Result<()> {
+    trial.bystander(Pod::new(ID, "cni-33333333-3333-3333-3333-333333333333", "vethother")?);
+    trial.ours()?;
+    sh("ip link set vethother master cni0")?;
+    for own in ["cni0", "10.1."] {
+        trial.attackers_own(own);
+    }
+    trial.hook()?.clean_or_doubts(&["vethother", "cni0"])
 }
