@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::attackers::{Container, User};
-use crate::bystanders::{Bystander, Containerd, Pod, Podman, Process, Same, lease, result};
+use crate::bystanders::{Bystander, Containerd, Pod, Process, Same, lease, result};
+use crate::podman::Podman;
 use crate::support::Result;
 use crate::support::hook::WITHOUT_KILL;
 use crate::trial::{Attack, Trial, sh};

@@ -1,6 +1,6 @@
 //! The remove hook against forged evidence and hostile users, beside real bystanders, in private worlds.
 //!
-//! Every attack is one function and one row of a table (`harm`, `lies`, `denial`, `lesser`, `kinds`). It sets up bystanders
+//! Every attack is one function and one row of a table (`harm`, `lies`, `denial`, `lesser`; `kinds` and `ties` for what security.md does not list). It sets up bystanders
 //! (`bystanders.rs`), a pod of ours with everything that pods leave, and lets an attacker (`attackers.rs`) do his worst:
 //!
 //! * **A**, a container that can write below $SNAP_COMMON;
@@ -8,20 +8,23 @@
 //! * **C**, another snap or runtime whose names collide;
 //! * **D**, the packager of a profile.
 //!
-//! Then the hook runs, and `trial.rs` holds the rules that are the same for all: every bystander is alive and whole, what is
+//! Then the hook runs (`trial.rs`), and `judge.rs` holds the rules that are the same for all: every bystander is alive and whole, what is
 //! proven ours is gone, status and report are true, the deadline holds, memory and result are bounded. To add an attack, add a
-//! function and a row; to add a rule, add a complaint to `Came::judge`.
+//! function and a row; to add a rule, add a complaint in `judge.rs`.
 
 mod attackers;
 mod bystanders;
 mod denial;
 mod harm;
+mod judge;
 mod kinds;
 mod lesser;
 mod lies;
 mod measure;
+mod podman;
 #[path = "../support/mod.rs"]
 mod support;
+mod ties;
 mod trial;
 
 use std::fs::{self, File};
@@ -36,7 +39,7 @@ use trial::{Attack, Trial};
 /// Seconds a world may take: the slowest waits for two deadlines on a busy machine.
 const LIMIT: u32 = 240;
 
-const TABLES: [&[Attack]; 5] = [harm::ALL, lies::ALL, denial::ALL, lesser::ALL, kinds::ALL];
+const TABLES: [&[Attack]; 6] = [harm::ALL, lies::ALL, denial::ALL, lesser::ALL, kinds::ALL, ties::ALL];
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -78,7 +81,7 @@ fn run() -> Result<ExitCode> {
 fn fetch() -> Result<()> {
     runtime::fetch()?;
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/fetch-podman");
-    let status = std::process::Command::new(program).arg(bystanders::fetched()?).status()?;
+    let status = std::process::Command::new(program).arg(podman::fetched()?).status()?;
     if status.success() { Ok(()) } else { Err("cannot fetch podman".into()) }
 }
 
