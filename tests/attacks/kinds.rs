@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::attackers::{Container, User};
@@ -206,6 +208,18 @@ fn leaderless_child(trial: &mut Trial) -> Result<()> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(status.contains("State:\tZ") && fs::read_dir(format!("/proc/{pid}/task"))?.count() > 1)
     })?;
+    // Its shim would end all of the group when the first process ends, if it came to that before its own end.
+    let runtime = trial.runtime.as_mut().ok_or("no runtime")?;
+    runtime.kill()?;
+    for shim in runtime.shims()? {
+        if fs::read(format!("/proc/{shim}/cmdline"))?
+            .split(|byte| *byte == 0)
+            .any(|word| word == b"leaderless")
+        {
+            kill(Pid::from_raw(shim), Signal::SIGKILL)?;
+            until("the shim has ended", || Ok(!Path::new(&format!("/proc/{shim}")).exists()))?;
+        }
+    }
     let mut came = trial.hook()?;
     let alive = fs::read_dir(format!("/proc/{child}/task")).map_or(0, |tasks| tasks.count());
     came.must(alive == 0, format!("LEFT of ours: process {child}, {alive} threads"));
