@@ -17,6 +17,7 @@ use crate::linux::host::Host;
 use crate::linux::links::{self, Link};
 use crate::linux::mount_namespace::{MountNamespace, is_nsfs};
 use crate::linux::mountinfo::{self, MountTable};
+use crate::linux::proc::{Proc, living_thread};
 use crate::runtime::groups;
 use crate::runtime::processes::Processes;
 use crate::snap::{Snap, units};
@@ -144,6 +145,14 @@ impl<'a> View<'a> {
     /// The name of a process's mount namespace, if we may know it.
     pub fn mount_namespace(&self, pid: &str) -> Option<PathBuf> {
         std::fs::read_link(self.host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
+    }
+
+    /// The directory below /proc that tells a process's root, mounts and namespaces. Where its first thread has ended
+    /// before the others, that is another thread's.
+    pub fn directory_of(&self, process: &Proc) -> PathBuf {
+        let pid = process.id.pid;
+        let of_thread = (process.leaderless && self.host.is_live()).then(|| living_thread(pid)).flatten();
+        of_thread.unwrap_or_else(|| format!("/proc/{pid}").into())
     }
 
     fn find_snap_namespace(&self, snap: &Snap) -> Option<MountNamespace> {
@@ -301,5 +310,24 @@ mod tests {
         assert_eq!(pids_where(Some("populated 1\nfrozen 0\n"), Version::V2), [7]);
         assert_eq!(pids_where(Some("populated 0\n"), Version::V1), [7], "a file of no meaning there");
         assert_eq!(pids_where(None, Version::V2), [7]);
+    }
+
+    #[test]
+    fn a_process_of_another_pid_namespace_is_in_no_unit_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        file("proc/self/mountinfo", "1 0 0:1 / /cg rw - cgroup2 c rw\n");
+        file("cg/system.slice/snap.microk8s.d.service/cgroup.procs", "7\n8\n");
+        file("cg/user.slice/snap.microk8s.d.service/cgroup.procs", "9\n");
+        for (pid, depth) in [("self", "1"), ("7", "7"), ("8", "8 1"), ("9", "9")] {
+            file(&format!("proc/{pid}/status"), &format!("Name:\tx\nNSpid:\t{depth}\n"));
+        }
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        assert_eq!([7, 8, 9].map(|pid| view.unit_of(pid)), [Some("microk8s"), None, None]);
     }
 }

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn however_deep() {
-        for depth in [63, 64, 65, 66, 600, 20_000] {
+        for depth in [63, 64, 65, 66, 600, 3_000] {
             let (_dir, doomed) = doomed();
             nest(&doomed, depth);
             let deleted = delete_in(&Parent::default(), &doomed);

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod child;
 pub mod deep_tree;
 pub mod firewall;
+pub mod fstab;
 pub mod holders;
 pub mod host;
 pub mod interrupts;

@@ -15,6 +15,10 @@ impl Gather<'_> {
         let listed = bundle::list_bundles(self.view.host, self.roots);
         self.blind.extend(listed.errors.iter().map(|e| Blind::new("bundles", e)));
         self.blind.extend(listed.links.iter().map(|l| Blind::new(text::show(l), "a symlink, not followed")));
+        for (directory, more) in &listed.more {
+            self.blind
+                .push(Blind::new(text::show(directory), format!("{more} names more than are looked at")));
+        }
         self.nonsense.extend(listed.nonsense);
         let mut room = bundle::Room::default();
         for id in listed.containers {

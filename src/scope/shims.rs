@@ -12,6 +12,9 @@ use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
 use crate::snap::units;
 use crate::text;
 
+/// As many PIDs are named.
+const MAX_NAMED: usize = 10;
+
 impl Gather<'_> {
     pub(super) fn shims(&mut self) {
         let view = self.view;
@@ -21,9 +24,13 @@ impl Gather<'_> {
         };
         let hidden = processes.hidden.len();
         if hidden > 0 {
+            let pids: Vec<String> = processes.hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
             self.blind.push(Blind::new(
                 "processes",
-                format!("the command lines of {hidden} of root's processes cannot be read"),
+                format!(
+                    "the command lines of {hidden} of root's processes cannot be read: {}",
+                    pids.join(" ")
+                ),
             ));
         }
         self.blind
