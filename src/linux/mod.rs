@@ -12,6 +12,7 @@ pub mod links;
 pub mod loop_device;
 pub mod mount_namespace;
 pub mod mountinfo;
+pub mod names;
 pub mod netlink;
 pub mod nft;
 pub mod proc;

@@ -153,6 +153,12 @@ impl Directory {
     }
 }
 
+/// True if this process goes on without its first thread.
+pub fn is_leaderless(id: ProcessId) -> bool {
+    let proc = Directory::open(Path::new("/proc")).and_then(|all| all.read(id.pid));
+    proc.is_ok_and(|reading| reading.proc.id == id && reading.proc.leaderless)
+}
+
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
     let proc = Directory::open(Path::new("/proc")).ok()?.read(pid).ok()?.proc;
@@ -204,6 +210,7 @@ mod tests {
         let own = proc.read(pid).unwrap().proc;
         assert!(own.alive() && own.leaderless && own.state == 'Z');
         assert_eq!(identity(pid), Some(own.id));
+        assert!(is_leaderless(own.id) && !is_leaderless(identity(std::process::id() as i32).unwrap()));
         let thread = living_thread(pid).unwrap();
         assert_ne!(thread, Path::new("/proc").join(pid.to_string()).join("task").join(pid.to_string()));
         assert!(std::fs::read_link(thread.join("root")).is_ok(), "its own directory has lost it");

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod cni;
 pub mod groups;
+pub mod listing;
 pub mod processes;
 pub mod runc;
 pub mod shim;

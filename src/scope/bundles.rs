@@ -6,13 +6,13 @@ use super::gather::Gather;
 use crate::error::Blind;
 use crate::linux::proc::ProcessId;
 use crate::runtime::bundle::{self, Bundle};
-use crate::runtime::{ContainerId, cni, groups, runc, shim, short};
+use crate::runtime::{ContainerId, cni, groups, listing, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
 use crate::text;
 
 impl Gather<'_> {
     pub(super) fn bundles(&mut self) {
-        let listed = bundle::list_bundles(self.view.host, self.roots);
+        let listed = listing::list_bundles(self.view.host, self.roots);
         self.blind.extend(listed.errors.iter().map(|e| Blind::new("bundles", e)));
         self.blind.extend(listed.links.iter().map(|l| Blind::new(text::show(l), "a symlink, not followed")));
         for (directory, more) in &listed.more {
@@ -34,7 +34,7 @@ impl Gather<'_> {
             Ok(names) => names,
             Err(e) => return self.runc_hidden = Some(e.to_string()),
         };
-        let neighbours = bundle::list_neighbours(self.view.host, self.roots);
+        let neighbours = listing::list_neighbours(self.view.host, self.roots);
         for namespace in namespaces.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
             let directory = self.roots.runc.join(&namespace);
             let ids = match self.view.host.list(&directory) {
