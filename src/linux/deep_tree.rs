@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, StatxFlags, seek, statx};
 use rustix::io::Errno;
 
-use crate::linux::tree::{Deleted, mount_id, open_child};
+use crate::linux::deleted::{Deleted, mount_id, open_child};
 
 /// As many things that cannot be deleted are passed by; who has more than those is left alone.
 const MAX_KEPT: usize = 10_000;
@@ -127,43 +127,15 @@ fn inode(directory: &impl AsFd) -> Result<u64, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::tree::{Parent, delete_in};
-    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    use rustix::fs::{CWD, Mode, OFlags, openat};
     use std::fs;
     use std::path::PathBuf;
-
-    /// Makes so many directories one in another, with a file in each hundredth; returns the last.
-    fn nest(top: &Path, depth: usize) -> OwnedFd {
-        let open = |at: &OwnedFd, name: &str| openat(at, name, OFlags::DIRECTORY, Mode::empty()).unwrap();
-        let mut here = openat(CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();
-        for n in 0..depth {
-            if n % 100 == 99 {
-                drop(openat(&here, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap());
-                mkdirat(&here, "side", Mode::RWXU).unwrap();
-                mkdirat(&here, "side/full", Mode::RWXU).unwrap();
-            }
-            mkdirat(&here, "a-name-of-some-length", Mode::RWXU).unwrap();
-            here = open(&here, "a-name-of-some-length");
-        }
-        here
-    }
 
     fn doomed() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let doomed = dir.path().canonicalize().unwrap().join("doomed");
         fs::create_dir(&doomed).unwrap();
         (dir, doomed)
-    }
-
-    #[test]
-    fn however_deep() {
-        for depth in [63, 64, 65, 66, 600, 3_000] {
-            let (_dir, doomed) = doomed();
-            nest(&doomed, depth);
-            let deleted = delete_in(&Parent::default(), &doomed);
-            assert!(deleted.failed == 0 && !doomed.exists(), "{depth}: {deleted:?}");
-            assert_eq!(deleted.entries, (1 + depth + 3 * (depth / 100)) as u64);
-        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod deep_tree;
+pub mod deleted;
 pub mod firewall;
 pub mod fstab;
 pub mod holders;

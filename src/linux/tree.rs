@@ -6,60 +6,22 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxFlags, openat, seek, statx, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, openat, seek};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use crate::error::gone;
 use crate::linux::deep_tree;
-use crate::text;
-
-/// How much was deleted, and what was not.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Deleted {
-    /// Files, directories and other entries that are gone.
-    pub entries: u64,
-    /// How many could not be deleted.
-    pub failed: u64,
-    /// The first few of them.
-    pub failures: Vec<Failure>,
-    /// True if there was more than was to be deleted at once.
-    pub cut: bool,
-    /// As many entries are deleted, and no more.
-    #[serde(skip)]
-    most: Option<u64>,
-}
-
-/// One entry that could not be deleted.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// Which.
-    #[serde(with = "text")]
-    pub path: PathBuf,
-    /// Why.
-    pub errno: i32,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reason = std::io::Error::from_raw_os_error(self.errno);
-        write!(f, "cannot delete '{}': {reason}", text::show(&self.path))
-    }
-}
+pub use crate::linux::deleted::Deleted;
+use crate::linux::deleted::{mount_id, open_child};
 
 /// As many levels hold a descriptor and a listing each; below them `deep_tree` goes on, which is slower and takes neither.
 const DEEPEST: usize = 64;
 /// A listing is read in pieces of so many bytes.
 const LISTING: usize = 8 << 10;
-/// As many failures as a reader can use.
-const MOST: usize = 10;
 
 /// The directory that was opened last, and those that lead to it, from the root on. What is removed one after the other
 /// mostly lies in the same one or near it, and to open a directory part by part takes as long as to delete what is in
@@ -110,7 +72,7 @@ pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
 
 /// The same, as long as there are no more entries than this: the rest stays, and `cut` says so.
 pub fn delete_some_in(parent: &Parent, path: &Path, most: u64) -> Deleted {
-    let mut deleted = Deleted { most: Some(most), ..Deleted::default() };
+    let mut deleted = Deleted::at_most(most);
     if let Err(errno) = delete_at(parent, path, &mut deleted) {
         deleted.fail(path, errno);
     }
@@ -151,25 +113,6 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
         return empty(&directory, &place, deleted);
     }
     remove_directory(&parent, name, &directory, &place, deleted)
-}
-
-/// Opens a directory part by part, so that no part may be a symlink.
-pub(super) fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    openat(
-        parent,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-/// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
-pub(super) fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
-    let found = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(Errno::NOSYS);
-    }
-    Ok(found.stx_mnt_id)
 }
 
 /// Where in the tree a directory is.
@@ -266,36 +209,10 @@ fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Dele
     remove_directory(parent, name, &child, &place, deleted)
 }
 
-impl Deleted {
-    pub(super) fn unlink<P: rustix::path::Arg>(
-        &mut self,
-        parent: &OwnedFd,
-        name: P,
-        flags: AtFlags,
-    ) -> Result<(), Errno> {
-        if self.most.is_some_and(|most| self.entries >= most) {
-            self.cut = true;
-            return Err(Errno::AGAIN);
-        }
-        match unlinkat(parent, name, flags) {
-            Ok(()) => self.entries += 1,
-            Err(e) if gone(e.raw_os_error()) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    pub(super) fn fail(&mut self, path: &Path, errno: Errno) {
-        self.failed += 1;
-        if self.failures.len() < MOST {
-            self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::mkdirat;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -350,5 +267,32 @@ mod tests {
         assert!(some.cut && some.entries == 100 && doomed.exists(), "{some:?}");
         let rest = delete_some_in(&Parent::default(), &doomed, 203);
         assert!(!rest.cut && rest.failed == 0 && !doomed.exists(), "{rest:?}");
+    }
+
+    /// Makes so many directories one in another, with a file and two more in each hundredth.
+    fn nest(top: &Path, depth: usize) {
+        let open = |at: &OwnedFd, name: &str| openat(at, name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut here = openat(CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for n in 0..depth {
+            let names = if n % 100 == 99 { &["side", "side/full", "deep"][..] } else { &["deep"] };
+            names.iter().for_each(|name| mkdirat(&here, *name, Mode::RWXU).unwrap());
+            if n % 100 == 99 {
+                drop(openat(&here, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap());
+            }
+            here = open(&here, "deep");
+        }
+    }
+
+    #[test]
+    fn however_deep() {
+        for depth in [63, 64, 65, 66, 600, 3_000] {
+            let dir = tempfile::tempdir().unwrap();
+            let doomed = dir.path().canonicalize().unwrap().join("doomed");
+            fs::create_dir(&doomed).unwrap();
+            nest(&doomed, depth);
+            let deleted = delete(&doomed);
+            assert!(deleted.failed == 0 && !doomed.exists(), "{depth}: {deleted:?}");
+            assert_eq!(deleted.entries, (1 + depth + 3 * (depth / 100)) as u64);
+        }
     }
 }
