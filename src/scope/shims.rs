@@ -22,9 +22,11 @@ impl Gather<'_> {
             Ok(processes) => processes,
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
-        let hidden = processes.hidden.len();
-        if hidden > 0 {
-            let pids: Vec<String> = processes.hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
+        let hidden: Vec<i32> =
+            processes.hidden.iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
+        if !hidden.is_empty() {
+            let pids: Vec<String> = hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
+            let hidden = hidden.len();
             self.blind.push(Blind::new(
                 "processes",
                 format!(
@@ -57,6 +59,12 @@ impl Gather<'_> {
         }
         self.shims.sort_by_key(|s| s.process);
         self.shim_ids();
+    }
+
+    /// True for a process in a group of a container of ours: it goes with that, and is no shim.
+    fn is_in_container(&self, pid: i32) -> bool {
+        let groups = self.view.membership(pid);
+        self.containers.values().any(|c| c.cgroups.iter().any(|group| groups.contains(group)))
     }
 
     /// A shim of another containerd is nobody's business here, but for one that runs in a service of this very snap:
