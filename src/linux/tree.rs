@@ -285,8 +285,8 @@ mod tests {
 
     #[test]
     fn however_deep() {
-        for depth in [63, 64, 65, 66, 600, 3_000] {
-            let dir = tempfile::tempdir().unwrap();
+        for depth in [63, 64, 65, 66, 600, 100_000] {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
             let doomed = dir.path().canonicalize().unwrap().join("doomed");
             fs::create_dir(&doomed).unwrap();
             nest(&doomed, depth);
