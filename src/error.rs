@@ -30,7 +30,11 @@ pub enum Error {
         reason: String,
     },
     /// What was to be looked at lies on a file system whose server is silent.
-    #[error("cannot look at '{}': the file server of '{}' does not answer", path.display(), mount.display())]
+    #[error(
+        "cannot look at '{}': the file server of '{}' does not answer",
+        text::show(path),
+        text::show(mount)
+    )]
     Silent {
         /// What.
         path: PathBuf,

@@ -75,7 +75,10 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
 /// Says what is wrong, to people and to the journal.
 pub fn fail(error: &Error) -> ExitCode {
     log::error!("{error}");
-    let _ = writeln!(std::io::stderr(), "snap-teardown: {error}");
+    // A mistake in a profile is shown with its line, below which a mark stands.
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().map(crate::text::printable).collect();
+    let _ = writeln!(std::io::stderr(), "snap-teardown: {}", lines.join("\n"));
     ExitCode::from(USAGE)
 }
 

@@ -1,10 +1,12 @@
 //! Paths in JSON: readable when they are plain, and never lossy when they are not.
 //!
 //! A path on Linux is bytes. What is not printable UTF-8 is written as `\ooo`, the way mountinfo does it, so
-//! that a hostile name can neither break a document nor fake a line of it, and can still be read back.
+//! that a hostile name can neither break a document nor fake a line of it, and can still be read back. Characters
+//! that turn the direction of text or cannot be seen count as not printable.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -20,14 +22,14 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     // Nearly all are plain ASCII, which needs no decoding to be told.
     let plain = bytes.iter().all(|b| matches!(b, b' '..=b'~') && *b != b'\\');
     if let Ok(text) = std::str::from_utf8(bytes)
-        && (plain || !text.chars().any(|c| c.is_control() || c == '\\'))
+        && (plain || !text.chars().any(|c| is_odd(c) || c == '\\'))
     {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(bytes.len() + 8);
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
+            if is_odd(c) || c == '\\' {
                 let mut buffer = [0; 4];
                 c.encode_utf8(&mut buffer).bytes().for_each(|b| push_octal(&mut out, b));
             } else {
@@ -37,6 +39,92 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
         chunk.invalid().iter().for_each(|b| push_octal(&mut out, *b));
     }
     Cow::Owned(out)
+}
+
+/// True for a character that does something to a terminal or to a line besides being shown: control characters, which
+/// begin escape sequences and lines, and those that turn the direction of what follows, or are not seen at all.
+fn is_odd(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// A text that may have come from anywhere, in part, as one line that a terminal or the journal only shows. What was
+/// escaped before stays as it is.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    replace_odd(text, |out, c| {
+        let mut buffer = [0; 4];
+        c.encode_utf8(&mut buffer).bytes().for_each(|b| push_octal(out, b));
+    })
+}
+
+/// JSON that says the same, and does nothing to a terminal: such characters stand within strings only, and serde_json
+/// leaves most of them as they are.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    replace_odd(json, |out, c| {
+        let mut buffer = [0; 2];
+        c.encode_utf16(&mut buffer).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+    })
+}
+
+fn replace_odd(text: &str, replace: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    let plain = text.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if plain || !text.chars().any(is_odd) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_odd(c) { replace(&mut out, c) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+/// Passes JSON on as [`printable_json`] does. serde_json writes strings in whole characters.
+pub struct PrintableJson<W>(pub W);
+
+impl<W: Write> Write for PrintableJson<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(printable_json(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// One word for a POSIX shell. What is not printable goes through its printf, so that the command can be read before
+/// it is run.
+pub fn shell_word(bytes: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(b);
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.chars().any(is_odd)
+    {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut out = String::from("\"$(printf '");
+    for byte in bytes {
+        match byte {
+            b if plain(b) && *b != b'%' => out.push(char::from(*b)),
+            b => push_octal(&mut out, *b),
+        }
+    }
+    out + "')\""
 }
 
 fn push_octal(out: &mut String, byte: u8) {
@@ -136,5 +224,34 @@ mod tests {
         assert_eq!(unescape(escape(&all).as_bytes()).unwrap(), all);
         assert_eq!(escape(b"/plain/path"), "/plain/path");
         assert_eq!(escape(b"a\nb\\c\xff"), "a\\012b\\134c\\377");
+    }
+
+    #[test]
+    fn what_speaks_to_a_terminal_is_only_shown() {
+        let hostile = "a\u{1b}]0;x\u{7}\u{9b}31m\nb\u{202e}c\u{2066}d\u{7f}\u{85}\u{2028}e";
+        let shown = printable(hostile);
+        assert!(!shown.chars().any(is_odd), "{shown:?}");
+        assert_eq!(printable("a\\012b é 名"), "a\\012b é 名", "what was escaped is not escaped again");
+        assert_eq!(unescape(escape(hostile.as_bytes()).as_bytes()).unwrap(), hostile.as_bytes());
+        assert!(!escape(hostile.as_bytes()).chars().any(is_odd));
+        let json = serde_json::to_string(&[hostile, "\u{e0041}"]).unwrap();
+        let safe = printable_json(&json);
+        assert!(!safe.chars().any(is_odd), "{safe:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), [hostile, "\u{e0041}"]);
+        let mut written = Vec::new();
+        serde_json::to_writer(PrintableJson(&mut written), &[hostile, "\u{e0041}"]).unwrap();
+        assert_eq!(written, safe.as_bytes());
+    }
+
+    #[test]
+    fn a_word_is_one_to_a_shell_and_the_same_one() {
+        for word in
+            ["/a/b", "a b", "x;touch y", "$(id)`id`", "d'e'f", "", "-", "\u{1b}[31m\n'%s\\", "a\u{202e}b"]
+        {
+            let command = format!("printf %s {}", shell_word(word.as_bytes()));
+            let said = std::process::Command::new("/bin/sh").args(["-c", &command]).output().unwrap();
+            assert_eq!(said.stdout, word.as_bytes(), "{command}");
+            assert!(!command.chars().any(is_odd), "{command:?}");
+        }
     }
 }

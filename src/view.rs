@@ -17,6 +17,7 @@ use crate::linux::host::Host;
 use crate::linux::links::{self, Link};
 use crate::linux::mount_namespace::{MountNamespace, is_nsfs};
 use crate::linux::mountinfo::{self, MountTable};
+use crate::linux::proc::{Proc, living_thread};
 use crate::runtime::groups;
 use crate::runtime::processes::Processes;
 use crate::snap::{Snap, units};
@@ -46,6 +47,7 @@ pub struct View<'a> {
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
+    own_depth: OnceCell<Option<usize>>,
     pids: RefCell<HashMap<OsString, Pids>>,
     unpopulated: RefCell<HashMap<OsString, bool>>,
     frozen: RefCell<HashMap<OsString, bool>>,
@@ -79,6 +81,7 @@ impl<'a> View<'a> {
             snap: OnceCell::new(),
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
+            own_depth: OnceCell::new(),
             pids: RefCell::default(),
             unpopulated: RefCell::default(),
             frozen: RefCell::default(),
@@ -144,6 +147,14 @@ impl<'a> View<'a> {
         std::fs::read_link(self.host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
     }
 
+    /// The directory below /proc that tells a process's root, mounts and namespaces. Where its first thread has ended
+    /// before the others, that is another thread's.
+    pub fn directory_of(&self, process: &Proc) -> PathBuf {
+        let pid = process.id.pid;
+        let of_thread = (process.leaderless && self.host.is_live()).then(|| living_thread(pid)).flatten();
+        of_thread.unwrap_or_else(|| format!("/proc/{pid}").into())
+    }
+
     fn find_snap_namespace(&self, snap: &Snap) -> Option<MountNamespace> {
         if !self.in_init_namespace() {
             return None;
@@ -159,15 +170,11 @@ impl<'a> View<'a> {
     fn process_in_snap_namespace(&self, snap: &Snap) -> Option<i32> {
         let processes = self.processes().as_ref().ok()?;
         let own = self.mount_namespace("self")?;
-        // A guest on this host that has the same snap has units of the same name; its namespace is not ours to enter.
-        let own_depth = self.pid_namespace_depth(None);
         let of_unit = |pid: &i32| self.unit_of(*pid) == Some(snap.instance.as_str());
         let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
         candidates.sort_unstable();
         let elsewhere = |pid: i32| self.mount_namespace(&pid.to_string()).is_some_and(|its| its != own);
-        candidates
-            .into_iter()
-            .find(|pid| elsewhere(*pid) && self.pid_namespace_depth(Some(*pid)) == own_depth)
+        candidates.into_iter().find(|pid| elsewhere(*pid))
     }
 
     /// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace. None is ourselves.
@@ -218,6 +225,11 @@ impl<'a> View<'a> {
         unpopulated
     }
 
+    /// True if there is a process in a group or below it, whoever's, or if that cannot be told.
+    pub fn is_occupied(&self, hierarchy: &Hierarchy, group: &Path) -> bool {
+        group::is_occupied(self.host, hierarchy, &cgroup::full(&hierarchy.point, group))
+    }
+
     /// True if a group is frozen.
     pub fn frozen(&self, hierarchy: &Hierarchy, directory: &Path) -> bool {
         if let Some(known) = self.frozen.borrow().get(directory.as_os_str()) {
@@ -229,7 +241,8 @@ impl<'a> View<'a> {
     }
 
     /// The instance name of the snap in whose unit a process runs. Told from the units' side: a few groups are
-    /// listed once, instead of one file read for each process.
+    /// listed once, instead of one file read for each process. What runs in another PID namespace runs in no unit of
+    /// this machine's systemd, whatever its group is called.
     pub fn unit_of(&self, pid: i32) -> Option<&str> {
         let units = self.units.get_or_init(|| {
             let Ok(tree) = self.cgroups() else { return HashMap::new() };
@@ -241,7 +254,12 @@ impl<'a> View<'a> {
             }
             units
         });
-        units.get(&pid).map(String::as_str)
+        let unit = units.get(&pid)?;
+        (self.pid_namespace_depth(Some(pid)) == self.own_depth()).then_some(unit.as_str())
+    }
+
+    fn own_depth(&self) -> Option<usize> {
+        *self.own_depth.get_or_init(|| self.pid_namespace_depth(None))
     }
 
     /// The links of our network namespace. Only the machine itself has any.
@@ -292,5 +310,24 @@ mod tests {
         assert_eq!(pids_where(Some("populated 1\nfrozen 0\n"), Version::V2), [7]);
         assert_eq!(pids_where(Some("populated 0\n"), Version::V1), [7], "a file of no meaning there");
         assert_eq!(pids_where(None, Version::V2), [7]);
+    }
+
+    #[test]
+    fn a_process_of_another_pid_namespace_is_in_no_unit_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        file("proc/self/mountinfo", "1 0 0:1 / /cg rw - cgroup2 c rw\n");
+        file("cg/system.slice/snap.microk8s.d.service/cgroup.procs", "7\n8\n");
+        file("cg/user.slice/snap.microk8s.d.service/cgroup.procs", "9\n");
+        for (pid, depth) in [("self", "1"), ("7", "7"), ("8", "8 1"), ("9", "9")] {
+            file(&format!("proc/{pid}/status"), &format!("Name:\tx\nNSpid:\t{depth}\n"));
+        }
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        assert_eq!([7, 8, 9].map(|pid| view.unit_of(pid)), [Some("microk8s"), None, None]);
     }
 }

@@ -40,6 +40,7 @@ const COMMANDS: &[(&str, By)] = &[
     ("cargo test --lib moment", File("tests/run", "cargo test --locked")),
     ("sudo -E cargo test --test containers -- NAME", File("tests/noop-proof", "--test containers -- cure::")),
     ("sudo -E cargo test --test torture", File("tests/run", "cargo test --locked")),
+    ("sudo -E cargo test --test attacks -- NAME", File("tests/run", "cargo test --locked")),
     (
         "sudo -E cargo run --release -p test-tools --bin bench -- --help",
         File("tests/tools/Cargo.toml", "path = \"../bench/bench.rs\""),

@@ -1,10 +1,13 @@
 //! Drafts a profile from a snap that runs: what its containerd, its shims and its kubelet say.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::host::Host;
 use crate::linux::mountinfo;
 use crate::snap::Snap;
@@ -67,11 +70,23 @@ fn processes(view: &View, snap: &Snap) -> Vec<Seen> {
     pids.retain(|pid| view.unit_of(*pid) == Some(snap.instance.as_str()));
     pids.sort_unstable();
     let read = |pid: i32| {
-        let bytes = view.host.read(&PathBuf::from(format!("/proc/{pid}/cmdline"))).ok()?;
+        let bytes = command_line(view.host, pid)?;
         let arguments = bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
         Some(Seen { pid, service: service(&view.membership(pid), snap), arguments })
     };
     pids.into_iter().filter_map(read).collect()
+}
+
+/// It lies in the process's own memory, and may never come: read in a child.
+fn command_line(host: &Host, pid: i32) -> Option<Vec<u8>> {
+    let read = in_child(Instant::now() + Duration::from_secs(1), |out| {
+        let bytes = host.read(&PathBuf::from(format!("/proc/{pid}/cmdline")));
+        let _ = out.write_all(&bytes.unwrap_or_default());
+    });
+    match read {
+        Ok(ChildEnd::Finished(bytes)) if !bytes.is_empty() => Some(bytes),
+        _ => None,
+    }
 }
 
 /// `daemon` of a group `…/snap.NAME.daemon.service`.

@@ -22,6 +22,7 @@ use crate::report::{Report, file, journal};
 use crate::run;
 use crate::run::subject::Subject;
 use crate::snap::Snap;
+use crate::snap::profile::Profile;
 use crate::text;
 use arguments::{Call, Options};
 use page::Page;
@@ -49,21 +50,26 @@ fn carry_out(call: Call) -> Result<u8> {
         Call::Report(options) => show(&options, &last(&snap(&options)?)?),
         Call::ProfileShow(options) => {
             let profile = subject(&options)?.profile;
-            say(&pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
+            say(&readable(&profile))
         }
         Call::ProfileCheck(file) => say(&check::check(&file)?),
         Call::ProfileInit(options) => {
             let (profile, remarks) = init::draft(&Host::live(), &snap(&options)?)?;
             for remark in remarks {
                 // That nobody reads it must not end the run.
-                let _ = writeln!(std::io::stderr(), "{remark}");
+                let _ = writeln!(std::io::stderr(), "{}", text::printable(&remark));
             }
-            say(&pretty::pretty(&serde_json::to_string(&profile).unwrap_or_default()))
+            say(&readable(&profile))
         }
         Call::Help(command) => say(help::of(command)),
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
         Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
     }
+}
+
+fn readable(profile: &Profile) -> String {
+    let json = serde_json::to_string(profile).unwrap_or_default();
+    pretty::pretty(&text::printable_json(&json))
 }
 
 fn say(text: &str) -> Result<u8> {
@@ -103,7 +109,8 @@ fn remove(options: &Options) -> Result<u8> {
 /// Prints a report, and returns the exit status that goes with it.
 fn show(options: &Options, report: &Report) -> Result<u8> {
     if options.json {
-        tell(&format!("{}\n", serde_json::to_string(report).unwrap_or_default()));
+        let json = serde_json::to_string(report).unwrap_or_default();
+        tell(&format!("{}\n", text::printable_json(&json)));
     } else {
         tell(&show::result(report, &Page::of_output()));
     }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use crate::cli::wrap::wrap;
+use crate::text::printable;
 
 /// The page.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +55,10 @@ impl Page {
         if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 
-    /// A paragraph in lines that fit, the first with this before it and the others indented as far.
+    /// A paragraph in lines that fit, the first with this before it and the others indented as far. What it says may come
+    /// from anywhere, and is only shown.
     pub fn paragraph(&self, before: &str, text: &str) -> String {
+        let text = &printable(text);
         let indent = before.chars().count();
         let lines = wrap(text, self.width.saturating_sub(indent).max(20), 0);
         let mut out = String::new();

@@ -7,6 +7,7 @@ use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::remove::ability::Answer;
+use crate::report::advice::Advice;
 use crate::report::{Command, Counts, Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::short;
@@ -53,12 +54,20 @@ pub fn result(report: &Report, page: &Page) -> String {
     out.push_str(&section(page, "left", &left(report, page)));
     out.push_str(&blind(report, page));
     out.push_str(&refused(report, page));
-    let advice: String = report.advice.iter().map(|a| page.paragraph("  - ", &a.to_string())).collect();
+    let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
     out.push_str(&section(page, "what to do", &advice));
     out.push_str(&bystanders(report, page));
     if let Some(file) = &report.file {
-        out.push_str(&format!("\nAll of it: {file}\n"));
+        out.push_str(&format!("\nAll of it: {}\n", text::printable(file)));
     }
+    out
+}
+
+/// Commands are not broken where the page ends: they are there to be copied.
+fn what_to_do(advice: &Advice, page: &Page) -> String {
+    let (sentence, commands) = advice.in_commands();
+    let mut out = page.paragraph("  - ", &sentence);
+    commands.iter().for_each(|command| out.push_str(&format!("    {}\n", text::printable(command))));
     out
 }
 
@@ -351,5 +360,13 @@ mod tests {
         assert_eq!(moment(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(moment(4_107_542_399), "2100-02-28 23:59:59 UTC");
         assert_eq!(moment(1_795_467_600), "2026-11-23 21:00:00 UTC");
+    }
+
+    #[test]
+    fn a_command_stays_one_line_however_narrow_the_page() {
+        let points = vec![format!("/{}/reboot", "long".repeat(30)), "/x y".into()];
+        let page = Page { width: 40, colour: false };
+        let text = what_to_do(&Advice::UnmountOnHost { points: points.clone() }, &page);
+        assert!(text.ends_with(&format!("\n    umount {}\n    umount '/x y'\n", points[0])), "{text}");
     }
 }

@@ -5,6 +5,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::cli::page::Page;
 use crate::cli::wrap::wrap;
+use crate::text::printable;
 
 /// A table with a heading.
 pub struct Table {
@@ -24,9 +25,9 @@ impl Table {
         Table { head: head.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row.
+    /// Adds a row. What a cell says may come from anywhere, and is only shown.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell).into_owned()).collect());
     }
 
     /// The table as text; nothing if it has no rows.
@@ -133,5 +134,13 @@ mod tests {
         table.row(["x".into()]);
         assert!(!table.render(&Page { width: 80, colour: false }).contains('\x1b'));
         assert!(table.render(&Page { width: 80, colour: true }).contains("\x1b[1m"));
+    }
+
+    #[test]
+    fn a_cell_does_nothing_to_the_terminal() {
+        let mut table = Table::new(&["A"]);
+        table.row(["x\u{1b}]0;t\u{7}\n\u{202e}y".into()]);
+        let text = table.render(&Page { width: 80, colour: false });
+        assert_eq!(text.lines().nth(1), Some("  x\\033]0;t\\007\\012\\342\\200\\256y"));
     }
 }

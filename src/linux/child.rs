@@ -1,6 +1,6 @@
 //! Children of ours: work that may hang, and programs.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,6 +18,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pi
 use rustix::process::set_parent_process_death_signal;
 
 use crate::linux::interrupts::timeout;
+use crate::linux::proc;
 use crate::linux::process::{OFTEN, open_pid};
 use crate::linux::sys;
 
@@ -67,11 +68,42 @@ impl Child {
     /// Waits until it has finished, until then at most.
     pub fn attend(self, until: Instant) -> ChildEnd {
         let mut output = Vec::new();
-        if !drain(self.reader, &mut output, until) {
+        if !drain(&self.reader, &mut output, until) {
             return end(self.pid);
         }
         let _ = waitpid(self.pid, None);
         ChildEnd::Finished(output)
+    }
+
+    /// Waits as long as it gets on with its work, which it tells by [`at`]. What it wrote, and if it did not get on,
+    /// with what.
+    pub fn attend_while_moving(self, patience: Duration) -> (Vec<u8>, Option<i32>) {
+        let mut output = Vec::new();
+        let mut last = None;
+        while !drain(&self.reader, &mut output, Instant::now() + patience) {
+            let now = self.at();
+            if now.is_none() || now == last {
+                end(self.pid);
+                return (output, Some(now.unwrap_or(0)));
+            }
+            last = now;
+        }
+        let _ = waitpid(self.pid, None);
+        (output, None)
+    }
+
+    /// What the child is at: none if it has not said so yet.
+    fn at(&self) -> Option<i32> {
+        let proc = proc::Directory::open(Path::new("/proc")).ok()?;
+        proc.read(self.pid.as_raw()).ok()?.proc.comm.parse().ok()
+    }
+}
+
+/// In a child: tells whoever waits for it what it is at, without waking him. It does so by its name, which costs one
+/// system call and needs no descriptor.
+pub fn at(number: i32) {
+    if let Ok(name) = CString::new(number.to_string()) {
+        let _ = nix::sys::prctl::set_name(&name);
     }
 }
 
@@ -120,7 +152,7 @@ pub fn run(
     let end_group = || killpg(pid, Signal::SIGKILL);
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take()
-        && !drain(File::from(OwnedFd::from(stdout)), &mut output, until)
+        && !drain(&File::from(OwnedFd::from(stdout)), &mut output, until)
     {
         let _ = end_group();
         end(pid);
@@ -159,7 +191,7 @@ fn wait_for_child(child: Pid, until: Instant) -> bool {
 }
 
 /// Reads to the end; false if that took too long.
-fn drain(mut reader: File, output: &mut Vec<u8>, until: Instant) -> bool {
+fn drain(mut reader: &File, output: &mut Vec<u8>, until: Instant) -> bool {
     let mut chunk = [0; 8192];
     loop {
         let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
@@ -207,5 +239,23 @@ mod tests {
             in_child(soon(5000), |out| drop(out.write_all(&[u8::from(std::fs::read_link(&link).is_ok())])));
         assert_eq!(end.unwrap(), ChildEnd::Finished(vec![0]));
         assert!(std::fs::read_link(&link).is_ok());
+    }
+
+    #[test]
+    fn a_child_that_gets_on_is_waited_for_and_one_that_does_not_says_with_what() {
+        let patience = Duration::from_millis(300);
+        let work = |stop: i32| {
+            move |out: &mut File| {
+                for number in 1..=5 {
+                    at(number);
+                    std::thread::sleep(Duration::from_millis(if number == stop { 60_000 } else { 100 }));
+                    let _ = out.write_all(&[number as u8]);
+                }
+            }
+        };
+        let (said, hung) = Child::start(work(0)).unwrap().attend_while_moving(patience);
+        assert_eq!((said, hung), (vec![1, 2, 3, 4, 5], None));
+        let (said, hung) = Child::start(work(3)).unwrap().attend_while_moving(patience);
+        assert_eq!((said, hung), (vec![1, 2], Some(3)));
     }
 }

@@ -136,11 +136,14 @@ fn netns_inode(link: &Path) -> Option<u64> {
     if let Some(inode) = text.strip_prefix("net:[").and_then(|t| t.strip_suffix(']')) {
         return inode.parse().ok();
     }
-    // Whatever else is called so may lie on a server that does not answer: what the kernel remembers is enough.
-    let named = target.file_name()?.to_str()?.starts_with("cni-");
-    let known =
-        || statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok().map(|found| found.stx_ino);
-    named.then(known)?
+    if !target.file_name()?.to_str()?.starts_with("cni-") {
+        return None;
+    }
+    // Whatever else is called so may lie on a server that does not answer, and to look through the link could be to wait
+    // for it (NFS). What is known of the descriptor itself tells the inode since Linux 5.14.
+    let info = link.parent()?.with_file_name("fdinfo").join(link.file_name()?);
+    let text = fs::read_to_string(info).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("ino:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -153,6 +156,17 @@ mod tests {
         let own = netns_inode(Path::new("/proc/self/ns/net")).unwrap();
         let pid = format!("process {} ", std::process::id());
         assert!(users_of_netns()[&own].iter().any(|who| who.starts_with(&pid)));
+    }
+
+    #[test]
+    fn one_that_has_a_namespace_open_by_its_path_is_told_by_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cni-1");
+        fs::write(&path, "").unwrap();
+        let file = fs::File::open(&path).unwrap();
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+        assert_eq!(netns_inode(Path::new(&link)), Some(inode));
     }
 
     #[test]

@@ -3,24 +3,28 @@
 //! Everything that reads takes a [`Host`], which may be a fixture tree; everything that acts takes a `Live`,
 //! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use nix::errno::Errno;
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, Result};
 use crate::linux::mountinfo::{self, MountTable};
+use crate::linux::proc::ProcessId;
 use crate::linux::servers::Servers;
 use crate::linux::sync::locked;
 
-/// No file that we read has a reason to be larger; one that is was not written by whom we think.
+/// What the kernel writes has no bound but this one: a mount table of tens of thousands of lines.
 const LARGEST: u64 = 32 << 20;
+
+/// What anybody else writes has no reason to be larger; what is was not written by whom we think.
+const LARGEST_ON_DISK: u64 = 4 << 20;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 
@@ -30,6 +34,7 @@ pub struct Host {
     root: PathBuf,
     servers: Arc<Servers>,
     mounts: Arc<Mutex<Option<Watched>>>,
+    stalled: Arc<Mutex<Vec<ProcessId>>>,
 }
 
 /// Our own mount table as it was read last, and the file that tells when that is no longer so.
@@ -44,7 +49,7 @@ struct Watched {
 impl Host {
     /// A tree to read from, such as a fixture.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into(), servers: Arc::default(), mounts: Arc::default() }
+        Host { root: root.into(), servers: Arc::default(), mounts: Arc::default(), stalled: Arc::default() }
     }
 
     /// This machine.
@@ -85,7 +90,7 @@ impl Host {
         };
         (&file).seek(SeekFrom::Start(0)).context("read", path)?;
         // A table of a few hundred mounts, in one go.
-        let bytes = read_all(&file, 64 << 10, LARGEST + 1, path)?;
+        let bytes = read_all(&file, 64 << 10, LARGEST, path)?;
         let table = Arc::new(mountinfo::parse(&bytes));
         *last = Some(Watched { reader, file, table: table.clone() });
         Ok(table)
@@ -108,6 +113,16 @@ impl Host {
     /// What is known of the servers on the way to what is looked at.
     pub fn servers(&self) -> &Servers {
         &self.servers
+    }
+
+    /// The processes whose memory could only be waited for. They are not waited for again: each time costs its patience.
+    pub fn stalled(&self) -> Vec<ProcessId> {
+        locked(&self.stalled).clone()
+    }
+
+    /// Notes one of them.
+    pub fn note_stalled(&self, process: ProcessId) {
+        locked(&self.stalled).push(process);
     }
 
     /// An error if what lies at this path could only be waited for.
@@ -133,28 +148,51 @@ impl Host {
     /// Reads a whole file: a regular one (or one of proc's), never through a symlink at its end, never a
     /// FIFO or device that a hostile neighbour has put in its place.
     pub fn read(&self, absolute: &Path) -> Result<Vec<u8>> {
+        let most = if self.is_kernels(absolute) { LARGEST } else { LARGEST_ON_DISK };
+        self.read_at_most(absolute, most)
+    }
+
+    /// The same; an error if it has more bytes than that, of which then none are read.
+    pub fn read_at_most(&self, absolute: &Path, most: u64) -> Result<Vec<u8>> {
         let (file, length) = self.open_file(absolute)?;
+        if length > most {
+            return Err(malformed(absolute, "far too large"));
+        }
         // Files of proc and cgroup say that they are empty; most fit into this. Others are read in one call, and no
         // second one asks whether that was all.
         match length {
-            0 => read_all(&file, 8 << 10, LARGEST + 1, absolute),
-            length => read_all(&file, length, length.min(LARGEST + 1), absolute),
+            0 => read_all(&file, 8 << 10, most, absolute),
+            length => read_all(&file, length, length, absolute),
         }
     }
 
+    /// True for files that the kernel itself makes, where nobody can put anything else.
+    fn is_kernels(&self, absolute: &Path) -> bool {
+        self.is_live() && (absolute.starts_with("/proc") || absolute.starts_with("/sys"))
+    }
+
+    /// To open a device is to use it (a watchdog starts), so what is there is looked at before it is opened: the
+    /// descriptor of a place leads to what was looked at, whatever has taken its name since.
     fn open_file(&self, absolute: &Path) -> Result<(File, u64)> {
         self.reach(absolute)?;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        let file = options.open(self.path(absolute)).context("open", absolute)?;
-        let metadata = file.metadata().context("stat", absolute)?;
-        if !metadata.is_file() {
-            return Err(Error::Malformed {
-                path: absolute.to_path_buf(),
-                reason: "not a regular file".into(),
-            });
+        let flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+        let open = |path: &Path, flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+        if self.is_kernels(absolute) {
+            let file = open(absolute, flags).context("open", absolute)?;
+            let length = regular(&file, absolute)?;
+            return Ok((file, length));
         }
-        Ok((file, metadata.len()))
+        let place = open(&self.path(absolute), flags | O_PATH).context("open", absolute)?;
+        let length = regular(&place, absolute)?;
+        let way = format!("/proc/self/fd/{}", place.as_raw_fd());
+        match open(Path::new(&way), O_CLOEXEC | O_NONBLOCK) {
+            Ok(file) => Ok((file, length)),
+            // The file is there: it is /proc that is not.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(malformed(absolute, "without /proc no file can be opened safely"))
+            }
+            Err(e) => Err(e).context("open", absolute),
+        }
     }
 
     /// Reads a file of text, without its last newline.
@@ -163,28 +201,6 @@ impl Host {
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::Malformed { path: absolute.to_path_buf(), reason: "not UTF-8".into() })?;
         Ok(text.trim_end_matches('\n').to_owned())
-    }
-
-    /// The names in a directory. A directory that does not exist has none; a symlink in its place is refused.
-    pub fn list(&self, absolute: &Path) -> Result<Vec<OsString>> {
-        self.reach(absolute)?;
-        let path = self.path(absolute);
-        match fs::symlink_metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(e).context("stat", absolute),
-            Ok(m) if !m.is_dir() => {
-                return Err(Error::Malformed {
-                    path: absolute.to_path_buf(),
-                    reason: "not a directory".into(),
-                });
-            }
-            Ok(_) => {}
-        }
-        let entries = match fs::read_dir(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.context("list", absolute)?,
-        };
-        entries.map(|e| e.map(|e| e.file_name()).context("list", absolute)).collect()
     }
 
     /// True if there is something by this name, of whatever type; an error if that cannot be told.
@@ -198,12 +214,25 @@ impl Host {
     }
 }
 
-/// Reads at most so much; an error if that is more than any file should have.
+/// The length of a regular file; an error if it is something else.
+fn regular(file: &File, path: &Path) -> Result<u64> {
+    let metadata = file.metadata().context("stat", path)?;
+    if metadata.is_symlink() {
+        return Err(io::Error::from(Errno::ELOOP)).context("open", path);
+    }
+    if metadata.is_file() { Ok(metadata.len()) } else { Err(malformed(path, "not a regular file")) }
+}
+
+pub(super) fn malformed(path: &Path, reason: &str) -> Error {
+    Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
+}
+
+/// Reads all of it; an error if that is more than this.
 fn read_all(file: &File, expected: u64, most: u64, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
-    file.take(most).read_to_end(&mut bytes).context("read", path)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Error::Malformed { path: path.to_path_buf(), reason: "far too large".into() });
+    file.take(most + 1).read_to_end(&mut bytes).context("read", path)?;
+    if bytes.len() as u64 > most {
+        return Err(malformed(path, "far too large"));
     }
     Ok(bytes)
 }
@@ -234,12 +263,26 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_empty_and_a_symlink_is_refused() {
+    fn a_device_is_not_opened() {
+        // Nobody has made a driver for this number: who opens it is told so.
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
-        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
-        assert!(host.list(Path::new("/none")).unwrap().is_empty());
-        assert!(host.list(Path::new("/link")).is_err());
-        assert_eq!(host.list(Path::new("/")).unwrap(), ["link"]);
+        let (kind, mode) = (nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRUSR);
+        let number = nix::sys::stat::makedev(4000, 1);
+        nix::sys::stat::mknod(&dir.path().join("node"), kind, mode, number).unwrap();
+        let error = host.read(Path::new("/node")).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let file = fs::File::create(dir.path().join("f")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(host.read(Path::new("/f")).is_err_and(|e| e.to_string().contains("too large")));
+        file.set_len(100).unwrap();
+        assert_eq!(host.read_at_most(Path::new("/f"), 100).unwrap().len(), 100);
+        assert!(host.read_at_most(Path::new("/f"), 99).is_err());
     }
 }

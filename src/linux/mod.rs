@@ -2,7 +2,10 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod deep_tree;
+pub mod deleted;
 pub mod firewall;
+pub mod fstab;
 pub mod holders;
 pub mod host;
 pub mod identity;
@@ -11,6 +14,7 @@ pub mod links;
 pub mod loop_device;
 pub mod mount_namespace;
 pub mod mountinfo;
+pub mod names;
 pub mod netlink;
 pub mod nft;
 pub mod proc;

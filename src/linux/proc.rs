@@ -3,15 +3,19 @@
 //! A look reads every process of the machine, so what is read of each is kept to what finders need: two small
 //! files, each in one system call. Nothing in the result comes from a process that got the PID later.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
 use procfs::process::{Stat, StatFlags};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
-use rustix::io::pread;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, statat};
 use serde::{Deserialize, Serialize};
+
+use crate::error::gone;
 
 /// A process, safe against PID reuse: a PID alone may belong to somebody else a moment later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,13 +39,26 @@ pub struct Proc {
     pub comm: String,
     /// True for a thread of the kernel.
     pub kernel: bool,
+    /// True if its first thread has ended and others go on. The kernel then calls it a zombie, and it is none.
+    pub leaderless: bool,
 }
 
 impl Proc {
     /// A zombie is not alive: it holds nothing, and waits only for its parent.
     pub fn alive(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X' | 'x')
+        self.leaderless || !is_dead(self.state)
     }
+}
+
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+/// The directory below `/proc` of a process's first thread that lives. The process's own directory is that of its leader,
+/// which has lost its root, its namespaces and its program when it has ended before the others.
+pub fn living_thread(pid: i32) -> Option<PathBuf> {
+    let proc = Directory::open(Path::new("/proc")).ok()?;
+    Some(Path::new("/proc").join(proc.living_thread(pid)?))
 }
 
 /// As much as is read of a file: a stat line is far shorter, and the start of a long command line tells enough.
@@ -50,14 +67,13 @@ pub const ENOUGH: usize = 4096;
 /// A `/proc` that is open.
 pub struct Directory(OwnedFd);
 
-/// A process that was read, and the file by which it can be told later whether it is still the same one.
+/// A process that was read.
 pub struct Reading {
     /// The process.
     pub proc: Proc,
     /// How many bytes its command line has. None where the kernel does not say: it reports zeros to readers who may not
     /// see the addresses (proc_pid_stat(5)).
     pub command_line_length: Option<u64>,
-    stat: OwnedFd,
 }
 
 impl Directory {
@@ -73,10 +89,11 @@ impl Directory {
         let stat = parse_stat(read_once(&file, &mut buffer)?)
             .ok_or_else(|| io::Error::other("its stat makes no sense"))?;
         let length = stat.arg_end.unwrap_or(0).saturating_sub(stat.arg_start.unwrap_or(0));
+        let leaderless = is_dead(stat.state) && self.goes_on(&stat);
         Ok(Reading {
             command_line_length: (length > 0).then_some(length),
-            stat: file,
             proc: Proc {
+                leaderless,
                 id: ProcessId { pid, start: stat.starttime },
                 parent: stat.ppid,
                 state: stat.state,
@@ -86,14 +103,48 @@ impl Directory {
         })
     }
 
-    /// The start of a process's command line; an error also if the process has ended meanwhile.
-    pub fn command_line<'a>(&self, process: &Reading, buffer: &'a mut [u8; ENOUGH]) -> io::Result<&'a [u8]> {
-        let file = open(&self.0, &format!("{}/cmdline", process.proc.id.pid))?;
-        let length = rustix::io::read(&file, &mut buffer[..])?;
-        // An open file of a process that has ended says ESRCH, whoever has its number by now: where `stat` can be read
-        // again, both are of one process.
-        pread(&process.stat, &mut [0; 1], 0)?;
-        Ok(&buffer[..length])
+    /// The start of the command line of whoever has this PID. It lies in that process's own memory, which others may
+    /// keep from being read for as long as they like: only ever asked in a child.
+    pub fn command_line<'a>(&self, pid: i32, buffer: &'a mut [u8; ENOUGH]) -> io::Result<&'a [u8]> {
+        read_once(&open(&self.0, &format!("{pid}/cmdline"))?, buffer)
+    }
+
+    /// True if whoever has this PID now is this process.
+    pub fn is_still(&self, process: ProcessId) -> bool {
+        let mut buffer = [0; ENOUGH];
+        let stat = open(&self.0, &format!("{}/stat", process.pid))
+            .and_then(|file| Ok(parse_stat(read_once(&file, &mut buffer)?)));
+        stat.ok().flatten().is_some_and(|stat| stat.starttime == process.start)
+    }
+
+    /// True if a process whose first thread has ended has another one that has not. The count says at once that most
+    /// have none; one that is traced is counted until its tracer has seen it end.
+    fn goes_on(&self, stat: &Stat) -> bool {
+        stat.num_threads > 1 && self.living_thread(stat.pid).is_some()
+    }
+
+    /// Where a thread of this process that lives has its directory, the leader's first; none if all have ended. Threads
+    /// that hide count as one.
+    fn living_thread(&self, pid: i32) -> Option<PathBuf> {
+        let tasks = PathBuf::from(format!("{pid}/task"));
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match openat(&self.0, &tasks, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(e) => return (!gone(e.raw_os_error())).then(|| pid.to_string().into()),
+        };
+        let mut names = vec![MaybeUninit::uninit(); 4 << 10];
+        let mut entries = RawDir::new(&directory, &mut names);
+        while let Some(Ok(entry)) = entries.next() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let Some(thread) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let mut buffer = [0; ENOUGH];
+            let stat = open(&directory, &format!("{thread}/stat"))
+                .and_then(|file| Ok(parse_stat(read_once(&file, &mut buffer)?)));
+            if stat.ok().flatten().is_some_and(|stat| !is_dead(stat.state)) {
+                return Some(tasks.join(name));
+            }
+        }
+        None
     }
 
     /// The effective user of a process. Files in its directory may be root's all the same.
@@ -102,12 +153,16 @@ impl Directory {
     }
 }
 
+/// True if this process goes on without its first thread.
+pub fn is_leaderless(id: ProcessId) -> bool {
+    let proc = Directory::open(Path::new("/proc")).and_then(|all| all.read(id.pid));
+    proc.is_ok_and(|reading| reading.proc.id == id && reading.proc.leaderless)
+}
+
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
-    let mut buffer = [0; ENOUGH];
-    let file = open(CWD, &format!("/proc/{pid}/stat")).ok()?;
-    let stat = parse_stat(read_once(&file, &mut buffer).ok()?)?;
-    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(ProcessId { pid, start: stat.starttime })
+    let proc = Directory::open(Path::new("/proc")).ok()?.read(pid).ok()?.proc;
+    proc.alive().then_some(proc.id)
 }
 
 fn read_once<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
@@ -129,9 +184,43 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     if open < close { Stat::from_read(line).ok() } else { None }
 }
 
+/// A process whose first thread has ended while another goes on.
+#[cfg(test)]
+pub fn leaderless() -> std::process::Child {
+    let program = "import ctypes, threading, time
+threading.Thread(target=lambda: time.sleep(9999)).start()
+ctypes.CDLL(None).syscall(60 if __import__('os').uname().machine == 'x86_64' else 93, 0)";
+    let child = std::process::Command::new("/usr/bin/python3").args(["-c", program]).spawn().unwrap();
+    let proc = Directory::open(Path::new("/proc")).unwrap();
+    while proc.read(child.id() as i32).unwrap().proc.state != 'Z' {
+        std::thread::yield_now();
+    }
+    child
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_without_its_first_thread_lives() {
+        let mut child = leaderless();
+        let pid = child.id() as i32;
+        let proc = Directory::open(Path::new("/proc")).unwrap();
+        let own = proc.read(pid).unwrap().proc;
+        assert!(own.alive() && own.leaderless && own.state == 'Z');
+        assert_eq!(identity(pid), Some(own.id));
+        assert!(is_leaderless(own.id) && !is_leaderless(identity(std::process::id() as i32).unwrap()));
+        let thread = living_thread(pid).unwrap();
+        assert_ne!(thread, Path::new("/proc").join(pid.to_string()).join("task").join(pid.to_string()));
+        assert!(std::fs::read_link(thread.join("root")).is_ok(), "its own directory has lost it");
+        child.kill().unwrap();
+        while proc.read(pid).unwrap().proc.alive() {
+            std::thread::yield_now();
+        }
+        assert_eq!((identity(pid), living_thread(pid)), (None, None), "a zombie, and nothing else");
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_name_cannot_pretend_to_be_other_fields() {
@@ -161,7 +250,9 @@ mod tests {
         assert_eq!(proc.owner(pid).unwrap(), nix::unistd::geteuid().as_raw());
         assert!(own.alive() && !own.kernel);
         let mut buffer = [0; ENOUGH];
-        let line = proc.command_line(&reading, &mut buffer).unwrap();
+        let line = proc.command_line(pid, &mut buffer).unwrap();
+        assert!(proc.is_still(own.id) && !proc.is_still(ProcessId { start: own.id.start + 1, ..own.id }));
+        assert_eq!(living_thread(pid), Some(format!("/proc/{pid}/task/{pid}").into()));
         assert!(reading.command_line_length.unwrap() as usize >= line.len().min(ENOUGH) && !line.is_empty());
         assert!(proc.read(0).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
     }

@@ -31,7 +31,8 @@ pub fn open_pid(pid: i32) -> Result<Option<OwnedFd>, Errno> {
 /// How often a process is looked at that cannot be opened.
 pub const OFTEN: Duration = Duration::from_millis(20);
 
-/// Waits until a process has ended. False if it still runs then, or if we are interrupted.
+/// Waits until a process has ended, with all its threads: only then its descriptor becomes readable, whichever of them
+/// ended first (pidfd_open(2)). False if it still runs then, or if we are interrupted.
 pub fn wait_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
     match open_process(process) {
         Ok(None) => true,
@@ -101,6 +102,18 @@ mod tests {
         // It has ended for us when it waits for its parent.
         assert!(look_for_end(id, &interrupts, soon(20_000)));
         assert_eq!(killer.join().unwrap(), Ok(true));
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_without_its_first_thread_is_waited_for_and_signalled() {
+        let interrupts = Interrupts::take().unwrap();
+        let mut child = proc::leaderless();
+        let id = proc::identity(child.id() as i32).unwrap();
+        assert!(!wait_for_end(id, &interrupts, soon(50)), "its descriptor tells an end that was none");
+        assert!(!look_for_end(id, &interrupts, soon(50)));
+        assert_eq!(signal(id, Signal::SIGKILL), Ok(true));
+        assert!(wait_for_end(id, &interrupts, soon(20_000)) && look_for_end(id, &interrupts, soon(20_000)));
         child.wait().unwrap();
     }
 

@@ -6,54 +6,22 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxFlags, openat, seek, statx, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, openat, seek};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use crate::error::gone;
-use crate::text;
+use crate::linux::deep_tree;
+pub use crate::linux::deleted::Deleted;
+use crate::linux::deleted::{mount_id, open_child};
 
-/// How much was deleted, and what was not.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Deleted {
-    /// Files, directories and other entries that are gone.
-    pub entries: u64,
-    /// How many could not be deleted.
-    pub failed: u64,
-    /// The first few of them.
-    pub failures: Vec<Failure>,
-}
-
-/// One entry that could not be deleted.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// Which.
-    #[serde(with = "text")]
-    pub path: PathBuf,
-    /// Why.
-    pub errno: i32,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reason = std::io::Error::from_raw_os_error(self.errno);
-        write!(f, "cannot delete '{}': {reason}", text::show(&self.path))
-    }
-}
-
-/// Each level holds a descriptor; snapd's own removal deals with what is nested deeper.
-const DEEPEST: usize = 512;
+/// As many levels hold a descriptor and a listing each; below them `deep_tree` goes on, which is slower and takes neither.
+const DEEPEST: usize = 64;
 /// A listing is read in pieces of so many bytes.
 const LISTING: usize = 8 << 10;
-/// As many failures as a reader can use.
-const MOST: usize = 10;
 
 /// The directory that was opened last, and those that lead to it, from the root on. What is removed one after the other
 /// mostly lies in the same one or near it, and to open a directory part by part takes as long as to delete what is in
@@ -102,6 +70,15 @@ pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
     deleted
 }
 
+/// The same, as long as there are no more entries than this: the rest stays, and `cut` says so.
+pub fn delete_some_in(parent: &Parent, path: &Path, most: u64) -> Deleted {
+    let mut deleted = Deleted::at_most(most);
+    if let Err(errno) = delete_at(parent, path, &mut deleted) {
+        deleted.fail(path, errno);
+    }
+    deleted
+}
+
 /// Unlinks what is at this path; never a directory.
 pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
     let mut deleted = Deleted::default();
@@ -136,25 +113,6 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
         return empty(&directory, &place, deleted);
     }
     remove_directory(&parent, name, &directory, &place, deleted)
-}
-
-/// Opens a directory part by part, so that no part may be a symlink.
-fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    openat(
-        parent,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-/// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
-fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
-    let found = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(Errno::NOSYS);
-    }
-    Ok(found.stx_mnt_id)
 }
 
 /// Where in the tree a directory is.
@@ -211,6 +169,9 @@ fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> R
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
+        if deleted.cut {
+            return Ok(());
+        }
         let result = match entry.file_type() {
             FileType::Directory | FileType::Unknown => delete_child(directory, name, place, deleted),
             _ => deleted.unlink(directory, name, AtFlags::empty()),
@@ -239,38 +200,19 @@ fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Dele
         return Err(Errno::XDEV);
     }
     if place.depth >= DEEPEST {
-        return Err(Errno::NAMETOOLONG);
+        let before = deleted.failed;
+        deep_tree::empty(&child, place.mount, &place.path.join(os_name), deleted)?;
+        let whole = deleted.failed == before && !deleted.cut;
+        return if whole { deleted.unlink(parent, name, AtFlags::REMOVEDIR) } else { Ok(()) };
     }
     let place = Place { path: &place.path.join(os_name), depth: place.depth + 1, ..*place };
     remove_directory(parent, name, &child, &place, deleted)
 }
 
-impl Deleted {
-    fn unlink<P: rustix::path::Arg>(
-        &mut self,
-        parent: &OwnedFd,
-        name: P,
-        flags: AtFlags,
-    ) -> Result<(), Errno> {
-        match unlinkat(parent, name, flags) {
-            Ok(()) => self.entries += 1,
-            Err(e) if gone(e.raw_os_error()) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, path: &Path, errno: Errno) {
-        self.failed += 1;
-        if self.failures.len() < MOST {
-            self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::mkdirat;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -313,5 +255,44 @@ mod tests {
         fs::create_dir(&doomed).unwrap();
         (0..3000).for_each(|n| fs::write(doomed.join(n.to_string()), "").unwrap());
         assert_eq!(delete(&doomed).entries, 3001);
+    }
+
+    #[test]
+    fn no_more_than_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let doomed = dir.path().canonicalize().unwrap().join("d");
+        fs::create_dir_all(doomed.join("a/b")).unwrap();
+        (0..300).for_each(|n| fs::write(doomed.join("a").join(n.to_string()), "").unwrap());
+        let some = delete_some_in(&Parent::default(), &doomed, 100);
+        assert!(some.cut && some.entries == 100 && doomed.exists(), "{some:?}");
+        let rest = delete_some_in(&Parent::default(), &doomed, 203);
+        assert!(!rest.cut && rest.failed == 0 && !doomed.exists(), "{rest:?}");
+    }
+
+    /// Makes so many directories one in another, with a file and two more in each hundredth.
+    fn nest(top: &Path, depth: usize) {
+        let open = |at: &OwnedFd, name: &str| openat(at, name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut here = openat(CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for n in 0..depth {
+            let names = if n % 100 == 99 { &["side", "side/full", "deep"][..] } else { &["deep"] };
+            names.iter().for_each(|name| mkdirat(&here, *name, Mode::RWXU).unwrap());
+            if n % 100 == 99 {
+                drop(openat(&here, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap());
+            }
+            here = open(&here, "deep");
+        }
+    }
+
+    #[test]
+    fn however_deep() {
+        for depth in [63, 64, 65, 66, 600, 100_000] {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+            let doomed = dir.path().canonicalize().unwrap().join("doomed");
+            fs::create_dir(&doomed).unwrap();
+            nest(&doomed, depth);
+            let deleted = delete(&doomed);
+            assert!(deleted.failed == 0 && !doomed.exists(), "{depth}: {deleted:?}");
+            assert_eq!(deleted.entries, (1 + depth + 3 * (depth / 100)) as u64);
+        }
     }
 }

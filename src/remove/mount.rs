@@ -18,6 +18,7 @@ use crate::engine::done::Done;
 use crate::engine::step::Effort;
 use crate::error::errno_of;
 use crate::linux::child::{ChildEnd, in_child};
+use crate::linux::fstab;
 use crate::linux::holders::{self, Holders};
 use crate::linux::mount_namespace::MountNamespace;
 use crate::linux::tree;
@@ -48,6 +49,13 @@ pub fn remove(live: &Live, parent: &tree::Parent, mount: &Mount, effort: Effort,
         let error = format!("cannot unmount '{point}': the file server of '{server}' does not answer");
         return Done::Failed { error, errno: Some(Errno::ETIMEDOUT) };
     }
+    if let Some(place) = moved_from(live, mount) {
+        let why = format!(
+            "/etc/fstab mounts it at '{}'; somebody has moved the directory that it is on",
+            show(&place)
+        );
+        return Done::NotPossible { why };
+    }
     let unmount = Unmount { live, id: *id, parent, point, fstype, namespace, may_hang: *may_hang, deadline };
     let plain = unmount.unmount(MntFlags::empty());
     live.tried(Ability::Unmount, plain);
@@ -61,6 +69,18 @@ pub fn remove(live: &Live, parent: &tree::Parent, mount: &Mount, effort: Effort,
         Err(e) if effort != Effort::Last => Done::of_path("unmount", point, Err(e)),
         Err(_) => detach(&unmount),
     }
+}
+
+/// Where the administrator mounts what a container has moved here. Most mounts are of no disk and no server, and need not
+/// be looked up.
+fn moved_from(live: &Live, mount: &Mount) -> Option<PathBuf> {
+    let of_nobody = ["tmpfs", "overlay", "proc", "sysfs", "nsfs", "mqueue", "cgroup", "cgroup2", "devpts"];
+    if mount.table != TableOf::Own || of_nobody.contains(&mount.fstype.as_str()) {
+        return None;
+    }
+    let table = live.host.own_mounts().ok()?;
+    let there = table.mounts.iter().find(|m| m.id == mount.id)?;
+    fstab::moved_from(&live.host, &table, there)
 }
 
 /// The last resort. Whoever uses the mount goes on using it, so it is remembered as a residue of its own.
@@ -165,7 +185,10 @@ fn unmount_from(parent: &tree::Parent, point: &Path, id: u64, flags: MntFlags) -
         Some(there) if Some(there) == id_at(&above, "")? => return Err(Errno::EINVAL),
         Some(_) => return Err(Errno::ESTALE),
     }
-    // A mount point cannot be renamed, so by this name the directory leads to nothing else by now.
+    // Who has not got the mount in his own mount namespace may rename its directory even now, and put one there that
+    // something else is mounted on: it would be unmounted in its place. A descriptor of the mount itself would rule that out,
+    // and keep it busy. What he moves in that way he could as well have removed (rmdir takes a mount off that is not in his
+    // namespace); nothing on it is touched.
     let path = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
     umount2(&path, flags | MntFlags::UMOUNT_NOFOLLOW)
 }

@@ -18,6 +18,9 @@ use crate::text::show;
 /// How long it may take where a file system that may not answer is near.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// As much is deleted in some tenths of a second; a bundle has a dozen entries.
+const AT_ONCE: u64 = 10_000;
+
 /// How a kind of thing is deleted.
 type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
 
@@ -25,22 +28,30 @@ type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
 /// file system that does not answer can keep us.
 pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: Instant) -> Done {
     let residue::Path { path, what } = it;
-    let delete: Delete = match what {
-        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo => tree::delete_in,
+    let whole = match what {
+        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo => true,
         // Of these only the name goes: a directory that has taken its place since the look is somebody else's.
         PathKind::ShimSocket
         | PathKind::RuntimeSocket
         | PathKind::CniResult
         | PathKind::CniLease
         | PathKind::PluginSocket
-        | PathKind::HostSymlink => tree::unlink_in,
+        | PathKind::HostSymlink => false,
     };
+    let delete: Delete = if whole { tree::delete_in } else { tree::unlink_in };
     let done = match what {
         PathKind::Data => in_bounded_child(path, delete, deadline),
         _ if live.host.servers().near(path) => {
             in_bounded_child(path, delete, deadline.min(Instant::now() + SERVER_TIMEOUT))
         }
-        _ => done(path, delete(parent, path)),
+        _ => {
+            let deleted = match whole {
+                true => tree::delete_some_in(parent, path, AT_ONCE),
+                false => tree::unlink_in(parent, path),
+            };
+            // Millions of entries take minutes, and we have a deadline to keep.
+            if deleted.cut { in_bounded_child(path, delete, deadline) } else { done(path, deleted) }
+        }
     };
     if matches!(what, PathKind::RuncState | PathKind::ShimSocket | PathKind::Fifo) {
         match &done {

@@ -9,7 +9,7 @@ use crate::engine::done::{Done, Rung};
 use crate::engine::step::Effort;
 use crate::error::{errno_of, is_refusal};
 use crate::linux::cgroup::group;
-use crate::linux::proc::identity;
+use crate::linux::proc::{identity, is_leaderless};
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::remove::process::{self, signal_of};
@@ -42,7 +42,12 @@ fn force(live: &Live, task: &Task, ability: Ability) -> Done {
     // One write ends whole groups, however fast they fork, and asks no security module.
     let killed = groups.iter().filter(|g| kill_group(live, g)).count();
     if killed > 0 && killed == groups.len() {
-        return Done::Asked { rung: Rung::CgroupKill };
+        // Of a process whose first thread has ended, the kernel kills that one again, and passes over the others.
+        let passed_over: Vec<_> = task.processes.iter().copied().filter(|p| is_leaderless(*p)).collect();
+        return match process::signal_all(live, &passed_over, Effort::Force, ability) {
+            Done::Gone => Done::Asked { rung: Rung::CgroupKill },
+            signalled => shim_if_refused(signalled),
+        };
     }
     let done = process::signal_all(live, &task.processes, Effort::Force, ability);
     if matches!(done, Done::Asked { .. }) {

@@ -13,13 +13,20 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 use crate::linux::host::Host;
+use crate::report::note::{Note, NoteKind};
 use crate::report::{Outcome, Report};
 use crate::residue::Residue;
 use crate::scope::Scope;
 use crate::snap::Snap;
-use crate::text;
+use crate::text::{self, PrintableJson};
 
 const NAME: &str = "teardown.json";
+
+/// No document is longer: what a hostile world has named is cut until it is not. None that is longer is read.
+pub const LARGEST: u64 = 4 << 20;
+
+/// Where the file lies is noted in it last.
+const ROOM_FOR_PATH: u64 = 8 << 10;
 
 /// How the name of a document begins that is still being written.
 const UNFINISHED: &str = ".teardown.json.";
@@ -38,8 +45,10 @@ fn directory(snap: &Snap) -> PathBuf {
     PathBuf::from(format!("/run/snap.{}", snap.instance))
 }
 
-/// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where.
+/// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where, and
+/// cuts from it what there is no room for.
 pub fn write(host: &Host, report: &mut Report, snap: &Snap) -> Result<()> {
+    report.fit(LARGEST - ROOM_FOR_PATH);
     let first = write_in(report, &directory(snap), true);
     let done = first.or_else(|e| {
         host.reach(&snap.common).and_then(|()| write_in(report, &snap.common, false)).map_err(|_| e)
@@ -69,7 +78,8 @@ fn write_new(path: &Path, report: &Report) -> Result<()> {
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
     // Piece by piece: the document of a large world is larger than all that we otherwise know.
     let mut file = io::BufWriter::new(options.open(path).context("create", path)?);
-    serde_json::to_writer(&mut file, report).map_err(io::Error::from).context("write", path)?;
+    let written = serde_json::to_writer(PrintableJson(&mut file), report);
+    written.map_err(io::Error::from).context("write", path)?;
     file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
     file.get_ref().sync_data().context("write", path)
@@ -92,27 +102,54 @@ fn ours(directory: &Path, make: bool) -> Result<PathBuf> {
         }
     }
     let metadata = fs::symlink_metadata(directory).context("stat", directory)?;
-    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0
-    {
+    if !metadata.is_dir() || !is_ours(&metadata) || metadata.mode() & 0o022 != 0 {
         let reason = "not a directory that only we can write".into();
         return Err(Error::Malformed { path: directory.to_path_buf(), reason });
     }
     Ok(directory.to_path_buf())
 }
 
-/// Reads the last result; none if there is none.
+/// Root's, or, for who looks without being root, his own.
+fn is_ours(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == 0 || metadata.uid() == nix::unistd::geteuid().as_raw()
+}
+
+/// Reads a result file, if nobody but root can have written it.
+fn read_trusted(host: &Host, directory: &Path) -> Result<Vec<u8>> {
+    ours(directory, false)?;
+    let path = directory.join(NAME);
+    let metadata = host.stat(&path)?;
+    if !metadata.is_file() || !is_ours(&metadata) || metadata.mode() & 0o077 != 0 {
+        return Err(Error::Malformed { path, reason: "not a file that only root can have written".into() });
+    }
+    host.read_at_most(&path, LARGEST)
+}
+
+/// Reads the last result; none if there is none. One from the snap's own directory says so, and proves nothing: into that
+/// containers may write, as root, so that it names no scope.
 pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
-    for path in [path(snap), snap.common.join(NAME)] {
-        match host.read(&path) {
-            Ok(bytes) => {
-                let report = serde_json::from_slice(&bytes);
-                return report.map(Some).map_err(|e| Error::Malformed { path, reason: e.to_string() });
-            }
-            Err(e) if e.is_gone() => {}
-            Err(e) => return Err(e),
+    for (directory, proven) in [(directory(snap), true), (snap.common.clone(), false)] {
+        let mut report: Report =
+            match read_trusted(host, &directory).and_then(|bytes| parse(&directory, &bytes)) {
+                Ok(report) => report,
+                Err(e) if e.is_gone() => continue,
+                Err(e) => return Err(e),
+            };
+        if !proven {
+            report.scope = None;
+            let path = directory.join(NAME);
+            let text =
+                "this result was read from a directory into which containers may write; it proves nothing";
+            report.notes.insert(0, Note::of(NoteKind::Unproven, text, [text::show(&path).into_owned()]));
         }
+        return Ok(Some(report));
     }
     Ok(None)
+}
+
+fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
 }
 
 /// What a later run has to know of an earlier one.
@@ -147,11 +184,92 @@ impl Earlier {
 /// The last result, for a run that removes: only from where nobody but root can write, never from the snap's own
 /// directories, into which containers may.
 pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
-    let bytes = match ours(&directory(snap), false).and_then(|_| Host::live().read(&path(snap))) {
-        Ok(bytes) => bytes,
-        Err(e) if e.is_gone() => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let earlier = serde_json::from_slice(&bytes);
-    earlier.map(Some).map_err(|e| Error::Malformed { path: path(snap), reason: e.to_string() })
+    let directory = directory(snap);
+    match read_trusted(&Host::live(), &directory) {
+        Ok(bytes) => parse(&directory, &bytes).map(Some),
+        Err(e) if e.is_gone() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::History;
+    use crate::report::{Command, HostFacts, RunFacts};
+    use crate::scope::{Bystander, BystanderKind};
+
+    fn report(bystanders: usize) -> Report {
+        let facts = RunFacts {
+            command: Command::Remove,
+            profile: "x".into(),
+            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
+            abilities: Default::default(),
+            started_at: 0,
+            elapsed_ms: 0,
+            complete: true,
+            stuck: vec![],
+            notes: vec![],
+            scripts: vec![],
+        };
+        let mut scope = crate::fixture::scope_of(&["a"]);
+        let odd =
+            Bystander { kind: BystanderKind::Link, what: "a\u{9b}31m\u{202e}".into(), why: "b".repeat(1000) };
+        scope.bystanders = vec![odd; bystanders];
+        Report::build(facts, &[], &History::default(), &scope)
+    }
+
+    fn written(report: &mut Report) -> (tempfile::TempDir, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        report.fit(LARGEST - ROOM_FOR_PATH);
+        write_in(report, dir.path(), false).unwrap();
+        let bytes = fs::read(dir.path().join(NAME)).unwrap();
+        (dir, bytes)
+    }
+
+    #[test]
+    fn a_document_is_cut_and_says_so_and_keeps_its_counts() {
+        let mut large = report(10_000);
+        let counts = large.scope_counts;
+        let (dir, bytes) = written(&mut large);
+        assert!(bytes.len() as u64 <= LARGEST, "{}", bytes.len());
+        let read =
+            read_trusted(&Host::live(), dir.path()).and_then(|bytes| parse::<Report>(dir.path(), &bytes));
+        let read = read.unwrap();
+        assert!(read.truncated && read.notes.iter().any(|n| n.kind == NoteKind::Cut));
+        assert_eq!((read.scope_counts, read.scope.unwrap().containers.len()), (counts, 1));
+        let mut small = report(3);
+        let (_dir, bytes) = written(&mut small);
+        assert!(!small.truncated && small.notes.is_empty());
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("a\\u009b31m\\u202e"), "{text}");
+    }
+
+    #[test]
+    fn only_what_root_alone_can_have_written_is_believed() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let mut plain = report(1);
+        let mut snap = Snap::stand_in("no-such-snap-on-this-machine");
+        let (dir, _) = written(&mut plain);
+        snap.common = dir.path().to_path_buf();
+        let host = Host::live();
+        let file = dir.path().join(NAME);
+        let fallback = read(&host, &snap).unwrap().unwrap();
+        assert!(fallback.scope.is_none(), "where containers may write, nothing names a scope");
+        assert!(fallback.notes.iter().any(|n| n.kind == NoteKind::Unproven));
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(&file, 0o666);
+        assert!(read(&host, &snap).is_err());
+        mode(&file, 0o600);
+        chown(&file, Some(1000), None).unwrap();
+        assert!(read(&host, &snap).is_err());
+        chown(&file, Some(0), None).unwrap();
+        mode(dir.path(), 0o777);
+        assert!(read(&host, &snap).is_err());
+        mode(dir.path(), 0o755);
+        assert!(read(&host, &snap).unwrap().is_some());
+        fs::rename(&file, dir.path().join("other")).unwrap();
+        std::os::unix::fs::symlink("other", &file).unwrap();
+        assert!(read(&host, &snap).is_err());
+    }
 }

@@ -12,6 +12,7 @@ use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use crate::linux::sync::locked;
 
 use crate::report::{Outcome, Report};
+use crate::text::printable;
 
 /// The name under which all lines stand.
 pub const IDENTIFIER: &str = "snap-teardown";
@@ -42,7 +43,9 @@ struct Line {
 impl<T: Display> LogFormat<T> for Line {
     fn format<W: Write>(&self, to: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
         let priority = Facility::LOG_DAEMON as u8 | severity as u8;
-        Ok(write!(to, "<{priority}>{IDENTIFIER}[{}]: {message}", self.pid)?)
+        // A line of the journal is one line, whatever is named in it.
+        let message = message.to_string();
+        Ok(write!(to, "<{priority}>{IDENTIFIER}[{}]: {}", self.pid, printable(&message))?)
     }
 }
 
@@ -99,5 +102,17 @@ pub fn tell(report: &Report) {
     }
     for advice in &report.advice {
         warn!("{advice}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_makes_no_line_of_its_own() {
+        let mut line = Vec::new();
+        Line { pid: 7 }.format(&mut line, Severity::LOG_INFO, "a\nb\u{1b}[31m\u{202e}").unwrap();
+        assert_eq!(line, b"<30>snap-teardown[7]: a\\012b\\033[31m\\342\\200\\256");
     }
 }

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod build;
 pub mod file;
+mod fit;
 pub mod journal;
 pub mod note;
 pub mod script;

@@ -43,6 +43,10 @@ pub enum NoteKind {
     CgroupsReadOnly,
     /// Control groups that systemd knows as units.
     SystemdUnits,
+    /// The document was cut.
+    Cut,
+    /// The document lay where others than root may write.
+    Unproven,
 }
 
 impl NoteKind {
@@ -50,7 +54,12 @@ impl NoteKind {
     pub fn is_of_the_result(self) -> bool {
         matches!(
             self,
-            NoteKind::NetnsHeld | NoteKind::Listeners | NoteKind::Links | NoteKind::CgroupsReadOnly
+            NoteKind::NetnsHeld
+                | NoteKind::Listeners
+                | NoteKind::Links
+                | NoteKind::CgroupsReadOnly
+                | NoteKind::Cut
+                | NoteKind::Unproven
         )
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::report::note::Note;
 use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
 use crate::residue::{self, Residue};
+use crate::text::{printable, printable_json};
 
 /// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
 const OUTPUT_LIMIT: usize = 8 << 10;
@@ -22,8 +23,9 @@ impl Report {
             }
             cut.notes.iter_mut().for_each(|n| n.items.truncate(most));
             let json = serde_json::to_string(&cut).unwrap_or_default();
+            let json = printable_json(&json);
             if json.len() <= limit {
-                return json;
+                return json.into_owned();
             }
             if most <= 3 {
                 cut.advice.iter_mut().for_each(|a| a.shorten(most.max(1)));
@@ -86,33 +88,37 @@ impl Report {
         const MAX_LISTED: usize = 20;
         let mut out = String::new();
         let c = self.counts;
-        let _ = writeln!(out, "{}", self.headline());
+        // What a line says may come from anywhere: it stays one line, and does nothing but to be read.
+        let mut line = |text: std::fmt::Arguments| {
+            let _ = writeln!(out, "{}", printable(&text.to_string()));
+        };
+        line(format_args!("{}", self.headline()));
         let left: Vec<_> = self.steps.iter().flat_map(|s| &s.left).collect();
         for item in left.iter().take(MAX_LISTED) {
-            let _ = writeln!(out, "  left: {}: {}", item.residue, item.reason());
+            line(format_args!("  left: {}: {}", item.residue, item.reason()));
         }
         if left.len() > MAX_LISTED {
-            let _ = writeln!(out, "  … and {} more", left.len() - MAX_LISTED);
+            line(format_args!("  … and {} more", left.len() - MAX_LISTED));
         }
         for step in &self.steps {
             if let Some(closed) = &step.closed {
-                let _ = writeln!(out, "  {} did nothing: {}", step.name, closed.why);
+                line(format_args!("  {} did nothing: {}", step.name, closed.why));
             }
         }
         for blind in self.steps.iter().flat_map(|s| &s.blind).take(MAX_LISTED) {
-            let _ = writeln!(out, "  could not look at {}: {}", blind.what, blind.why);
+            line(format_args!("  could not look at {}: {}", blind.what, blind.why));
         }
         for script in self.scripts.iter().filter(|s| !s.went_well()) {
-            let _ = writeln!(out, "  script {script}");
+            line(format_args!("  script {script}"));
         }
         for advice in &self.advice {
-            let _ = writeln!(out, "  {advice}");
+            line(format_args!("  {advice}"));
         }
         for note in self.notes_to_show() {
-            let _ = writeln!(out, "  note: {note}");
+            line(format_args!("  note: {note}"));
         }
         if let Some(file) = self.file.as_ref().filter(|_| c.left + c.blind > 0) {
-            let _ = writeln!(out, "  all of it: {file}");
+            line(format_args!("  all of it: {file}"));
         }
         out
     }
@@ -162,7 +168,7 @@ impl Left {
 }
 
 /// Lists within a residue are cut too: thousands of processes do not fit into a line.
-fn shorten(left: &mut Left, most: usize) {
+pub(super) fn shorten(left: &mut Left, most: usize) {
     left.holders.truncate(most);
     match &mut left.residue {
         Residue::Task(residue::Task { processes, groups, .. }) => {

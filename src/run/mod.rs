@@ -73,7 +73,10 @@ fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Ve
     let detached = left.filter(|r| matches!(r, Residue::Detached(_)) && still_held(r)).collect();
     match earlier.scope {
         Some(old) => scope = scope.union(old),
-        None => hidden("containers of the removed snap", &"the result file holds no scope"),
+        None => hidden(
+            "containers of the removed snap",
+            &"the result file holds no scope, or lies where containers may write",
+        ),
     }
     (scope, detached)
 }

@@ -4,22 +4,20 @@
 //! annotations, mounts), a crash may cut them short, and a hostile one may point them elsewhere. What is taken
 //! from them is checked here, and again against the machine in `scope`.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use crate::error::Error;
 use crate::linux::host::Host;
 use crate::runtime::{ContainerId, Pod, SpecNamespace, cni, groups, shim};
 use crate::snap::profile::Roots;
 
 /// The directory below containerd's state and root that holds the bundles and work directories.
 pub const TASKS: &str = "io.containerd.runtime.v2.task";
-
-/// The state directory of a containerd that was told no other.
-const STOCK_STATE: &str = "/run/containerd";
 
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +49,7 @@ struct Spec {
     #[serde(default)]
     linux: Linux,
     #[serde(default)]
-    mounts: Vec<SpecMount>,
+    mounts: Binds,
 }
 
 #[derive(Deserialize, Default)]
@@ -75,7 +73,69 @@ struct Linux {
     #[serde(rename = "cgroupsPath", default)]
     cgroups_path: String,
     #[serde(default)]
-    namespaces: Vec<SpecNamespace>,
+    namespaces: Network,
+}
+
+/// The directories of the host that a spec binds, as many as are kept; the rest is read over.
+#[derive(Default)]
+struct Binds(Vec<PathBuf>);
+
+impl<'de> Deserialize<'de> for Binds {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Binds, D::Error> {
+        let mut binds = Vec::new();
+        let take = |mount: SpecMount| {
+            let source = PathBuf::from(mount.source);
+            if mount.kind == "bind" && source.is_absolute() && binds.len() < MAX_BINDS {
+                binds.push(source);
+            }
+        };
+        each(from, take)?;
+        Ok(Binds(binds))
+    }
+}
+
+/// The network namespace that a spec names.
+#[derive(Default)]
+struct Network(Option<PathBuf>);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Network, D::Error> {
+        let mut first = None;
+        each(from, |namespace: SpecNamespace| {
+            if namespace.kind == "network" && first.is_none() {
+                first = Some(PathBuf::from(namespace.path));
+            }
+        })?;
+        Ok(Network(first))
+    }
+}
+
+/// Takes the members of a list one by one, so that a list is never held that is not kept.
+fn each<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+    take: impl FnMut(T),
+) -> Result<(), D::Error> {
+    struct Each<T, F>(F, PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+            while let Some(member) = list.next_element()? {
+                (self.0)(member);
+            }
+            Ok(())
+        }
+
+        // What Go writes for a list that it has not got.
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+    }
+    from.deserialize_any(Each(take, PhantomData))
 }
 
 #[derive(Deserialize)]
@@ -84,52 +144,6 @@ struct SpecMount {
     kind: String,
     #[serde(default)]
     source: String,
-}
-
-/// All bundles and work directories of a containerd, half-deleted ones included, each once.
-pub fn list_bundles(host: &Host, roots: &Roots) -> (Vec<ContainerId>, Vec<Error>) {
-    let mut errors = Vec::new();
-    let mut found = list_tasks(host, &roots.state, &mut errors);
-    found.extend(list_tasks(host, &roots.root, &mut errors));
-    found.sort();
-    found.dedup();
-    (found, errors)
-}
-
-/// The containers that have a bundle with the machine's own containerd, where that is not ours. What hides is none.
-pub fn list_neighbours(host: &Host, roots: &Roots) -> HashSet<ContainerId> {
-    let state = Path::new(STOCK_STATE);
-    if state == roots.state {
-        return HashSet::new();
-    }
-    list_tasks(host, state, &mut Vec::new()).into_iter().collect()
-}
-
-/// The containers that have a directory below a containerd's state or root.
-fn list_tasks(host: &Host, base: &Path, errors: &mut Vec<Error>) -> Vec<ContainerId> {
-    let tasks = base.join(TASKS);
-    let mut found = Vec::new();
-    for namespace in list_names(host, &tasks, errors) {
-        let ids = list_names(host, &tasks.join(&namespace), errors).into_iter();
-        found.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id }));
-    }
-    found
-}
-
-/// Names of a directory that containerd could have made. While it deletes one, it calls it `.ID`.
-fn list_names(host: &Host, directory: &Path, errors: &mut Vec<Error>) -> Vec<String> {
-    match host.list(directory) {
-        Ok(names) => names.iter().filter_map(|n| plain_name(n)).collect(),
-        Err(e) => {
-            errors.push(e);
-            Vec::new()
-        }
-    }
-}
-
-fn plain_name(name: &OsStr) -> Option<String> {
-    let bytes = name.as_encoded_bytes();
-    shim::name(bytes.strip_prefix(b".").unwrap_or(bytes))
 }
 
 /// The directories that a container's bundle may have: whole, half deleted, and its work directory.
@@ -144,17 +158,59 @@ pub fn bundle_paths(roots: &Roots, container: &ContainerId) -> [PathBuf; 4] {
     ]
 }
 
+/// No runtime writes a spec or a state that is larger; the largest seen are a tenth of it.
+pub const MAX_DOCUMENT: u64 = 1 << 20;
+/// A socket's path has 107 bytes at most.
+const MAX_ADDRESS: u64 = 4 << 10;
+/// As many directories of the host are told of one container.
+const MAX_BINDS: usize = 100;
+/// Pods and their namespaces have names of 253 characters at most.
+const MAX_NAME: usize = 253;
+
+/// How much room there is for what all bundles together say besides who they are: thousands may say much.
+#[derive(Debug)]
+pub struct Room {
+    bytes: usize,
+    told: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { bytes: 2 << 20, told: 100 }
+    }
+}
+
+impl Room {
+    /// Leaves out of a bundle what there is no room for.
+    fn cut(&mut self, bundle: &mut Bundle) {
+        bundle.binds.retain(|bind| match self.bytes.checked_sub(bind.as_os_str().len()) {
+            Some(left) => {
+                self.bytes = left;
+                true
+            }
+            None => false,
+        });
+        let most = self.told;
+        self.told = most.saturating_sub(bundle.nonsense.len());
+        bundle.nonsense.truncate(most);
+        if most > 0 && self.told == 0 {
+            bundle.nonsense.push("and more that makes no sense, in other bundles".into());
+        }
+    }
+}
+
 /// Reads a bundle. What is missing is missing; what makes no sense is noted and not used.
-pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId) -> Bundle {
+pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId, room: &mut Room) -> Bundle {
     let mut bundle = Bundle::default();
     let [whole, hidden, ..] = bundle_paths(roots, container);
     let directory = if host.exists(&whole).unwrap_or(false) { whole } else { hidden };
-    match host.read(&directory.join("config.json")) {
+    match host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT) {
         Ok(bytes) => take_spec(&mut bundle, &bytes, container, roots),
         Err(e) if e.is_gone() => {}
         Err(e) => bundle.nonsense.push(e.to_string()),
     }
     take_socket(&mut bundle, host, &directory, roots);
+    room.cut(&mut bundle);
     bundle
 }
 
@@ -165,26 +221,30 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         Err(e) => return bundle.nonsense.push(format!("config.json of {}: {e}", container.id)),
     };
     bundle.groups = groups::of_spec(&spec.linux.cgroups_path);
-    bundle.groups.retain(|g| groups::is_group_of(g, &container.id));
+    bundle.groups.retain(|g| is_path(g) && groups::is_group_of(g, &container.id));
     if bundle.groups.is_empty() && !spec.linux.cgroups_path.is_empty() {
         bundle
             .nonsense
             .push(format!("config.json of {}: cgroupsPath does not name the container", container.id));
     }
     let a = spec.annotations;
+    let short = |name: &String| name.len() <= MAX_NAME;
     bundle.sandbox = a.sandbox.and_then(|s| shim::name(s.as_bytes()));
     bundle.shim_id = a.group.and_then(|g| shim::name(g.as_bytes())).or_else(|| bundle.sandbox.clone());
     bundle.is_sandbox = a.container_type.as_deref() == Some("sandbox");
-    bundle.pod = a.pod_name.map(|name| Pod {
+    bundle.pod = a.pod_name.filter(short).map(|name| Pod {
         name,
-        namespace: a.pod_namespace.unwrap_or_default(),
-        uid: a.pod_uid.unwrap_or_default(),
+        namespace: a.pod_namespace.filter(short).unwrap_or_default(),
+        uid: a.pod_uid.filter(short).unwrap_or_default(),
     });
-    let network =
-        spec.linux.namespaces.into_iter().find(|n| n.kind == "network").map(|n| PathBuf::from(n.path));
-    bundle.netns = network.filter(|p| cni::is_netns(p, roots));
-    let bound = spec.mounts.into_iter().filter(|m| m.kind == "bind").map(|m| PathBuf::from(m.source));
-    bundle.binds = bound.filter(|p| p.is_absolute()).collect();
+    bundle.netns = spec.linux.namespaces.0.filter(|p| is_path(p) && cni::is_netns(p, roots));
+    bundle.binds = spec.mounts.0;
+    bundle.binds.retain(|p| is_path(p));
+}
+
+/// False for what is too long to be one: the kernel takes no longer ones.
+fn is_path(path: &Path) -> bool {
+    path.as_os_str().len() < 4096
 }
 
 /// 1.6 and 1.7 write `address`, 2.x writes `bootstrap.json`.
@@ -193,7 +253,7 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
     struct Bootstrap {
         address: String,
     }
-    let text = match host.read(&directory.join("bootstrap.json")) {
+    let text = match host.read_at_most(&directory.join("bootstrap.json"), MAX_ADDRESS) {
         Ok(bytes) => match serde_json::from_slice::<Bootstrap>(&bytes) {
             Ok(bootstrap) => Some(bootstrap.address),
             Err(e) => {
@@ -201,7 +261,10 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
                 None
             }
         },
-        Err(_) => host.read_text(&directory.join("address")).ok(),
+        Err(_) => host
+            .read_at_most(&directory.join("address"), MAX_ADDRESS)
+            .ok()
+            .and_then(|bytes| Some(String::from_utf8(bytes).ok()?.trim_end_matches('\n').to_owned())),
     };
     let Some(text) = text else { return };
     let path = PathBuf::from(text.strip_prefix("unix://").unwrap_or(&text));
@@ -217,6 +280,7 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
 mod tests {
     use super::*;
     use crate::fixture::roots;
+    use std::fs;
 
     fn spec(json: &str) -> Bundle {
         let mut bundle = Bundle::default();
@@ -253,5 +317,34 @@ mod tests {
         );
         assert!(!spec("{\"linux\": []").nonsense.is_empty());
         assert!(spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"../x"}}"#).sandbox.is_none());
+    }
+
+    #[test]
+    fn of_a_spec_little_is_kept_however_much_it_says() {
+        let bind = r#"{"type":"bind","source":"/srv/x","destination":"/y","options":["ro"]}"#;
+        let b = spec(&format!(r#"{{"mounts":[{}]}}"#, vec![bind; 5000].join(",")));
+        assert_eq!(b.binds.len(), MAX_BINDS);
+        let long = "p".repeat(MAX_NAME + 1);
+        let b = spec(&format!(
+            r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{long}"}},"mounts":null}}"#
+        ));
+        assert!(b.pod.is_none() && b.nonsense.is_empty(), "{b:?}");
+        let mut room = Room { bytes: 10, told: 1 };
+        let mut b = Bundle { binds: vec!["/123456".into(), "/12345678".into()], ..Bundle::default() };
+        b.nonsense = vec!["a".into(), "b".into()];
+        room.cut(&mut b);
+        assert_eq!((b.binds.len(), b.nonsense.len()), (1, 2));
+        assert!(b.nonsense[1].contains("more"));
+    }
+
+    #[test]
+    fn a_large_spec_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join(roots().state.strip_prefix("/").unwrap()).join(TASKS).join("k8s.io/a");
+        fs::create_dir_all(&bundle).unwrap();
+        fs::File::create(bundle.join("config.json")).unwrap().set_len(MAX_DOCUMENT + 1).unwrap();
+        let id = ContainerId { namespace: "k8s.io".into(), id: "a".into() };
+        let b = read_bundle(&Host::at(dir.path()), &roots(), &id, &mut Room::default());
+        assert!(b.nonsense[0].contains("too large"), "{b:?}");
     }
 }

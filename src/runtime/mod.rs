@@ -8,6 +8,7 @@ pub mod groups;
 pub mod hook_plan;
 pub mod http;
 pub mod http_hook;
+pub mod listing;
 pub mod metadata;
 pub mod pre_stop;
 pub mod processes;

@@ -1,9 +1,15 @@
 //! All processes of the machine, with what the command lines of shims say.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
 
 use crate::error::{Context, Result, gone};
+use crate::linux::child::{self, Child};
 use crate::linux::host::Host;
 use crate::linux::proc::{Directory, ENOUGH, Proc, ProcessId, Reading};
 use crate::runtime::shim::{self, ShimArgs};
@@ -13,45 +19,98 @@ use crate::runtime::shim::{self, ShimArgs};
 pub struct Processes {
     by_pid: HashMap<i32, Proc>,
     shims: HashMap<i32, ShimArgs>,
-    /// PIDs of root's processes whose command lines could not be read.
+    /// PIDs of root's processes whose command lines could not be read, in ascending order.
     pub hidden: Vec<i32>,
     /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
     pub unreadable: Vec<(i32, String)>,
 }
+
+/// How long one command line may take before its process counts as stalled: this twice, so that a machine that is merely
+/// busy is told from it.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Once as many have stalled, nobody more is waited for long.
+const MAX_STALLED: usize = 3;
+const LITTLE_PATIENCE: Duration = Duration::from_millis(50);
 
 impl Processes {
     /// Reads all that this `/proc` shows.
     pub fn read(host: &Host) -> Result<Processes> {
         let path = Path::new("/proc");
         let mut all = Processes::default();
+        let mut candidates = Vec::new();
         let proc = Directory::open(&host.path(path)).context("open", path)?;
         for entry in std::fs::read_dir(host.path(path)).context("list", path)? {
             let entry = entry.context("list", path)?;
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            match proc.read(pid).and_then(|reading| all.add(&proc, reading)) {
-                Ok(()) => {}
+            match proc.read(pid) {
+                Ok(reading) => {
+                    if may_be_a_shims(&reading) {
+                        candidates.push(reading.proc.id);
+                    }
+                    all.by_pid.insert(pid, reading.proc);
+                }
                 Err(e) if e.raw_os_error().is_some_and(gone) => {}
                 Err(e) => all.unreadable.push((pid, e.to_string())),
             }
         }
+        all.command_lines(host, &proc, candidates);
         Ok(all)
     }
 
-    fn add(&mut self, proc: &Directory, reading: Reading) -> std::io::Result<()> {
-        let pid = reading.proc.id.pid;
-        // A kernel thread has no command line, and a zombie has lost its own.
-        if !reading.proc.kernel && reading.proc.alive() && may_be_a_shims(reading.command_line_length) {
-            match proc.command_line(&reading, &mut [0; ENOUGH]).map(shim::parse) {
-                Ok(None) => {}
-                Ok(Some(shim)) => drop(self.shims.insert(pid, shim)),
-                // It ended between the two reads: gone is not hidden.
-                Err(e) if e.raw_os_error().is_some_and(gone) => return Err(e),
-                Err(_) if proc.owner(pid)? == 0 => self.hidden.push(pid),
-                Err(_) => {}
+    /// Reads command lines, all in one child as long as none stalls. Whoever can keep a process's memory from being read
+    /// (with a FUSE file mapped into it, any user can his own's) keeps only that child from going on.
+    fn command_lines(&mut self, host: &Host, proc: &Directory, mut candidates: Vec<ProcessId>) {
+        let stalled = host.stalled();
+        candidates.retain(|id| {
+            let known = stalled.contains(id);
+            if known {
+                self.hidden.push(id.pid);
             }
+            !known
+        });
+        let mut rest = &candidates[..];
+        while !rest.is_empty() {
+            let few = host.stalled().len() < MAX_STALLED;
+            let patience = if few { PATIENCE } else { LITTLE_PATIENCE };
+            let started = Child::start(|out| tell_command_lines(host, rest, out));
+            let (said, at) = match started {
+                Ok(child) => child.attend_while_moving(patience),
+                Err(_) => (Vec::new(), Some(0)),
+            };
+            self.take(&said);
+            let Some(at) = at else { break };
+            let Some(position) = rest.iter().position(|id| id.pid == at).filter(|_| few) else {
+                // Whether there is a shim among the rest, nobody knows.
+                let unread = |pid: &i32| !self.shims.contains_key(pid) && may_be_read(host, proc, *pid);
+                let unread: Vec<i32> = rest.iter().map(|id| id.pid).filter(unread).collect();
+                self.hidden.extend(unread);
+                break;
+            };
+            host.note_stalled(rest[position]);
+            self.hidden.push(at);
+            rest = &rest[position + 1..];
         }
-        self.by_pid.insert(pid, reading.proc);
-        Ok(())
+        self.hidden.sort_unstable();
+        self.hidden.dedup();
+    }
+
+    /// What the child told: for each process of interest its PID, and how long its command line is, none for one that
+    /// could not be read.
+    fn take(&mut self, mut said: &[u8]) {
+        while let Some((head, rest)) = said.split_at_checked(HEAD) {
+            let [pid, length] =
+                [&head[..4], &head[4..]].map(|b| i32::from_ne_bytes(b.try_into().unwrap_or_default()));
+            let Ok(length) = usize::try_from(length) else {
+                self.hidden.push(pid);
+                said = rest;
+                continue;
+            };
+            let Some((line, rest)) = rest.split_at_checked(length) else { return };
+            if let Some(shim) = shim::parse(line) {
+                self.shims.insert(pid, shim);
+            }
+            said = rest;
+        }
     }
 
     /// The process with this PID now.
@@ -80,20 +139,127 @@ impl Processes {
     }
 }
 
-/// False if a command line is too short for a shim's, as those of most processes in pods are.
-fn may_be_a_shims(length: Option<u64>) -> bool {
-    length.is_none_or(|length| length >= shim::SHORTEST.len() as u64)
+/// The bytes before each command line that the child tells: two numbers.
+const HEAD: usize = 8;
+
+/// In a child: tells the command lines that are shims', and which could not be read.
+fn tell_command_lines(host: &Host, of: &[ProcessId], out: &mut File) {
+    // A child has nothing open that is ours.
+    let Ok(proc) = Directory::open(&host.path(Path::new("/proc"))) else { return };
+    for id in of.iter().filter(|id| may_be_read(host, &proc, id.pid)) {
+        child::at(id.pid);
+        let mut buffer = [0; ENOUGH];
+        let line = match proc.command_line(id.pid, &mut buffer) {
+            Ok(line) if shim::parse(line).is_none() => continue,
+            Ok(line) => Some(line),
+            Err(e) if e.raw_os_error().is_some_and(gone) => continue,
+            Err(_) => None,
+        };
+        // Where it is still the same process now, what was read is of that one.
+        if !proc.is_still(*id) {
+            continue;
+        }
+        let length = line.map_or(-1, |line| line.len() as i32);
+        let head = [id.pid.to_ne_bytes(), length.to_ne_bytes()].concat();
+        let _ = out.write_all(&[&head, line.unwrap_or_default()].concat());
+    }
+}
+
+/// Only root's processes can be shims of ours, and only root's memory is not in anybody's hands. A fixture's are whose the
+/// fixture is.
+fn may_be_read(host: &Host, proc: &Directory, pid: i32) -> bool {
+    let is_roots = |owner| owner == 0 || (!host.is_live() && owner == geteuid().as_raw());
+    proc.owner(pid).is_ok_and(is_roots)
+}
+
+/// False if a command line cannot be a shim's: a kernel thread has none, a zombie has lost its own, and those of most
+/// processes in pods are too short.
+fn may_be_a_shims(reading: &Reading) -> bool {
+    let long = |length: Option<u64>| length.is_none_or(|length| length >= shim::SHORTEST.len() as u64);
+    !reading.proc.kernel && reading.proc.alive() && long(reading.command_line_length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::Instant;
+
+    /// A process of a fixture, with a command line of this length as far as the kernel tells.
+    fn process(root: &Path, pid: i32, length: Option<usize>) -> PathBuf {
+        let directory = root.join(format!("proc/{pid}"));
+        fs::create_dir_all(&directory).unwrap();
+        // Up to the start time; then to arg_start and arg_end; then the rest.
+        let [before, after] = [["0"; 25].join(" "), ["0"; 3].join(" ")];
+        let arguments = length.map_or("0 0".into(), |length| format!("4096 {}", 4096 + length));
+        let text = format!(
+            "{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid}00 {before} {arguments} {after}\n"
+        );
+        fs::write(directory.join("stat"), text).unwrap();
+        directory.join("cmdline")
+    }
+
+    const SHIM: &[u8] = b"shim\0-namespace\0k8s.io\0-id\0a\0-address\0/run/c.sock\0";
 
     #[test]
     fn a_command_line_that_cannot_be_a_shims_is_not_read() {
-        assert!(!may_be_a_shims(Some(7)));
-        assert!(may_be_a_shims(Some(shim::SHORTEST.len() as u64)));
-        assert!(may_be_a_shims(None), "the kernel does not tell");
+        let dir = tempfile::tempdir().unwrap();
+        for (pid, length) in [(10, Some(7)), (11, Some(shim::SHORTEST.len())), (12, None)] {
+            fs::write(process(dir.path(), pid, length), SHIM).unwrap();
+        }
+        let all = Processes::read(&Host::at(dir.path())).unwrap();
+        assert_eq!([10, 11, 12].map(|pid| all.is_shim(pid)), [false, true, true], "{all:?}");
+        assert_eq!(all.shim(11).unwrap().id.as_deref(), Some("a"));
+        assert!(all.hidden.is_empty() && all.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_command_line_that_never_comes_hides_itself_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in 10..40 {
+            fs::write(process(dir.path(), pid, None), SHIM).unwrap();
+        }
+        // Nobody writes to it, so that whoever opens it waits.
+        let stalls = process(dir.path(), 25, None);
+        fs::remove_file(&stalls).unwrap();
+        nix::unistd::mkfifo(&stalls, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let host = Host::at(dir.path());
+        let started = Instant::now();
+        let all = Processes::read(&host).unwrap();
+        assert_eq!(all.hidden, [25]);
+        assert_eq!((10..40).filter(|pid| all.is_shim(*pid)).count(), 29);
+        let first = started.elapsed();
+        assert!(first < Duration::from_secs(3), "{first:?}");
+        // A later look does not wait for it again.
+        let started = Instant::now();
+        assert_eq!(Processes::read(&host).unwrap().hidden, [25]);
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn many_that_stall_cost_no_more_than_a_few() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in 10..60 {
+            let file = process(dir.path(), pid, None);
+            nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let host = Host::at(dir.path());
+        let started = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(Processes::read(&host).unwrap().hidden, (10..60).collect::<Vec<_>>());
+        }
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn what_is_not_roots_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = process(dir.path(), 10, None);
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::chown(file.parent().unwrap(), Some(1000), None).unwrap();
+        let all = Processes::read(&Host::at(dir.path())).unwrap();
+        assert!(all.hidden.is_empty() && !all.is_shim(10) && all.get(10).is_some());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
 use crate::runtime::SpecNamespace;
-use crate::runtime::bundle::TASKS;
+use crate::runtime::bundle::{MAX_DOCUMENT, TASKS};
 use crate::snap::profile::Roots;
 
 /// What runc's `state.json` says.
@@ -24,10 +25,18 @@ pub struct RuncState {
     pub netns: Option<PathBuf>,
 }
 
+/// Reads a runc state's file.
+pub fn read_file(host: &Host, file: &Path) -> Result<Vec<u8>> {
+    host.read_at_most(file, MAX_DOCUMENT)
+}
+
 /// Parses a runc state; an error if it makes no sense.
 pub fn read_runc_state(file: &Path, bytes: &[u8]) -> Result<RuncState> {
     parse_runc_state(bytes).map_err(|e| Error::Malformed { path: file.to_path_buf(), reason: e.to_string() })
 }
+
+/// A container is in one group of each hierarchy, and the kernel has about a dozen.
+const MAX_HIERARCHIES: usize = 64;
 
 /// True if a runc state is whole and names bundles, none of them in our directories: then it is another's, and not
 /// worth the parsing of tens of kilobytes. A directory that JSON may spell in another way tells nothing.
@@ -75,7 +84,7 @@ pub fn parse_runc_state(bytes: &[u8]) -> std::result::Result<RuncState, serde_js
     Ok(RuncState {
         bundle,
         init: (init.pid > 1 && init.start > 0).then_some(init),
-        groups: state.cgroup_paths.into_values().collect(),
+        groups: state.cgroup_paths.into_values().take(MAX_HIERARCHIES).collect(),
         netns: state
             .config
             .namespaces

@@ -7,16 +7,24 @@ use crate::error::Blind;
 use crate::linux::proc::ProcessId;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
-use crate::runtime::{ContainerId, cni, groups, runc, shim, short};
+use crate::runtime::{ContainerId, cni, groups, listing, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
 use crate::text;
 
 impl Gather<'_> {
     pub(super) fn bundles(&mut self) {
-        let (ids, errors) = bundle::list_bundles(self.view.host, self.roots);
-        self.blind.extend(errors.iter().map(|e| Blind::new("bundles", e)));
-        for id in ids {
-            let bundle = bundle::read_bundle(self.view.host, self.roots, &id);
+        let listed = listing::list_bundles(self.view.host, self.roots);
+        self.blind.extend(listed.errors.iter().map(|e| Blind::new("bundles", e)));
+        // Of a link, and of names beyond count, only they themselves are not known: what runs is found by other means.
+        self.doubts.extend(listed.links.iter().map(|l| Blind::new(text::show(l), "a symlink, not followed")));
+        for (directory, more) in &listed.more {
+            self.doubts
+                .push(Blind::new(text::show(directory), format!("{more} names more than are looked at")));
+        }
+        self.nonsense.extend(listed.nonsense);
+        let mut room = bundle::Room::default();
+        for id in listed.containers {
+            let bundle = bundle::read_bundle(self.view.host, self.roots, &id, &mut room);
             self.nonsense.extend(bundle.nonsense.iter().cloned());
             self.claim(id, bundle, Proof::Bundle);
         }
@@ -28,7 +36,7 @@ impl Gather<'_> {
             Ok(names) => names,
             Err(e) => return self.runc_hidden = Some(e.to_string()),
         };
-        let neighbours = bundle::list_neighbours(self.view.host, self.roots);
+        let neighbours = listing::list_neighbours(self.view.host, self.roots);
         for namespace in namespaces.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
             let directory = self.roots.runc.join(&namespace);
             let ids = match self.view.host.list(&directory) {
@@ -54,7 +62,7 @@ impl Gather<'_> {
     /// a state of our own ID with another's label says that the running container of that ID is another's.
     fn runc_state(&mut self, directory: &Path, id: ContainerId) {
         let file = directory.join(&id.id).join("state.json");
-        let bytes = self.view.host.read(&file);
+        let bytes = runc::read_file(self.view.host, &file);
         if !self.containers.contains_key(&id)
             && bytes.as_ref().is_ok_and(|bytes| runc::is_plainly_foreign(bytes, self.inside))
         {

@@ -40,7 +40,7 @@ impl Gather<'_> {
         if unit.is_some_and(|unit| unit != self.snap.instance) {
             return RootFs::Elsewhere;
         }
-        let file = PathBuf::from(format!("/proc/{}/mountinfo", process.id.pid));
+        let file = self.view.directory_of(process).join("mountinfo");
         let table = match self.view.host.read(&file) {
             Ok(bytes) => mountinfo::parse(&bytes),
             // EINVAL is what the kernel says of one that is about to go.

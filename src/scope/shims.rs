@@ -24,6 +24,9 @@ enum Verdict {
     Doubtful(String),
 }
 
+/// As many PIDs are named.
+const MAX_NAMED: usize = 10;
+
 impl Gather<'_> {
     pub(super) fn shims(&mut self) {
         let view = self.view;
@@ -31,11 +34,17 @@ impl Gather<'_> {
             Ok(processes) => processes,
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
-        let hidden = processes.hidden.len();
-        if hidden > 0 {
+        let hidden: Vec<i32> =
+            processes.hidden.iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
+        if !hidden.is_empty() {
+            let pids: Vec<String> = hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
+            let hidden = hidden.len();
             self.blind.push(Blind::new(
                 "processes",
-                format!("the command lines of {hidden} of root's processes cannot be read"),
+                format!(
+                    "the command lines of {hidden} of root's processes cannot be read: {}",
+                    pids.join(" ")
+                ),
             ));
         }
         self.blind
@@ -61,6 +70,12 @@ impl Gather<'_> {
         }
         self.shims.sort_by_key(|s| s.process);
         self.shim_ids();
+    }
+
+    /// True for a process in a group of a container of ours: it goes with that, and is no shim.
+    fn is_in_container(&self, pid: i32) -> bool {
+        let groups = self.view.membership(pid);
+        self.containers.values().any(|c| c.cgroups.iter().any(|group| groups.contains(group)))
     }
 
     fn own_shim(&mut self, process: &Proc, args: &ShimArgs, witness: Witness) {

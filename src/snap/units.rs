@@ -3,23 +3,23 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The service of this snap whose group a path is in: `snap.NAME.SERVICE.service` among its components.
+/// The service of this snap whose group a path is, or is in: `/system.slice/snap.NAME.SERVICE.service`.
 pub fn service_of<'a>(group: &'a Path, instance: &str) -> Option<&'a str> {
-    units_of_snaps(group)
-        .find_map(|unit| unit.strip_prefix(instance)?.strip_prefix('.')?.strip_suffix(".service"))
+    unit_of_snap(group)?.strip_prefix(instance)?.strip_prefix('.')?.strip_suffix(".service")
 }
 
-/// The instance name of any snap's unit (service or scope) in a path: `snap.NAME.…`.
+/// The instance name of the snap whose unit (service or scope) a path is, or is in.
 pub fn snap_of(group: &Path) -> Option<&str> {
-    units_of_snaps(group).find_map(|unit| {
-        unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".scope"))?.split('.').next()
-    })
+    let unit = unit_of_snap(group)?;
+    unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".scope"))?.split('.').next()
 }
 
-/// The components of a path that begin with `snap.`, without that. Every group of the machine is asked.
-fn units_of_snaps(group: &Path) -> impl Iterator<Item = &str> {
-    let parts = group.as_os_str().as_bytes().split(|b| *b == b'/');
-    parts.filter_map(|part| std::str::from_utf8(part.strip_prefix(b"snap.")?).ok())
+/// The unit directly below the system's slice, if its name begins with `snap.`, without that. Only systemd makes groups
+/// there; a user, a container or a guest may make a group of any name elsewhere. Every group of the machine is asked.
+fn unit_of_snap(group: &Path) -> Option<&str> {
+    let below = group.as_os_str().as_bytes().strip_prefix(b"/system.slice/")?;
+    let unit = below.split(|b| *b == b'/').next()?;
+    std::str::from_utf8(unit.strip_prefix(b"snap.")?).ok()
 }
 
 #[cfg(test)]
@@ -35,5 +35,21 @@ mod tests {
         assert_eq!(snap_of(Path::new("/system.slice/snap.microk8s_b.d.service")), Some("microk8s_b"));
         assert_eq!(snap_of(Path::new("/system.slice/snap.x.hook.remove-1.scope")), Some("x"));
         assert_eq!(snap_of(Path::new("/system.slice/snap.mount")), None);
+    }
+
+    #[test]
+    fn a_unit_lies_directly_below_the_systems_slice() {
+        let below = Path::new("/system.slice/snap.microk8s.d.service/kubepods/pod1");
+        assert_eq!((service_of(below, "microk8s"), snap_of(below)), (Some("d"), Some("microk8s")));
+        for group in [
+            "/user.slice/user-1000.slice/user@1000.service/snap.microk8s.d.service",
+            "/system.slice/x.service/snap.microk8s.d.service",
+            "/lxc.payload.a/system.slice/snap.microk8s.d.service",
+            "/snap.microk8s.d.service",
+            "system.slice/snap.microk8s.d.service",
+        ] {
+            let group = Path::new(group);
+            assert_eq!((service_of(group, "microk8s"), snap_of(group)), (None, None), "{group:?}");
+        }
     }
 }

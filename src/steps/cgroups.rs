@@ -61,13 +61,15 @@ fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl I
     })
 }
 
-/// Groups of ours in hierarchies that are mounted read-only (as in some containers): nobody here can remove
+/// Empty groups of ours in hierarchies that are mounted read-only (as in some containers): nobody here can remove
 /// them, and whoever can is outside.
 pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let Ok(tree) = view.cgroups() else { return Vec::new() };
     let owned: HashSet<&Path> =
         scope.containers.iter().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
-    let ours = tree.each().filter(|(hierarchy, group)| hierarchy.read_only && owned.contains(group));
+    let ours = tree.each().filter(|(hierarchy, group)| {
+        hierarchy.read_only && owned.contains(group) && !view.is_occupied(hierarchy, group)
+    });
     ours.map(|(hierarchy, group)| full(&hierarchy.point, group)).collect()
 }
 
@@ -194,6 +196,13 @@ mod tests {
             std::fs::write(dir.path().join("proc/self/mountinfo"), table).unwrap();
             let view = View::new(&host, None);
             assert_eq!(read_only(&view, &scope).len(), told, "{options}");
+            let events = dir.path().join("sys/fs/cgroup/kubepods/podA/c1/cgroup.events");
+            std::fs::write(&events, "populated 1\n").unwrap();
+            assert!(
+                read_only(&View::new(&host, None), &scope).is_empty(),
+                "one in which something runs is not empty"
+            );
+            std::fs::remove_file(events).unwrap();
             assert_eq!(find(&view, &scope).residues.len(), left, "{options}");
         }
     }

@@ -10,27 +10,36 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 
 use super::{Hierarchy, Version};
-use crate::error::Result;
+use crate::error::{Context, Error, Result, gone};
 use crate::linux::host::Host;
 
-/// The PIDs in a group, and in the groups below it. Zero is a process outside our PID namespace: not ours.
+/// The PIDs in a group, and in the groups below it, however deep. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
-    pids_below(host, directory, 0, &mut pids)?;
+    let mut rest = vec![directory.to_path_buf()];
+    let mut seen = 0;
+    while let Some(directory) = rest.pop() {
+        pids.extend(own_pids(host, &directory)?);
+        let path = host.path(&directory);
+        if has_none_below(CWD, &path) {
+            continue;
+        }
+        match open_group(CWD, path).and_then(|directory| children(&directory)) {
+            Ok(below) => rest.extend(below.into_iter().map(|name| directory.join(name))),
+            Err(e) if e.raw_os_error().is_some_and(gone) => {}
+            Err(e) => return Err(e).context("list", &directory),
+        }
+        seen += 1;
+        if seen > MAX_BELOW {
+            let reason = "far too many groups below it".into();
+            return Err(Error::Malformed { path: directory, reason });
+        }
+    }
     Ok(pids)
 }
 
-fn pids_below(host: &Host, directory: &Path, depth: usize, pids: &mut Vec<i32>) -> Result<()> {
-    pids.extend(own_pids(host, directory)?);
-    let path = host.path(directory);
-    if depth < MAX_DEPTH && !has_none_below(CWD, &path) {
-        let below = open_group(CWD, path).and_then(|directory| children(&directory));
-        for name in below.unwrap_or_default() {
-            pids_below(host, &directory.join(name), depth + 1, pids)?;
-        }
-    }
-    Ok(())
-}
+/// A container may make groups below its own. More were made to exhaust us.
+const MAX_BELOW: usize = 10_000;
 
 /// The PIDs in a group itself.
 pub fn own_pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
@@ -63,6 +72,29 @@ pub fn parse_pids(bytes: &[u8]) -> impl Iterator<Item = i32> {
 pub fn is_unpopulated(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     let says_so = |bytes: Vec<u8>| bytes.split(|b| *b == b'\n').any(|line| line == b"populated 0");
     hierarchy.version == Version::V2 && host.read(&directory.join("cgroup.events")).is_ok_and(says_so)
+}
+
+/// True if there is a process in a group or below it, seen or not: one of another PID namespace counts, and one that the
+/// kernel calls a zombie while its threads go on. Also where it cannot be told. What is occupied is never "empty".
+pub fn is_occupied(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
+    if hierarchy.version == Version::V2
+        && let Ok(events) = host.read(&directory.join("cgroup.events"))
+    {
+        return !events.split(|b| *b == b'\n').any(|line| line == b"populated 0");
+    }
+    let procs = |directory: &Path| match host.read(&directory.join("cgroup.procs")) {
+        Ok(bytes) => !bytes.is_empty(),
+        Err(e) => !e.is_gone(),
+    };
+    let mut rest = vec![directory.to_path_buf()];
+    while let Some(directory) = rest.pop() {
+        if procs(&directory) || rest.len() > MAX_BELOW {
+            return true;
+        }
+        let below = open_group(CWD, host.path(&directory)).and_then(|open| children(&open));
+        rest.extend(below.unwrap_or_default().into_iter().map(|name| directory.join(name)));
+    }
+    false
 }
 
 /// True if a group is frozen, by either version's file.
@@ -133,5 +165,29 @@ mod tests {
     #[test]
     fn pids_of_garbage() {
         assert_eq!(parse_pids(b"1\n0\n-4\nx\n\n99999999999\n7").collect::<Vec<_>>(), [1, 7]);
+    }
+
+    #[test]
+    fn a_group_is_occupied_by_whoever_the_kernel_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let deep: PathBuf = (0..MAX_DEPTH + 9).map(|n| n.to_string()).collect();
+        let below = dir.path().join("g").join(&deep);
+        std::fs::create_dir_all(&below).unwrap();
+        let occupied = |version| {
+            let hierarchy = Hierarchy { version, point: "/".into(), read_only: true, freezer: false };
+            is_occupied(&host, &hierarchy, Path::new("/g"))
+        };
+        assert!(!occupied(Version::V1));
+        // A process of another PID namespace is seen as a zero.
+        std::fs::write(below.join("cgroup.procs"), "0\n").unwrap();
+        assert!(occupied(Version::V1) && occupied(Version::V2));
+        std::fs::write(below.join("cgroup.procs"), "7\n").unwrap();
+        assert_eq!(pids(&host, Path::new("/g")).unwrap(), [7], "however deep");
+        std::fs::write(below.join("cgroup.procs"), "").unwrap();
+        std::fs::write(dir.path().join("g/cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        assert!(occupied(Version::V2) && !occupied(Version::V1));
+        std::fs::write(dir.path().join("g/cgroup.events"), "populated 0\nfrozen 0\n").unwrap();
+        assert!(!occupied(Version::V2));
     }
 }

@@ -44,8 +44,22 @@ pub struct CgroupTree {
     pub hierarchies: Vec<Hierarchy>,
     /// For each hierarchy, its groups as paths below its mount point ("/kubepods/…"), parents first.
     pub groups: Vec<Vec<PathBuf>>,
-    /// Directories that could not be listed, with the reason.
-    pub unreadable: Vec<(PathBuf, String)>,
+    /// Groups below which could not be looked.
+    pub unreadable: Vec<Unlisted>,
+}
+
+/// A group of which is not known what lies below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The group, as a path below its hierarchy's mount point: whether it can be somebody's is told by what lies above it.
+    pub group: PathBuf,
+    /// Why.
+    pub why: String,
+    /// True if nothing refused: the groups were nested on purpose until nobody follows them. Whoever owns a group can do
+    /// that below it, and hides there only what is his.
+    pub too_deep: bool,
 }
 
 /// The hierarchies in a mount table, each once: the first of co-mounted copies, and none that is shadowed by

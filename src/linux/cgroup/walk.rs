@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 
 use super::group::{MAX_DEPTH, children, has_none_below, open_group};
-use super::{CgroupTree, Hierarchy, Version, full};
+use super::{CgroupTree, Hierarchy, Unlisted, Version, full};
 use crate::linux::host::Host;
 
 /// Walks hierarchies.
@@ -30,13 +30,16 @@ pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTr
     tree
 }
 
+/// Deeper than any runtime puts a container; with the "/".
+const TOLD_DEPTH: usize = 17;
+
 /// A walk through one hierarchy.
 struct Walk<'a> {
     point: &'a Path,
     groups: Vec<PathBuf>,
     /// Groups that were not asked for groups below them, and how deep they are.
     unasked: Vec<(PathBuf, usize)>,
-    unreadable: &'a mut Vec<(PathBuf, String)>,
+    unreadable: &'a mut Vec<Unlisted>,
     names: &'a Names,
 }
 
@@ -56,7 +59,7 @@ impl Walk<'_> {
         let (children, directory) = match listed {
             Ok(listed) => listed,
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
-            Err(e) => return self.unreadable.push((full(self.point, group), e.to_string())),
+            Err(e) => return self.unlisted(group, e.to_string(), false),
         };
         for name in children {
             let path = group.join(&name);
@@ -83,7 +86,16 @@ impl Walk<'_> {
         if depth < MAX_DEPTH {
             self.below(open_group(at, name), group, depth + 1);
         } else {
-            self.unreadable.push((full(self.point, group), "nested too deeply".into()));
+            // Many branches far below one group are told as that one.
+            let above: PathBuf = group.components().take(TOLD_DEPTH).collect();
+            self.unlisted(&above, "the groups below it are nested too deeply".into(), true);
+        }
+    }
+
+    fn unlisted(&mut self, group: &Path, why: String, too_deep: bool) {
+        let directory = full(self.point, group);
+        if self.unreadable.last().is_none_or(|last| last.directory != directory) {
+            self.unreadable.push(Unlisted { directory, group: group.to_path_buf(), why, too_deep });
         }
     }
 
@@ -139,5 +151,20 @@ mod tests {
         assert_eq!(found(Version::V2, Some(7)), all, "one that came since");
         assert_eq!(found(Version::V2, Some(3)), all[..3]);
         assert_eq!(found(Version::V1, Some(3)), all, "which says nothing of the kind");
+    }
+
+    #[test]
+    fn groups_that_are_nested_too_deeply_are_told_once_and_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep: PathBuf = (0..MAX_DEPTH + 3).map(|n| n.to_string()).collect();
+        for branch in ["a", "b"] {
+            fs::create_dir_all(dir.path().join("user.slice").join(&deep).join(branch)).unwrap();
+        }
+        let hierarchy =
+            Hierarchy { version: Version::V2, point: "/".into(), read_only: false, freezer: false };
+        let tree = walk(&Host::at(dir.path()), vec![hierarchy], &NAMES);
+        let [told] = &tree.unreadable[..] else { panic!("{:?}", tree.unreadable) };
+        assert!(told.too_deep && told.group.starts_with("/user.slice/0/1/2"), "{told:?}");
+        assert_eq!(told.group.components().count(), TOLD_DEPTH);
     }
 }

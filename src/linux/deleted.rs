@@ -1,0 +1,99 @@
+//! Deleting one entry of an open directory, and what came of it.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::gone;
+use crate::text;
+
+/// As many failures as a reader can use.
+const MOST: usize = 10;
+
+/// How much was deleted, and what was not.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Files, directories and other entries that are gone.
+    pub entries: u64,
+    /// How many could not be deleted.
+    pub failed: u64,
+    /// The first few of them.
+    pub failures: Vec<Failure>,
+    /// True if there was more than was to be deleted at once.
+    pub cut: bool,
+    /// As many entries are deleted, and no more.
+    #[serde(skip)]
+    most: Option<u64>,
+}
+
+/// One entry that could not be deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// Why.
+    pub errno: i32,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reason = std::io::Error::from_raw_os_error(self.errno);
+        write!(f, "cannot delete '{}': {reason}", text::show(&self.path))
+    }
+}
+
+impl Deleted {
+    /// As many entries are deleted, and no more.
+    pub(super) fn at_most(most: u64) -> Deleted {
+        Deleted { most: Some(most), ..Deleted::default() }
+    }
+
+    pub(super) fn unlink<P: rustix::path::Arg>(
+        &mut self,
+        parent: &OwnedFd,
+        name: P,
+        flags: AtFlags,
+    ) -> Result<(), Errno> {
+        if self.most.is_some_and(|most| self.entries >= most) {
+            self.cut = true;
+            return Err(Errno::AGAIN);
+        }
+        match unlinkat(parent, name, flags) {
+            Ok(()) => self.entries += 1,
+            Err(e) if gone(e.raw_os_error()) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    pub(super) fn fail(&mut self, path: &Path, errno: Errno) {
+        self.failed += 1;
+        if self.failures.len() < MOST {
+            self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
+        }
+    }
+}
+
+/// Opens a directory part by part, so that no part may be a symlink.
+pub(super) fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
+pub(super) fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
+    let found = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::NOSYS);
+    }
+    Ok(found.stx_mnt_id)
+}
