@@ -46,6 +46,7 @@ fn sandbox(id: &str) -> Container {
         cgroups: vec![],
         init: None,
         netns: None,
+        netns_of_state: None,
         socket: None,
         binds: vec![],
         evidence: Default::default(),

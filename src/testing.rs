@@ -20,8 +20,8 @@ pub use crate::residue::{PathKind, Residue, TableOf};
 /// The kinds of residues.
 pub mod residue {
     pub use crate::residue::{
-        Cgroup, Detached, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning, Service, Shim,
-        Task,
+        Cgroup, Detached, Flows, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning, Service,
+        Shim, Task,
     };
 }
 
@@ -33,7 +33,7 @@ pub use crate::runtime::{
     ContainerId, Pod, bolt, exec, groups, hook_plan, http, http_hook, metadata, pre_stop, runc, shim,
 };
 pub use crate::scope::decide::gather;
-pub use crate::scope::network::OwnedLink;
+pub use crate::scope::network::{NetnsProof, OwnedLink, OwnedNetns};
 pub use crate::scope::{Bystander, BystanderKind, Container, Proof, Scope, Shim};
 pub use crate::snap::Snap;
 pub use crate::snap::profile::{Profile, Roots};

@@ -11,9 +11,10 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
-    Done, Effort, End, Gate, History, Holder, Host, HostFacts, Note, NoteKind, OwnedLink, PathKind, Pod,
-    ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory,
-    Subject, TableOf, Tracked, View, Witness, gather, of_rows, plan, residue, survey,
+    Done, Effort, End, Gate, History, Holder, Host, HostFacts, NetnsProof, Note, NoteKind, OwnedLink,
+    OwnedNetns, PathKind, Pod, ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script,
+    Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather, of_rows, plan, residue,
+    survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -302,6 +303,7 @@ fn fill(scope: &mut Scope) {
         cgroups: vec!["/kubepods/abc".into()],
         init: Some(process),
         netns: Some("/run/netns/cni-1".into()),
+        netns_of_state: None,
         socket: Some("/run/containerd/s/1".into()),
         binds: vec!["/mnt\n".into()],
         evidence: all.into(),
@@ -327,7 +329,16 @@ fn fill(scope: &mut Scope) {
     scope.network.networks.insert("k8s-pod-network".into());
     scope.network.interfaces.insert("eth0".into());
     scope.network.addresses.insert("10.1.0.2".parse().unwrap());
-    scope.network.blind = Some("EPERM".into());
+    scope.network.namespaces.push(OwnedNetns {
+        inode: Some(4_026_532_000),
+        paths: vec!["/run/netns/cni-1".into()],
+        sandbox: "abc".into(),
+        because: NetnsProof::CniResult,
+    });
+    scope.network.results.push("/var/lib/cni/results/net-abc-eth0".into());
+    scope.network.blocks.insert(("10.1.0.1".parse().unwrap(), 24));
+    scope.network.rivals.insert("kubelet".into(), "another kubelet is alive".into());
+    scope.network.blind.push(Blind::new("the link cni0", "EPERM"));
     scope.bystanders.push(Bystander {
         kind: BystanderKind::Shim,
         what: "a shim".into(),
@@ -406,7 +417,12 @@ fn one_of_each() -> Vec<Residue> {
             held_by: vec!["abc".into()],
             witnesses: every_witness(),
         }),
-        Residue::Netns(residue::Netns { path: "/run/netns/cni-1".into(), mounts: 2, sandbox: "abc".into() }),
+        Residue::Netns(residue::Netns {
+            path: "/run/netns/cni-1".into(),
+            mounts: 2,
+            inode: Some(4_026_532_000),
+            sandbox: "abc".into(),
+        }),
         Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }),
         Residue::Rule(residue::Rule {
             program: "/sbin/iptables-legacy".into(),
@@ -424,6 +440,7 @@ fn one_of_each() -> Vec<Residue> {
             handle: 9,
             comment: "abc".into(),
         }),
+        Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
         Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
         Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
         Residue::Detached(residue::Detached {

@@ -21,7 +21,7 @@ use crate::linux::nft;
 use crate::text::show;
 
 /// Where there is something to find for us.
-const TABLES: [&str; 2] = ["filter", "nat"];
+const TABLES: [&str; 5] = ["filter", "nat", "raw", "mangle", "security"];
 /// Where a distribution has its programs.
 const PROGRAM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
 /// A program that lists tens of thousands of rules is still done by then.
@@ -39,6 +39,8 @@ pub struct Firewall {
     pub tables: Vec<Table>,
     /// Rules in the tables that CNI's plugins make without iptables.
     pub nft: Vec<nft::Rule>,
+    /// All tables of nf_tables that iptables does not speak for: family and name.
+    pub nft_tables: Vec<(String, String)>,
     /// Tables that exist and could not be listed.
     pub blind: Vec<Blind>,
 }
@@ -98,6 +100,8 @@ pub fn read(host: &Host, programs: &Programs) -> Firewall {
             firewall.list(programs, family, backend, tables);
         }
     }
+    let named = nft.iter().flatten().filter(|(_, name)| !TABLES.contains(&name.as_str()));
+    firewall.nft_tables.extend(named.map(|(family, name)| (nft::family(*family).to_owned(), name.clone())));
     let of_plugins = |(_, name): &&(u8, String)| [PORTS, MASQUERADE].contains(&name.as_str());
     for (family, table) in nft.iter().flatten().filter(of_plugins) {
         match nft::rules(*family, table) {

@@ -107,7 +107,16 @@ pub fn remain(holders: &[Holder], unknown: bool) -> bool {
 
 /// Users of network namespaces by inode: nothing of ours runs any more, so whoever is in one of ours, or has it
 /// open, is somebody else. Looked up once for all namespaces.
-pub type Users = HashMap<u64, Vec<String>>;
+pub type Users = HashMap<u64, NetnsUsers>;
+
+/// Who uses one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetnsUsers {
+    /// Those that are in it.
+    pub inside: Vec<String>,
+    /// Those that have it open.
+    pub open: Vec<String>,
+}
 
 /// Looks it up.
 pub fn users_of_netns() -> Users {
@@ -115,16 +124,16 @@ pub fn users_of_netns() -> Users {
     let Ok(entries) = fs::read_dir("/proc") else { return users };
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let inside = netns_inode(&entry.path().join("ns/net"));
         let open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten().map(|e| e.path());
         let mut inodes: Vec<u64> =
-            open.chain([entry.path().join("ns/net")]).filter_map(|link| netns_inode(&link)).collect();
+            open.filter_map(|link| netns_inode(&link)).filter(|inode| Some(*inode) != inside).collect();
         inodes.sort_unstable();
         inodes.dedup();
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        for inode in inodes {
-            let who = format!("process {pid} ({})", escape(comm.trim_end().as_bytes()));
-            users.entry(inode).or_default().push(who);
-        }
+        let who = || format!("process {pid} ({})", escape(comm.trim_end().as_bytes()));
+        inodes.iter().for_each(|inode| users.entry(*inode).or_default().open.push(who()));
+        inside.into_iter().for_each(|inode| users.entry(inode).or_default().inside.push(who()));
     }
     users
 }
@@ -155,7 +164,7 @@ mod tests {
     fn we_are_users_of_our_own_namespace() {
         let own = netns_inode(Path::new("/proc/self/ns/net")).unwrap();
         let pid = format!("process {} ", std::process::id());
-        assert!(users_of_netns()[&own].iter().any(|who| who.starts_with(&pid)));
+        assert!(users_of_netns()[&own].inside.iter().any(|who| who.starts_with(&pid)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::linux::netlink::{ask, attributes, push, text, u32_at};
 // linux/if_link.h and linux/net_namespace.h; libc has them for some targets only.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -37,7 +38,9 @@ pub struct Link {
     pub mac: String,
     /// The bridge (or the like) that it is a port of.
     pub master: Option<u32>,
-    /// The ID by which our network namespace knows its peer's.
+    /// The link that it is the other end of, or stands on, by its index.
+    pub peer: Option<u32>,
+    /// The ID by which our network namespace knows its peer's, if that is another one.
     pub peer_netns: Option<i32>,
 }
 
@@ -80,6 +83,7 @@ fn link(payload: &[u8]) -> Option<Link> {
             IFLA_ADDRESS => {
                 link.mac = value.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
             }
+            IFLA_LINK => link.peer = u32_at(value, 0).filter(|index| *index > 0),
             IFLA_MASTER => link.master = u32_at(value, 0),
             IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0).map(|id| id as i32).filter(|id| *id >= 0),
             IFLA_LINKINFO => {
@@ -162,6 +166,11 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 }
 
 impl Block {
+    /// True if the address lies in this block.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.address.is_some_and(|network| shares(network, address, self.prefix))
+    }
+
     /// True if this block lies in the other one.
     pub fn is_in(&self, network: IpAddr, prefix: u8) -> bool {
         self.address.is_some_and(|address| self.prefix >= prefix && shares(address, network, prefix))

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod conntrack;
 pub mod deep_tree;
 pub mod deleted;
 pub mod firewall;
@@ -16,6 +17,7 @@ pub mod mount_namespace;
 pub mod mountinfo;
 pub mod names;
 pub mod netlink;
+pub mod netns;
 pub mod nft;
 pub mod proc;
 pub mod process;

@@ -129,6 +129,12 @@ fn of_subsystem(message: i32) -> u16 {
     (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | message as u16
 }
 
+/// The name of an address family.
+pub fn family(number: u8) -> &'static str {
+    const OTHERS: [(u8, &str); 3] = [(3, "arp"), (5, "netdev"), (7, "bridge")];
+    FAMILIES.iter().chain(&OTHERS).find(|(own, _)| *own == number).map_or("?", |(_, name)| name)
+}
+
 fn number(family: &str) -> Option<u8> {
     FAMILIES.iter().find(|(_, name)| *name == family).map(|(number, _)| *number)
 }

@@ -94,6 +94,24 @@ pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
     deleted
 }
 
+/// Removes a directory that is empty. One that is not is somebody's again, and stays without a word: the last look says so.
+pub fn rmdir_in(parent: &Parent, path: &Path) -> Deleted {
+    let mut deleted = Deleted::default();
+    let removed = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
+        (Some(Err(Errno::NOENT)), _) => Ok(()),
+        (Some(Ok(parent)), Some(name)) => match deleted.unlink(&parent, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) => Ok(()),
+            other => other,
+        },
+        (Some(Err(errno)), _) => Err(errno),
+        _ => Err(Errno::INVAL),
+    };
+    if let Err(errno) = removed {
+        deleted.fail(path, errno);
+    }
+    deleted
+}
+
 fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
     let parent = match last.open(parent) {

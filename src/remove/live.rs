@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use crate::error::{Error, Result, errno_name, is_refusal};
-use crate::linux::holders::Users;
+use crate::linux::holders::{NetnsUsers, Users};
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
 use crate::linux::mount_namespace::MountNamespace;
@@ -34,6 +34,9 @@ pub struct Live {
     experience: Mutex<Experience>,
 }
 
+/// For how long it is taken as known who uses a network namespace.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// What acting on the machine has shown.
 #[derive(Default)]
 struct Experience {
@@ -43,8 +46,8 @@ struct Experience {
     held_namespaces: Vec<HeldNamespace>,
     /// When links that lead into removed network namespaces should be gone by themselves.
     links_settled: Option<Instant>,
-    /// Who uses which network namespace; looked up once.
-    netns_users: Option<Users>,
+    /// Who uses which network namespace, and when that was looked up.
+    netns_users: Option<(Instant, Users)>,
     /// Groups of ours that we are in ourselves, and could not leave.
     own_groups: Vec<PathBuf>,
 }
@@ -125,14 +128,19 @@ impl Live {
         remembered.push(residue);
     }
 
-    /// Looks up who uses a network namespace that was just unbound, and keeps that in mind. Returns whether anybody does.
-    pub fn note_users_of_netns(&self, path: &Path, inode: u64, search: fn() -> Users) -> bool {
-        let experience = &mut *self.experience();
-        let users = experience.netns_users.get_or_insert_with(search);
-        let Some(found) = users.get(&inode) else { return false };
-        let held = HeldNamespace { path: path.to_path_buf(), users: found.clone() };
-        experience.held_namespaces.push(held);
-        true
+    /// Who uses a network namespace: looked up for all of them at once, and again when that is no longer fresh.
+    pub fn users_of_netns(&self, inode: u64, search: fn() -> Users) -> NetnsUsers {
+        let known = &mut self.experience().netns_users;
+        let fresh = known.take().filter(|(at, _)| at.elapsed() < FRESH);
+        let (at, users) = fresh.unwrap_or_else(|| (Instant::now(), search()));
+        let found = users.get(&inode).cloned().unwrap_or_default();
+        *known = Some((at, users));
+        found
+    }
+
+    /// Keeps in mind who keeps a network namespace alive that was just unbound.
+    pub fn note_users_of_netns(&self, path: &Path, users: Vec<String>) {
+        self.experience().held_namespaces.push(HeldNamespace { path: path.to_path_buf(), users });
     }
 
     /// The network namespaces that were unbound and that somebody still uses.

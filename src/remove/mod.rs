@@ -3,6 +3,7 @@
 
 pub mod ability;
 pub mod cgroup;
+pub mod flows;
 pub mod last_resort;
 pub mod link;
 pub mod live;
@@ -111,6 +112,7 @@ impl Removal<'_> {
             Residue::Link(it) => link::remove(live, it),
             Residue::Rule(it) => rule::remove(live, it),
             Residue::NftRule(it) => rule::remove_nft(live, it),
+            Residue::Flows(it) => flows::remove(live, it),
             Residue::Mount(it) => mount::remove(live, parent, it, effort, deadline),
             Residue::Loop(it) => loop_device::remove(live, it),
             Residue::Cgroup(it) => cgroup::remove(live, it),

@@ -1,7 +1,6 @@
 //! One network namespace that was bound to a path.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::engine::done::Done;
 use crate::error::errno_of;
-use crate::linux::holders;
+use crate::linux::{holders, netns};
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::residue::Netns;
-use crate::snap::hostfs::{HOSTFS, copies};
+use crate::snap::hostfs::{HOSTFS, copies, is_for_namespaces};
 
 /// How long the kernel may take to end a network namespace that nobody uses any more, with the links into it. It
 /// ends many at a time, which is far quicker than deleting their links one by one.
@@ -23,13 +22,21 @@ const LINKS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Nobody stacks more mounts on one file.
 const MAX_STACKED: usize = 64;
 
-/// Unmounts every copy and unlinks the file. The namespace goes when nobody is in it and nobody has it open;
-/// who keeps it alive is noted.
-pub fn remove(live: &Live, Netns { path, .. }: &Netns) -> Done {
+/// Unmounts every copy and unlinks the file, unless somebody is in the namespace: nothing of ours runs any more. It goes when
+/// nobody has it open; who keeps it alive is noted.
+pub fn remove(live: &Live, Netns { path, inode: known, .. }: &Netns) -> Done {
     if let Err(e) = live.host.reach(path) {
         return Done::Failed { error: e.to_string(), errno: Some(Errno::ETIMEDOUT) };
     }
-    let inode = fs::metadata(path).ok().map(|m| m.ino());
+    let inode = netns::at(path).ok().filter(|_| known.is_some());
+    // Bound anew since the look, and another one then.
+    if *known != inode && inode.is_some() {
+        return Done::Gone;
+    }
+    let users = inode.map(|inode| live.users_of_netns(inode, holders::users_of_netns)).unwrap_or_default();
+    if !users.inside.is_empty() {
+        return Done::HeldBack { by: users.inside };
+    }
     let mut failed = None;
     for copy in copies(path) {
         if let Err(errno) = unmount(&copy) {
@@ -39,14 +46,17 @@ pub fn remove(live: &Live, Netns { path, .. }: &Netns) -> Done {
     live.tried(Ability::Unmount, failed.as_ref().map_or(Ok(()), |(_, errno)| Err(*errno)));
     // A file that is a mount point in another mount namespace can be unlinked all the same, and is
     // unmounted there by that.
-    match fs::remove_file(path).map_err(|e| errno_of(&e)) {
+    let unlinked = match is_for_namespaces(path, &live.roots.netns, live.snap.owns(path)) {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    };
+    match unlinked.map_err(|e| errno_of(&e)) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => drop(failed.get_or_insert((path.to_path_buf(), errno))),
     }
-    if let Some(inode) = inode
-        && !live.note_users_of_netns(path, inode, holders::users_of_netns)
-    {
-        live.links_settle_by(Instant::now() + LINKS_TIMEOUT);
+    match users.open.is_empty() {
+        true => live.links_settle_by(Instant::now() + LINKS_TIMEOUT),
+        false => live.note_users_of_netns(path, users.open),
     }
     match failed {
         None => Done::Gone,

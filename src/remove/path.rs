@@ -36,9 +36,14 @@ pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: 
         | PathKind::CniResult
         | PathKind::CniLease
         | PathKind::PluginSocket
-        | PathKind::HostSymlink => false,
+        | PathKind::HostSymlink
+        | PathKind::CniNetwork => false,
     };
-    let delete: Delete = if whole { tree::delete_in } else { tree::unlink_in };
+    let delete: Delete = match what {
+        PathKind::CniNetwork => tree::rmdir_in,
+        _ if whole => tree::delete_in,
+        _ => tree::unlink_in,
+    };
     let done = match what {
         PathKind::Data => in_bounded_child(path, delete, deadline),
         _ if live.host.servers().near(path) => {
@@ -47,7 +52,7 @@ pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: 
         _ => {
             let deleted = match whole {
                 true => tree::delete_some_in(parent, path, AT_ONCE),
-                false => tree::unlink_in(parent, path),
+                false => delete(parent, path),
             };
             // Millions of entries take minutes, and we have a deadline to keep.
             if deleted.cut { in_bounded_child(path, delete, deadline) } else { done(path, deleted) }

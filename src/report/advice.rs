@@ -25,7 +25,7 @@ pub enum Advice {
         /// What would allow it.
         with: String,
     },
-    /// kube-proxy's rules stay until its own program removes them, or until a reboot.
+    /// Rules of a whole node stay until whose they are removes them, or until a reboot.
     KubeProxyRules {
         /// In which tables.
         tables: Vec<String>,
@@ -72,7 +72,7 @@ impl std::fmt::Display for Advice {
             }
             Advice::KubeProxyRules { tables } => write!(
                 f,
-                "kube-proxy's firewall rules are there ({}); where no other kubelet runs, 'kube-proxy --cleanup' or a reboot removes them",
+                "firewall rules of a whole node are left ({}); a reboot removes those that nobody makes again",
                 tables.join(", ")
             ),
             Advice::Allow { refused, with } => write!(f, "{refused} was refused; allow it with {with}"),

@@ -16,6 +16,7 @@ impl Display for Residue {
             Residue::Link(it) => it.fmt(f),
             Residue::Rule(it) => it.fmt(f),
             Residue::NftRule(it) => it.fmt(f),
+            Residue::Flows(it) => it.fmt(f),
             Residue::Mount(it) => it.fmt(f),
             Residue::Loop(it) => it.fmt(f),
             Residue::Cgroup(it) => it.fmt(f),
@@ -62,7 +63,7 @@ impl Display for Netns {
 
 impl Display for Link {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "link {} ({})", self.name, self.r#type)
+        write!(f, "link {} ({})", escape(self.name.as_bytes()), escape(self.r#type.as_bytes()))
     }
 }
 
@@ -80,6 +81,12 @@ impl Display for NftRule {
         let NftRule { family, table, chain, handle, comment } = self;
         let comment = escape(comment.as_bytes());
         write!(f, "firewall rule nft {family} {table} {chain}: handle {handle} ({comment})")
+    }
+}
+
+impl Display for Flows {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{} tracked connections to pods that are gone", self.count)
     }
 }
 

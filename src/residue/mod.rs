@@ -8,6 +8,7 @@ use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
 use crate::runtime::ContainerId;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::residue::witness::Witness;
@@ -46,6 +47,8 @@ pub enum PathKind {
     CniResult,
     /// An address that a CNI IPAM plugin has leased to a sandbox.
     CniLease,
+    /// The directory of a network in which nobody has a lease any more.
+    CniNetwork,
     /// A socket of a kubelet plugin.
     PluginSocket,
     /// A symlink on the host that leads into the snap.
@@ -66,6 +69,7 @@ pub enum Residue {
     Link(Link),
     Rule(Rule),
     NftRule(NftRule),
+    Flows(Flows),
     Mount(Mount),
     Loop(Loop),
     Cgroup(Cgroup),
@@ -140,6 +144,8 @@ pub struct Netns {
     pub path: PathBuf,
     /// How many times it is mounted there and at propagated copies.
     pub mounts: usize,
+    /// The kernel's number of it; none if only its file is left.
+    pub inode: Option<u64>,
     /// The sandbox that it was made for.
     pub sandbox: String,
 }
@@ -185,6 +191,16 @@ pub struct NftRule {
     pub handle: u64,
     /// The comment on it, which says whose it is.
     pub comment: String,
+}
+
+/// Connections that the kernel tracks and whose answers would come from pods that are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Flows {
+    /// The pods' addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// A mount.
@@ -276,6 +292,7 @@ impl Residue {
                 format!("rule {} {table} {chain} {}", text::show(program), rule.join(" "))
             }
             Residue::NftRule(it) => format!("nft-rule {} {} {}", it.family, it.table, it.handle),
+            Residue::Flows(_) => "flows".into(),
             Residue::Mount(it) => format!("mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
             Residue::Loop(it) => format!("loop {}", text::show(&it.device)),
             Residue::Cgroup(it) => format!("cgroup {}", text::show(&it.path)),

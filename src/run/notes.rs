@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::linux::firewall::Firewall;
 use crate::linux::mountinfo::Mount;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
 use crate::scope::{BystanderKind, Scope};
-use crate::steps::{cgroups, firewall, owned};
+use crate::steps::{cgroups, families, firewall, owned};
 use crate::text::{escape, show};
 use crate::view::View;
 
@@ -50,9 +49,10 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
 /// What to know at any time: what still listens, and what is deliberately left.
 pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
     use NoteKind::{CgroupsReadOnly, KubeProxyRules, Links, Listeners, SystemdUnits};
-    let links = scope.bystanders.iter().filter(|b| b.kind == BystanderKind::Link);
+    let links =
+        scope.bystanders.iter().filter(|b| matches!(b.kind, BystanderKind::Link | BystanderKind::Netns));
     let firewall = match firewall::wants_rules(scope) {
-        true => of_kube_proxy(view.firewall(&scope.programs())),
+        true => families::judge(view, scope).others,
         false => Vec::new(),
     };
     let mut notes = vec![
@@ -60,7 +60,7 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
         Note::of(Links, "left alone", links.map(|b| format!("{} ({})", b.what, b.why))),
         Note::of(
             KubeProxyRules,
-            "kube-proxy's firewall rules are left, since nothing tells which kubelet they are of",
+            "firewall rules of a whole node that are left: they are another's, or nothing ties them to this snap",
             firewall,
         ),
         Note::of(
@@ -202,19 +202,6 @@ fn socket(line: &str, state: &str) -> Option<(IpAddr, u16, u64)> {
         }
     };
     Some((address, u16::from_str_radix(port, 16).ok()?, fields.get(9)?.parse().ok()?))
-}
-
-/// kube-proxy's chains, which nothing ties to one of several kubelets.
-fn of_kube_proxy(firewall: &Firewall) -> Vec<String> {
-    let mut found = Vec::new();
-    for table in &firewall.tables {
-        let count = table.chains.iter().filter(|c| c.starts_with("KUBE-")).count();
-        if count > 0 {
-            let program = table.program.file_name().unwrap_or_default().to_string_lossy();
-            found.push(format!("{program} {}: {count} chains", table.name));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! name and its content say so, a lease if its first line is the sandbox's ID.
 
 use crate::snap::profile::Roots;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,14 @@ use crate::linux::host::Host;
 
 /// Where libcni keeps results, below CNI's directory: its releases since 0.8, and the one before.
 const RESULTS: [&str; 2] = ["results", "cache/results"];
+
+/// More results, and larger ones, are nobody's; nor has a name of one so many parts.
+const MOST_FILES: usize = 16_384;
+const MOST_BYTES: u64 = 256 << 10;
+const MOST_DASHES: usize = 24;
+
+/// A lease is an ID and the name of an interface.
+const LEASE_BYTES: u64 = 1024;
 
 /// One attachment of a sandbox to a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,27 +83,39 @@ struct Route {
     dst: String,
 }
 
-/// Parses a cached result of this sandbox; none if it is another's or makes no sense. libcni before 0.8
-/// stored the plugins' answer alone.
-pub fn parse(bytes: &[u8], sandbox: &str) -> Option<Attachment> {
+/// Parses a cached result of this sandbox, in a file of this name; none if it is another's or makes no sense. The name is
+/// `NETWORK-SANDBOX-INTERFACE`, and the content has to say the same. libcni before 0.8 stored the plugins' answer alone:
+/// then the name has to do, which only an ID as CRI makes them can prove.
+pub fn parse(bytes: &[u8], name: &str, sandbox: &str) -> Option<Attachment> {
     let cached: Cached = serde_json::from_slice(bytes).ok()?;
-    if cached.container.as_deref().is_some_and(|c| c != sandbox) {
-        return None;
-    }
-    let answer = match cached.container {
-        Some(_) => cached.result,
-        None => serde_json::from_slice(bytes).ok()?,
+    let (network, interface, answer) = match cached.container {
+        Some(container) if container == sandbox => (cached.network, cached.interface, cached.result),
+        Some(_) => return None,
+        None if is_whole_id(sandbox) => {
+            let (network, interface) = name.split_once(&format!("-{sandbox}-"))?;
+            (network.to_owned(), interface.to_owned(), serde_json::from_slice(bytes).ok()?)
+        }
+        None => return None,
     };
+    (name == format!("{network}-{sandbox}-{interface}")).then(|| attachment(network, interface, answer))
+}
+
+/// The IDs that CRI makes, which nobody else's can be a part of.
+fn is_whole_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn attachment(network: String, interface: String, answer: Answer) -> Attachment {
     let netns = answer.interfaces.iter().find(|i| !i.sandbox.is_empty()).map(|i| PathBuf::from(&i.sandbox));
     let on_host = answer.interfaces.into_iter().filter(|i| i.sandbox.is_empty());
-    Some(Attachment {
-        network: cached.network,
-        interface: cached.interface,
+    Attachment {
+        network,
+        interface,
         netns,
         host_links: on_host.map(|i| (i.name, i.mac.to_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
         routes: answer.routes.iter().filter_map(|r| block(&r.dst)).filter(|(_, bits)| *bits > 0).collect(),
-    })
+    }
 }
 
 fn block(text: &str) -> Option<(IpAddr, u8)> {
@@ -103,77 +123,124 @@ fn block(text: &str) -> Option<(IpAddr, u8)> {
     Some((address.parse().ok()?, bits.parse().ok()?))
 }
 
-/// The cached results that may be a sandbox's: `NETWORK-SANDBOX-INTERFACE`, with the ID of one of ours.
-pub fn results<'a>(
-    host: &Host,
-    cni: &Path,
-    is_ours: impl Fn(&str) -> Option<&'a str>,
-) -> (Vec<(PathBuf, &'a str)>, Vec<Error>) {
-    let mut found = Vec::new();
-    let mut errors = Vec::new();
-    for directory in RESULTS.map(|r| cni.join(r)) {
-        match host.list(&directory) {
-            Ok(names) => found.extend(names.iter().filter_map(|name| {
-                let id = name.to_str()?.split('-').find_map(&is_ours)?;
-                Some((directory.join(name), id))
-            })),
-            Err(e) => errors.push(e),
-        }
-    }
-    (found, errors)
+/// What CNI's results say.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// Those of our sandboxes: the file, the sandbox, and what it says.
+    pub ours: Vec<(PathBuf, String, Attachment)>,
+    /// What others' say.
+    pub others: Vec<Attachment>,
+    /// Directories and files that could not be read.
+    pub errors: Vec<Error>,
 }
 
-/// Addresses that CNI gave to others, as far as its results tell.
-pub fn addresses_of_others(host: &Host, cni: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<IpAddr> {
-    let of_others = |name: &OsStr| !name.to_str().is_some_and(|n| n.split('-').any(&is_ours));
-    let mut found = Vec::new();
+/// Reads all results. Those of a sandbox of ours are told by name and content; whatever makes no sense is somebody else's.
+pub fn results(host: &Host, cni: &Path, ids: &HashSet<&str>) -> Results {
+    let mut results = Results::default();
     for directory in RESULTS.map(|r| cni.join(r)) {
-        for name in host.list(&directory).unwrap_or_default().iter().filter(|n| of_others(n)) {
-            let Ok(bytes) = host.read(&directory.join(name)) else { continue };
-            let id = serde_json::from_slice::<Cached>(&bytes).ok().and_then(|cached| cached.container);
-            let attachment = parse(&bytes, &id.unwrap_or_default());
-            found.extend(attachment.into_iter().flat_map(|a| a.addresses).map(|(address, _)| address));
+        let names = list(host, &directory, &mut results.errors);
+        if names.len() > MOST_FILES {
+            let reason = format!("{} files, of which {MOST_FILES} are read", names.len());
+            results.errors.push(Error::Malformed { path: directory.clone(), reason });
+        }
+        // Those that may be ours are read first, however many there are.
+        let (may_be_ours, others): (Vec<_>, Vec<_>) =
+            names.iter().filter_map(|n| n.to_str()).partition(|name| ids_in(name, ids).next().is_some());
+        for name in may_be_ours.into_iter().chain(others).take(MOST_FILES) {
+            let file = directory.join(name);
+            let bytes = match host.read_at_most(&file, MOST_BYTES) {
+                Ok(bytes) => bytes,
+                Err(e) if e.is_gone() || ids_in(name, ids).next().is_none() => continue,
+                Err(e) => {
+                    results.errors.push(e);
+                    continue;
+                }
+            };
+            let own = ids_in(name, ids).find_map(|id| Some((id, parse(&bytes, name, id)?)));
+            match own {
+                Some((id, attachment)) => results.ours.push((file, id.to_owned(), attachment)),
+                None => results.others.extend(of_other(&bytes)),
+            }
         }
     }
-    found
+    results
 }
 
-/// The files in which an IPAM plugin has noted that an address is a sandbox's: `networks/NETWORK/ADDRESS`; and
-/// what else it keeps there, where the network is one of ours by name and nobody else has a lease in it.
-pub fn leases<'a>(
-    host: &Host,
-    cni: &Path,
-    is_ours: impl Fn(&str) -> Option<&'a str>,
-    names: &BTreeSet<String>,
-) -> (Vec<PathBuf>, Vec<Error>) {
-    let mut found = Vec::new();
-    let mut errors = Vec::new();
+fn of_other(bytes: &[u8]) -> Option<Attachment> {
+    let cached: Cached = serde_json::from_slice(bytes).ok()?;
+    let answer = match cached.container {
+        Some(_) => cached.result,
+        None => serde_json::from_slice(bytes).ok()?,
+    };
+    Some(attachment(cached.network, cached.interface, answer))
+}
+
+/// Our IDs that stand in a name between two dashes; network and interface may have dashes, too, and so may an ID.
+fn ids_in<'a>(name: &'a str, ids: &'a HashSet<&str>) -> impl Iterator<Item = &'a str> {
+    let dashes: Vec<usize> = name.match_indices('-').map(|(at, _)| at).take(MOST_DASHES).collect();
+    let pairs =
+        (0..dashes.len()).flat_map(move |a| (a + 1..dashes.len()).map(move |b| (a, b)).collect::<Vec<_>>());
+    let dashes: Vec<usize> = name.match_indices('-').map(|(at, _)| at).take(MOST_DASHES).collect();
+    pairs.map(move |(a, b)| &name[dashes[a] + 1..dashes[b]]).filter(|id| ids.contains(id))
+}
+
+/// What an IPAM plugin has noted: `networks/NETWORK/ADDRESS`.
+#[derive(Debug, Default)]
+pub struct Leases {
+    /// Files that say that an address is a sandbox's of ours; and what else the plugin keeps in a network that is ours by name
+    /// or by such a file, and in which nobody else has a lease.
+    pub files: Vec<PathBuf>,
+    /// The directories of such networks, which are empty when those files are gone.
+    pub directories: Vec<PathBuf>,
+    /// What could not be read.
+    pub errors: Vec<Error>,
+}
+
+/// The leases of these sandboxes. `names` are the networks that are ours by name.
+pub fn leases(host: &Host, cni: &Path, ids: &HashSet<&str>, names: &BTreeSet<String>) -> Leases {
+    let mut found = Leases::default();
     let networks = cni.join("networks");
-    for network in list(host, &networks, &mut errors) {
-        let directory = networks.join(&network);
-        let mut shared = network.to_str().is_none_or(|n| !names.contains(n));
+    let all = list(host, &networks, &mut found.errors);
+    for network in &all {
+        let directory = networks.join(network);
+        let mut ours = network.to_str().is_some_and(|n| names.contains(n));
+        let mut shared = false;
         let mut memos = Vec::new();
-        for name in list(host, &directory, &mut errors) {
-            let file = directory.join(&name);
-            match kind_of(&name) {
-                Kind::Lease => match host.read(&file) {
-                    Ok(bytes) if lessee(&bytes).and_then(&is_ours).is_some() => found.push(file),
+        let files = list(host, &directory, &mut found.errors);
+        for name in files.iter().take(MOST_FILES) {
+            let file = directory.join(name);
+            match kind_of(name) {
+                Kind::Lease => match host.read_at_most(&file, LEASE_BYTES) {
+                    Ok(bytes) if lessee(&bytes).is_some_and(|id| ids.contains(id)) => {
+                        ours = true;
+                        found.files.push(file);
+                    }
                     Err(e) if e.is_gone() => {}
-                    Ok(_) => shared = true,
+                    // A symlink, a directory, something far too large: no plugin made it.
+                    Ok(_) | Err(Error::Malformed { .. }) => shared = true,
+                    Err(e) if e.errno() == Some(nix::libc::ELOOP) => shared = true,
                     Err(e) => {
                         shared = true;
-                        errors.push(e);
+                        found.errors.push(e);
                     }
                 },
                 Kind::Memo => memos.push(file),
                 Kind::Other => shared = true,
             }
         }
-        if !shared {
-            found.append(&mut memos);
+        if ours && !shared && files.len() <= MOST_FILES {
+            found.files.append(&mut memos);
+            found.directories.extend(is_directory(host, &directory).then_some(directory));
         }
     }
-    (found, errors)
+    if !all.is_empty() && found.directories.len() == all.len() {
+        found.directories.push(networks);
+    }
+    found
+}
+
+fn is_directory(host: &Host, path: &Path) -> bool {
+    host.stat(path).is_ok_and(|found| found.is_dir())
 }
 
 enum Kind {
@@ -205,14 +272,24 @@ fn list(host: &Host, directory: &Path, errors: &mut Vec<Error>) -> Vec<std::ffi:
     }
 }
 
+/// The ID in a lease, if that is all there is but the interface: `ID`, or `ID`, a new line, and its name.
 fn lessee(bytes: &[u8]) -> Option<&str> {
-    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next()?;
-    std::str::from_utf8(line).ok().map(str::trim)
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines().map(str::trim);
+    let (id, interface) = (lines.next()?, lines.next().unwrap_or_default());
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
+    (interface.len() < 16 && interface.chars().all(plain) && lines.next().is_none()).then_some(id)
 }
 
-/// The file in which the flannel plugin keeps what it gave to a sandbox.
-pub fn flannel_file(cni: &Path, sandbox: &str) -> PathBuf {
-    cni.join("flannel").join(OsStr::new(sandbox))
+/// The files in which the flannel plugin keeps what it gave to these sandboxes, as far as there are any.
+pub fn flannel_files<'a>(
+    host: &Host,
+    cni: &Path,
+    sandboxes: impl Iterator<Item = &'a str>,
+    errors: &mut Vec<Error>,
+) -> Vec<PathBuf> {
+    let directory = cni.join("flannel");
+    let names: HashSet<_> = list(host, &directory, errors).into_iter().collect();
+    sandboxes.filter(|id| names.contains(OsStr::new(id))).map(|id| directory.join(id)).collect()
 }
 
 /// A name in the directory of network namespaces; `..` has that directory for a parent, too, and is no name.
@@ -231,71 +308,4 @@ fn is_legacy_netns(path: &Path, roots: &Roots) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-    #[test]
-    fn a_result_tells_host_links_addresses_and_routes() {
-        let text = format!(
-            r#"{{"kind":"cniCacheV1","containerId":"{ID}","ifName":"eth0","networkName":"net","result":{{"cniVersion":"0.3.1",
-            "interfaces":[{{"name":"cni0","mac":"AA:00:00:00:00:01"}},{{"name":"veth1","mac":"aa:00:00:00:00:02"}},
-            {{"name":"eth0","sandbox":"/var/run/netns/cni-1"}}],"ips":[{{"address":"10.1.2.3/24","interface":2}}],
-            "routes":[{{"dst":"0.0.0.0/0"}},{{"dst":"10.1.0.0/16"}}]}}}}"#
-        );
-        let a = parse(text.as_bytes(), ID).unwrap();
-        assert_eq!((a.network.as_str(), a.interface.as_str()), ("net", "eth0"));
-        assert_eq!(a.netns.as_deref(), Some(Path::new("/var/run/netns/cni-1")));
-        assert_eq!(a.host_links[0], ("cni0".into(), "aa:00:00:00:00:01".into()));
-        assert_eq!((a.host_links.len(), a.addresses.len()), (2, 1));
-        assert_eq!(a.routes, [("10.1.0.0".parse().unwrap(), 16)]);
-        assert!(parse(text.as_bytes(), "other").is_none());
-        for cut in 0..text.len() {
-            assert!(parse(&text.as_bytes()[..cut], ID).is_none(), "{cut}");
-        }
-        let bare = r#"{"ips":[{"address":"fd00::2/64"},{"address":"nonsense"}]}"#;
-        assert_eq!(parse(bare.as_bytes(), ID).unwrap().addresses.len(), 1);
-    }
-
-    #[test]
-    fn files_of_others_are_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let other = ID.replace('0', "9");
-        for name in ["results", "networks/net", "networks/odd"] {
-            std::fs::create_dir_all(dir.path().join(name)).unwrap();
-        }
-        for (name, content) in [
-            (format!("results/a-net-{ID}-eth0"), String::new()),
-            (
-                format!("results/net-{other}-eth0"),
-                format!(r#"{{"containerId":"{other}","result":{{"ips":[{{"address":"10.9.0.2/24"}}]}}}}"#),
-            ),
-            ("results/garbage".into(), "{".into()),
-            ("networks/net/10.1.0.2".into(), format!("{ID}\r\neth0")),
-            ("networks/net/10.1.0.3".into(), format!("{other}\r\neth0")),
-            ("networks/net/10.1.0.4".into(), format!("{other}\n{ID}")),
-            ("networks/net/last_reserved_ip.0".into(), ID.into()),
-            ("networks/net/lock".into(), ID.into()),
-            ("networks/file".into(), ID.into()),
-        ] {
-            std::fs::write(dir.path().join(name), content).unwrap();
-        }
-        let host = Host::at(dir.path());
-        let ours = |id: &str| (id == ID).then_some(ID);
-        let (files, errors) = results(&host, Path::new("/"), ours);
-        assert_eq!(files, [(PathBuf::from(format!("/results/a-net-{ID}-eth0")), ID)]);
-        assert!(errors.is_empty());
-        let others = addresses_of_others(&host, Path::new("/"), |id| id == ID);
-        assert_eq!(others, ["10.9.0.2".parse::<IpAddr>().unwrap()]);
-        let names = BTreeSet::from(["net".to_string()]);
-        let (files, errors) = leases(&host, Path::new("/"), ours, &names);
-        assert_eq!(files, [PathBuf::from("/networks/net/10.1.0.2")]);
-        assert!(errors.is_empty(), "{errors:?}");
-        for other in ["networks/net/10.1.0.3", "networks/net/10.1.0.4"] {
-            std::fs::remove_file(dir.path().join(other)).unwrap();
-        }
-        assert_eq!(leases(&host, Path::new("/"), ours, &names).0.len(), 3, "the plugin's own files go last");
-        assert_eq!(leases(&host, Path::new("/"), ours, &BTreeSet::new()).0.len(), 1);
-    }
-}
+mod tests;

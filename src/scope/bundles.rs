@@ -7,7 +7,7 @@ use crate::error::Blind;
 use crate::linux::proc::ProcessId;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
-use crate::runtime::{ContainerId, cni, groups, listing, runc, shim, short};
+use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
 use crate::text;
 
@@ -108,13 +108,12 @@ impl Gather<'_> {
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }
-        let netns = state.netns.filter(|p| cni::is_netns(p, self.roots));
         let container = self.claim(id, Bundle::default(), Proof::RuncState);
         if is_witness {
             container.witnesses.insert(Witness::RuncState);
         }
         container.init = state.init;
-        container.netns = container.netns.take().or(netns);
+        container.netns_of_state = state.netns;
         for group in groups {
             if !container.cgroups.contains(&group) {
                 container.cgroups.push(group);

@@ -71,6 +71,7 @@ impl<'a> Gather<'a> {
             cgroups: bundle.groups,
             init: None,
             netns: bundle.netns,
+            netns_of_state: None,
             socket: bundle.socket,
             binds: bundle.binds,
             evidence: BTreeSet::new(),

@@ -3,22 +3,33 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use crate::linux::links::{Block, Link, shares};
+use crate::error::Blind;
+use crate::linux::links::{Block, Link};
+use crate::linux::netns;
+use crate::linux::proc::Proc;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::link_facts::Facts;
+use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
 use crate::scope::network::{Network, OwnedLink};
-use crate::scope::{Bystander, BystanderKind, Container, Scope, netns_of};
-use crate::snap::Snap;
+use crate::scope::{Bystander, BystanderKind, Scope};
+use crate::snap::units;
+use crate::text::{escape, show};
 use crate::view::View;
 
-/// Programs that manage pods. One that is not ours may use links by the same well-known names.
-const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s"];
+/// Programs that manage pods, or the network of a whole node. One that is not ours may use links, chains and servers by
+/// the same well-known names.
+const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", DOCKERD];
 
-/// In every distribution a cluster's pods share the first 16 bits of their addresses (48 for IPv6).
-const CLUSTER: (u8, u8) = (16, 48);
+/// Those of them that run in pods of their own.
+const IN_PODS: &[&str] =
+    &["kube-proxy", "flanneld", "calico-node", "calico-felix", "cilium-agent", "kube-router"];
+
+/// It knows no pods.
+const DOCKERD: &str = "dockerd";
 
 /// What was gathered.
 #[derive(Debug, Default)]
@@ -29,75 +40,128 @@ pub struct Gathered {
     pub bystanders: Vec<Bystander>,
 }
 
-/// Gathers what of the network is ours; a container whose bundle is gone gets its network namespace from CNI.
-/// What an `earlier` run had proven of a link is still true of it, if it is the same one.
+/// What CNI wrote down.
+#[derive(Default)]
+struct Recorded {
+    /// Of our sandboxes.
+    ours: Vec<(String, Attachment)>,
+    /// Of others, and of containers that nothing proves ours.
+    others: Vec<Attachment>,
+}
+
+/// Gathers what of the network is ours. What an `earlier` run had proven of a link is still true of it, if it is the
+/// same one.
 pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gathered {
     let mut gathered = Gathered::default();
-    let attachments = read_results(view, scope);
-    let roots = &scope.roots;
-    for container in scope.containers.iter_mut().filter(|c| c.netns.is_none()) {
-        let recorded = attachments.iter().find(|(id, _)| *id == container.id.id);
-        let netns = recorded.and_then(|(_, a)| a.netns.clone());
-        container.netns = netns.filter(|path| cni::is_netns(path, roots));
-    }
-    let attached: Vec<&Container> =
-        scope.containers.iter().filter(|c| netns_of(c, roots).is_some()).collect();
-    let known =
-        |of: fn(&Network) -> &BTreeSet<String>| earlier.into_iter().flat_map(move |e| of(e).iter().cloned());
-    let found = |of: fn(&Attachment) -> &String| attachments.iter().map(move |(_, a)| of(a).clone());
-    gathered.network.networks = found(|a| &a.network).chain(known(|e| &e.networks)).collect();
-    gathered.network.interfaces = found(|a| &a.interface).chain(known(|e| &e.interfaces)).collect();
-    let ids = scope.sole_ids();
-    let others = cni::addresses_of_others(view.host, &scope.roots.cni, |id| ids.contains(id));
-    let given = attachments.iter().flat_map(|(_, a)| a.addresses.iter().map(|(address, _)| *address));
-    let given = given.chain(earlier.into_iter().flat_map(|e| e.addresses.iter().copied()));
-    gathered.network.addresses = given.filter(|address| !others.contains(address)).collect();
-    if !view.host.is_live() || (attached.is_empty() && attachments.is_empty()) {
+    // Where nothing of ours is, nobody's results are read.
+    let any =
+        !scope.containers.is_empty() || !scope.shims.is_empty() || earlier.is_some_and(Network::is_known);
+    let recorded = match any {
+        true => read_results(view, scope, &mut gathered.network),
+        false => Recorded::default(),
+    };
+    remember_networks(&recorded, earlier, &mut gathered.network);
+    let namespaces = super::netns::gather(view, scope, &recorded.ours, &recorded.others, earlier);
+    gathered.network.namespaces = namespaces.ours.clone();
+    gathered.network.blind.extend(namespaces.blind.iter().cloned());
+    gathered.bystanders.extend(namespaces.bystanders.iter().cloned());
+    if !view.host.is_live() || !any {
         return gathered;
     }
-    let facts = match Facts::read(view, &attached, roots) {
+    let mut facts = match Facts::read(&namespaces) {
         Ok(facts) => Facts { proven: earlier.map(|e| e.links.clone()).unwrap_or_default(), ..facts },
         Err(e) => {
-            gathered.network.blind = Some(e.to_string());
+            gathered.network.blind.push(Blind::new("network links", e));
             return gathered;
         }
     };
-    gathered.network.links = host_ends(&facts, &attachments);
-    let kubelet = foreign_kubelet(view, &scope.snap);
-    well_known(&facts, &attachments, &scope.links, kubelet, &mut gathered);
+    gathered.network.links = host_ends(&facts, &recorded.ours);
+    let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
+    // A port of a bridge of ours that nobody knows is worth a look at where it leads.
+    if facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
+        facts.learn_deserted(&namespaces);
+    }
+    gathered.network.rivals = rivals(view, scope);
+    let networks = match recorded.ours[..] {
+        [] => networks_of_bridges(&facts, &ends),
+        _ => pod_networks(&recorded.ours),
+    };
+    let judge = Judge {
+        facts: &facts,
+        ends,
+        attachments: &recorded.ours,
+        others: &recorded.others,
+        addresses: gathered.network.addresses.iter().copied().collect(),
+        networks,
+        kubelet: gathered
+            .network
+            .rivals
+            .iter()
+            .find(|(name, _)| *name != DOCKERD)
+            .map(|(_, why)| why.clone()),
+    };
+    shared_links(&judge, &scope.links, &mut gathered);
+    let owned: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
+    let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
+    gathered.network.blocks =
+        blocks.filter_map(|b| Some((b.address?, b.prefix))).filter(|(a, _)| !is_link_local(*a)).collect();
+    gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
     gathered
 }
 
 /// CNI's results of our containers. Where they cannot be read, the network namespaces tell which links are ours,
 /// and the step that removes the files says that it cannot see them.
-fn read_results(view: &View, scope: &Scope) -> Vec<(String, Attachment)> {
-    let ids = scope.sole_ids();
-    let (files, _) = cni::results(view.host, &scope.roots.cni, |id| ids.get(id).copied());
-    let read = |(file, id): (PathBuf, &str)| {
-        let bytes = view.host.read(&file).ok()?;
-        Some((id.to_owned(), cni::parse(&bytes, id)?))
-    };
-    files.into_iter().filter_map(read).collect()
+fn read_results(view: &View, scope: &Scope, network: &mut Network) -> Recorded {
+    let found = cni::results(view.host, &scope.roots.cni, &scope.sole_ids());
+    let proven = scope.proven_ids();
+    let mut recorded = Recorded { ours: Vec::new(), others: found.others };
+    for (file, id, attachment) in found.ours {
+        if proven.contains(id.as_str()) {
+            network.results.push(file);
+            recorded.ours.push((id, attachment));
+        } else {
+            let why = format!("it is of container {}, which nothing proves ours", short(&id));
+            network.blind.push(Blind::new(format!("CNI's result {}", show(&file)), why));
+            recorded.others.push(attachment);
+        }
+    }
+    recorded
 }
 
-/// The ends on the host of our sandboxes' links: by the namespace that the other end is in; or, where that
-/// namespace is no longer bound, by CNI's result or by the route to the sandbox's own address.
+fn remember_networks(recorded: &Recorded, earlier: Option<&Network>, network: &mut Network) {
+    let known =
+        |of: fn(&Network) -> &BTreeSet<String>| earlier.into_iter().flat_map(move |e| of(e).iter().cloned());
+    let found = |of: fn(&Attachment) -> &String| recorded.ours.iter().map(move |(_, a)| of(a).clone());
+    network.networks = found(|a| &a.network).chain(known(|e| &e.networks)).collect();
+    network.interfaces = found(|a| &a.interface).chain(known(|e| &e.interfaces)).collect();
+    let others: HashSet<IpAddr> =
+        recorded.others.iter().flat_map(|a| &a.addresses).map(|(address, _)| *address).collect();
+    let given = recorded.ours.iter().flat_map(|(_, a)| a.addresses.iter().map(|(address, _)| *address));
+    let given = given.chain(earlier.into_iter().flat_map(|e| e.addresses.iter().copied()));
+    network.addresses = given.filter(|address| !others.contains(address)).collect();
+}
+
+/// The ends on the host of our sandboxes' links: by the namespace that the other end is in, by CNI's result, or by the
+/// route to the sandbox's own address.
 fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLink> {
     let mut owned: BTreeMap<u32, OwnedLink> = BTreeMap::new();
     let mut own = |link: &Link, because: String| {
-        let (index, name, r#type) = (link.index, link.name.clone(), link.kind.clone());
-        owned.entry(index).or_insert(OwnedLink { index, name, r#type, because });
+        owned.entry(link.index).or_insert_with(|| owned_link(link, because));
     };
-    for link in facts.links.iter().filter(|l| l.kind == "veth") {
+    let is_others = |link: &Link| link.peer_netns.is_some_and(|nsid| facts.others.contains_key(&nsid));
+    for link in facts.links.iter().filter(|l| l.kind == "veth" && !is_others(l)) {
         if let Some(id) = link.peer_netns.and_then(|nsid| facts.sandboxes.get(&nsid)) {
-            own(link, format!("it leads to sandbox {}", short(id)));
+            own(link, format!("it leads to sandbox {id}"));
         } else if facts.is_proven(link) {
             own(link, "an earlier run knew it".into());
         }
     }
-    for (id, attachment) in attachments.iter().filter(|(id, _)| facts.unbound.contains(id)) {
-        for (name, mac) in &attachment.host_links {
-            if let Some(link) = facts.by_name(name).filter(|l| l.kind == "veth" && l.mac == *mac) {
+    for (id, attachment) in attachments {
+        for (name, mac) in attachment.host_links.iter().filter(|(_, mac)| !mac.is_empty()) {
+            // The bandwidth plugin shapes what leaves a pod on a device of its own.
+            let made =
+                |l: &&Link| matches!(l.kind.as_str(), "veth" | "ifb") && l.mac == *mac && !is_others(l);
+            if let Some(link) = facts.by_name(name).filter(made) {
                 own(link, format!("CNI made it for sandbox {}", short(id)));
             }
         }
@@ -106,7 +170,8 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
             attachment.addresses.iter().any(|(a, _)| r.address == Some(*a) && r.prefix == host(*a))
         };
         for route in facts.routes.iter().filter(to_pod) {
-            if let Some(link) = facts.links.iter().find(|l| l.index == route.link && l.kind == "veth") {
+            let made = |l: &&Link| l.index == route.link && l.kind == "veth" && !is_others(l);
+            if let Some(link) = facts.links.iter().find(made) {
                 own(link, format!("the route to sandbox {} leads over it", short(id)));
             }
         }
@@ -114,202 +179,76 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
     owned.into_values().collect()
 }
 
-/// Judges the links that the profile names.
-fn well_known(
-    facts: &Facts,
-    attachments: &[(String, Attachment)],
-    names: &[String],
-    kubelet: Option<String>,
-    gathered: &mut Gathered,
-) {
-    let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
-    let ours = match attachments {
-        [] => networks_of_bridges(facts, names, &ends),
-        _ => pod_networks(attachments),
-    };
-    for link in names.iter().filter_map(|name| facts.by_name(name)) {
-        let foreign = kubelet
-            .clone()
-            .or_else(|| foreign_port(facts, link, &ends))
-            .or_else(|| foreign_block(facts, link, &ours).filter(|_| !facts.is_proven(link)));
-        match foreign {
-            None => gathered.network.links.push(OwnedLink {
-                index: link.index,
-                name: link.name.clone(),
-                r#type: link.kind.clone(),
-                because: "the profile names it, and nothing foreign uses it".into(),
-            }),
-            Some(why) => gathered.bystanders.push(Bystander {
-                kind: BystanderKind::Link,
-                what: format!("the link {}", link.name),
-                why,
-            }),
+fn owned_link(link: &Link, because: String) -> OwnedLink {
+    OwnedLink { index: link.index, name: link.name.clone(), r#type: link.kind.clone(), because }
+}
+
+/// Judges the links that the profile names, the bridges that CNI's results list (or, where there are none, those that our
+/// sandboxes are in), and whatever else leads to our pods.
+fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
+    let listed = judge.attachments.iter().flat_map(|(_, a)| a.host_links.iter().map(|(name, _)| name));
+    let is_bridge = |name: &&String| judge.facts.by_name(name).is_some_and(|l| l.kind == "bridge");
+    let used = judge.facts.links.iter().filter(|l| {
+        judge.attachments.is_empty() && judge.facts.ports(l).any(|port| judge.ends.contains(&port.index))
+    });
+    let wanted: BTreeSet<&String> =
+        names.iter().chain(listed.filter(is_bridge)).chain(used.map(|l| &l.name)).collect();
+    let mut judged: HashSet<u32> = judge.ends.clone();
+    for link in wanted.into_iter().filter_map(|name| judge.facts.by_name(name)) {
+        if !judged.insert(link.index) {
+            continue;
+        }
+        let what = format!("the link {}", escape(link.name.as_bytes()));
+        match judge.judge(link) {
+            Verdict::Ours(because) => gathered.network.links.push(owned_link(link, because)),
+            Verdict::Others(why) => {
+                gathered.bystanders.push(Bystander { kind: BystanderKind::Link, what, why });
+            }
+            Verdict::Doubt(why) => gathered.network.blind.push(Blind::new(what, why)),
+        }
+    }
+    for link in judge.facts.links.iter().filter(|l| !judged.contains(&l.index)) {
+        let goes_along = judge.facts.other_end(link).is_some_and(|end| judged.contains(&end.index));
+        if let Some(tie) = judge.reaches_our_pods(link).filter(|_| !goes_along) {
+            let what = format!("the link {}", escape(link.name.as_bytes()));
+            gathered.network.blind.push(Blind::new(what, format!("{tie}, and nothing says whose it is")));
         }
     }
 }
 
-fn foreign_port(facts: &Facts, link: &Link, ends: &HashSet<u32>) -> Option<String> {
-    if link.kind.is_empty() {
-        return Some("it is not a virtual link".into());
-    }
-    let port = facts.links.iter().find(|l| l.master == Some(link.index) && !ends.contains(&l.index))?;
-    Some(format!("a port of it, {}, is not ours", port.name))
-}
-
-/// An address or a route over the link that is not of our pods' network. A dummy link's addresses reach nobody.
-fn foreign_block(facts: &Facts, link: &Link, ours: &[(IpAddr, u8)]) -> Option<String> {
-    if link.kind == "dummy" {
-        return None;
-    }
-    let of_pods = |block: &Block| {
-        ours.iter().any(|(network, bits)| block.is_in(*network, *bits))
-            || block.address.is_some_and(is_link_local)
+/// Living programs that manage pods or a node's network, that are not ours and that share our network namespace. What a
+/// user's process is called says nothing: it has to be root's, of our own PID namespace or a pod's, and in a group that only
+/// root puts processes in.
+fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
+    let Ok(processes) = view.processes() else { return BTreeMap::new() };
+    let own = netns::of_process(view.host, "self").ok();
+    let depth = view.pid_namespace_depth(None);
+    let of_others = |group: &PathBuf| {
+        let of_ours = scope.containers.iter().filter(|c| c.is_proven()).flat_map(|c| &c.cgroups);
+        let root_alone = ["/system.slice", "/kubepods", "/kubepods.slice", "/machine.slice"];
+        root_alone.iter().any(|top| group.starts_with(top))
+            && !of_ours.into_iter().any(|own| group.starts_with(own))
+            && units::snap_of(group) != Some(scope.snap.instance.as_str())
     };
-    let blocks = facts.addresses.iter().chain(&facts.routes).filter(|b| b.link == link.index);
-    let block = blocks.into_iter().find(|b| !of_pods(b))?;
-    let text = block.address.map_or("a default route".into(), |a| format!("{a}/{}", block.prefix));
-    Some(format!("{text} over it is not of our pods' network"))
-}
-
-/// The networks that our pods were in, as far as CNI's results tell: their own, those that they were given
-/// routes to, and the cluster's, of which each node has a part.
-fn pod_networks(attachments: &[(String, Attachment)]) -> Vec<(IpAddr, u8)> {
-    let all = attachments.iter().map(|(_, a)| a);
-    all.flat_map(|a| a.addresses.iter().map(|(a, bits)| wide(*a, *bits)).chain(a.routes.iter().copied()))
-        .collect()
-}
-
-/// The same where CNI's results are hidden from us: of bridges that the profile names and that have a port of
-/// ours, the first address.
-fn networks_of_bridges(facts: &Facts, names: &[String], ends: &HashSet<u32>) -> Vec<(IpAddr, u8)> {
-    let has_port = |bridge: &&Link| {
-        facts.links.iter().any(|l| l.master == Some(bridge.index) && ends.contains(&l.index))
+    let is_rival = |p: &&Proc| {
+        let pid = p.id.pid;
+        let directory = view.host.path(Path::new(&format!("/proc/{pid}")));
+        let root = std::fs::metadata(directory).is_ok_and(|found| found.uid() == 0);
+        let here = netns::of_process(view.host, &pid.to_string()).is_ok_and(|its| Some(its) == own);
+        let deeper = usize::from(IN_PODS.contains(&p.comm.as_str()));
+        let its = view.pid_namespace_depth(Some(pid));
+        let near = its.zip(depth).is_some_and(|(its, own)| (own..=own + deeper).contains(&its));
+        let shim_of_ours = scope.shims.iter().any(|shim| shim.process.pid == p.parent);
+        root && here
+            && near
+            && !shim_of_ours
+            && view.unit_of(pid) != Some(scope.snap.instance.as_str())
+            && view.membership(pid).iter().any(of_others)
     };
-    let bridges = names.iter().filter_map(|name| facts.by_name(name)).filter(has_port);
-    let first = |bridge: &Link, v4: bool| {
-        let of_family = |b: &&Block| b.link == bridge.index && b.address.is_some_and(|a| a.is_ipv4() == v4);
-        let block = facts.addresses.iter().find(of_family)?;
-        Some(wide(block.address?, block.prefix))
-    };
-    bridges.flat_map(|bridge| [first(bridge, true), first(bridge, false)]).flatten().collect()
-}
-
-fn wide(address: IpAddr, bits: u8) -> (IpAddr, u8) {
-    let cluster = if address.is_ipv4() { CLUSTER.0 } else { CLUSTER.1 };
-    (address, cluster.min(bits))
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    let (v4, v6) = ([169, 254, 0, 0].into(), [0xfe80, 0, 0, 0, 0, 0, 0, 0].into());
-    shares(address, v4, 16) || shares(address, v6, 10) || address.is_multicast()
-}
-
-/// A living kubelet that is not ours and that may share our network namespace.
-fn foreign_kubelet(view: &View, snap: &Snap) -> Option<String> {
-    let processes = view.processes().as_ref().ok()?;
-    let netns = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let own = netns("self");
-    let mut found = processes.iter().filter(|p| KUBELETS.contains(&p.comm.as_str()));
-    let foreign = found.find(|p| {
-        let elsewhere = netns(&p.id.pid.to_string()).is_some_and(|its| Some(its) != own);
-        view.unit_of(p.id.pid) != Some(snap.instance.as_str()) && !elsewhere
-    })?;
-    Some(format!("another kubelet is alive: process {} ({})", foreign.id.pid, foreign.comm))
+    let named = processes.iter().filter(|p| KUBELETS.iter().chain(IN_PODS).any(|name| *name == p.comm));
+    let told = |p: &Proc| (p.comm.clone(), format!("another {} is alive: process {}", p.comm, p.id.pid));
+    named.filter(is_rival).map(told).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(index: u32, name: &str, kind: &str, master: Option<u32>, peer: Option<i32>) -> Link {
-        Link { index, name: name.into(), kind: kind.into(), mac: String::new(), master, peer_netns: peer }
-    }
-
-    fn block(link: u32, text: &str) -> Block {
-        let (address, prefix) = text.split_once('/').unwrap();
-        Block { link, address: Some(address.parse().unwrap()), prefix: prefix.parse().unwrap() }
-    }
-
-    fn facts() -> Facts {
-        Facts {
-            links: vec![
-                link(1, "lo", "", None, None),
-                link(5, "cni0", "bridge", None, None),
-                link(6, "veth1", "veth", Some(5), Some(7)),
-                link(8, "veth2", "veth", None, Some(9)),
-                link(9, "cali1", "veth", None, None),
-            ],
-            addresses: vec![block(5, "10.1.0.1/24"), block(5, "fe80::1/64")],
-            routes: vec![block(5, "10.1.0.0/24"), block(9, "10.1.5.5/32")],
-            sandboxes: [(7, "ours".to_string())].into(),
-            unbound: BTreeSet::new(),
-            proven: Vec::new(),
-        }
-    }
-
-    fn attachments() -> Vec<(String, Attachment)> {
-        let address = |text: &str| (text.parse().unwrap(), 24);
-        let mut a =
-            Attachment { addresses: vec![address("10.1.0.2"), address("10.1.5.5")], ..Default::default() };
-        a.host_links.push(("veth2".into(), String::new()));
-        vec![("ours".into(), a)]
-    }
-
-    fn names(facts: &Facts, kubelet: Option<String>) -> (Vec<String>, Vec<String>) {
-        let mut g = Gathered::default();
-        g.network.links = host_ends(facts, &attachments());
-        well_known(facts, &attachments(), &["cni0".into(), "none".into()], kubelet, &mut g);
-        let links = g.network.links.into_iter().map(|l| l.name).collect();
-        (links, g.bystanders.into_iter().map(|b| b.why).collect())
-    }
-
-    #[test]
-    fn host_ends_and_the_bridge_that_has_no_other_port() {
-        assert_eq!(names(&facts(), None), (vec!["veth1".into(), "cni0".into()], vec![]));
-    }
-
-    #[test]
-    fn an_unbound_namespace_leaves_results_and_routes_to_tell() {
-        let mut facts = facts();
-        facts.unbound.insert("ours".into());
-        assert_eq!(names(&facts, None).0, ["veth1", "veth2", "cali1", "cni0"]);
-    }
-
-    #[test]
-    fn anything_foreign_keeps_the_bridge() {
-        let mut port = facts();
-        port.links.push(link(20, "tap0", "tun", Some(5), None));
-        assert_eq!(names(&port, None).1, ["a port of it, tap0, is not ours"]);
-        for (address, keeps) in [("192.0.2.1/24", true), ("10.1.7.0/24", false), ("10.0.0.0/8", true)] {
-            let mut facts = facts();
-            facts.routes.push(block(5, address));
-            assert_eq!(names(&facts, None).1.len(), usize::from(keeps), "{address}");
-        }
-        let (links, why) = names(&facts(), Some("a kubelet".into()));
-        assert_eq!((links, why), (vec!["veth1".into()], vec!["a kubelet".into()]));
-    }
-
-    #[test]
-    fn what_an_earlier_run_had_proven_needs_no_result_and_no_namespace_any_more() {
-        let mut facts = facts();
-        facts.sandboxes.clear();
-        let judged = |facts: &Facts| {
-            let mut g = Gathered::default();
-            g.network.links = host_ends(facts, &[]);
-            well_known(facts, &[], &["cni0".into()], None, &mut g);
-            g.network.links.into_iter().map(|l| l.name).collect::<Vec<_>>()
-        };
-        assert!(judged(&facts).is_empty());
-        let proven = |index, name: &str, kind: &str| OwnedLink {
-            index,
-            name: name.into(),
-            r#type: kind.into(),
-            because: String::new(),
-        };
-        facts.proven =
-            vec![proven(5, "cni0", "bridge"), proven(6, "veth1", "veth"), proven(80, "veth2", "veth")];
-        assert_eq!(judged(&facts), ["veth1", "cni0"]);
-        facts.links.push(link(20, "tap0", "tun", Some(5), None));
-        assert_eq!(judged(&facts), ["veth1"], "a foreign port came since");
-    }
-}
+mod tests;

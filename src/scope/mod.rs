@@ -10,7 +10,9 @@ pub mod decide;
 mod earlier;
 mod gather;
 mod link_facts;
+mod link_verdict;
 mod links;
+mod netns;
 pub mod network;
 mod orphans;
 mod rootfs;
@@ -93,9 +95,12 @@ pub struct Container {
     pub cgroups: Vec<PathBuf>,
     /// Its first process, where runc recorded it.
     pub init: Option<ProcessId>,
-    /// Its network namespace, if one was made for it.
+    /// Its network namespace, as its bundle names it.
     #[serde(with = "text::option")]
     pub netns: Option<PathBuf>,
+    /// The same as runc's state names it, which only root can write.
+    #[serde(skip)]
+    pub netns_of_state: Option<PathBuf>,
     /// Where its shim listens, if that is known and where shims do.
     #[serde(with = "text::option")]
     pub socket: Option<PathBuf>,
@@ -185,6 +190,8 @@ pub enum BystanderKind {
     Shim,
     /// A network interface.
     Link,
+    /// A network namespace.
+    Netns,
     /// Firewall rules.
     Rules,
 }
@@ -247,6 +254,17 @@ impl Scope {
         ids
     }
 
+    /// IDs of containers that a witness says are ours, and that nobody else has: what is known by an ID alone, and shared
+    /// by all runtimes, is ours by these only.
+    pub fn proven_ids(&self) -> HashSet<&str> {
+        let proven = self.containers.iter().filter(|c| c.is_proven()).map(|c| c.id.id.as_str());
+        let mut ids: HashSet<&str> = proven.collect();
+        for other in &self.foreign {
+            ids.remove(other.id.as_str());
+        }
+        ids
+    }
+
     /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
     /// and for evidence that we have destroyed since.
     pub fn union(mut self, older: Scope) -> Scope {
@@ -274,16 +292,6 @@ impl Scope {
         newer.containers.iter().any(|c| !containers.contains(&c.id))
             || newer.shims.iter().any(|s| !shims.contains(&s.process))
     }
-}
-
-/// Where a container's network namespace is bound, if it is one that CNI made for it. `/var/run` is a symlink
-/// to `/run` everywhere. One by another name was made by somebody else, and lent to the container.
-pub fn netns_of(container: &Container, roots: &Roots) -> Option<PathBuf> {
-    let path = container.netns.as_ref()?;
-    let name = path.file_name().filter(|n| n.as_encoded_bytes().starts_with(b"cni-"))?;
-    let parent = path.parent()?;
-    let legacy = parent.strip_prefix("/var").is_ok_and(|below| roots.netns.strip_prefix("/") == Ok(below));
-    (parent == roots.netns || legacy).then(|| roots.netns.join(name))
 }
 
 #[cfg(test)]

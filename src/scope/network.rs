@@ -1,24 +1,70 @@
 //! What of the network is ours.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::Blind;
+use crate::text;
 
 /// What of the network is ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Network {
+    /// Network namespaces of ours.
+    pub namespaces: Vec<OwnedNetns>,
     /// Links of ours.
     pub links: Vec<OwnedLink>,
+    /// Files with CNI's results of our sandboxes.
+    #[serde(with = "text::list")]
+    pub results: Vec<PathBuf>,
     /// Names of the CNI networks that our sandboxes were attached to.
     pub networks: BTreeSet<String>,
     /// Names of the interfaces by which they were.
     pub interfaces: BTreeSet<String>,
     /// Addresses that they were given, and that nobody else has.
     pub addresses: BTreeSet<IpAddr>,
-    /// Why links of ours could not be told from others, if they could not.
-    pub blind: Option<String>,
+    /// Networks of links of ours: an address and how many bits of it name the network.
+    pub blocks: BTreeSet<(IpAddr, u8)>,
+    /// Others' programs that are alive and manage pods, or the network of a node: what they make looks as ours does. By their
+    /// names.
+    pub rivals: BTreeMap<String, String>,
+    /// What could be ours, or hides what is, with the reason.
+    pub blind: Vec<Blind>,
+}
+
+/// A network namespace of ours, with what proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OwnedNetns {
+    /// The kernel's number of it; none of one that is gone and has left its file behind.
+    pub inode: Option<u64>,
+    /// Where it was bound when the scope was gathered. The number alone may be another's by now.
+    #[serde(with = "text::list")]
+    pub paths: Vec<PathBuf>,
+    /// The sandbox that it was made for.
+    pub sandbox: String,
+    /// Who says so.
+    pub because: NetnsProof,
+}
+
+/// Who says that a network namespace is a container's. Only a bundle can be written by a container, so it proves nothing
+/// that another contradicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetnsProof {
+    /// A process of a proven container is in it.
+    Process,
+    /// runc's state, which only root can write, names it.
+    RuncState,
+    /// CNI's result of exactly this container names it.
+    CniResult,
+    /// An earlier run had a proof.
+    EarlierRun,
+    /// The container's bundle names it, and nothing says otherwise.
+    Bundle,
 }
 
 /// A link of ours, with what proves it.
@@ -40,9 +86,25 @@ impl Network {
     pub fn union(mut self, older: Network) -> Network {
         let known: HashSet<u32> = self.links.iter().map(|l| l.index).collect();
         self.links.extend(older.links.into_iter().filter(|l| !known.contains(&l.index)));
+        let known: HashSet<PathBuf> = self.namespaces.iter().flat_map(|n| n.paths.iter().cloned()).collect();
+        let new = |n: &OwnedNetns| !n.paths.iter().any(|path| known.contains(path));
+        self.namespaces.extend(older.namespaces.into_iter().filter(new));
+        self.results.extend(older.results);
+        self.results.sort();
+        self.results.dedup();
         self.networks.extend(older.networks);
         self.interfaces.extend(older.interfaces);
         self.addresses.extend(older.addresses);
+        self.blocks.extend(older.blocks);
+        self.rivals.extend(older.rivals);
         self
+    }
+
+    /// True if anything of ours ever had a network.
+    pub fn is_known(&self) -> bool {
+        !self.namespaces.is_empty()
+            || !self.results.is_empty()
+            || !self.networks.is_empty()
+            || !self.addresses.is_empty()
     }
 }

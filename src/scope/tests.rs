@@ -32,8 +32,11 @@ fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
     let known: Vec<_> =
         scope.containers.iter().map(|c| (c.id.id.as_str(), c.cgroups.len(), c.init)).collect();
     assert_eq!(known, [("dead", 1, None), ("runs", 0, None)]);
-    let netns: Vec<_> = scope.containers.iter().map(|c| netns_of(c, &scope.roots)).collect();
-    assert_eq!(netns, [Some("/run/netns/cni-dead".into()), Some("/run/netns/cni-runs".into())]);
+    let netns: Vec<_> = scope.network.namespaces.iter().map(|n| n.paths.clone()).collect();
+    assert_eq!(
+        netns,
+        [["/run/netns/cni-dead"], ["/run/netns/cni-runs"]].map(|p| p.map(PathBuf::from).to_vec())
+    );
 }
 
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -1,7 +1,7 @@
 //! Files outside of containerd's own directories: what CNI's plugins noted, sockets of kubelet's plugins, and
 //! symlinks on the host that lead into the snap.
 
-use crate::scope;
+use std::collections::HashSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,31 +19,50 @@ use crate::view::View;
 const PLUGINS: [(&str, bool); 3] =
     [("plugins_registry", false), ("plugins", true), ("device-plugins", false)];
 
-/// Results and leases of our sandboxes. The directories are shared: a file is ours by the ID in it.
+/// Results and leases of our sandboxes. The directories are shared by all runtimes: a result is ours if its name and its
+/// content were a proven container's when the scope was gathered, a lease by the ID in it.
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
-    let ids = scope.sole_ids();
+    let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
-    let (results, mut errors) = cni::results(view.host, cni, |id| ids.get(id).copied());
-    let (leases, more) = cni::leases(view.host, cni, |id| ids.get(id).copied(), &scope.network.networks);
-    errors.extend(more);
     let path = |path, what| Residue::Path(residue::Path { path, what });
-    finding.residues.extend(results.into_iter().map(|(file, _)| path(file, PathKind::CniResult)));
-    finding.residues.extend(leases.into_iter().map(|file| path(file, PathKind::CniLease)));
-    let attached = scope.containers.iter().filter(|c| scope::netns_of(c, &scope.roots).is_some());
-    let files = attached.filter(|c| ids.contains(c.id.id.as_str())).map(|c| cni::flannel_file(cni, &c.id.id));
-    let mut any = false;
-    for file in files {
-        any = true;
-        match view.host.exists(&file) {
-            Ok(true) => finding.residues.push(path(file, PathKind::CniResult)),
-            Ok(false) => {}
+    let leases = cni::leases(view.host, cni, &ids, &scope.network.networks);
+    let mut errors = leases.errors;
+    let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
+    let flannel = cni::flannel_files(view.host, cni, flannel.map(|c| c.id.id.as_str()), &mut errors);
+    let (results, emptied) = existing(view, &scope.network.results, &mut errors);
+    for file in results.into_iter().chain(flannel) {
+        finding.residues.push(path(file, PathKind::CniResult));
+    }
+    finding.residues.extend(leases.files.into_iter().map(|file| path(file, PathKind::CniLease)));
+    // They are empty when those are gone.
+    finding
+        .residues
+        .extend(leases.directories.into_iter().chain(emptied).map(|at| path(at, PathKind::CniNetwork)));
+    // Where no sandbox of ours had a network, there is nothing that could hide.
+    if scope.network.is_known() {
+        finding.blind.extend(errors.iter().map(|e| Blind::new("CNI's results and leases", e)));
+    }
+}
+
+/// Those of the files that exist, told by one listing of each directory; and the directories that hold nothing else.
+fn existing(view: &View, files: &[PathBuf], errors: &mut Vec<Error>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut found = Vec::new();
+    let mut emptied = Vec::new();
+    for files in files.chunk_by(|a, b| a.parent() == b.parent()) {
+        let Some(directory) = files[0].parent() else { continue };
+        match view.host.list(directory) {
+            Ok(names) => {
+                let names: HashSet<_> = names.into_iter().collect();
+                let there = files.iter().filter(|f| f.file_name().is_some_and(|name| names.contains(name)));
+                let before = found.len();
+                found.extend(there.cloned());
+                let alone = found.len() > before && found.len() - before == names.len();
+                emptied.extend(alone.then(|| directory.to_path_buf()));
+            }
             Err(e) => errors.push(e),
         }
     }
-    // Where no sandbox of ours had a network, there is nothing that could hide.
-    if any {
-        finding.blind.extend(errors.iter().map(|e| Blind::new("CNI's results and leases", e)));
-    }
+    (found, emptied)
 }
 
 /// Sockets only, and none below a mount: what is mounted there is not kubelet's directory.
@@ -133,7 +152,8 @@ mod tests {
         let mut finding = Finding::default();
         let host = Host::at(dir);
         let mut scope = scope_of(&["a"]);
-        scope.containers[0].netns = Some("/run/netns/cni-1".into());
+        scope.network.results =
+            vec!["/var/lib/cni/results/n-a-eth0".into(), "/var/lib/cni/results/n-gone".into()];
         find(&View::new(&host, None), &scope, &mut finding);
         assert!(finding.blind.is_empty(), "{finding:?}");
         let path = |r: Residue| match r {

@@ -9,12 +9,13 @@ use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
 use crate::linux::nft;
 use crate::residue::finding::Finding;
 use crate::residue::{NftRule, Residue, Rule};
-use crate::scope::{Scope, netns_of};
+use crate::scope::Scope;
+use crate::steps::families;
 use crate::view::View;
 
 /// Those that are ours: rules first, then the chains that hold nothing but rules of ours.
 fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
-    let ids = scope.sole_ids();
+    let ids = scope.proven_ids();
     let named: HashSet<String> = scope
         .network
         .networks
@@ -129,8 +130,7 @@ const FORWARD: &str = "CNI-FORWARD";
 
 /// True if there may be firewall rules of ours.
 pub fn wants_rules(scope: &Scope) -> bool {
-    let attached = scope.containers.iter().any(|c| netns_of(c, &scope.roots).is_some());
-    attached || !scope.network.networks.is_empty() || !scope.rule_comments.is_empty()
+    scope.network.is_known() || !scope.rule_comments.is_empty()
 }
 
 /// Rules and chains of ours.
@@ -141,6 +141,10 @@ pub fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
     let firewall = view.firewall(&scope.programs());
     finding.residues.extend(ours(firewall, scope));
     finding.blind.extend(firewall.blind.iter().cloned());
+    let families = families::judge(view, scope);
+    let known: HashSet<String> = finding.residues.iter().map(Residue::key).collect();
+    finding.residues.extend(families.ours.into_iter().filter(|rule| !known.contains(&rule.key())));
+    finding.blind.extend(families.blind);
 }
 
 #[cfg(test)]
@@ -233,7 +237,7 @@ mod tests {
             is_of_sandbox(
                 &nft::Rule { family, table, comment, ..nft::Rule::default() },
                 &scope,
-                &scope.sole_ids(),
+                &scope.proven_ids(),
             )
         };
         assert!(ours("ip", "cni_hostport", ID) && ours("ip6", "cni_hostport", ID));

@@ -4,6 +4,7 @@ pub mod cgroups;
 mod containers;
 mod data;
 mod drain;
+pub mod families;
 mod files;
 pub mod firewall;
 mod loops;

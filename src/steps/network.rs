@@ -1,14 +1,15 @@
-//! The pods' network: namespaces that CNI made for our sandboxes, links of ours, and firewall rules that carry
-//! our sandboxes' IDs or the snap's own comments.
+//! The pods' network: namespaces of our sandboxes, links of ours, firewall rules that carry our sandboxes' IDs or the
+//! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::{conntrack, netns};
 use crate::residue::finding::Finding;
-use crate::residue::{Link, Netns, Residue};
-use crate::scope::{Scope, netns_of};
-use crate::snap::hostfs::copies;
+use crate::residue::{Flows, Link, Netns, Residue};
+use crate::scope::Scope;
+use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
 use crate::steps::firewall;
 use crate::text::show;
 use crate::view::View;
@@ -19,40 +20,68 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     namespaces(view, scope, &mut finding);
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
+    flows(view, scope, &mut finding);
     finding
 }
 
-fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
-    let mut wanted: BTreeMap<PathBuf, &str> = BTreeMap::new();
-    for container in &scope.containers {
-        if let Some(path) = netns_of(container, &scope.roots) {
-            wanted.entry(path).or_insert(&container.id.id);
+/// Last: a rule that is still there would make them again.
+fn flows(view: &View, scope: &Scope, finding: &mut Finding) {
+    let addresses = &scope.network.addresses;
+    match conntrack::from(view.host, addresses) {
+        Ok(found) if found.is_empty() => {}
+        Ok(found) => {
+            finding.residues.push(Residue::Flows(Flows { addresses: addresses.clone(), count: found.len() }))
         }
+        Err(e) => finding.blind.push(Blind::new("tracked connections", e)),
     }
-    if wanted.is_empty() {
+}
+
+fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
+    finding.blind.extend(scope.network.blind.iter().cloned());
+    if scope.network.namespaces.is_empty() {
         return;
     }
-    let mounted: Vec<&Path> = match view.own_mounts() {
-        Ok(table) => table.mounts.iter().filter(|m| m.fstype == "nsfs").map(|m| m.point.as_path()).collect(),
+    let table = match view.own_mounts() {
+        Ok(table) => table,
         Err(e) => return finding.blind.push(Blind::new("network namespaces", e)),
     };
-    for (path, sandbox) in wanted {
-        let copies = copies(&path);
-        let mounts = mounted.iter().filter(|point| copies.iter().any(|copy| copy == *point)).count();
-        match view.host.exists(&path) {
-            Ok(there) if there || mounts > 0 => {
-                finding.residues.push(Residue::Netns(Netns { path, mounts, sandbox: sandbox.to_owned() }));
+    let mut bound: HashMap<PathBuf, Vec<(PathBuf, u64)>> = HashMap::new();
+    for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
+        bound.entry(original(&mount.point)).or_default().push((mount.point.clone(), inode));
+    }
+    for owned in &scope.network.namespaces {
+        let places: BTreeSet<PathBuf> = owned.paths.iter().map(|path| original(path)).collect();
+        for path in places {
+            let here = bound.get(&path).map_or(&[][..], Vec::as_slice);
+            let mounts = here.iter().filter(|(_, inode)| Some(*inode) == owned.inode).count();
+            // Somebody has bound another one there since.
+            if here.len() > mounts {
+                continue;
             }
-            Ok(_) => {}
-            Err(e) => finding.blind.push(Blind::new(show(&path), e)),
+            let its_file = is_for_namespaces(&path, &scope.roots.netns, scope.snap.owns(&path));
+            match view.host.exists(&path) {
+                Ok(there) if (there && its_file) || mounts > 0 => {
+                    finding.residues.push(Residue::Netns(Netns {
+                        path,
+                        mounts,
+                        inode: owned.inode.filter(|_| mounts > 0),
+                        sandbox: owned.sandbox.clone(),
+                    }))
+                }
+                Ok(_) => {}
+                Err(e) => finding.blind.push(Blind::new(show(&path), e)),
+            }
         }
     }
 }
 
+/// Where a namespace was bound first: other places at which a snap or an old path shows it are copies.
+fn original(point: &Path) -> PathBuf {
+    let below = point.strip_prefix(HOSTFS).map(|below| Path::new("/").join(below));
+    netns::plain(below.as_deref().unwrap_or(point))
+}
+
 fn links(view: &View, scope: &Scope, finding: &mut Finding) {
-    if let Some(why) = &scope.network.blind {
-        finding.blind.push(Blind::new("network links", why));
-    }
     if scope.network.links.is_empty() {
         return;
     }
@@ -77,27 +106,48 @@ mod tests {
     use super::*;
     use crate::fixture::scope_of;
     use crate::linux::host::Host;
+    use crate::scope::network::{NetnsProof, OwnedNetns};
 
     #[test]
-    fn only_namespaces_that_cni_made_for_our_sandboxes() {
+    fn namespaces_where_they_were_bound_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("run/netns")).unwrap();
         std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
-        for name in ["cni-ours", "cni-other", "blue"] {
+        for name in ["cni-ours", "cni-other", "cni-again", "cni-file", "blue"] {
             std::fs::write(dir.path().join("run/netns").join(name), "").unwrap();
         }
-        let mountinfo = "1 0 0:4 net:[1] /run/netns/cni-ours rw - nsfs nsfs rw\n\
-                         2 0 0:4 net:[1] /var/lib/snapd/hostfs/run/netns/cni-ours rw - nsfs nsfs rw\n\
-                         3 0 0:4 net:[2] /run/netns/cni-other rw - nsfs nsfs rw\n";
-        std::fs::write(dir.path().join("proc/self/mountinfo"), mountinfo).unwrap();
+        let line = |id, inode, at: &str| format!("{id} 0 0:4 net:[{inode}] {at} rw - nsfs nsfs rw\n");
+        let mountinfo = [
+            line(1, 1, "/run/netns/cni-ours"),
+            line(2, 1, "/var/lib/snapd/hostfs/run/netns/cni-ours"),
+            line(3, 2, "/run/netns/cni-other"),
+            line(4, 1, "/run/snap.docker/netns/ab"),
+            line(5, 1, "/run/netns/since"),
+            line(6, 9, "/run/netns/cni-again"),
+        ];
+        std::fs::write(dir.path().join("proc/self/mountinfo"), mountinfo.concat()).unwrap();
         let mut scope = scope_of(&["a", "b", "c"]);
-        scope.containers[0].netns = Some("/var/run/netns/cni-ours".into());
-        scope.containers[1].netns = Some("/run/netns/blue".into());
-        scope.containers[2].netns = Some("/run/netns/cni-gone".into());
+        let owned = |inode, paths: &[&str]| OwnedNetns {
+            inode,
+            paths: paths.iter().map(PathBuf::from).collect(),
+            sandbox: "a".into(),
+            because: NetnsProof::RuncState,
+        };
+        scope.network.namespaces = vec![
+            owned(Some(1), &["/run/netns/cni-ours", "/var/run/netns/cni-ours", "/run/snap.docker/netns/ab"]),
+            owned(Some(7), &["/run/netns/cni-again", "/run/netns/cni-gone"]),
+            owned(None, &["/run/netns/cni-file"]),
+        ];
         let host = Host::at(dir.path());
         let finding = find(&View::new(&host, None), &scope);
-        let ours =
-            Residue::Netns(Netns { path: "/run/netns/cni-ours".into(), mounts: 2, sandbox: "a".into() });
-        assert_eq!(finding, Finding::of(vec![ours]));
+        let ours = |path: &str, mounts, inode| {
+            Residue::Netns(Netns { path: path.into(), mounts, inode, sandbox: "a".into() })
+        };
+        let expected = [
+            ours("/run/netns/cni-ours", 2, Some(1)),
+            ours("/run/snap.docker/netns/ab", 1, Some(1)),
+            ours("/run/netns/cni-file", 0, None),
+        ];
+        assert_eq!(finding, Finding::of(expected.into()));
     }
 }

@@ -1,0 +1,170 @@
+//! Whose a link is that many pods share (a bridge, a tunnel), or that a profile names.
+//!
+//! Names say nothing: cni0 and flannel.1 are called so on every node. A link is ours by a tie to a pod of ours, and never
+//! because nothing foreign was seen; another's by what is another's; and where neither is there, that is a doubt.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use crate::linux::links::{Block, Link, shares};
+use crate::runtime::cni::Attachment;
+use crate::scope::link_facts::Facts;
+use crate::text::escape;
+
+/// In every distribution a cluster's pods share the first 16 bits of their addresses (48 for IPv6).
+const CLUSTER: (u8, u8) = (16, 48);
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Ours(String),
+    Others(String),
+    Doubt(String),
+}
+
+/// What links are judged by.
+pub(super) struct Judge<'a> {
+    pub facts: &'a Facts,
+    /// Ends of our sandboxes' links.
+    pub ends: HashSet<u32>,
+    /// CNI's results of our sandboxes.
+    pub attachments: &'a [(String, Attachment)],
+    /// Others' results.
+    pub others: &'a [Attachment],
+    /// Addresses that our pods were given, and nobody else.
+    pub addresses: Vec<IpAddr>,
+    /// The networks that our pods are in, as far as is known.
+    pub networks: Vec<(IpAddr, u8)>,
+    /// Another kubelet that is alive.
+    pub kubelet: Option<String>,
+}
+
+impl Judge<'_> {
+    pub fn judge(&self, link: &Link) -> Verdict {
+        use Verdict::{Doubt, Others, Ours};
+        if link.kind.is_empty() {
+            return Others("it is not a virtual link".into());
+        }
+        // With one end of a veth goes the other.
+        let ends: Vec<&Link> = [Some(link), self.facts.other_end(link)].into_iter().flatten().collect();
+        for end in &ends {
+            if let Some(verdict) = self.against(end) {
+                return verdict;
+            }
+        }
+        if let Some(tie) = ends.iter().find_map(|end| self.tie(end)) {
+            return Ours(tie);
+        }
+        let weak = ends.iter().find_map(|end| self.weak_tie(end));
+        match (weak, &self.kubelet) {
+            (Some(tie), None) => Ours(tie),
+            (Some(tie), Some(kubelet)) => Doubt(format!("{tie}; but {kubelet}")),
+            (None, Some(kubelet)) => Others(kubelet.clone()),
+            (None, None) => Doubt("nothing ties it to a pod of ours, and nothing to another's".into()),
+        }
+    }
+
+    /// What is another's about it.
+    fn against(&self, link: &Link) -> Option<Verdict> {
+        if let Some(why) = link.peer_netns.and_then(|nsid| self.facts.others.get(&nsid)) {
+            return Some(Verdict::Others(format!("it leads to another's network namespace: {why}")));
+        }
+        let foreign = |port: &&Link| !self.ends.contains(&port.index);
+        let ports: Vec<&Link> = self.facts.ports(link).filter(foreign).collect();
+        let deserted = |port: &Link| port.peer_netns.and_then(|nsid| self.facts.deserted.get(&nsid));
+        if let Some(port) = ports.iter().find(|port| deserted(port).is_none()) {
+            let name = escape(port.name.as_bytes());
+            return Some(Verdict::Others(format!("a port of it, {name}, is not ours")));
+        }
+        if let Some(place) = ports.first().and_then(|port| deserted(port)) {
+            return Some(Verdict::Doubt(format!(
+                "a port of it leads to {place}, where nobody is and which nothing proves ours"
+            )));
+        }
+        let block = self.foreign_block(link).filter(|_| !self.facts.is_proven(link))?;
+        let text = block.address.map_or("a default route".into(), |a| format!("{a}/{}", block.prefix));
+        Some(Verdict::Others(format!("{text} over it is not of our pods' network")))
+    }
+
+    /// An address or a route over the link that is not of our pods' network. A dummy link's addresses reach nobody.
+    fn foreign_block(&self, link: &Link) -> Option<&Block> {
+        let of_pods =
+            |block: &&Block| self.networks.iter().any(|(network, bits)| block.is_in(*network, *bits));
+        let of_others = |block: &&Block| {
+            let given = self.others.iter().flat_map(|a| &a.addresses);
+            given.map(|(a, bits)| wide(*a, *bits)).any(|(network, bits)| block.is_in(network, bits))
+        };
+        let is_foreign = |block: &&Block| match self.networks.is_empty() {
+            true => of_others(block),
+            false => link.kind != "dummy" && !of_pods(block),
+        };
+        let blocks = self.facts.addresses.iter().chain(&self.facts.routes).filter(|b| b.link == link.index);
+        blocks.filter(|b| !b.address.is_some_and(is_link_local)).find(is_foreign)
+    }
+
+    /// What makes it ours whoever else may be there.
+    fn tie(&self, link: &Link) -> Option<String> {
+        if self.facts.is_proven(link) {
+            return Some("an earlier run knew it".into());
+        }
+        if let Some(port) = self.facts.ports(link).find(|port| self.ends.contains(&port.index)) {
+            return Some(format!("a port of it, {}, is ours", escape(port.name.as_bytes())));
+        }
+        let is_it =
+            |(name, mac): &(String, String)| *name == link.name && *mac == link.mac && !mac.is_empty();
+        let made = |a: &&(String, Attachment)| a.1.host_links.iter().any(is_it);
+        if let Some((id, _)) = self.attachments.iter().find(made) {
+            return Some(format!("CNI made it for sandbox {}", crate::runtime::short(id)));
+        }
+        let reached = |b: &&Block| self.addresses.iter().any(|a| b.prefix >= narrow(*a) && b.holds(*a));
+        let block = self.facts.blocks(link).find(reached)?;
+        Some(format!("{}/{} over it is our pods'", block.address?, block.prefix))
+    }
+
+    /// What may be another node's or cluster's as well.
+    fn weak_tie(&self, link: &Link) -> Option<String> {
+        let of_pods = |b: &&Block| self.networks.iter().any(|(network, bits)| b.is_in(*network, *bits));
+        let block = self.facts.blocks(link).find(of_pods)?;
+        Some(format!("{}/{} over it is of our pods' network", block.address?, block.prefix))
+    }
+
+    /// A virtual link that nobody names and that is tied to addresses of our pods all the same.
+    pub fn reaches_our_pods(&self, link: &Link) -> Option<String> {
+        self.tie(link).filter(|_| !link.kind.is_empty())
+    }
+}
+
+/// The networks that our pods were in, as far as CNI's results tell: their own, those that they were given
+/// routes to, and the cluster's, of which each node has a part.
+pub(super) fn pod_networks(attachments: &[(String, Attachment)]) -> Vec<(IpAddr, u8)> {
+    let all = attachments.iter().map(|(_, a)| a);
+    all.flat_map(|a| a.addresses.iter().map(|(a, bits)| wide(*a, *bits)).chain(a.routes.iter().copied()))
+        .collect()
+}
+
+/// The same where CNI's results are hidden from us: of links that have a port of ours, the first address.
+pub(super) fn networks_of_bridges(facts: &Facts, ends: &HashSet<u32>) -> Vec<(IpAddr, u8)> {
+    let has_port = |bridge: &&Link| facts.ports(bridge).any(|port| ends.contains(&port.index));
+    let first = |bridge: &Link, v4: bool| {
+        let of_family = |b: &&Block| b.link == bridge.index && b.address.is_some_and(|a| a.is_ipv4() == v4);
+        let block = facts.addresses.iter().find(of_family)?;
+        Some(wide(block.address?, block.prefix))
+    };
+    let bridges = facts.links.iter().filter(has_port);
+    bridges.flat_map(|bridge| [first(bridge, true), first(bridge, false)]).flatten().collect()
+}
+
+fn wide(address: IpAddr, bits: u8) -> (IpAddr, u8) {
+    let cluster = if address.is_ipv4() { CLUSTER.0 } else { CLUSTER.1 };
+    (address, cluster.min(bits))
+}
+
+/// A route to half of the world says nothing of an address in it.
+fn narrow(address: IpAddr) -> u8 {
+    if address.is_ipv4() { CLUSTER.0 } else { CLUSTER.1 }
+}
+
+/// An address that every link may have.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    let (v4, v6) = ([169, 254, 0, 0].into(), [0xfe80, 0, 0, 0, 0, 0, 0, 0].into());
+    shares(address, v4, 16) || shares(address, v6, 10) || address.is_multicast()
+}

@@ -1,0 +1,190 @@
+use super::*;
+
+const MAC: &str = "aa:00:00:00:00:01";
+
+fn link(index: u32, name: &str, kind: &str, master: Option<u32>, peer: Option<i32>) -> Link {
+    Link { index, name: name.into(), kind: kind.into(), master, peer_netns: peer, ..Link::default() }
+}
+
+fn block(link: u32, text: &str) -> Block {
+    let (address, prefix) = text.split_once('/').unwrap();
+    Block { link, address: Some(address.parse().unwrap()), prefix: prefix.parse().unwrap() }
+}
+
+fn facts() -> Facts {
+    Facts {
+        links: vec![
+            link(1, "lo", "", None, None),
+            link(5, "cni0", "bridge", None, None),
+            link(6, "veth1", "veth", Some(5), Some(7)),
+            Link { mac: MAC.into(), ..link(8, "veth2", "veth", None, Some(9)) },
+            link(9, "cali1", "veth", None, None),
+        ],
+        addresses: vec![block(5, "10.1.0.1/24"), block(5, "fe80::1/64")],
+        routes: vec![block(5, "10.1.0.0/24"), block(9, "10.1.5.5/32")],
+        sandboxes: [(7, "ours".to_string())].into(),
+        ..Facts::default()
+    }
+}
+
+fn attachments() -> Vec<(String, Attachment)> {
+    let address = |text: &str| (text.parse().unwrap(), 24);
+    let mut a =
+        Attachment { addresses: vec![address("10.1.0.2"), address("10.1.5.5")], ..Default::default() };
+    a.host_links = ["veth2", "bwp0", "podbr"].map(|name| (name.into(), MAC.into())).into();
+    vec![("ours".into(), a)]
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    ours: Vec<String>,
+    others: Vec<String>,
+    doubts: Vec<String>,
+}
+
+fn judged(
+    facts: &Facts,
+    attachments: &[(String, Attachment)],
+    names: &[&str],
+    kubelet: Option<&str>,
+) -> Told {
+    let mut g = Gathered::default();
+    g.network.links = host_ends(facts, attachments);
+    let ends: HashSet<u32> = g.network.links.iter().map(|l| l.index).collect();
+    let networks = match attachments {
+        [] => networks_of_bridges(facts, &ends),
+        _ => pod_networks(attachments),
+    };
+    let addresses = attachments.iter().flat_map(|(_, a)| a.addresses.iter().map(|(a, _)| *a)).collect();
+    let kubelet = kubelet.map(str::to_owned);
+    let judge = Judge { facts, ends, attachments, others: &[], addresses, networks, kubelet };
+    let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+    shared_links(&judge, &names, &mut g);
+    Told {
+        ours: g.network.links.into_iter().map(|l| l.name).collect(),
+        others: g.bystanders.into_iter().map(|b| b.why).collect(),
+        doubts: g.network.blind.into_iter().map(|b| format!("{}: {}", b.what, b.why)).collect(),
+    }
+}
+
+fn of_cni0(facts: &Facts, kubelet: Option<&str>) -> Told {
+    judged(facts, &attachments(), &["cni0", "none"], kubelet)
+}
+
+#[test]
+fn host_ends_by_namespace_result_and_route_and_the_bridge_they_are_in() {
+    let told = of_cni0(&facts(), None);
+    assert_eq!(told.ours, ["veth1", "veth2", "cali1", "cni0"]);
+    assert!(told.others.is_empty() && told.doubts.is_empty(), "{told:?}");
+}
+
+#[test]
+fn what_leads_to_anothers_namespace_is_his_whatever_a_result_says() {
+    let mut facts = facts();
+    facts.others = [(9, "process 7 is in it".to_string())].into();
+    facts.routes.push(block(8, "10.1.0.2/32"));
+    assert_eq!(of_cni0(&facts, None).ours, ["veth1", "cali1", "cni0"]);
+    facts.others.insert(7, "so is 8".into());
+    let told = of_cni0(&facts, None);
+    assert_eq!((told.ours.len(), told.others.len()), (1, 1), "{told:?}");
+}
+
+#[test]
+fn anything_foreign_keeps_the_bridge() {
+    let mut port = facts();
+    port.links.push(link(20, "tap0", "tun", Some(5), None));
+    assert_eq!(of_cni0(&port, None).others, ["a port of it, tap0, is not ours"]);
+    for (address, keeps) in [("192.0.2.1/24", true), ("10.1.7.0/24", false), ("10.0.0.0/8", true)] {
+        let mut facts = facts();
+        facts.routes.push(block(5, address));
+        assert_eq!(of_cni0(&facts, None).others.len(), usize::from(keeps), "{address}");
+    }
+    // What is proven ours goes, whatever else is called a kubelet.
+    assert!(of_cni0(&facts(), Some("a kubelet")).ours.contains(&"cni0".to_string()));
+}
+
+#[test]
+fn a_port_that_leads_where_nobody_is_makes_a_doubt_and_not_a_bystander() {
+    let mut facts = facts();
+    facts.links.push(link(20, "veth9", "veth", Some(5), Some(30)));
+    facts.deserted = [(30, "/run/netns/cni-x".to_string())].into();
+    let told = of_cni0(&facts, None);
+    assert!(told.others.is_empty() && told.doubts[0].contains("/run/netns/cni-x"), "{told:?}");
+}
+
+#[test]
+fn devices_and_bridges_that_cni_made_under_any_name() {
+    let mut facts = facts();
+    let made =
+        |index, name: &str, kind: &str| Link { mac: MAC.into(), ..link(index, name, kind, None, None) };
+    facts.links.push(made(30, "bwp0", "ifb"));
+    facts.links.push(made(31, "podbr", "bridge"));
+    facts.links.push(link(32, "bwp1", "ifb", None, None));
+    assert_eq!(judged(&facts, &attachments(), &[], None).ours, ["veth1", "veth2", "cali1", "bwp0", "podbr"]);
+    // The same name with another address is another one.
+    facts.links[5].mac = "aa:00:00:00:00:02".into();
+    facts.links[6].mac = "aa:00:00:00:00:02".into();
+    let told = judged(&facts, &attachments(), &[], None);
+    assert_eq!(told.ours, ["veth1", "veth2", "cali1"]);
+    assert_eq!(told.doubts.len(), 2, "{told:?}"); // podbr; and cni0, which nobody has named and which reaches pods
+}
+
+#[test]
+fn tunnels_by_the_cluster_unless_another_kubelet_is_there() {
+    let mut facts = facts();
+    facts.links.push(link(40, "flannel.1", "vxlan", None, None));
+    facts.addresses.push(block(40, "10.1.0.0/32"));
+    let told = |facts: &Facts, kubelet| judged(facts, &attachments(), &["cni0", "flannel.1"], kubelet);
+    assert_eq!(told(&facts, None).ours.last().unwrap(), "flannel.1");
+    let beside = told(&facts, Some("a kubelet"));
+    assert!(beside.ours.last().unwrap() == "cni0" && beside.doubts.len() == 1, "{beside:?}");
+    facts.addresses.pop();
+    assert_eq!(told(&facts, None).doubts.len(), 1, "nothing ties it to anybody");
+    assert_eq!(told(&facts, Some("a kubelet")).others.len(), 1);
+}
+
+#[test]
+fn a_veth_is_judged_with_its_other_end() {
+    let mut facts = facts();
+    facts.links.push(Link { peer: Some(51), ..link(50, "cilium_host", "veth", None, None) });
+    facts.links.push(Link { peer: Some(50), ..link(51, "cilium_net", "veth", None, None) });
+    facts.addresses.push(block(50, "10.0.0.77/32"));
+    let told = judged(&facts, &attachments(), &["cilium_host", "cilium_net", "cni0"], None);
+    assert_eq!((told.others.len(), told.ours.len()), (2, 4), "{told:?}");
+    facts.addresses.last_mut().unwrap().address = Some("10.1.0.77".parse().unwrap());
+    let told = judged(&facts, &attachments(), &["cilium_host", "cilium_net", "cni0"], None);
+    assert_eq!((told.others.len(), told.ours.len()), (0, 6), "{told:?}");
+}
+
+#[test]
+fn without_results_a_bridge_is_judged_by_its_ports_and_a_lonely_one_is_a_doubt() {
+    let mut facts = facts();
+    assert_eq!(judged(&facts, &[], &["cni0"], None).ours, ["veth1", "cni0"]);
+    facts.sandboxes.clear();
+    facts.links.retain(|l| l.name != "veth1");
+    let told = judged(&facts, &[], &["cni0"], None);
+    assert!(told.ours.is_empty() && told.doubts.len() == 1, "{told:?}");
+}
+
+#[test]
+fn what_an_earlier_run_had_proven_needs_no_result_and_no_namespace_any_more() {
+    let mut facts = facts();
+    facts.sandboxes.clear();
+    let proven = |index, name: &str, kind: &str| OwnedLink {
+        index,
+        name: name.into(),
+        r#type: kind.into(),
+        because: String::new(),
+    };
+    facts.proven = vec![proven(5, "cni0", "bridge"), proven(6, "veth1", "veth"), proven(80, "veth2", "veth")];
+    assert_eq!(judged(&facts, &[], &["cni0"], None).ours, ["veth1", "cni0"]);
+    facts.links.push(link(20, "tap0", "tun", Some(5), None));
+    assert_eq!(judged(&facts, &[], &["cni0"], None).ours, ["veth1"], "a foreign port came since");
+}
+
+#[test]
+fn names_do_not_speak_to_the_terminal() {
+    let mut facts = facts();
+    facts.links.push(link(20, "a\u{1b}[31mRED", "tun", Some(5), None));
+    assert_eq!(of_cni0(&facts, None).others, ["a port of it, a\\033[31mRED, is not ours"]);
+}

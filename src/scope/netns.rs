@@ -1,0 +1,351 @@
+//! Which network namespaces are ours, by whatever name they are bound.
+//!
+//! All that may tell is asked: the processes of a container (the kernel's word), runc's state and CNI's result (root's),
+//! and the bundle (which a container may have written). Then everybody who is in one is looked up: where somebody is who is
+//! not ours, it is another's, whoever calls it ours.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Blind, gone};
+use crate::linux::cgroup::Hierarchy;
+use crate::linux::netns;
+use crate::linux::proc::ProcessId;
+use crate::runtime::cni::{self, Attachment};
+use crate::runtime::short;
+use crate::scope::network::{NetnsProof, Network, OwnedNetns};
+use crate::scope::{Bystander, BystanderKind, Container, Scope};
+use crate::snap::hostfs::HOSTFS;
+use crate::text::{escape, show};
+use crate::view::View;
+
+/// Which namespaces are whose.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    pub ours: Vec<OwnedNetns>,
+    /// Others', and why.
+    pub others: BTreeMap<u64, String>,
+    pub bystanders: Vec<Bystander>,
+    pub blind: Vec<Blind>,
+    /// A file by which each can be opened.
+    pub doors: BTreeMap<u64, PathBuf>,
+    /// Bound namespaces that nobody has claimed: where.
+    pub unclaimed: BTreeMap<u64, PathBuf>,
+    /// Those that some process is in.
+    pub inhabited: BTreeSet<u64>,
+}
+
+/// What the machine shows.
+struct Machine<'a> {
+    view: &'a View<'a>,
+    /// Where each namespace is bound.
+    binds: BTreeMap<u64, Vec<PathBuf>>,
+    at: HashMap<PathBuf, u64>,
+    /// Ours and pid 1's: what is in these is in no pod.
+    hosts: Vec<u64>,
+    /// In which hierarchies each group is.
+    index: HashMap<&'a OsStr, Vec<&'a Hierarchy>>,
+}
+
+/// One source's word for one namespace of one container.
+struct Claim<'a> {
+    container: &'a Container,
+    by: NetnsProof,
+    inode: u64,
+    path: Option<PathBuf>,
+}
+
+pub(super) fn gather(
+    view: &View,
+    scope: &Scope,
+    attachments: &[(String, Attachment)],
+    of_others: &[Attachment],
+    earlier: Option<&Network>,
+) -> Namespaces {
+    let mut found = Namespaces::default();
+    if scope.containers.is_empty() && earlier.is_none_or(|e| e.namespaces.is_empty()) {
+        return found;
+    }
+    let table = match view.own_mounts() {
+        Ok(table) => table,
+        Err(e) => {
+            found.blind.push(Blind::new("network namespaces", e));
+            return found;
+        }
+    };
+    let index = view.cgroups().as_ref().map(|tree| tree.index()).unwrap_or_default();
+    let mut machine = Machine { view, binds: BTreeMap::new(), at: HashMap::new(), hosts: Vec::new(), index };
+    for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
+        machine.binds.entry(inode).or_default().push(mount.point.clone());
+        machine.at.insert(netns::plain(&mount.point), inode);
+    }
+    let claims = machine.claims(scope, attachments);
+    if !claims.is_empty() {
+        let (strangers, hidden) = machine.strangers(scope, &claims, &mut found.inhabited);
+        for claim in &claims {
+            found.judge(claim, &claims, &strangers, hidden, of_others);
+        }
+    }
+    found.leftover_files(&machine, scope, attachments);
+    found.remember(&machine, earlier);
+    for owned in &mut found.ours {
+        let Some(inode) = owned.inode else { continue };
+        owned.paths.extend(machine.binds.get(&inode).into_iter().flatten().cloned());
+        owned.paths.sort();
+        owned.paths.dedup();
+        found.doors.extend(owned.paths.first().map(|path| (inode, path.clone())));
+    }
+    found.unclaimed(&machine, scope);
+    found
+}
+
+impl Machine<'_> {
+    fn bound_at(&self, path: &Path) -> Option<u64> {
+        let path = netns::plain(path);
+        let copy = || Some(Path::new(HOSTFS).join(path.strip_prefix("/").ok()?));
+        self.at.get(&path).or_else(|| self.at.get(&copy()?)).copied()
+    }
+
+    fn claims<'s>(&mut self, scope: &'s Scope, attachments: &[(String, Attachment)]) -> Vec<Claim<'s>> {
+        let mut claims = Vec::new();
+        self.hosts =
+            ["self", "1"].iter().filter_map(|pid| netns::of_process(self.view.host, pid).ok()).collect();
+        let mut of_pods = HashSet::new();
+        // A sandbox's process answers for its whole pod.
+        let mut containers: Vec<&Container> = scope.containers.iter().collect();
+        containers.sort_by_key(|c| !c.sandbox);
+        for container in containers {
+            let pod = (container.id.namespace.as_str(), container.shim_id.as_str());
+            let process = container.is_proven() && !of_pods.contains(&pod);
+            let process = process.then(|| self.of_process(container)).flatten();
+            if let Some(inode) = process {
+                of_pods.insert(pod);
+                claims.push(Claim { container, by: NetnsProof::Process, inode, path: None });
+            }
+            let results = attachments.iter().filter(|(id, _)| *id == container.id.id);
+            let of_cni =
+                results.filter_map(|(_, a)| a.netns.as_ref()).map(|path| (NetnsProof::CniResult, path));
+            let state = container.netns_of_state.iter().map(|path| (NetnsProof::RuncState, path));
+            let bundle = container.netns.iter().map(|path| (NetnsProof::Bundle, path));
+            for (by, path) in state.chain(of_cni).chain(bundle) {
+                if let Some(inode) = self.bound_at(path).filter(|inode| !self.hosts.contains(inode)) {
+                    claims.push(Claim { container, by, inode, path: Some(netns::plain(path)) });
+                }
+            }
+        }
+        claims.sort_by_key(|claim| claim.by);
+        claims
+    }
+
+    /// The namespace that a process of the container is in, unless that is the host's.
+    fn of_process(&self, container: &Container) -> Option<u64> {
+        // Without our own there is nothing to compare with.
+        self.hosts.first()?;
+        let init = container
+            .init
+            .filter(|id| self.view.processes().as_ref().is_ok_and(|all| all.alive(*id).is_some()));
+        let pid = init.map(|id| id.pid).or_else(|| self.pids(container).next())?;
+        let inode = netns::of_process(self.view.host, &pid.to_string()).ok()?;
+        (!self.hosts.contains(&inode)).then_some(inode)
+    }
+
+    /// Who is in one of the claimed namespaces and in no container of ours; and whether anybody could not be asked.
+    fn strangers(
+        &self,
+        scope: &Scope,
+        claims: &[Claim],
+        inhabited: &mut BTreeSet<u64>,
+    ) -> (BTreeMap<u64, String>, bool) {
+        let wanted: HashSet<u64> = claims.iter().map(|claim| claim.inode).collect();
+        let ours = self.our_pids(scope);
+        let mut strangers = BTreeMap::new();
+        let mut hidden = false;
+        let Ok(processes) = self.view.processes() else { return (strangers, true) };
+        for process in processes.iter().filter(|p| !p.kernel) {
+            let pid = process.id.pid;
+            match netns::of_process(self.view.host, &pid.to_string()) {
+                Ok(inode) => {
+                    inhabited.insert(inode);
+                    if wanted.contains(&inode) && !ours.contains(&pid) && !self.is_in_ours(pid, scope) {
+                        let group = self.view.membership(pid).pop().unwrap_or_default();
+                        let comm = escape(process.comm.as_bytes());
+                        strangers.entry(inode).or_insert(format!(
+                            "process {pid} ({comm}) of group {} is in it and in no container of ours",
+                            show(&group)
+                        ));
+                    }
+                }
+                Err(e) => hidden |= !e.raw_os_error().is_some_and(gone),
+            }
+        }
+        (strangers, hidden)
+    }
+
+    fn our_pids(&self, scope: &Scope) -> HashSet<i32> {
+        let shims = scope.shims.iter().map(|shim| shim.process.pid);
+        let proven = || scope.containers.iter().filter(|c| c.is_proven());
+        let alive = |id: &ProcessId| self.view.processes().as_ref().is_ok_and(|all| all.alive(*id).is_some());
+        let inits = proven().filter_map(|c| c.init).filter(alive).map(|init| init.pid);
+        shims.chain(inits).chain(proven().flat_map(|c| self.pids(c))).collect()
+    }
+
+    /// The processes in a container's groups.
+    fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
+        let places = container.cgroups.iter().flat_map(|group| {
+            let hierarchies = self.index.get(group.as_os_str()).into_iter().flatten();
+            hierarchies.map(move |hierarchy| (*hierarchy, group))
+        });
+        places.filter_map(|(h, g)| self.view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec())
+    }
+
+    /// One that has come since, or that is in a group below a container's.
+    fn is_in_ours(&self, pid: i32, scope: &Scope) -> bool {
+        let of_container = |group: &PathBuf| {
+            let owned = scope.containers.iter().filter(|c| c.is_proven()).flat_map(|c| &c.cgroups);
+            owned.into_iter().any(|own| group.starts_with(own))
+        };
+        self.view.membership(pid).iter().any(of_container)
+    }
+}
+
+impl Namespaces {
+    fn judge(
+        &mut self,
+        claim: &Claim,
+        all: &[Claim],
+        strangers: &BTreeMap<u64, String>,
+        hidden: bool,
+        of_others: &[Attachment],
+    ) {
+        let Claim { container, by, inode, path } = claim;
+        if self.ours.iter().any(|o| o.inode == Some(*inode)) {
+            return;
+        }
+        let what = || match path {
+            Some(path) => format!("the network namespace {}", show(path)),
+            None => format!("the network namespace of container {}", short(&container.id.id)),
+        };
+        // Witnesses come first, and of two that differ the kernel is believed, and the other one told.
+        let differs =
+            |other: &&Claim| other.container.id == container.id && other.by < *by && other.inode != *inode;
+        if let Some(better) = all.iter().find(differs).filter(|_| *by >= NetnsProof::CniResult) {
+            let (by, better, id) = (by.words(), better.by.words(), short(&container.id.id));
+            let why = format!("{by} of container {id} names it, and {better} tells of another one");
+            return self.blind.push(Blind::new(what(), why));
+        }
+        if let Some(why) = strangers.get(inode) {
+            if self.others.insert(*inode, why.clone()).is_none() {
+                self.bystanders.push(Bystander {
+                    kind: BystanderKind::Netns,
+                    what: what(),
+                    why: why.clone(),
+                });
+            }
+            if !container.is_proven() {
+                let why = format!("{} of container {} names it; but {why}", by.words(), container.id.id);
+                self.blind.push(Blind::new(what(), why));
+            }
+            return;
+        }
+        match self.doubt(claim, hidden, of_others) {
+            Some(why) => self.blind.push(Blind::new(what(), why)),
+            None => self.ours.push(OwnedNetns {
+                inode: Some(*inode),
+                paths: Vec::new(),
+                sandbox: container.id.id.clone(),
+                because: *by,
+            }),
+        }
+    }
+
+    /// Why a claim that nobody contradicts is not enough.
+    fn doubt(&self, claim: &Claim, hidden: bool, of_others: &[Attachment]) -> Option<String> {
+        let Claim { container, by, path, .. } = claim;
+        if !container.is_proven() {
+            return Some(format!(
+                "{} of container {} names it, which nothing proves ours",
+                by.words(),
+                container.id.id
+            ));
+        }
+        let names = |a: &&Attachment| a.netns.as_deref().map(netns::plain) == *path && path.is_some();
+        if *by >= NetnsProof::CniResult && of_others.iter().any(|a| names(&a)) {
+            return Some("CNI's result of another's container names it, too".into());
+        }
+        if *by != NetnsProof::Bundle {
+            return None;
+        }
+        if hidden {
+            return Some("only the bundle names it, and who is in it cannot be told".into());
+        }
+        // By another name it was made by somebody else, and lent to the container.
+        let name = path.as_deref().and_then(Path::file_name).unwrap_or_default();
+        let lent = !name.as_encoded_bytes().starts_with(b"cni-");
+        lent.then(|| "only the bundle names it, and its name is not CNI's".into())
+    }
+
+    /// The file of a namespace that is no longer bound there, where a witness or the bundle of a proven container names it.
+    fn leftover_files(&mut self, machine: &Machine, scope: &Scope, attachments: &[(String, Attachment)]) {
+        let known: HashSet<&String> =
+            scope.containers.iter().filter(|c| c.is_proven()).map(|c| &c.id.id).collect();
+        let of_cni =
+            attachments.iter().filter_map(|(id, a)| Some((id, a.netns.as_ref()?, NetnsProof::CniResult)));
+        let named = scope.containers.iter().flat_map(|c| {
+            let state = c.netns_of_state.iter().map(move |path| (&c.id.id, path, NetnsProof::RuncState));
+            state.chain(c.netns.iter().map(move |path| (&c.id.id, path, NetnsProof::Bundle)))
+        });
+        let mut files: BTreeMap<PathBuf, OwnedNetns> = BTreeMap::new();
+        for (id, path, because) in named.chain(of_cni).filter(|(id, ..)| known.contains(id)) {
+            let plain = netns::plain(path);
+            let is_cnis = plain.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
+            if is_cnis && cni::is_netns(path, &scope.roots) && machine.bound_at(path).is_none() {
+                let (inode, paths) = (None, vec![plain.clone()]);
+                files.entry(plain).or_insert(OwnedNetns { inode, paths, sandbox: id.clone(), because });
+            }
+        }
+        self.ours.extend(files.into_values());
+    }
+
+    /// What an earlier run had proven, where the same namespace is still bound at the same place.
+    fn remember(&mut self, machine: &Machine, earlier: Option<&Network>) {
+        for old in earlier.into_iter().flat_map(|e| &e.namespaces) {
+            let same = |path: &&PathBuf| old.inode.is_some() && machine.bound_at(path) == old.inode;
+            let known = |n: &OwnedNetns| n.inode == old.inode && (n.inode.is_some() || n.paths == old.paths);
+            let others = old.inode.is_some_and(|inode| self.others.contains_key(&inode));
+            if (old.inode.is_none() || old.paths.iter().any(|p| same(&p)))
+                && !others
+                && !self.ours.iter().any(known)
+            {
+                self.ours.push(OwnedNetns { because: NetnsProof::EarlierRun, ..old.clone() });
+            }
+        }
+    }
+
+    fn unclaimed(&mut self, machine: &Machine, scope: &Scope) {
+        for (inode, points) in &machine.binds {
+            let taken = self.others.contains_key(inode) || self.ours.iter().any(|o| o.inode == Some(*inode));
+            let in_cnis = |p: &&PathBuf| cni::is_netns(p, &scope.roots) && !machine.hosts.contains(inode);
+            if let Some(path) = points.iter().find(in_cnis).filter(|_| !taken) {
+                self.unclaimed.insert(*inode, path.clone());
+            }
+        }
+        let door = |inode: &u64| Some((*inode, machine.binds.get(inode)?.first()?.clone()));
+        self.doors.extend(self.others.keys().filter_map(door));
+    }
+}
+
+impl NetnsProof {
+    fn words(self) -> &'static str {
+        match self {
+            NetnsProof::Process => "a process",
+            NetnsProof::RuncState => "runc's state",
+            NetnsProof::CniResult => "CNI's result",
+            NetnsProof::EarlierRun => "an earlier run",
+            NetnsProof::Bundle => "the bundle",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Firewall rules that pods' proxies and networks keep for a whole node: kube-proxy's and kubelet's chains, flannel's,
+//! Calico's, docker's; tables of nf_tables and virtual servers.
+//!
+//! No rule of these says whose it is. A family of rules is ours where nobody else lives that makes the like, where
+//! something ties it to us, and where all that it leads to is ours: then it goes, rule by rule. Else it stays, and is told.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::error::Blind;
+use crate::linux::firewall::{Firewall, Table};
+use crate::linux::links::{Block, addresses, shares};
+use crate::residue::{Residue, Rule};
+use crate::scope::Scope;
+use crate::text::escape;
+use crate::view::View;
+
+/// Rules that one kind of program makes.
+struct Family {
+    /// Whose, in words.
+    of: &'static str,
+    /// How the names of its chains begin.
+    chains: &'static str,
+    /// How the comments on its rules in others' chains begin.
+    comments: &'static [&'static str],
+    /// Its own tables of nf_tables.
+    tables: &'static [&'static str],
+    /// Programs that make them; of another's that is alive they may be.
+    makers: &'static [&'static str],
+    /// True if it is a kubelet's: then a snap with a kubelet is a tie.
+    of_kubelet: bool,
+    /// True if rules in others' chains are its own that name a link of ours and nothing else.
+    by_link: bool,
+}
+
+const KUBELETS: &[&str] =
+    &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", "kube-proxy", "kube-router"];
+
+const FAMILIES: [Family; 5] = [
+    Family {
+        of: "kube-proxy and kubelet",
+        chains: "KUBE-",
+        comments: &[],
+        tables: &["kube-proxy"],
+        makers: KUBELETS,
+        of_kubelet: true,
+        by_link: false,
+    },
+    Family {
+        of: "flannel",
+        chains: "FLANNEL-",
+        comments: &["flanneld "],
+        tables: &["flannel-ipv4", "flannel-ipv6"],
+        makers: &["flanneld", "k3s", "k3s-server", "k3s-agent", "kubelite"],
+        of_kubelet: false,
+        by_link: false,
+    },
+    Family {
+        of: "Calico",
+        chains: "cali-",
+        comments: &["cali:"],
+        tables: &["calico"],
+        makers: &["calico-node", "calico-felix"],
+        of_kubelet: false,
+        by_link: false,
+    },
+    Family {
+        of: "Cilium",
+        chains: "CILIUM_",
+        comments: &["cilium: "],
+        tables: &["cilium"],
+        makers: &["cilium-agent"],
+        of_kubelet: false,
+        by_link: false,
+    },
+    Family {
+        of: "docker",
+        chains: "DOCKER",
+        comments: &[],
+        tables: &["docker-bridges"],
+        makers: &["dockerd"],
+        of_kubelet: false,
+        by_link: true,
+    },
+];
+
+/// What became clear of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Rules and chains to be removed, in this order.
+    pub ours: Vec<Residue>,
+    /// What may be ours and stays.
+    pub blind: Vec<Blind>,
+    /// What is left, and why: another's.
+    pub others: Vec<String>,
+}
+
+/// What a family's rules lead to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leads {
+    ours: Option<String>,
+    others: Option<String>,
+}
+
+/// Judges all families that are there.
+pub fn judge(view: &View, scope: &Scope) -> Judged {
+    let firewall = view.firewall(&scope.programs());
+    let mut judged = of_families(firewall, scope, &|| {
+        addresses().unwrap_or_default().iter().filter_map(|b: &Block| b.address).collect()
+    });
+    virtual_servers(view, scope, &mut judged);
+    judged
+}
+
+fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<IpAddr>) -> Judged {
+    let mut judged = Judged::default();
+    for family in &FAMILIES {
+        let places = places(family, firewall);
+        if places.is_empty() {
+            continue;
+        }
+        let what = format!("firewall rules of {} ({})", family.of, places.join(", "));
+        let leads = leads(family, firewall, scope, &node());
+        let native = firewall.nft_tables.iter().any(|(_, name)| family.tables.contains(&name.as_str()));
+        let tied = leads.ours.clone().or_else(|| {
+            (family.of_kubelet && scope.roots.kubelet.is_some() && scope.network.is_known())
+                .then(|| "the snap has a kubelet".to_owned())
+        });
+        let rival = family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker));
+        match (tied, leads.others, rival) {
+            (None, _, rival) => {
+                let why = rival.map_or("nothing ties them to a pod of ours", String::as_str);
+                judged.others.push(format!("{what}: {why}"));
+            }
+            (Some(_), _, Some(rival)) if leads.ours.is_none() => {
+                judged.others.push(format!("{what}: {rival}"))
+            }
+            (Some(tie), _, Some(rival)) => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
+            (Some(tie), Some(others), None) => {
+                judged.blind.push(Blind::new(what, format!("{tie}; but {others}, and they are left")));
+            }
+            (Some(tie), None, None) => {
+                judged.ours.extend(firewall.tables.iter().flat_map(|table| members(family, table, scope)));
+                if native {
+                    let why =
+                        format!("{tie}; what a table of nf_tables leads to is not looked at, and it is left");
+                    judged.blind.push(Blind::new(what, why));
+                }
+            }
+        }
+    }
+    judged
+}
+
+/// Where the family is: `iptables-nft nat: 5 chains`.
+fn places(family: &Family, firewall: &Firewall) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in &firewall.tables {
+        let program = table.program.file_name().unwrap_or_default().to_string_lossy();
+        let chains = table.chains.iter().filter(|c| c.starts_with(family.chains)).count();
+        let rules = table.rules.iter().filter(|rule| is_commented(family, rule)).count();
+        match (chains, rules) {
+            (0, 0) => {}
+            (0, n) => found.push(format!("{program} {}: {n} rules", table.name)),
+            (n, _) => found.push(format!("{program} {}: {n} chains {}…", table.name, family.chains)),
+        }
+    }
+    let native = firewall.nft_tables.iter().filter(|(_, name)| family.tables.contains(&name.as_str()));
+    found.extend(native.map(|(of, name)| format!("nft table {of} {}", escape(name.as_bytes()))));
+    found
+}
+
+fn is_commented(family: &Family, rule: &[String]) -> bool {
+    values(rule, "--comment").any(|c| family.comments.iter().any(|begin| c.starts_with(begin)))
+}
+
+fn is_member(family: &Family, rule: &[String]) -> bool {
+    let leads_in = ["-j", "-g"].iter().any(|o| values(rule, o).any(|chain| chain.starts_with(family.chains)));
+    rule[0].starts_with(family.chains) || leads_in || is_commented(family, rule)
+}
+
+/// Rules in others' chains first: then nothing leads in any more; then the family's own; then its chains.
+fn members(family: &Family, table: &Table, scope: &Scope) -> Vec<Residue> {
+    let (inside, outside): (Vec<_>, Vec<_>) = table
+        .rules
+        .iter()
+        .filter(|rule| is_member(family, rule) || (family.by_link && names_our_links_alone(rule, scope)))
+        .partition(|rule| rule[0].starts_with(family.chains));
+    let chains =
+        table.chains.iter().filter(|c| c.starts_with(family.chains)).map(|c| (vec![c.clone()], true));
+    let rules = outside.into_iter().chain(inside).map(|rule| (rule.clone(), false));
+    let residue = |(rule, chain)| {
+        Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
+    };
+    rules.chain(chains).map(residue).collect()
+}
+
+/// True for a rule over links of ours, from and to their networks.
+fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
+    let network = &scope.network;
+    let mut links = ["-i", "-o"].iter().flat_map(|o| values(rule, o)).peekable();
+    let mut blocks = ["-s", "-d"].iter().flat_map(|o| values(rule, o)).filter_map(block);
+    links.peek().is_some()
+        && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
+        && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))
+}
+
+fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {
+    scope.network.blocks.iter().any(|(network, bits)| shares(address, *network, *bits))
+}
+
+/// To whom the family's rules lead: where packets are sent, whose they are, over which links they go.
+fn leads(family: &Family, firewall: &Firewall, scope: &Scope, node: &BTreeSet<IpAddr>) -> Leads {
+    let mut leads = Leads::default();
+    let rules = firewall.tables.iter().flat_map(|t| &t.rules).filter(|rule| is_member(family, rule));
+    for rule in rules {
+        for target in values(rule, "--to-destination").filter_map(destination) {
+            if scope.network.addresses.contains(&target) || is_in_our_networks(target, scope) {
+                leads.ours.get_or_insert(format!("they lead to {target}, a pod of ours"));
+            } else if !node.contains(&target) && !target.is_loopback() {
+                leads.others.get_or_insert(format!("they lead to {target}, which is not known to be ours"));
+            }
+        }
+        for block in ["-s", "-d"].iter().flat_map(|o| values(rule, o)).filter_map(block) {
+            let ours = || block.address.is_some_and(|a| is_in_our_networks(a, scope));
+            if scope.network.addresses.iter().any(|a| block.prefix > 0 && block.holds(*a)) || ours() {
+                leads.ours.get_or_insert("they name our pods' addresses".into());
+            } else if !family.of_kubelet && !block.address.is_some_and(|a| is_nobodys(a, node)) {
+                let text = block.address.map_or_else(String::new, |a| format!("{a}/{}", block.prefix));
+                leads.others.get_or_insert(format!("they name {text}, which is not known to be ours"));
+            }
+        }
+        // Users have a chain of their own there.
+        if rule[0] == "DOCKER-USER" && rule[1..] != ["-j", "RETURN"] {
+            leads.others.get_or_insert("users have rules of their own in DOCKER-USER".into());
+        }
+        let links = ["-i", "-o"].iter().flat_map(|o| values(rule, o));
+        for link in links.filter(|name| scope.network.links.iter().any(|own| own.name == **name)) {
+            leads.ours.get_or_insert(format!("they name {}, a link of ours", escape(link.as_bytes())));
+        }
+    }
+    leads
+}
+
+fn is_nobodys(address: IpAddr, node: &BTreeSet<IpAddr>) -> bool {
+    address.is_loopback() || address.is_multicast() || address.is_unspecified() || node.contains(&address)
+}
+
+fn values<'a>(rule: &'a [String], option: &'a str) -> impl Iterator<Item = &'a str> {
+    rule.windows(2).filter(move |pair| pair[0] == option).map(|pair| pair[1].as_str())
+}
+
+/// The address in `10.1.0.2:80`, `[fd00::2]:80`, or alone.
+fn destination(text: &str) -> Option<IpAddr> {
+    let host = match text.strip_prefix('[') {
+        Some(rest) => rest.split(']').next()?,
+        None => {
+            text.parse::<IpAddr>().map_or_else(|_| text.rsplit_once(':').map_or(text, |(a, _)| a), |_| text)
+        }
+    };
+    host.parse().ok()
+}
+
+fn block(text: &str) -> Option<Block> {
+    let (address, prefix) =
+        text.split_once('/').unwrap_or((text, if text.contains(':') { "128" } else { "32" }));
+    Some(Block { link: 0, address: Some(address.parse().ok()?), prefix: prefix.parse().ok()? })
+}
+
+/// Virtual servers of IPVS. They are listed in one file, and left: an address of ours in them is told.
+fn virtual_servers(view: &View, scope: &Scope, judged: &mut Judged) {
+    let file = std::path::Path::new("/proc/self/net/ip_vs");
+    let text = match view.host.read_text(file) {
+        Ok(text) => text,
+        Err(e) if e.is_gone() => return,
+        Err(e) => return judged.blind.push(Blind::new("virtual servers (IPVS)", e)),
+    };
+    let (servers, real) = parse_ip_vs(&text);
+    if servers == 0 {
+        return;
+    }
+    let ours = real.iter().filter(|a| scope.network.addresses.contains(a)).count();
+    let what = format!("{servers} virtual servers (IPVS)");
+    let rival = KUBELETS.iter().find_map(|maker| scope.network.rivals.get(*maker));
+    match (ours, rival) {
+        (0, Some(rival)) => judged.others.push(format!("{what}: {rival}")),
+        (0, None) if scope.roots.kubelet.is_none() => {
+            judged.others.push(format!("{what}: nothing ties them to a pod of ours"));
+        }
+        (n, _) => {
+            let why = format!(
+                "{n} of their {} targets are pods of ours; 'ipvsadm -C' or a reboot removes all",
+                real.len()
+            );
+            judged.blind.push(Blind::new(what, why));
+        }
+    }
+}
+
+/// How many virtual servers there are, and where they lead: `TCP  0A98B705:0050 rr`, `  -> 0A010002:0050 Masq 1 0 0`.
+fn parse_ip_vs(text: &str) -> (usize, Vec<IpAddr>) {
+    let lines = || text.lines().filter(|l| !l.contains("LocalAddress:") && !l.contains("RemoteAddress:"));
+    let is_server = |l: &&str| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|p| l.starts_with(p));
+    let target = |l: &str| {
+        let place = l.trim_start().strip_prefix("-> ")?.split_whitespace().next()?;
+        match place.strip_prefix('[') {
+            Some(rest) => rest.split(']').next()?.parse().ok(),
+            None => {
+                let number = u32::from_str_radix(place.split(':').next()?, 16).ok()?;
+                Some(IpAddr::from(number.to_be_bytes()))
+            }
+        }
+    };
+    (lines().filter(is_server).count(), lines().filter_map(target).collect())
+}
+
+#[cfg(test)]
+mod tests;

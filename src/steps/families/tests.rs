@@ -1,0 +1,110 @@
+use super::*;
+use crate::fixture::scope_of;
+use crate::linux::firewall;
+
+const KUBE: &str = "-N KUBE-SERVICES\n-N KUBE-SEP-A\n-N KUBE-FIREWALL\n-N KUBER\n\
+    -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+    -A INPUT -j KUBE-FIREWALL\n-A INPUT -j KUBER\n-A KUBER -j ACCEPT\n\
+    -A KUBE-SERVICES -d 10.152.183.5/32 -p tcp --dport 80 -j KUBE-SEP-A\n\
+    -A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination 10.1.0.2:80\n";
+
+fn judged(text: &str, change: impl Fn(&mut Scope)) -> Judged {
+    let mut scope = scope_of(&["a"]);
+    scope.network.addresses = [[10, 1, 0, 2].into()].into();
+    change(&mut scope);
+    let table = firewall::parse("/usr/sbin/iptables-nft".into(), "nat", text);
+    let firewall = Firewall { tables: vec![table], ..Firewall::default() };
+    of_families(&firewall, &scope, &|| [[192, 168, 1, 1].into()].into())
+}
+
+fn rules(judged: &Judged) -> Vec<String> {
+    let rule = |r: &Residue| match r {
+        Residue::Rule(r) => format!("{}{}", if r.chain { "chain " } else { "" }, r.rule[0]),
+        other => panic!("{other}"),
+    };
+    judged.ours.iter().map(rule).collect()
+}
+
+#[test]
+fn what_leads_to_our_pods_alone_goes_jumps_first_and_chains_last() {
+    let found = judged(KUBE, |_| {});
+    let expected = [
+        "PREROUTING",
+        "INPUT",
+        "KUBE-SERVICES",
+        "KUBE-SEP-A",
+        "chain KUBE-SERVICES",
+        "chain KUBE-SEP-A",
+        "chain KUBE-FIREWALL",
+    ];
+    assert_eq!(rules(&found), expected);
+    assert!(found.blind.is_empty() && found.others.is_empty(), "{found:?}");
+    let node = format!("{KUBE}-A KUBE-SEP-A -p tcp -j DNAT --to-destination 192.168.1.1:16443\n");
+    assert_eq!(rules(&judged(&node, |_| {})).len(), 8);
+}
+
+#[test]
+fn what_leads_elsewhere_or_may_be_another_kubelets_stays_and_is_told() {
+    let elsewhere = format!("{KUBE}-A KUBE-SEP-A -p tcp -j DNAT --to-destination 10.1.9.9:80\n");
+    let found = judged(&elsewhere, |_| {});
+    assert!(found.ours.is_empty() && found.blind[0].why.contains("10.1.9.9"), "{found:?}");
+    let rival = |scope: &mut Scope| {
+        scope.network.rivals.insert("kubelet".into(), "another kubelet is alive".into());
+    };
+    let found = judged(KUBE, rival);
+    assert!(found.ours.is_empty() && found.blind.len() == 1, "{found:?}");
+    let found = judged("-N KUBE-FIREWALL\n-A INPUT -j KUBE-FIREWALL\n", rival);
+    assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
+}
+
+#[test]
+fn a_snap_without_pods_has_no_tie_to_a_kubelets_chains() {
+    let found = judged("-N KUBE-FIREWALL\n", |scope| scope.network.addresses.clear());
+    assert!(found.ours.is_empty() && found.others.len() == 1, "{found:?}");
+    assert_eq!(judged("-N OTHER\n", |_| {}), Judged::default());
+}
+
+#[test]
+fn flannels_rules_are_known_by_comment_and_network() {
+    let text = "-N FLANNEL-POSTRTG\n-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
+        -A FLANNEL-POSTRTG -s 10.1.0.0/16 ! -d 224.0.0.0/4 -m comment --comment \"flanneld masq\" -j MASQUERADE\n\
+        -A FORWARD -m comment --comment \"not flanneld\" -j ACCEPT\n";
+    assert_eq!(rules(&judged(text, |_| {})), ["POSTROUTING", "FLANNEL-POSTRTG", "chain FLANNEL-POSTRTG"]);
+    let found = judged(&text.replace("10.1.0.0", "10.42.0.0"), |_| {});
+    assert!(found.ours.is_empty() && found.others.len() == 1, "{found:?}");
+}
+
+#[test]
+fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
+    let text = "-N DOCKER\n-N DOCKER-USER\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
+        -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n-A POSTROUTING -s 10.9.0.0/16 -o eth0 -j MASQUERADE\n\
+        -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\n-A DOCKER-USER -j RETURN\n";
+    let docker0 = |scope: &mut Scope| {
+        let (name, r#type, because) = ("docker0".into(), "bridge".into(), String::new());
+        scope.network.links = vec![crate::scope::network::OwnedLink { index: 3, name, r#type, because }];
+        scope.network.blocks = [([172, 17, 0, 1].into(), 16)].into();
+    };
+    let found = judged(text, docker0);
+    let expected =
+        ["PREROUTING", "POSTROUTING", "DOCKER", "DOCKER-USER", "chain DOCKER", "chain DOCKER-USER"];
+    assert_eq!(rules(&found), expected, "{found:?}");
+    let users = format!("{text}-A DOCKER-USER -s 192.0.2.1/32 -j DROP\n");
+    assert_eq!(judged(&users, docker0).blind.len(), 1);
+    assert_eq!(judged(text, |_| {}).others.len(), 1, "a bridge that is not ours");
+}
+
+#[test]
+fn destinations_blocks_and_virtual_servers_are_read() {
+    let ip = |text: &str| text.parse::<IpAddr>().ok();
+    for (text, address) in [("10.1.0.2:80", "10.1.0.2"), ("[fd00::2]:80", "fd00::2"), ("fd00::2", "fd00::2")]
+    {
+        assert_eq!(destination(text), ip(address), "{text}");
+    }
+    assert!(
+        destination("x:1").is_none() && block("x/1").is_none() && block("10.0.0.1").unwrap().prefix == 32
+    );
+    let text = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight\n\
+        TCP  0A98B705:0050 rr \n  -> 0A010002:0050      Masq    1      0          0\nTCP  [fd00::1]:0050 rr\n  -> [fd00::2]:0050 Masq 1\n";
+    let (servers, real) = parse_ip_vs(text);
+    assert_eq!((servers, real), (2, vec![ip("10.1.0.2").unwrap(), ip("fd00::2").unwrap()]));
+}
