@@ -188,8 +188,11 @@ fn changes(document: &Value, optional: &[&str]) -> Vec<(String, Value)> {
         if let Some(object) = value.as_object() {
             with(format!("{place} has an unknown key"), &|v| v["colour"] = json!("green"));
             // Abilities are a map: each of its keys may be absent.
-            let gone =
-                object.keys().filter(|k| !optional.contains(&k.as_str()) && !place.ends_with("/abilities"));
+            let gone = object.keys().filter(|k| {
+                !optional.contains(&k.as_str())
+                    && !place.ends_with("/abilities")
+                    && !place.ends_with("/rivals")
+            });
             for key in gone {
                 with(format!("{place}/{key} is gone"), &|v| {
                     v.as_object_mut().unwrap().remove(key);

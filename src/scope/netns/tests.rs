@@ -4,7 +4,6 @@ use super::*;
 use crate::fixture::scope_of;
 use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
-use crate::scope::Proof;
 
 const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 
@@ -54,7 +53,10 @@ fn the_namespace_that_a_proven_process_is_in_is_ours_whatever_it_is_called() {
     assert!(found.blind.is_empty() && found.bystanders.is_empty(), "{found:?}");
     assert_eq!(found.unclaimed.into_keys().collect::<Vec<_>>(), [6]);
     // A bundle proves no process.
-    let hinted = with(|c| (c.init, c.evidence) = (init(50), [Proof::Bundle].into()));
+    let hinted = with(|c| {
+        c.init = init(50);
+        c.witnesses.clear();
+    });
     assert!(judged(&machine, &hinted, &[]).ours.is_empty());
 }
 
@@ -93,15 +95,20 @@ fn a_bundle_that_says_otherwise_is_told_and_changes_nothing() {
 #[test]
 fn a_bundle_alone_counts_for_a_proven_container_and_cnis_names_only() {
     let machine = machine(&[(5, "/run/netns/cni-a"), (6, "/run/netns/blue")], &[]);
-    let by = |path: &'static str, proof| {
-        let scope = with(|c| (c.netns, c.evidence) = (Some(path.into()), [proof].into()));
+    let by = |path: &'static str, proven: bool| {
+        let scope = with(|c| {
+            c.netns = Some(path.into());
+            if !proven {
+                c.witnesses.clear();
+            }
+        });
         let found = judged(&machine, &scope, &[]);
         (found.ours.iter().filter(|n| n.inode.is_some()).count(), found.blind.len())
     };
-    assert_eq!(by("/run/netns/cni-a", Proof::RuncState), (1, 0));
-    assert_eq!(by("/run/netns/cni-a", Proof::Bundle), (0, 1));
-    assert_eq!(by("/run/netns/blue", Proof::RuncState), (0, 1));
-    assert_eq!(by("/run/netns/gone", Proof::Bundle), (0, 0));
+    assert_eq!(by("/run/netns/cni-a", true), (1, 0));
+    assert_eq!(by("/run/netns/cni-a", false), (0, 1));
+    assert_eq!(by("/run/netns/blue", true), (0, 1));
+    assert_eq!(by("/run/netns/gone", false), (0, 0));
     // Somebody else's result names it, too.
     let others = [Attachment { netns: Some("/var/run/netns/cni-a".into()), ..Attachment::default() }];
     let found = judged(&machine, &with(|c| c.netns = Some("/run/netns/cni-a".into())), &others);
