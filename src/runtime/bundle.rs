@@ -24,6 +24,8 @@ pub const TASKS: &str = "io.containerd.runtime.v2.task";
 pub struct Bundle {
     /// Control groups of the container, as paths below a hierarchy's mount point.
     pub groups: Vec<PathBuf>,
+    /// Those that it claims and that are not called like a container's.
+    pub refused: Vec<PathBuf>,
     /// The sandbox it belongs to.
     pub sandbox: Option<String>,
     /// The ID under which its shim was started.
@@ -221,7 +223,9 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         Err(e) => return bundle.nonsense.push(format!("config.json of {}: {e}", container.id)),
     };
     bundle.groups = groups::of_spec(&spec.linux.cgroups_path);
-    bundle.groups.retain(|g| is_path(g) && groups::is_group_of(g, &container.id));
+    bundle.groups.retain(|g| is_path(g));
+    let all = std::mem::take(&mut bundle.groups).into_iter();
+    (bundle.groups, bundle.refused) = all.partition(|g| groups::is_group_of(g, &container.id));
     if bundle.groups.is_empty() && !spec.linux.cgroups_path.is_empty() {
         bundle
             .nonsense

@@ -27,6 +27,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.prove_groups();
     gather.orphans();
     gather.contradicted_ids();
+    gather.refused_groups();
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
     let rule_comments = gather.rule_comments(&profile.network.rule_comments);
     let Gather { containers, shims, mut foreign, mut bystanders, blind, doubts, nonsense, .. } = gather;

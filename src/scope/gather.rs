@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
-use crate::runtime::ContainerId;
 use crate::runtime::bundle::Bundle;
+use crate::runtime::{ContainerId, shim};
 use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
@@ -29,6 +29,8 @@ pub(super) struct Gather<'a> {
     pub(super) foreign_ids: HashSet<String>,
     /// Control groups of which runc's own record says that they were made for a container of ours.
     pub(super) recorded: HashSet<PathBuf>,
+    /// Control groups that a bundle claims for a container and whose names are not the container's.
+    pub(super) refused: Vec<(ContainerId, PathBuf)>,
     pub(super) bystanders: Vec<Bystander>,
     /// What could hide something of ours.
     pub(super) blind: Vec<Blind>,
@@ -53,6 +55,7 @@ impl<'a> Gather<'a> {
             foreign: BTreeSet::new(),
             foreign_ids: HashSet::new(),
             recorded: HashSet::new(),
+            refused: Vec::new(),
             bystanders: Vec::new(),
             blind: Vec::new(),
             doubts: Vec::new(),
@@ -63,7 +66,10 @@ impl<'a> Gather<'a> {
     }
 
     /// Takes a container as one to look for, or adds to what is known of it. Proves nothing.
-    pub(super) fn claim(&mut self, id: ContainerId, bundle: Bundle, evidence: Proof) -> &mut Container {
+    pub(super) fn claim(&mut self, id: ContainerId, mut bundle: Bundle, evidence: Proof) -> &mut Container {
+        bundle.socket =
+            bundle.socket.take().filter(|socket| self.is_computed(socket, &id, bundle.shim_id.as_deref()));
+        self.refused.extend(bundle.refused.drain(..).map(|group| (id.clone(), group)));
         let container = self.containers.entry(id.clone()).or_insert_with(|| Container {
             shim_id: bundle.shim_id.unwrap_or_else(|| id.id.clone()),
             sandbox: bundle.is_sandbox,
@@ -83,6 +89,14 @@ impl<'a> Gather<'a> {
         });
         container.evidence.insert(evidence);
         container
+    }
+
+    /// A bundle may name any socket; containerd has its shims listen at a hash of its own address and their ID.
+    fn is_computed(&self, socket: &Path, id: &ContainerId, shim_id: Option<&str>) -> bool {
+        let of = |name: &str| {
+            shim::socket(&self.roots.shim_sockets, &self.inside.address, &id.namespace, name) == *socket
+        };
+        of(shim_id.unwrap_or(&id.id)) || of(&id.id)
     }
 
     /// The comments by which firewall rules are ours: they name the snap, and where another instance of it runs, they

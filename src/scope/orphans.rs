@@ -290,10 +290,33 @@ impl Gather<'_> {
             }
         }
         for (id, group) in contradicted {
+            self.containers.entry(id.clone()).and_modify(|c| c.contradicted = true);
+            // Whose it is, runc's state of it says.
+            if self.foreign.contains(&id) {
+                continue;
+            }
             let why =
                 format!("only a bundle names it, and the living group {} carries its ID", text::show(&group));
             self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
-            self.containers.entry(id).and_modify(|c| c.contradicted = true);
+        }
+    }
+
+    /// What a bundle claims and no container could have is told while it lives; many such claims are counted.
+    pub(super) fn refused_groups(&mut self) {
+        const MAX_TOLD: usize = 20;
+        let refused = std::mem::take(&mut self.refused);
+        let lives = |group: &Path| self.pids_of(group).is_ok_and(|pids| !pids.is_empty());
+        let proven = |id: &ContainerId| self.containers.get(id).is_some_and(Container::is_proven);
+        let living: Vec<_> = refused.into_iter().filter(|(id, group)| !proven(id) && lives(group)).collect();
+        for (id, group) in living.iter().take(MAX_TOLD) {
+            let why =
+                format!("a bundle claims the living group {}, which is not called so", text::show(group));
+            self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
+        }
+        if living.len() > MAX_TOLD {
+            let more = living.len() - MAX_TOLD;
+            self.doubts
+                .push(Blind::new("bundles", format!("{more} more claim living groups that are not theirs")));
         }
     }
 }

@@ -62,7 +62,7 @@ const STALL: &str = include_str!("stall.py");
 /// Those of a program and its children that cannot be read within a second.
 fn unreadable_of(pid: u32) -> Result<bool> {
     for child in children_below(pid)? {
-        let script = format!("timeout -s KILL 1 cat /proc/{child}/cmdline >/run/null");
+        let script = format!("timeout -s KILL 1 cat /proc/{child}/cmdline >/dev/null");
         if !Command::new("/bin/sh").args(["-c", &script]).env("PATH", "/usr/bin").status()?.success()
             && Path::new(&format!("/proc/{child}")).exists()
         {

@@ -200,7 +200,27 @@ fn container(snap: &Snap, number: usize, shape: Shape) -> Result<Vec<Child>> {
             std::thread::yield_now();
         }
     }
+    witness(&snap.common.join("run/containerd"), &id, &leaf, children[0].id())?;
     Ok(children)
+}
+
+/// What proves a container: runc's own state of it, where no container can write.
+fn witness(state: &Path, id: &str, leaf: &str, init: u32) -> Result<()> {
+    let stat = fs::read_to_string(format!("/proc/{init}/stat"))?;
+    let start = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19));
+    let start: u64 = start.ok_or("no start time")?.parse()?;
+    let tops = sh("grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5")?;
+    let groups: Vec<(String, PathBuf)> = tops
+        .lines()
+        .map(|top| (top.to_owned(), Path::new(top).join(leaf)))
+        .filter(|(_, g)| g.exists())
+        .collect();
+    let bundle = state.join("io.containerd.runtime.v2.task/k8s.io").join(id);
+    let init = (i32::try_from(init)?, start);
+    let directory = Path::new("/run/containerd/runc/k8s.io").join(id);
+    fs::create_dir_all(&directory)?;
+    let text = support::fixture::runc_state(id, init, &groups, &bundle).to_string();
+    Ok(fs::write(directory.join("state.json"), text)?)
 }
 
 /// Groups with one of these IDs, or of pods, in any hierarchy.
