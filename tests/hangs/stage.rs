@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::check::{self, Snapshot, Verdict};
 use crate::support::Result;
-use crate::support::hook::{self, Ended, Snap};
+use crate::support::hook::{Ended, Snap};
 use crate::support::runtime::in_group;
+use crate::support::schema;
 use crate::support::world::Cgroups;
 use crate::worlds::{COMMON, World};
 
@@ -89,7 +90,7 @@ impl Stage {
     pub fn document(&self) -> Option<Result<Value>> {
         let places = [self.snap.result_file(), self.snap.common.join("teardown.json")];
         let text = places.iter().find_map(|path| fs::read(path).ok())?;
-        let checked = |document: Value| hook::check(&document).map(|()| document);
+        let checked = |document: Value| schema::check(&document).map(|()| document);
         Some(serde_json::from_slice(&text).map_err(Into::into).and_then(checked))
     }
 

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::hook::{self, Snap};
+use crate::support::hook::Snap;
 use crate::support::runtime::in_group;
 use crate::support::scenes::Scene;
-use crate::support::{Result, built};
+use crate::support::{Result, built, schema};
 
 pub const ALL: &[Scene] = &[
     ("everything_of_ours_goes_and_nothing_of_others", everything),
@@ -458,7 +458,7 @@ fn notes(snap: &Snap) -> Result<BTreeMap<String, String>> {
         .envs(snap.environment())
         .output()?;
     let document: Value = serde_json::from_slice(&output.stdout)?;
-    hook::check(&document)?;
+    schema::check(&document)?;
     let notes = document["notes"].as_array().ok_or("no notes")?;
     let of = |note: &Value| (note["kind"].as_str().unwrap_or_default().to_owned(), note["items"].to_string());
     Ok(notes.iter().map(of).collect())

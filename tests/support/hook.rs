@@ -1,6 +1,6 @@
 //! Runs the remove hook as snapd does, and reads what it says.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -141,19 +141,6 @@ impl Snap {
     pub fn result_file(&self) -> PathBuf {
         format!("/run/snap.{}/teardown.json", self.name).into()
     }
-
-    /// The result document, checked against its schema and the rules of its file.
-    pub fn document(&self) -> Result<Value> {
-        let path = self.result_file();
-        let file = File::open(&path).map_err(|e| format!("cannot open '{}': {e}", path.display()))?;
-        let mode = file.metadata()?.permissions().mode() & 0o777;
-        if mode != 0o600 {
-            return Err(format!("'{}' has mode {mode:o}", path.display()).into());
-        }
-        let document: Value = serde_json::from_reader(file)?;
-        check(&document)?;
-        Ok(document)
-    }
 }
 
 /// Starts a program with one pipe for both outputs.
@@ -187,26 +174,4 @@ impl Running {
         let elapsed = self.start.elapsed();
         Ok(Ended { status, output: String::from_utf8_lossy(&output).into_owned(), elapsed })
     }
-}
-
-impl Ended {
-    /// The cut document in the last line of the output, checked, within the bounds of what snapd keeps.
-    pub fn cut_document(&self) -> Result<Value> {
-        if self.output.len() > 8192 || self.output.lines().count() > 100 {
-            let lines = self.output.lines().count();
-            return Err(format!("{} bytes in {lines} lines of output", self.output.len()).into());
-        }
-        let last = self.output.lines().last().ok_or("the hook printed nothing")?;
-        let document = serde_json::from_str(last).map_err(|e| format!("last line of output: {e}: {last}"))?;
-        check(&document)?;
-        Ok(document)
-    }
-}
-
-/// An error that names every place where the document breaks the schema.
-pub fn check(document: &Value) -> Result<()> {
-    let text = include_bytes!("../../src/report.schema.json");
-    let schema = jsonschema::validator_for(&serde_json::from_slice(text)?)?;
-    let wrong: Vec<_> = schema.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(format!("against the schema: {}", wrong.join("; ")).into()) }
 }

@@ -44,6 +44,14 @@ pub struct Look(BTreeMap<String, (Kind, String)>);
 
 impl Look {
     pub fn now() -> Result<Look> {
+        let mut look = Look::without_programs()?;
+        look.addresses_and_routes()?;
+        look.rules()?;
+        Ok(look)
+    }
+
+    /// What can be seen where neither `ip` nor `iptables-save` is installed: no addresses, routes and firewall rules.
+    pub fn without_programs() -> Result<Look> {
         let mut look = Look::default();
         let mount_points = look.mounts()?;
         look.processes()?;
@@ -66,8 +74,6 @@ impl Look {
             let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
             look.add(Kind::Link, format!("{link} ({})", index.trim()));
         }
-        look.addresses_and_routes()?;
-        look.rules()?;
         Ok(look)
     }
 

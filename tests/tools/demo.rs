@@ -1,32 +1,48 @@
-//! The demonstration: a snap's containers outlive their runtime, and its remove hook tears them down.
+//! The demonstration: a snap's pods outlive their runtime, and the snap's remove hook ends them.
 //!
-//! All of it happens in a private world (see `../support/world.rs`); the machine is compared before and after.
+//! All of it happens in a private world (see `../support/world.rs`); the machine is compared before and after. The screen
+//! shows two pages of it; what is longer goes in full into a file (the world's stderr), which the screen names.
 
-#[path = "../support/mod.rs"]
-mod support;
+mod demo_pods;
+mod demo_screen;
+
+/// Of what the tests share only this, so that the demonstration is built without the tests' dependencies.
+#[path = "../support"]
+mod support {
+    #![allow(dead_code)]
+    pub mod base;
+    pub mod hook;
+    pub mod look;
+    pub mod runtime;
+    pub mod world;
+    pub use base::{Result, build_dir, built};
+}
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use serde_json::{Value, json};
+use demo_pods::{imitate_pods, run_pods};
+use demo_screen::{Screen, picture};
 use support::hook::Snap;
 use support::look::{Kind, Look};
-use support::runtime::{Layout, Runtime, in_group, mount_volumes, show_installed, show_programs};
+use support::runtime::{show_installed, show_programs};
 use support::world::{self, Cgroups};
-use support::{Result, built};
+use support::{Result, build_dir, built};
 
 const SNAP: &str = "microk8s";
-const PODS: usize = 3;
 
-/// The two bodies.
-const REAL: &str = "demo";
-const IMITATED: &str = "demo-without-containers";
+const INTRODUCTION: &str = "
+When a snap that runs containers is removed, snapd stops its services and deletes its files. Its pods stay.
+This shows what is left of three of them, and the remove hook that ends it, in namespaces of its own.";
+
+/// The file that a user of the snap would miss, and what it says.
+const PRECIOUS: (&str, &str) = ("/srv/users/precious", "still mine");
 
 fn main() -> ExitCode {
     let done = match world::role() {
-        Ok(Some(body)) => inside(&body),
+        Ok(Some(_)) => inside(),
         Ok(None) => outside(),
         Err(error) => Err(error),
     };
@@ -41,26 +57,44 @@ fn main() -> ExitCode {
 
 /// On the machine: the world, and proof that nothing of it is left.
 fn outside() -> Result<()> {
-    let body = match std::env::args().nth(1).as_deref() {
-        None => REAL,
-        Some("--without-containers") => IMITATED,
-        Some(other) => return Err(format!("unknown argument '{other}'; known: --without-containers").into()),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (whole, svg) = match arguments.as_slice() {
+        [whole] => (whole, None),
+        [whole, svg] => (whole, Some(svg)),
+        _ => return Err("run it as tests/demo".into()),
     };
     let mounts = mounts()?;
-    let ended = world::run(body, Cgroups::V2, Stdio::inherit(), Stdio::inherit())?;
-    title("The machine");
-    let after = self::mounts()?;
-    println!("mounts: {} before, {} after", mounts.len(), after.len());
-    let mut changed: Vec<_> = mounts.symmetric_difference(&after).cloned().collect();
-    let (groups, processes) = (groups(&ended.group), processes(&ended.group)?);
-    println!("control groups of the demonstration: {}, its processes: {}", groups.len(), processes.len());
-    changed.extend(groups);
-    changed.extend(processes);
+    println!("{INTRODUCTION}");
+    // The file is there already if tests/demo made it, so that it belongs to whoever called that.
+    let file = File::options().create(true).write(true).truncate(true).open(whole)?;
+    let (reader, writer) = std::io::pipe()?;
+    let screen = std::thread::spawn(move || demo_screen::pass_on(reader));
+    // Threads are no matter here: the world is a process of its own.
+    let ended = world::run("demo", Cgroups::V2, writer.into(), file.into());
+    let shown = screen.join().map_err(|_| "the screen's thread has failed")??;
+    let ended = ended?;
+    if !ended.status.success() {
+        let text = fs::read_to_string(whole)?;
+        return Err(
+            format!("it has failed: {}\nthe whole: {whole}", text.lines().last().unwrap_or("?")).into()
+        );
+    }
+    // Whatever else is mounted on this machine meanwhile is not for us to judge; where we work, or anything lost, is.
+    let build = build_dir()?.display().to_string();
+    let new = self::mounts()?;
+    let ours = |line: &&String| line.contains(&build) || line.contains(&ended.group);
+    let mut changed: Vec<_> = new.difference(&mounts).filter(ours).cloned().collect();
+    changed.extend(groups(&ended.group));
+    changed.extend(processes(&ended.group)?);
     if !changed.is_empty() {
         return Err(format!("the machine is not as it was:\n{}", changed.join("\n")).into());
     }
-    println!("as it was");
-    if ended.status.success() { Ok(()) } else { Err("the demonstration has failed".into()) }
+    let last = "The machine itself is as it was: no mount, control group or process of this is left on it.";
+    println!("{last}\n\nAll of it, uncut: {whole}\nTo give your own snap such a hook: snap/local/README.md");
+    match svg {
+        Some(svg) => Ok(fs::write(svg, picture(&format!("{INTRODUCTION}\n{shown}{last}\n")))?),
+        None => Ok(()),
+    }
 }
 
 fn mounts() -> Result<BTreeSet<String>> {
@@ -88,114 +122,114 @@ fn processes(name: &str) -> Result<Vec<String>> {
 }
 
 /// In the world.
-fn inside(body: &str) -> Result<()> {
+fn inside() -> Result<()> {
+    let mut screen = Screen::default();
     let snap = Snap::install(SNAP)?;
     fs::create_dir_all("/srv/users")?;
-    fs::write("/srv/users/precious", "not ours")?;
-    let real = body == REAL && (show_installed("1.6")? || show_programs().is_ok());
-    let before = Look::now()?;
+    fs::write(PRECIOUS.0, PRECIOUS.1)?;
+    let tools = ["ip", "iptables-save"].iter().all(|name| Path::new("/usr/sbin").join(name).exists());
+    let real = std::env::var_os("SNAP_TEARDOWN_DEMO_IMITATE").is_none()
+        && tools
+        && (show_installed("1.6")? || show_programs().is_ok());
+    let look = || if tools { Look::now() } else { Look::without_programs() };
+    let before = look()?;
 
-    let mut children = Vec::new();
-    if real {
-        title(&format!("{PODS} pods of the snap '{SNAP}', made by a real containerd, which is then killed"));
-        run_pods(&snap)?;
-    } else {
-        title("Without containerd, runc and CNI plugins: processes, mounts and groups as pods have them");
-        children = imitate_pods(&snap)?;
-    }
-    let full = Look::now()?.minus(&before);
-    println!("what is there now, by an independent look:\n{full:.2}");
+    let mut pods = if real { run_pods(&mut screen, SNAP)? } else { imitate_pods(&mut screen, &snap)? };
+    let full = look()?.minus(&before);
+    screen.say(&format!(
+        "What is still there, by a look that shares no code with snap-teardown:\n{}",
+        in_words(&full)
+    ));
+    screen.aside(&format!("{full}"));
 
-    title("$ snap-teardown survey");
-    let survey = Command::new(built("snap-teardown")?).arg("survey").envs(snap.environment()).status()?;
-    println!("({survey})");
+    remove(&mut screen, &snap)?;
+    pods.collect()?;
+    after(&mut screen, &snap, || Ok(look()?.minus(&before)))
+}
 
-    title("$ $SNAP/meta/hooks/remove");
+/// The survey, then the hook, as snapd runs it.
+fn remove(screen: &mut Screen, snap: &Snap) -> Result<()> {
+    screen.title("2. Before you remove it: `snap-teardown survey` looks, and touches nothing");
+    let (survey, _) = program(snap, &["survey"])?;
+    screen.part_of(&survey, 24);
+
+    screen.title("3. `snap remove microk8s`: snapd stops the services and runs the snap's remove hook");
     let ended = snap.run_hook()?;
-    ended.output.lines().for_each(|line| println!("{line:.160}"));
-    println!("(exit status {:?}, {} ms)", ended.status, ended.elapsed.as_millis());
-
-    for child in &mut children {
-        child.try_wait()?; // ours to collect, if it has ended
-    }
-
-    title(&format!("$ cat {} (lists shown as their lengths)", snap.result_file().display()));
-    println!("{}", serde_json::to_string_pretty(&without_lists(snap.document()?))?);
-
-    title("What is left, by the same independent look");
-    let left = Look::now()?.minus(&before).without(&[Kind::Report]);
-    if left.is_empty() {
-        println!("nothing")
-    } else {
-        println!("{left}")
-    }
-    let precious = fs::read_to_string("/srv/users/precious")?;
-    println!("the user's own file, which the pods had mounted, says '{precious}'");
-    if ended.status == Some(0) && left.is_empty() { Ok(()) } else { Err("something is left".into()) }
+    let (summary, document) = ended.output.split_once('\n').unwrap_or((&ended.output, ""));
+    screen.aside(document);
+    let (report, _) = program(snap, &["report"])?;
+    screen.part_of(&report, 17);
+    let status = ended.status.ok_or("the hook was killed")?;
+    screen.say(&format!("The hook took {} ms, and its exit status is {status}.", ended.elapsed.as_millis()));
+    if status == 0 { Ok(()) } else { Err(format!("the hook: {summary}").into()) }
 }
 
-/// A document short enough to be read on a screen.
-fn without_lists(value: Value) -> Value {
-    let names = ["steps", "left", "blind"];
-    match value {
-        Value::Object(fields) => {
-            let short = |(name, value): (String, Value)| match value {
-                Value::Array(list) if !names.contains(&name.as_str()) => {
-                    (name, json!(format!("… {} …", list.len())))
-                }
-                other => (name, without_lists(other)),
-            };
-            Value::Object(fields.into_iter().map(short).collect())
+/// What our program prints with these arguments, and its exit status.
+fn program(snap: &Snap, arguments: &[&str]) -> Result<(String, Option<i32>)> {
+    let mut command = Command::new(built("snap-teardown")?);
+    command.args(arguments).env_clear().envs(snap.environment()).env("COLUMNS", "100");
+    let output = command.stdin(Stdio::null()).output()?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok((String::from_utf8_lossy(&text).into_owned(), output.status.code()))
+}
+
+/// The same look as before the removal, and what became of the user's file.
+fn after(screen: &mut Screen, snap: &Snap, look: impl Fn() -> Result<Look>) -> Result<()> {
+    screen.title("4. Afterwards: is anything left?");
+    let (verify, status) = program(snap, &["verify"])?;
+    let first = verify.lines().next().unwrap_or_default();
+    screen.say(&format!("snap-teardown verify: {}", first.trim_start_matches("snap-teardown: ")));
+    screen.aside(&verify);
+    let left = look()?.without(&[Kind::Report]);
+    if !left.is_empty() {
+        screen.say(&format!("The independent look finds:\n{left}"));
+        return Err("something is left".into());
+    }
+    if status != Some(0) {
+        return Err(format!("the verification's status is {status:?}").into());
+    }
+    screen.say("The same independent look as above: nothing.");
+    let precious = fs::read_to_string(PRECIOUS.0)?;
+    screen.say(&format!(
+        "The file that the pods had mounted from the user's own directory says: '{precious}'."
+    ));
+    if precious == PRECIOUS.1 { Ok(()) } else { Err("a user's file was changed".into()) }
+}
+
+/// How many of each kind, as a person says it.
+fn in_words(look: &Look) -> String {
+    let words = [
+        (Kind::Shim, "containerd shims"),
+        (Kind::Process, "processes of the pods"),
+        (Kind::Mount, "mounts"),
+        (Kind::Netns, "names of network namespaces"),
+        (Kind::Link, "network links"),
+        (Kind::Rule, "firewall rules and chains"),
+        (Kind::Cgroup, "control groups"),
+        (Kind::Socket, "sockets"),
+        (Kind::Data, "files and directories of images"),
+    ];
+    let counted = words.iter().map(|(kind, words)| (look.count(*kind), words)).filter(|(n, _)| *n > 0);
+    let counted: Vec<_> = counted.map(|(n, words)| format!("{n} {words}")).collect();
+    let others = look.len() - words.iter().map(|(kind, _)| look.count(*kind)).sum::<usize>();
+    format!("{} and {others} other things", wrap(&counted))
+}
+
+fn wrap(words: &[String]) -> String {
+    let mut text = String::from("   ");
+    let mut width = 3;
+    for word in words {
+        if width + word.len() + 2 > 96 {
+            text.push_str("\n   ");
+            width = 3;
         }
-        Value::Array(list) => Value::Array(list.into_iter().map(without_lists).collect()),
-        other => other,
+        text.push_str(&format!("{word}, "));
+        width += word.len() + 2;
     }
+    text.trim_end_matches(", ").to_owned()
 }
 
-fn run_pods(snap: &Snap) -> Result<()> {
-    let mut runtime = Runtime::start(Layout::of_snap(SNAP), "1.6")?;
-    let mut pods = runtime.pods("web", PODS - 1, &["/app", "obedient"])?;
-    pods.extend(runtime.pods("db", 1, &["/app", "parent"])?);
-    for pod in pods {
-        mount_volumes(&snap.common.join("var/lib/kubelet"), &pod.uid, Path::new("/srv/users"))?;
-        println!("pod {}: sandbox process {}, application {}", pod.uid, pod.pid, pod.containers[0].pid);
-    }
-    runtime.kill()
-}
-
-/// Real processes in real groups, with bundles and mounts in the places where containerd keeps them.
-fn imitate_pods(snap: &Snap) -> Result<Vec<Child>> {
-    let mut children = Vec::new();
-    let app = built("examples/app")?;
-    for i in 0..PODS {
-        let (id, uid) = (format!("{i}").repeat(64), format!("demo-0000-4000-8000-{i}"));
-        let bundle = snap.common.join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(&id);
-        fs::create_dir_all(bundle.join("rootfs"))?;
-        let annotations = json!({ "io.kubernetes.cri.sandbox-id": id });
-        let group = format!("kubepods/besteffort/pod{uid}/{id}");
-        let config = json!({ "annotations": annotations, "linux": { "cgroupsPath": format!("/{group}") } });
-        fs::write(bundle.join("config.json"), config.to_string())?;
-        mount_overlay(snap, &id, &bundle.join("rootfs"))?;
-        mount_volumes(&snap.common.join("var/lib/kubelet"), &uid, Path::new("/srv/users"))?;
-        let process = in_group(&group, &app.display().to_string())?.arg("obedient").spawn()?;
-        println!("pod {uid}: process {}", process.id());
-        children.push(process);
-    }
-    Ok(children)
-}
-
-fn mount_overlay(snap: &Snap, id: &str, at: &Path) -> Result<()> {
-    let snapshot =
-        snap.common.join("var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots").join(id);
-    let [lower, upper, work] = ["lower", "fs", "work"].map(|name| snapshot.join(name));
-    for dir in [&lower, &upper, &work] {
-        fs::create_dir_all(dir)?;
-    }
-    let show = |path: &PathBuf| path.display().to_string();
-    let options = format!("lowerdir={},upperdir={},workdir={}", show(&lower), show(&upper), show(&work));
-    world::mount_new("overlay", at, nix::mount::MsFlags::empty(), &options)
-}
-
-fn title(text: &str) {
-    println!("\n== {text}\n");
+/// A path of the world, as text.
+fn shown(path: &PathBuf) -> String {
+    path.display().to_string()
 }

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::support::hook::{self, Snap};
-use crate::support::runtime;
+use crate::support::hook::Snap;
 use crate::support::world::{self, Cgroups};
 use crate::support::{Result, build_dir};
+use crate::support::{runtime, schema};
 use crate::worlds::{FEATURES, World};
 use crate::{actor, check};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -298,7 +298,7 @@ fn one_world(order: &Order) -> Result<Value> {
     let text = fs::read(snap.result_file()).ok();
     let report: Option<Value> = text.map(|text| serde_json::from_slice(&text)).transpose()?;
     if let Some(document) = &report {
-        hook::check(document)?;
+        schema::check(document)?;
     }
     let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
     if std::env::var_os("TORTURE_KEEP").is_some() {
