@@ -220,6 +220,7 @@ fn wrap(words: &[String]) -> String {
     let mut width = 3;
     for word in words {
         if width + word.len() + 2 > 96 {
+            text.truncate(text.trim_end().len());
             text.push_str("\n   ");
             width = 3;
         }
