@@ -40,8 +40,17 @@ const COMMANDS: &[(&str, By)] = &[
     ("cargo test --lib", File("tests/tools/run-lib", "cargo test --locked --no-run")),
     ("cargo test --test NAME", File("tests/tools/run-lib", "cargo test --locked --no-run")),
     ("cargo test --lib moment", File("tests/tools/run-lib", "cargo test --locked --no-run")),
-    ("sudo -E cargo test --test containers -- NAME", File("tests/noop-proof", "--test containers -- cure::")),
-    ("sudo -E cargo test --test torture", File("tests/tools/run-lib", "cargo test --locked --no-run")),
+    ("sudo tests/run containers NAME", File(".ci/run", "sudo tests/run schema profiles")),
+    ("tests/run --list", File(".ci/run", "tests/run --list")),
+    ("sudo tests/run torture", File(".ci/run", "sudo tests/run")),
+    ("tests/demo --picture tests/demo.svg", File(".ci/run", "tests/demo --picture")),
+    ("sudo .ci/bare tests/demo \"sudo tests/run\"", File(".ci/run", ".ci/bare")),
+    ("sudo CARGO_TARGET_DIR=DIR tests/run", File(".ci/run", "sudo CARGO_TARGET_DIR=")),
+    (
+        "sudo snap/release",
+        Nobody("compiles for four architectures, twice: half an hour; .ci/run builds from its source"),
+    ),
+    ("sudo apt-get install --yes gcc libc6-dev", File(".ci/bare", "named=gcc,libc6-dev")),
     (
         "sudo -E cargo run --release --example bench -- --help",
         File("Cargo.toml", "path = \"tests/bench/bench.rs\""),
@@ -70,6 +79,13 @@ const COMMANDS: &[(&str, By)] = &[
     (
         "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",
         File("tests/spread/proof/recommended-plugs-leave-nothing/task.yaml", "_TRANSPORT=kernel"),
+    ),
+    (
+        "sudo cp /snap/NAME/current/bin/snap-teardown /usr/local/sbin/",
+        File(
+            "tests/spread/main/disabled-snap-is-ended-from-outside/task.yaml",
+            "snap-teardown remove --snap",
+        ),
     ),
     (
         "sudo cp /snap/NAME/current/bin/snap-teardown /root/",

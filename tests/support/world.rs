@@ -169,7 +169,8 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
     let dir = build_dir()?.join("worlds").join(&group);
     fs::create_dir_all(&dir)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|e| format!("cannot make '/' private (a chroot whose root is no mount?): {e}"))?;
     mount_new("tmpfs", &dir, MsFlags::empty(), "mode=755")?;
     let groups = make_groups(&dir, cgroups, &group)?;
 
