@@ -421,6 +421,13 @@ fn the_guide_takes_the_release_and_nothing_else() {
     assert!(!output.status.success() && !to.exists(), "another file was taken");
 }
 
+/// Which Rust builds it is said where people read, as Cargo.toml says it.
+#[test]
+fn the_readme_names_the_oldest_rust() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("Rust {} or later", env!("CARGO_PKG_RUST_VERSION"))));
+}
+
 /// No address is given that somebody else may own one day.
 #[test]
 fn the_documents_name_no_repository_of_ours() {
