@@ -1,13 +1,13 @@
 //! The demonstration: a snap's pods outlive their runtime, and the snap's remove hook ends them.
 //!
-//! All of it happens in a private world (see `../support/world.rs`); the machine is compared before and after. The screen
+//! All of it happens in a private world (see `../../support/world.rs`); the machine is compared before and after. The screen
 //! shows two pages of it; what is longer goes in full into a file (the world's stderr), which the screen names.
 
-mod demo_pods;
-mod demo_screen;
+mod pods;
+mod screen;
 
 /// Of what the tests share only this, so that the demonstration is built without the tests' dependencies.
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     #![allow(dead_code)]
     pub mod base;
@@ -23,8 +23,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use demo_pods::{imitate_pods, run_pods};
-use demo_screen::{Screen, picture};
+use pods::{imitate_pods, run_pods};
+use screen::{Screen, picture};
 use support::hook::Snap;
 use support::look::{Kind, Look};
 use support::runtime::{show_installed, show_programs};
@@ -68,7 +68,7 @@ fn outside() -> Result<()> {
     // The file is there already if tests/demo made it, so that it belongs to whoever called that.
     let file = File::options().create(true).write(true).truncate(true).open(whole)?;
     let (reader, writer) = std::io::pipe()?;
-    let screen = std::thread::spawn(move || demo_screen::pass_on(reader));
+    let screen = std::thread::spawn(move || screen::pass_on(reader));
     // Threads are no matter here: the world is a process of its own.
     let ended = world::run("demo", Cgroups::V2, writer.into(), file.into());
     let shown = screen.join().map_err(|_| "the screen's thread has failed")??;

@@ -6,13 +6,13 @@ use std::process::Child;
 
 use serde_json::json;
 
-use crate::demo_screen::{Screen, table};
+use crate::screen::{Screen, table};
 use crate::support::hook::Snap;
 use crate::support::runtime::{Layout, Pod, Runtime, in_group, mount_volumes};
 use crate::support::{Result, built, world};
 use crate::{SNAP, shown};
 
-/// Name, how many of it, and what `app` (../tools/app.rs) plays in it.
+/// Name, how many of it, and what `app` (../app.rs) plays in it.
 const PODS: [(&str, usize, &str); 2] = [("web", 2, "obedient"), ("db", 1, "parent")];
 
 const NAMESPACE: &str = "shop";
