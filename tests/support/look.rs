@@ -56,6 +56,13 @@ pub struct Look(BTreeMap<String, Item>);
 impl Look {
     /// All of a private world.
     pub fn now() -> Result<Look> {
+        let mut look = Look::without_programs()?;
+        look.network()?;
+        Ok(look)
+    }
+
+    /// What can be seen where neither `ip` nor `iptables-save` is installed: no addresses, routes and firewall rules.
+    pub fn without_programs() -> Result<Look> {
         let mut look = Look::default();
         let mount_points = look.mounts()?;
         look.mounts_of_the_snap()?;
@@ -77,7 +84,7 @@ impl Look {
                 look.files(&Path::new("/var/snap").join(&snap).join("common").join(root), &mount_points)?;
             }
         }
-        look.network()?;
+        look.links()?;
         Ok(look)
     }
 
@@ -97,15 +104,20 @@ impl Look {
             let what = format!("{name} {file}");
             look.add(Kind::Loop, format!("loop {what}"), what);
         }
+        look.links()?;
         look.network()?;
         Ok(look)
     }
 
-    fn network(&mut self) -> Result<()> {
+    fn links(&mut self) -> Result<()> {
         for link in names("/sys/class/net")? {
             let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
             self.add(Kind::Link, format!("{link} ({})", index.trim()), link);
         }
+        Ok(())
+    }
+
+    fn network(&mut self) -> Result<()> {
         self.addresses_and_routes()?;
         self.rules()
     }

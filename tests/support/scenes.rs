@@ -36,8 +36,22 @@ fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if !elsewhere.is_empty() {
         eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(", "));
     }
-    let trial = |name| Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())));
+    let trial = |name| Trial::test(name, move || outside(name).map_err(|e| failed(name, &e.to_string())));
     Ok(libtest_mimic::run(&arguments, here.into_iter().map(trial).collect()).exit_code())
+}
+
+/// Set by tests/run: a suite ends with its first failure, instead of minutes later.
+const FIRST_FAILURE_ENDS: &str = "SNAP_TEARDOWN_FIRST_FAILURE_ENDS";
+
+/// Says at once why a test has failed, while the others of its suite still run.
+pub fn failed(name: &str, reason: &str) -> Failed {
+    eprintln!("\n--- {name} has failed:\n{reason}\n---");
+    if std::env::var_os(FIRST_FAILURE_ENDS).is_some() {
+        // The worlds that still run end with us: their keepers are told, and take their groups away.
+        println!("test {name} ... FAILED");
+        std::process::exit(101);
+    }
+    Failed::from(reason.to_owned())
 }
 
 /// The groups of a scene's world: version 2 alone, unless its name says otherwise.
