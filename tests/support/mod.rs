@@ -5,6 +5,8 @@ pub mod fixture;
 pub mod hook;
 pub mod look;
 pub mod machine;
+#[cfg(feature = "suite")]
+pub mod open;
 pub mod runtime;
 #[cfg(feature = "suite")]
 pub mod scenes;

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
+use super::open::Open;
 use super::world::{self, Cgroups};
 use super::{Result, build_dir};
 
@@ -13,16 +15,16 @@ pub type Scene = (&'static str, fn() -> Result<()>);
 /// The last word of a scene that came to its end.
 const ACTED: &str = "acted";
 
-/// The whole of such a program's `main`: the list of tests outside, one scene inside a world. What is not possible on
+/// The whole of the `main` of tests/`suite`: the list of tests outside, one scene inside a world. What is not possible on
 /// this kernel is no test here: it is named, and tests/uml/run runs it on another one.
-pub fn main(all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
-    run(all, possible).unwrap_or_else(|error| {
+pub fn main(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
+    run(suite, all, possible).unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
+fn run(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if let Some(body) = world::role()? {
         let (_, scene) = all.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
         scene()?;
@@ -36,7 +38,9 @@ fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if !elsewhere.is_empty() {
         eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(", "));
     }
-    let trial = |name| Trial::test(name, move || outside(name).map_err(|e| failed(name, &e.to_string())));
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    let open = Arc::new(Open::of(suite, &names)?);
+    let trial = |name: &'static str| open.trial(name, "", move || outside(name));
     Ok(libtest_mimic::run(&arguments, here.into_iter().map(trial).collect()).exit_code())
 }
 

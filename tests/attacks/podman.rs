@@ -1,0 +1,114 @@
+//! Podman as a bystander.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use crate::bystanders::{Bystander, started, write};
+use crate::trial::sh;
+use support::runtime::{in_group, output};
+use support::{Result, build_dir, built};
+
+/// A real podman of Debian with crun, and a container of it with a network and a published port.
+pub struct Podman {
+    pub id: String,
+    pid: i32,
+    start: String,
+}
+
+/// Where fetched runtimes are.
+pub fn fetched() -> Result<PathBuf> {
+    Ok(build_dir()?.join("../../containerd"))
+}
+
+impl Podman {
+    pub fn new() -> Result<Podman> {
+        let programs = fetched()?;
+        let cni = programs.join("1.6/cni");
+        let bin = programs.join("podman/bin");
+        let at = |name: &str| bin.join(name).display().to_string();
+        // Without systemd nobody could make scopes for it: it makes its groups itself, below /libpod_parent.
+        // conmon clears the environment, and crun needs its library.
+        let crun = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+            programs.join("podman/lib").display(),
+            at("crun")
+        );
+        fs::set_permissions(write("/opt/podman/crun", &crun)?, fs::Permissions::from_mode(0o755))?;
+        let containers = format!(
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"crun\"\nconmon_path = [\"{}\"]\n\
+             [engine.runtimes]\ncrun = [\"/opt/podman/crun\"]\n\
+             [network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/opt/podman/net.d\"\n",
+            at("conmon"),
+            cni.display()
+        );
+        write("/opt/podman/containers.conf", &containers)?;
+        write(
+            "/opt/podman/storage.conf",
+            "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/containers/storage\"\ngraphroot = \"/var/lib/containers/storage\"\n",
+        )?;
+        fs::create_dir_all("/opt/podman/net.d")?;
+        fs::create_dir_all("/opt/podman/rootfs")?;
+        fs::copy(built("app")?, "/opt/podman/rootfs/app")?;
+        let run = [
+            "run",
+            "--detach",
+            "--name",
+            "bystander",
+            "--publish",
+            "8099:80",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--security-opt",
+            "apparmor=unconfined",
+            "--log-driver",
+            "none",
+            "--pids-limit=-1",
+            "--ulimit",
+            "host",
+            "--privileged", // so that crun needs no device filter, for which a machine may not let it lock memory
+            "--rootfs",
+            "/opt/podman/rootfs",
+            "/app",
+            "obedient",
+        ];
+        let id = podman(&run)?.trim().to_owned();
+        let pid = podman(&["inspect", "--format", "{{.State.Pid}}", &id])?.trim().parse()?;
+        let start = started(pid).ok_or("podman's container has ended")?;
+        Ok(Podman { id, pid, start })
+    }
+}
+
+/// As an administrator calls it, in his session.
+fn podman(arguments: &[&str]) -> Result<String> {
+    let at = fetched()?.join("podman");
+    let mut command = in_group("user.slice/user-0.slice/session-1.scope", "setsid")?;
+    command
+        .arg(at.join("bin/podman"))
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LD_LIBRARY_PATH", at.join("lib"))
+        .env("CONTAINERS_CONF", "/opt/podman/containers.conf")
+        .env("CONTAINERS_STORAGE_CONF", "/opt/podman/storage.conf")
+        .stdin(Stdio::null());
+    Ok(String::from_utf8_lossy(&output(&mut command)?).into_owned())
+}
+
+impl Bystander for Podman {
+    fn name(&self) -> String {
+        format!("podman's container {:.12} (process {})", self.id, self.pid)
+    }
+
+    fn harm(&mut self) -> Result<Option<String>> {
+        if started(self.pid).as_ref() != Some(&self.start) {
+            return Ok(Some("DEAD".into()));
+        }
+        let state = podman(&["inspect", "--format", "{{.State.Status}}", &self.id])?;
+        if state.trim() != "running" {
+            return Ok(Some(format!("podman says {}", state.trim())));
+        }
+        let cut_off = sh(&format!("nsenter --net=/proc/{}/ns/net ip link show eth0", self.pid)).is_err();
+        Ok(cut_off.then(|| "CUT OFF: it has lost its eth0".into()))
+    }
+}
