@@ -5,8 +5,10 @@
 
 pub mod hook;
 pub mod look;
+pub mod picture;
 pub mod runtime;
 pub mod scenes;
+pub mod told;
 pub mod world;
 
 use std::error::Error;

@@ -5,6 +5,8 @@
 //!   slow      works for two seconds more, then writes the file named by the second argument, and exits
 //!   stubborn  goes on as if nothing had happened
 //!   parent    as obedient, with a stubborn child
+//!   interrupted  takes no notice of SIGTERM; at SIGINT writes the file named by the second argument, and exits
+//!   last      works for three seconds more, then writes a MiB to the file and waits until it is on the disk
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     let mode = args.get(1).map_or("pause", String::as_str);
-    if !["pause", "obedient", "slow", "stubborn", "parent"].contains(&mode) {
+    if !["pause", "obedient", "slow", "stubborn", "parent", "interrupted", "last"].contains(&mode) {
         return Err(format!("unknown mode '{mode}'").into());
     }
     // Blocked signals wait for us, and arrive although the first process of a pid namespace has no default actions.
@@ -38,11 +40,19 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         match signals.wait()? {
             Signal::SIGCHLD => reap(),
             _ if mode == "stubborn" => {}
+            Signal::SIGTERM if mode == "interrupted" => {}
             _ => break,
         }
     }
-    if mode == "slow" {
-        std::thread::sleep(Duration::from_secs(2)); // the work that a clean end takes
+    if mode == "last" {
+        std::thread::sleep(Duration::from_secs(3));
+        let mut file = std::fs::File::create(args.get(2).ok_or("last: which file?")?)?;
+        std::io::Write::write_all(&mut file, &vec![b'x'; 1 << 20])?;
+        file.sync_all()?;
+    }
+    if mode == "slow" || mode == "interrupted" {
+        // The work that a clean end takes.
+        std::thread::sleep(Duration::from_secs(if mode == "slow" { 2 } else { 0 }));
         let marker = args.get(2).ok_or("slow: which file?")?;
         std::fs::write(marker, "stopped cleanly\n")?;
     }

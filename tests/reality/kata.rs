@@ -1,0 +1,1 @@
+use crate::support::scenes::Scene; pub const ALL: &[Scene] = &[];
