@@ -1,1 +1,84 @@
-use crate::support::scenes::Scene; pub const ALL: &[Scene] = &[];
+//! Pods that serve storage to others (A.8): they are asked to end after those that may need them.
+//!
+//! RIGHT: what an application writes in its last seconds to a file system that a pod serves is on the server's disk; two
+//! tiers within one grace.
+
+use std::fs;
+
+use crate::app::SERVER;
+use crate::shapes::until;
+use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
+use crate::support::Result;
+use crate::support::picture::Kind;
+use crate::support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("a_pod_that_serves_storage_ends_last", || served("1.7", true)),
+    ("a_pod_that_serves_storage_ends_last_2_1", || served("2.1", true)),
+    ("a_pod_that_serves_storage_ends_last_hybrid", || served("1.7", true)),
+    ("a_pod_that_serves_storage_and_was_made_last", || served("1.7", false)),
+    ("a_pod_that_serves_storage_whose_shim_is_dead", dead_shim),
+];
+
+fn furnish(stage: &mut Stage) -> Result<String> {
+    let place = format!("{COMMON}/var/lib/kubelet/plugins/fuse.csi/served");
+    sh(&format!(
+        "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229; mkdir -p {place} {USERS}/written
+         mount --bind {place} {place}; mount --make-rshared {place}"
+    ))?;
+    stage.start_usual()?;
+    Ok(place)
+}
+
+fn server(stage: &Stage, place: &str) -> Result<()> {
+    let exe = std::env::current_exe()?;
+    let program = format!("{}:/server", exe.display());
+    let (served, store) = (format!("{place}:/served:rshared"), format!("{USERS}/written:/store"));
+    let options = ["--privileged", "--mount", &program, "--mount", &served, "--mount", &store];
+    stage.runtime()?.make_pods("server", &options, &["/server", SERVER])?;
+    until("the server's file system is passed on", || {
+        sh(&format!("grep -c ' {place} .*fuse.test' /proc/self/mountinfo || true")).is_ok_and(|n| n.trim() != "0")
+    })
+}
+
+fn client(stage: &Stage, place: &str) -> Result<()> {
+    let volume = format!("{place}:/volume");
+    stage.runtime()?.make_pods("database", &["--mount", &volume], &["/app", "last", "/volume/data"])?;
+    Ok(())
+}
+
+fn served(version: &'static str, first: bool) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    let place = furnish(&mut stage)?;
+    server(&stage, &place)?;
+    client(&stage, &place)?;
+    if !first {
+        // A server that is restarted while its client runs is younger than that.
+        client_first(&stage)?;
+    }
+    stage.stop()?;
+    judge(&mut stage)
+}
+
+/// One more client, which needs nobody.
+fn client_first(stage: &Stage) -> Result<()> {
+    stage.runtime()?.make_pods("another", &[], &["/app", "obedient"])?;
+    Ok(())
+}
+
+fn dead_shim() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let place = furnish(&mut stage)?;
+    server(&stage, &place)?;
+    client(&stage, &place)?;
+    stage.stop()?;
+    crate::moved::kill_shims(&stage)?;
+    judge(&mut stage)
+}
+
+fn judge(stage: &mut Stage) -> Result<()> {
+    stage.must_show(&[(Kind::Process, 4), (Kind::Mount, 10)])?;
+    stage.judge(&Right::Clean, 1)?;
+    let size = fs::metadata(format!("{USERS}/written/data")).map_or(0, |file| file.len());
+    demand(size == 1 << 20, format!("{size} bytes of what the application wrote last are on the server's disk"))
+}

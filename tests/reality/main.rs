@@ -18,6 +18,7 @@ mod logs;
 mod moved;
 mod network;
 mod places;
+mod server;
 mod shapes;
 mod shared;
 mod stage;

@@ -29,7 +29,7 @@ pub const ALL: &[Scene] = &[
     ("moved_and_told_by_living_shims_alone", || moved("1.7", Told::Nowhere, Moved::BOTH)),
     ("moved_and_all_shims_killed", || moved("1.7", Told::Words, Moved { kill_shims: true, ..Moved::BOTH })),
     ("moved_and_in_no_unit_of_snapd", || moved("1.7", Told::Words, Moved { unit: false, ..Moved::BOTH })),
-    ("moved_in_no_unit_and_told_nowhere", || moved("1.7", Told::Nowhere, Moved { unit: false, ..Moved::BOTH })),
+    ("moved_in_no_unit_and_told_nowhere", doubtful),
     ("moved_beside_a_foreign_container_of_the_same_id", beside_same_id),
     ("moved_through_an_argument_with_an_equals_sign", || moved("1.7", Told::Equals, Moved::BOTH)),
 ];
@@ -80,6 +80,19 @@ fn moved(version: &'static str, told: Told, moved: Moved) -> Result<()> {
     stage.must_show(&[(Kind::Process, 4 + shims), (Kind::Mount, 8), (Kind::Cgroup, 4), (Kind::File, 40)])?;
     stage.judge(&Right::Told(at_the_new_place, &[1, 3]), 2)?;
     Ok(())
+}
+
+/// The shims name our address, and nothing else ties them to us: they are named, and nobody is ended.
+fn doubtful() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    start(&mut stage, Told::Nowhere, &Moved { unit: false, ..Moved::BOTH })?;
+    let pods = stage.runtime()?.make_pods("doubtful", &["--count", "2"], &["/app", "obedient"])?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 8), (Kind::Cgroup, 4), (Kind::File, 40)])?;
+    let shim: fn(&Thing) -> bool = |thing| thing.kind == Kind::Process && thing.looks.contains("(containerd-shim");
+    stage.judge(&Right::Doubt(shim), 0)?;
+    let alive = |pod: &crate::support::runtime::Pod| Path::new(&format!("/proc/{}", pod.containers[0].pid)).exists();
+    demand(pods.iter().all(alive), "a doubtful container was ended")
 }
 
 pub fn kill_shims(stage: &Stage) -> Result<()> {

@@ -37,6 +37,8 @@ pub enum Right {
     Clean,
     /// As it was but for these, each of them told; with one of these statuses.
     Told(fn(&Thing) -> bool, &'static [i32]),
+    /// Whose it is cannot be known: nothing of others is lost, these are named, and the status is 3.
+    Doubt(fn(&Thing) -> bool),
 }
 
 /// A world with what hosts have. What the snap's programs would change for everybody is set before: that settings are
@@ -181,6 +183,19 @@ impl Stage {
         Ok(pid)
     }
 
+    /// What others do after the picture is taken: it is part of the machine as it was.
+    pub fn also<T>(&mut self, others: impl FnOnce(&Stage) -> Result<T>) -> Result<T> {
+        let earlier = Picture::take(&self.options)?;
+        let made = others(self)?;
+        self.before.adopt(&Picture::take(&self.options)?.since(&earlier));
+        Ok(made)
+    }
+
+    /// True if a look now is the same as one of before.
+    pub fn picture(&self) -> Result<Picture> {
+        Picture::take(&self.options)
+    }
+
     pub fn now(&self) -> Result<Difference> {
         Ok(Picture::take(&self.options)?.since(&self.before))
     }
@@ -230,15 +245,25 @@ impl Stage {
         let (may, statuses): (fn(&Thing) -> bool, &[i32]) = match right {
             Right::Clean => (|_| false, &[0]),
             Right::Told(may, statuses) => (*may, statuses),
+            Right::Doubt(_) => (|_| true, &[3]),
         };
         let not_right = now.only(|thing| !may(thing));
-        let silent: Vec<_> = now.more.iter().chain(now.other.iter().map(|(t, _)| t)).filter(|t| !told.of(t)).collect();
+        let named: fn(&Thing) -> bool = if let Right::Doubt(named) = right { *named } else { |_| true };
+        let there = now.more.iter().chain(now.other.iter().map(|(thing, _)| thing));
+        let silent: Vec<_> = there.filter(|thing| named(thing) && !told.of(thing)).collect();
+        if !now.less.is_empty() {
+            wrong.push(format!("somebody has lost:\n{:.6}", Difference { less: now.less.clone(), ..Difference::default() }));
+        }
         if !not_right.is_empty() {
             wrong.push(format!("not as it was:\n{not_right:.6}"));
         }
         if !silent.is_empty() {
             let some: String = silent.iter().take(10).map(|t| format!("\n  {t}")).collect();
             wrong.push(format!("{} things are there, and the report is silent about them:{some}", silent.len()));
+        }
+        let lives = |thing: &Thing| !matches!(thing.kind, Kind::File | Kind::Setting);
+        if status == Some(0) && !now.only(lives).is_empty() {
+            wrong.push(format!("status 0, and this is there:\n{:.4}", now.only(lives)));
         }
         if !status.is_some_and(|status| statuses.contains(&status)) {
             wrong.push(format!("status {status:?}, not one of {statuses:?}; outcome {}", report["outcome"]));

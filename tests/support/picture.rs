@@ -123,6 +123,16 @@ impl Picture {
         }
     }
 
+    /// Takes over what has come and changed since `earlier`: somebody else's doing, after the picture.
+    pub fn adopt(&mut self, since: &Difference) {
+        for thing in since.more.iter().chain(since.other.iter().map(|(now, _)| now)) {
+            self.things.insert((thing.kind, thing.name.clone()), thing.clone());
+        }
+        for thing in &since.less {
+            self.things.remove(&(thing.kind, thing.name.clone()));
+        }
+    }
+
     pub fn has(&self, kind: Kind, name: &str) -> bool {
         self.things.contains_key(&(kind, name.to_owned()))
     }
