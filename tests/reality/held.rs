@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
+use crate::stage::{COMMON, Right, Stage, demand, sh};
 use crate::support::Result;
 use crate::support::picture::{Kind, Thing};
 use crate::support::scenes::Scene;
@@ -46,13 +46,13 @@ fn elsewhere(make: fn() -> Result<()>) -> Result<()> {
 
 /// Somebody else's overlay, bind, loop and namespaces.
 fn bystanders() -> Result<Vec<crate::support::runtime::Runtime>> {
-    sh(&format!(
+    sh(
         "mkdir -p /mnt/x /mnt/others /srv/lower /srv/upper /srv/work; echo x > /srv/lower/x
          mount -t overlay -o lowerdir=/srv/lower,upperdir=/srv/upper,workdir=/srv/work overlay /mnt/others
-         mkdir -p /mnt/bound; mount --bind {USERS} /mnt/bound
+         mkdir -p /mnt/bound; mount --bind /srv/lower /mnt/bound
          truncate -s 8M /srv/disk; mkfs.ext4 -q /srv/disk; mkdir -p /mnt/disk; mount -o loop /srv/disk /mnt/disk
-         ip netns add blue; ip netns add cni-00000000-1111-2222-3333-444444444444"
-    ))
+         ip netns add blue; ip netns add cni-00000000-1111-2222-3333-444444444444",
+    )
     .map(|_| Vec::new())
 }
 

@@ -32,8 +32,8 @@ pub const ALL: &[Scene] = &[
     ("containerds_root_a_symlink_2_1", || runtime("2.1", link("var/lib/containerd"))),
     ("containerds_root_a_bind_mount", || runtime("1.7", bound("var/lib/containerd"))),
     ("both_roots_symlinks", both),
-    ("the_snaps_data_a_bind_mount", || runtime("1.7", &|| bind_data("microk8s"))),
-    ("all_snaps_data_behind_a_symlink", || runtime("1.7", &link_all)),
+    ("the_snaps_data_a_bind_mount", || before(bind_data)),
+    ("all_snaps_data_behind_a_symlink", || before(link_all)),
 ];
 
 type Place = dyn Fn() -> Result<()>;
@@ -71,14 +71,13 @@ fn bound(what: &'static str) -> &'static Place {
 }
 
 /// All of the snap's data is a bind mount, as where /var/snap is on a disk of its own.
-fn bind_data(snap: &str) -> Result<()> {
-    sh(&format!("mkdir -p /mnt/big/snap; mount --bind /mnt/big/snap /var/snap/{snap}; mkdir -p {COMMON} {DATA}")).map(drop)
+fn bind_data() -> Result<()> {
+    sh("mkdir -p /mnt/big/snap /var/snap/microk8s; mount --bind /mnt/big/snap /var/snap/microk8s").map(drop)
 }
 
 /// /var/snap itself is a symlink to a bigger disk.
 fn link_all() -> Result<()> {
-    sh(&format!("mkdir -p /mnt/big; mv /var/snap /mnt/big/snap; ln -s /mnt/big/snap /var/snap; mkdir -p {COMMON} {DATA}"))
-        .map(drop)
+    sh("mkdir -p /mnt/big/snap; rmdir /var/snap; ln -s /mnt/big/snap /var/snap").map(drop)
 }
 
 /// What the administrator made himself, and what lies there: named, not deleted. Nothing that runs, and no mount but his.
@@ -138,9 +137,18 @@ fn users_link() -> Result<()> {
     demand(report["steps"].to_string().contains(&place), format!("the link is not named: {report}"))
 }
 
+/// Where the administrator has put the snap's data before he installed it.
+fn before(place: fn() -> Result<()>) -> Result<()> {
+    pods(Stage::beside("1.7", || place().map(|()| Vec::new()))?)
+}
+
 fn runtime(version: &'static str, place: &Place) -> Result<()> {
-    let mut stage = Stage::new(version)?;
+    let stage = Stage::new(version)?;
     place()?;
+    pods(stage)
+}
+
+fn pods(mut stage: Stage) -> Result<()> {
     stage.start_usual()?;
     stage.polite_pods("polite", 2)?;
     stage.stop()?;

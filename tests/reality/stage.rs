@@ -49,7 +49,7 @@ pub fn furnish(settings: bool) -> Result<()> {
     fs::create_dir_all("/opt/others/bin")?;
     bind(&others, Path::new("/opt/others/bin"))?;
     sh(&format!(
-        "mkdir -p /opt/runtimes /mnt /media /snap /var/snap /var/log /var/lib/cni /run/netns {USERS} /run/lock
+        "mkdir -p /opt/runtimes /dev/mapper /mnt /media /snap /var/snap /var/log /var/lib/cni /run/netns {USERS} /run/lock
          mkdir -p /run/mount; touch /run/xtables.lock /run/mount/utab
          echo 'not ours' > {USERS}/precious
          mknod /dev/loop-control c 10 237; for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; done"
@@ -288,11 +288,13 @@ impl Stage {
                 looks: String::new(),
                 path: mount.point.clone(),
             };
-            if mount.point.starts_with("/var/snap/microk8s") && mount.point.as_os_str() != COMMON && !told.of(&thing) {
+            let his = [COMMON, "/var/snap/microk8s"].iter().any(|at| mount.point.as_os_str() == *at);
+            if mount.point.starts_with("/var/snap/microk8s") && !his && !told.of(&thing) {
                 wrong.push(format!("snapd refuses to remove the snap: '{}' is mounted", mount.point.display()));
             }
         }
         let _ = sh("rm -rf --one-file-system /var/snap/microk8s /snap/microk8s /root/snap-teardown 2>/dev/null || true
+            rm -rf --one-file-system /var/snap/microk8s/common/* /var/snap/microk8s/1 2>/dev/null || true
             find /sys/fs/cgroup -depth -type d -path '*/system.slice/snap.microk8s.*' -exec rmdir {} + 2>/dev/null || true
             find /sys/fs/cgroup -depth -type d -name system.slice -exec rmdir {} + 2>/dev/null || true");
         wrong

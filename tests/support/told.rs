@@ -84,6 +84,9 @@ impl Told {
             // By the setting's name in either spelling.
             Kind::Setting => {
                 let name = thing.name.trim_start_matches("setting ");
+                let follows = name.contains(".conf.") && !name.ends_with("route_localnet");
+                // The kernel changes those of each link with the one for all.
+                let name = if follows && name.contains(".ipv4.") { "ip_forward" } else { name };
                 self.of_path(&thing.path) || self.texts.iter().any(|text| text.contains(name))
             }
             // A route is told with its link, a rule with its chain or comment, a flow with its address.
