@@ -18,12 +18,13 @@ pub const ALL: &[Scene] = &[
     ("a_pod_that_serves_storage_ends_last_hybrid", || served("1.7", true)),
     ("a_pod_that_serves_storage_and_was_made_last", || served("1.7", false)),
     ("a_pod_that_serves_storage_whose_shim_is_dead", dead_shim),
+    ("an_application_can_write_while_its_server_lives", alone),
 ];
 
 fn furnish(stage: &mut Stage) -> Result<String> {
     let place = format!("{COMMON}/var/lib/kubelet/plugins/fuse.csi/served");
     sh(&format!(
-        "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229; mkdir -p {place} {USERS}/written
+        "mkdir -p {place} {USERS}/written
          mount --bind {place} {place}; mount --make-rshared {place}"
     ))?;
     stage.start_usual()?;
@@ -41,10 +42,10 @@ fn server(stage: &Stage, place: &str) -> Result<()> {
     })
 }
 
-fn client(stage: &Stage, place: &str) -> Result<()> {
+fn client(stage: &Stage, place: &str) -> Result<i32> {
     let volume = format!("{place}:/volume");
-    stage.runtime()?.make_pods("database", &["--mount", &volume], &["/app", "last", "/volume/data"])?;
-    Ok(())
+    let pods = stage.runtime()?.make_pods("database", &["--mount", &volume], &["/app", "last", "/volume/data"])?;
+    Ok(pods[0].containers[0].pid)
 }
 
 fn served(version: &'static str, first: bool) -> Result<()> {
@@ -66,6 +67,23 @@ fn client_first(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// The control: while its server lives, the application's last words arrive.
+fn alone() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let place = furnish(&mut stage)?;
+    server(&stage, &place)?;
+    let pid = client(&stage, &place)?;
+    // Until it waits for it, a container's first process takes no notice of the signal.
+    until("the application waits", || sh(&format!("grep -c '^SigBlk:.*4002$' /proc/{pid}/status || true")).is_ok_and(|n| n.trim() == "1"))?;
+    sh(&format!("kill -TERM {pid}; while [ -e /proc/{pid} ] && ! grep -q '^State:.Z' /proc/{pid}/status; do :; done"))?;
+    arrived()
+}
+
+fn arrived() -> Result<()> {
+    let size = fs::metadata(format!("{USERS}/written/data")).map_or(0, |file| file.len());
+    demand(size == 1 << 20, format!("{size} bytes of what the application wrote last are on the server's disk"))
+}
+
 fn dead_shim() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     let place = furnish(&mut stage)?;
@@ -79,6 +97,5 @@ fn dead_shim() -> Result<()> {
 fn judge(stage: &mut Stage) -> Result<()> {
     stage.must_show(&[(Kind::Process, 4), (Kind::Mount, 10)])?;
     stage.judge(&Right::Clean, 1)?;
-    let size = fs::metadata(format!("{USERS}/written/data")).map_or(0, |file| file.len());
-    demand(size == 1 << 20, format!("{size} bytes of what the application wrote last are on the server's disk"))
+    arrived()
 }

@@ -98,68 +98,58 @@ fn deleted_file() -> Result<()> {
 fn own_image() -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
         sh("mkdir -p /var/lib/snapd/snaps /snap/core22/1 /mnt/x; truncate -s 8M /var/lib/snapd/snaps/microk8s_1.snap
-            mkfs.ext4 -q /var/lib/snapd/snaps/microk8s_1.snap; mkdir -p /snap/microk8s/2
+            mkfs.ext4 -q /var/lib/snapd/snaps/microk8s_1.snap
             mount -o loop,ro /var/lib/snapd/snaps/microk8s_1.snap /snap/core22/1")?;
         Ok(Vec::new())
     })?;
     stage.start_usual()?;
     stage.polite_pods("polite", 1)?;
     // The snap's own directory, shown where its namespace has it: the snap is removed by snapd.
-    stage.also(|_| sh("mkdir -p /snap/other; mount -o loop,ro /var/lib/snapd/snaps/microk8s_1.snap /mnt/x"))?;
+    stage.also(|_| sh("mount -o loop,ro /var/lib/snapd/snaps/microk8s_1.snap /mnt/x"))?;
     stage.stop()?;
     stage.judge(&Right::Told(|thing| thing.path.starts_with("/snap/microk8s"), &[0, 1]), 1)?;
     demand(sh("mount")?.contains(" on /snap/core22/1 "), "another snap was unmounted")
 }
 
-/// A process of a user's, with a mount namespace of its own in which only it sees the mount.
-fn private(stage: &mut Stage, line: &str) -> Result<()> {
+/// A process of a user's that has a mount namespace of its own, in which only it sees the mount. It stays; the mount is
+/// ended, or told; and the images below it are not deleted under it before that.
+fn other_namespace(line: &str) -> Result<()> {
+    let mut stage = Stage::beside("1.7", bystanders)?;
     let ready = "/run/lock/ready";
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "/bin/sh", "-ec", &format!("{line}; : > {ready}; exec sleep 1000")]);
-    stage.also(|_| Ok(()))?;
-    stage.keep(command)?;
-    crate::shapes::until("the mount is made", || Path::new(ready).exists())?;
-    sh(&format!("rm {ready}")).map(drop)
-}
-
-/// Who made it in a namespace of his own is not ours to end: his process stays, and the mount is told with where it is.
-fn his(thing: &Thing) -> bool {
-    match thing.kind {
-        Kind::Process => thing.looks.contains("(sleep)"),
-        Kind::Mount => true,
+    let script = format!(": > {ready}; exec sleep 1000");
+    let user = stage.also(|_| {
+        let mut command = std::process::Command::new("unshare");
+        let child = command.args(["--mount", "--propagation", "private", "/bin/sh", "-ec", &script]).spawn()?;
+        let name = format!("/proc/{}/comm", child.id());
+        crate::shapes::until("the user's process is there", || {
+            Path::new(ready).exists() && std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
+        })?;
+        sh(&format!("rm {ready}"))?;
+        Ok(child)
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    // After our own: as who looks into what is there.
+    sh(&format!("{}; nsenter --mount=/proc/{}/ns/mnt sh -ec '{line}'", "mkdir -p /var/snap/microk8s/common/var/lib", user.id()))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 6)])?;
+    let id = user.id();
+    stage.children.push(user);
+    let of_his: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Mount => thing.path.as_path() == Path::new("/mnt/x"),
         Kind::Device => true,
-        Kind::File => thing.path.starts_with("/var/snap/microk8s"),
         _ => false,
-    }
+    };
+    stage.judge(&Right::Told(of_his, &[0, 1, 3]), 1)?;
+    demand(Path::new(&format!("/proc/{id}")).exists(), "the user's process was ended")
 }
 
 fn in_another_namespace() -> Result<()> {
-    other_namespace(&format!(
-        "f={COMMON}/disk; truncate -s 8M $f; mkfs.ext4 -q $f; mount -o loop $f /mnt/x"
-    ))
+    other_namespace("f=/var/snap/microk8s/common/disk; truncate -s 8M $f; mkfs.ext4 -q $f; mount -o loop $f /mnt/x")
 }
 
 fn bind_in_another_namespace() -> Result<()> {
-    other_namespace(&format!("mount --bind {COMMON}/var/lib/containerd /mnt/x"))
-}
-
-fn other_namespace(line: &str) -> Result<()> {
-    let mut stage = Stage::beside("1.7", bystanders)?;
-    stage.start_usual()?;
-    stage.polite_pods("polite", 1)?;
-    private(&mut stage, line)?;
-    stage.stop()?;
-    stage.must_show(&[(Kind::Process, 4), (Kind::Mount, 6)])?;
-    let result = stage.judge(&Right::Told(his, &[1, 3]), 1);
-    // All the mounts of his namespace came with it; only what is of ours there must be told.
-    match result {
-        Err(error) => {
-            let text = error.to_string();
-            let untold = text.lines().any(|line| line.contains("silent")) && !text.contains("/mnt/x");
-            if untold && !text.contains("not as it was") && !text.contains("not one of") { Ok(()) } else { Err(error) }
-        }
-        Ok(_) => Ok(()),
-    }
+    other_namespace("mount --bind /var/snap/microk8s/common/var/lib/containerd /mnt/x")
 }
 
 /// Pods' namespaces bound once more, under `ip netns`' kind of name and under none of the usual places.

@@ -48,10 +48,10 @@ fn snapshots(version: &'static str, kind: &'static str, forgotten: bool) -> Resu
     if forgotten {
         kill_shims(&stage)?;
         forget_all()?;
-        // Nor are the groups of a shape that says anything.
-        sh("mkdir /sys/fs/cgroup/odd /sys/fs/cgroup/unified/odd 2>/dev/null || true
-            for h in /sys/fs/cgroup/odd /sys/fs/cgroup/unified/odd; do [ -e $h ] || continue; for p in $(cat $h/../kubepods/besteffort/*/*/cgroup.procs); do
-            echo $p > $h/cgroup.procs; done; find $h/../kubepods -depth -type d -exec rmdir {} +; done")?;
+        // Nor are the groups of a shape that says anything; where every hierarchy has some, they stay as they are.
+        sh("[ ! -e /sys/fs/cgroup/unified ] || exit 0; cd /sys/fs/cgroup; mkdir odd
+            for p in $(cat kubepods/besteffort/*/*/cgroup.procs); do echo $p > odd/cgroup.procs; done
+            find kubepods -depth -type d -exec rmdir {} +")?;
     }
     stage.must_show(&[(Kind::Process, if forgotten { 4 } else { 6 })])?;
     // That group is nobody's; and read-only subvolumes go with their own command alone, or are named.

@@ -66,7 +66,7 @@ fn beside(who: Beside) -> Result<()> {
 
 /// As the k8s snap in classic confinement has it.
 fn shared(version: &'static str, who: Beside) -> Result<()> {
-    let mut stage = Stage::beside(version, || beside(who).map(|()| Vec::new()))?;
+    let mut stage = Stage::new(version)?;
     stage.profile(|profile| {
         profile["containerd"] = json!({
             "address": "/run/containerd/containerd.sock", "state": "/run/containerd", "root": "/var/lib/containerd"
@@ -85,6 +85,8 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
         mount_volumes(Path::new("/var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
     }
     stage.stop()?;
+    // Only now: a containerd that starts removes what it does not know.
+    stage.also(|_| beside(who))?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
     // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named.
     let images: fn(&crate::support::picture::Thing) -> bool =

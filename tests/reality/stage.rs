@@ -52,7 +52,7 @@ pub fn furnish(settings: bool) -> Result<()> {
         "mkdir -p /opt/runtimes /dev/mapper /mnt /media /snap /var/snap /var/log /var/lib/cni /run/netns {USERS} /run/lock
          mkdir -p /run/mount; touch /run/xtables.lock /run/mount/utab
          echo 'not ours' > {USERS}/precious
-         mknod /dev/loop-control c 10 237; for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; done"
+         mknod /dev/fuse c 10 229; mknod /dev/loop-control c 10 237; for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; done"
     ))?;
     if settings {
         sh("for f in ip_forward conf/all/forwarding conf/default/forwarding; do echo 1 > /proc/sys/net/ipv4/$f; done
@@ -215,10 +215,11 @@ impl Stage {
     pub fn judge(&mut self, right: &Right, polite: usize) -> Result<Value> {
         let ended = self.snap.run_hook()?;
         let report = self.snap.document();
+        let unread = report.as_ref().err().map_or_else(String::new, |error| format!("\nthe document: {error}"));
         let answer = self.verdict(right, polite, ended.status, report.as_ref().ok(), ended.elapsed.as_secs_f64());
         answer.map_err(|e| {
             let said = ended.output.lines().take(12).collect::<Vec<_>>().join("\n");
-            format!("{e}\nstatus {:?}, {:.1} s, said: {said}", ended.status, ended.elapsed.as_secs_f64()).into()
+            format!("{e}{unread}\nstatus {:?}, {:.1} s, said: {said}", ended.status, ended.elapsed.as_secs_f64()).into()
         })
     }
 
@@ -240,8 +241,15 @@ impl Stage {
         let report = report.unwrap_or(&empty);
         let told = Told::by(report);
         let mut wrong: Vec<String> = told.untrue().iter().map(|what| format!("told, and not there: {what}")).collect();
-        wrong.extend(self.be_snapd(&told));
-        let now = self.now()?.only(|thing| !allowed(thing, polite));
+        let mounted = be_snapd();
+        let untold = mounted.iter().filter(|at| !told.of_path(at));
+        wrong.extend(untold.map(|at| format!("snapd refuses to remove the snap: '{}' is mounted", at.display())));
+        // What snapd did not get to delete is not the hook's to tell.
+        let snapds = |thing: &Thing| {
+            let below = |dir| thing.path.starts_with(dir);
+            !mounted.is_empty() && thing.kind == Kind::File && (below("/var/snap/microk8s") || below("/snap/microk8s"))
+        };
+        let now = self.now()?.only(|thing| !allowed(thing, polite) && !snapds(thing));
         let (may, statuses): (fn(&Thing) -> bool, &[i32]) = match right {
             Right::Clean => (|_| false, &[0]),
             Right::Told(may, statuses) => (*may, statuses),
@@ -276,29 +284,21 @@ impl Stage {
         }
         if wrong.is_empty() { Ok(report.clone()) } else { Err(wrong.join("\n").into()) }
     }
+}
 
-    /// What snapd does after the hook: it refuses if a mount is left below the snap's data; else the snap's directories go,
-    /// and with its units their groups.
-    fn be_snapd(&self, told: &Told) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for mount in tables_of(Path::new("/proc/self/mountinfo")) {
-            let thing = Thing {
-                kind: Kind::Mount,
-                name: String::new(),
-                looks: String::new(),
-                path: mount.point.clone(),
-            };
-            let his = [COMMON, "/var/snap/microk8s"].iter().any(|at| mount.point.as_os_str() == *at);
-            if mount.point.starts_with("/var/snap/microk8s") && !his && !told.of(&thing) {
-                wrong.push(format!("snapd refuses to remove the snap: '{}' is mounted", mount.point.display()));
-            }
-        }
+/// What snapd does after the hook: it refuses if a mount is left below the snap's data, and these are returned; else the
+/// snap's directories go, and with its units their groups.
+fn be_snapd() -> Vec<PathBuf> {
+    let his = |at: &Path| [COMMON, "/var/snap/microk8s"].iter().any(|own| at == Path::new(own));
+    let table = tables_of(Path::new("/proc/self/mountinfo")).into_iter().map(|mount| mount.point);
+    let mounted: Vec<_> = table.filter(|at| at.starts_with("/var/snap/microk8s") && !his(at)).collect();
+    if mounted.is_empty() {
         let _ = sh("rm -rf --one-file-system /var/snap/microk8s /snap/microk8s /root/snap-teardown 2>/dev/null || true
-            rm -rf --one-file-system /var/snap/microk8s/common/* /var/snap/microk8s/1 2>/dev/null || true
-            find /sys/fs/cgroup -depth -type d -path '*/system.slice/snap.microk8s.*' -exec rmdir {} + 2>/dev/null || true
-            find /sys/fs/cgroup -depth -type d -name system.slice -exec rmdir {} + 2>/dev/null || true");
-        wrong
+            rm -rf --one-file-system /var/snap/microk8s/common/* /var/snap/microk8s/1 2>/dev/null || true");
     }
+    let _ = sh("find /sys/fs/cgroup -depth -type d -path '*/system.slice/snap.microk8s.*' -exec rmdir {} + 2>/dev/null || true
+        find /sys/fs/cgroup -depth -type d -name system.slice -exec rmdir {} + 2>/dev/null || true");
+    mounted
 }
 
 /// The report itself; what applications wrote.

@@ -125,8 +125,11 @@ impl Picture {
 
     /// Takes over what has come and changed since `earlier`: somebody else's doing, after the picture.
     pub fn adopt(&mut self, since: &Difference) {
-        for thing in since.more.iter().chain(since.other.iter().map(|(now, _)| now)) {
-            self.things.insert((thing.kind, thing.name.clone()), thing.clone());
+        let known = |thing: &Thing| self.things.contains_key(&(thing.kind, thing.name.clone()));
+        let changed = since.other.iter().map(|(now, _)| now).filter(|thing| known(thing));
+        let things: Vec<_> = since.more.iter().chain(changed).cloned().collect();
+        for thing in things {
+            self.things.insert((thing.kind, thing.name.clone()), thing);
         }
         for thing in &since.less {
             self.things.remove(&(thing.kind, thing.name.clone()));
@@ -233,7 +236,7 @@ impl Picture {
             self.add(Kind::Link, format!("link {link} ({})", read("ifindex").trim()), looks);
         }
         // What the kernel gives every link by itself comes a moment after the link, and goes with it.
-        let own = |line: &&str| !line.contains("fe80:") && !line.contains("multicast") && !line.contains("ff00::/8");
+        let own = |line: &&str| !line.starts_with("33:33:") && !line.starts_with("01:00:5e:") && !line.contains("fe80:") && !line.contains("multicast") && !line.contains("ff00::/8");
         let asked: [(Kind, &[&str]); 12] = [
             (Kind::Address, &["ip", "-o", "addr"]),
             (Kind::Route, &["ip", "-4", "route", "show", "table", "all"]),

@@ -95,7 +95,7 @@ impl Told {
     }
 
     /// Itself, or a directory that it is in, unless that is one of the machine's own.
-    fn of_path(&self, path: &Path) -> bool {
+    pub fn of_path(&self, path: &Path) -> bool {
         let own = |told: &&PathBuf| told.components().count() > 2;
         self.paths.iter().filter(own).any(|told| path.starts_with(told))
     }
