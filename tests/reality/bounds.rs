@@ -47,7 +47,11 @@ fn unharmed(stage: &Stage, instance: &str) -> Result<()> {
         None => built("snap-teardown")?,
     };
     let mut command = std::process::Command::new(program);
-    let output = command.args(["remove", "--snap", instance]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output()?;
+    let output = command
+        .args(["remove", "--snap", instance])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin")
+        .output()?;
     let said = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
     let report: fn(&Thing) -> bool = |thing| !thing.path.starts_with("/run/snap.");
     let changed = stage.picture()?.since(&full).only(|thing| report(thing) && thing.kind != Kind::Conntrack);
@@ -60,7 +64,9 @@ fn users_mount() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     stage.start_usual()?;
     stage.polite_pods("polite", 1)?;
-    sh(&format!("mkdir -p {COMMON}/backup {COMMON}/scratch; mount --bind {USERS} {COMMON}/backup; mount -t tmpfs mine {COMMON}/scratch; echo x > {COMMON}/scratch/precious"))?;
+    sh(&format!(
+        "mkdir -p {COMMON}/backup {COMMON}/scratch; mount --bind {USERS} {COMMON}/backup; mount -t tmpfs mine {COMMON}/scratch; echo x > {COMMON}/scratch/precious"
+    ))?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 6)])?;
     let his: fn(&Thing) -> bool = |thing| {
@@ -99,11 +105,11 @@ fn at_common() -> Result<()> {
     stage.polite_pods("polite", 1)?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 6)])?;
-    let below: fn(&Thing) -> bool = |thing| thing.kind == Kind::File && thing.path.starts_with("/var/snap/microk8s");
+    let below: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::File && thing.path.starts_with("/var/snap/microk8s");
     let result = stage.judge(&Right::Told(below, &[0, 1]), 1);
     let layout: Layout = Stage::layout();
     demand(sh("mount")?.contains(&format!("disk on {COMMON} ")), "the administrator's mount is gone")?;
     demand(!layout.root.exists(), "the images are still there")?;
     result.map(drop)
 }
-

@@ -45,12 +45,16 @@ pub fn possible(name: &str) -> bool {
 
 /// Attaches, maps, formats and mounts; returns what is mounted.
 fn attach(file: &str, above: Above) -> Result<String> {
-    let device = sh(&format!("mkdir -p {VOLUME} $(dirname {file}) /dev/mapper; truncate -s 32M {file}; losetup -f --show {file}"))?;
+    let device = sh(&format!(
+        "mkdir -p {VOLUME} $(dirname {file}) /dev/mapper; truncate -s 32M {file}; losetup -f --show {file}"
+    ))?;
     let device = device.trim().to_owned();
     let mapped = match above {
         Above::Nothing => device,
         Above::Linear => {
-            sh(&format!("dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\"; dmsetup mknodes"))?;
+            sh(&format!(
+                "dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\"; dmsetup mknodes"
+            ))?;
             "/dev/mapper/vol-1".into()
         }
         Above::Luks => {
@@ -66,9 +70,7 @@ fn attach(file: &str, above: Above) -> Result<String> {
 }
 
 fn device(file: &str, above: Above) -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        sh("true").map(|_| Vec::new())
-    })?;
+    let mut stage = Stage::beside("1.7", || sh("true").map(|_| Vec::new()))?;
     let others = file == DISK;
     if others {
         stage.also(|_| sh(&format!("truncate -s 32M {DISK}")))?;
@@ -76,10 +78,14 @@ fn device(file: &str, above: Above) -> Result<()> {
     let mapped = attach(file, above)?;
     stage.must_show(&[(Kind::Device, 1), (Kind::Mount, 1)])?;
     // Whoever attached the disk may want it: named with the command that ends it.
-    let named: fn(&Thing) -> bool = |thing| thing.kind == Kind::Device || thing.path.starts_with("/dev/mapper");
+    let named: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::Device || thing.path.starts_with("/dev/mapper");
     let right = if others { Right::Told(named, &[0, 1, 3]) } else { Right::Clean };
     let result = stage.judge(&right, 0);
-    sh(&format!("umount {mapped}; dmsetup remove vol-1; losetup -j {file} -O NAME -n | xargs -r losetup -d; true")).ok();
+    sh(&format!(
+        "umount {mapped}; dmsetup remove vol-1; losetup -j {file} -O NAME -n | xargs -r losetup -d; true"
+    ))
+    .ok();
     result.map(drop)
 }
 
@@ -129,6 +135,7 @@ fn shared_mapping() -> Result<()> {
     sh(&format!("mkdir -p {VOLUME}; mount /dev/mapper/vol-1 {VOLUME}; test -d {COMMON}"))?;
     stage.must_show(&[(Kind::Mount, 1)])?;
     let result = stage.judge(&Right::Clean, 0);
-    sh(&format!("umount /mnt/own; dmsetup remove vol-1; losetup -j {DISK} -O NAME -n | xargs -r losetup -d")).ok();
+    sh(&format!("umount /mnt/own; dmsetup remove vol-1; losetup -j {DISK} -O NAME -n | xargs -r losetup -d"))
+        .ok();
     result.map(drop)
 }

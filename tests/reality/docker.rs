@@ -86,7 +86,9 @@ impl Docker {
             app.display()
         ))?;
         self.run(&["import", "/opt/runtimes/image.tar", "app"])?;
-        sh("mkdir -p /opt/runtimes/build; printf 'FROM app\nSTOPSIGNAL SIGINT\n' > /opt/runtimes/build/Dockerfile")?;
+        sh(
+            "mkdir -p /opt/runtimes/build; printf 'FROM app\nSTOPSIGNAL SIGINT\n' > /opt/runtimes/build/Dockerfile",
+        )?;
         self.run(&["build", "--quiet", "--tag", "interrupted", "/opt/runtimes/build"])?;
         Ok(())
     }
@@ -159,7 +161,13 @@ fn docker(options: &[&str]) -> Result<()> {
         sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
             kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
     }
-    stage.must_show(&[(Kind::Process, least), (Kind::Mount, 10), (Kind::Link, 4), (Kind::Rule, 10), (Kind::Cgroup, 7)])?;
+    stage.must_show(&[
+        (Kind::Process, least),
+        (Kind::Mount, 10),
+        (Kind::Link, 4),
+        (Kind::Rule, 10),
+        (Kind::Cgroup, 7),
+    ])?;
     let report = stage.judge(&Right::Clean, 1)?;
     let took = report["elapsed-ms"].as_u64().unwrap_or(u64::MAX);
     demand(took < 15_000, format!("{took} ms: a stop signal was not the image's own"))
@@ -182,6 +190,9 @@ fn beside() -> Result<()> {
     })?;
     stage.must_show(&[(Kind::Process, 10), (Kind::Mount, 8), (Kind::Link, 3), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Clean, 1)?;
-    demand(other.run(&["ps", "-q"])?.lines().count() == 2, "the other docker's containers are not all there")?;
+    demand(
+        other.run(&["ps", "-q"])?.lines().count() == 2,
+        "the other docker's containers are not all there",
+    )?;
     demand(Path::new(COMMON).symlink_metadata().is_err(), "the snap's data are still there")
 }

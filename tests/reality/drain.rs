@@ -38,13 +38,15 @@ fn server(stage: &Stage, place: &str) -> Result<()> {
     let options = ["--privileged", "--mount", &program, "--mount", &served, "--mount", &store];
     stage.runtime()?.make_pods("server", &options, &["/server", SERVER])?;
     until("the server's file system is passed on", || {
-        sh(&format!("grep -c ' {place} .*fuse.test' /proc/self/mountinfo || true")).is_ok_and(|n| n.trim() != "0")
+        sh(&format!("grep -c ' {place} .*fuse.test' /proc/self/mountinfo || true"))
+            .is_ok_and(|n| n.trim() != "0")
     })
 }
 
 fn client(stage: &Stage, place: &str) -> Result<i32> {
     let volume = format!("{place}:/volume");
-    let pods = stage.runtime()?.make_pods("database", &["--mount", &volume], &["/app", "last", "/volume/data"])?;
+    let pods =
+        stage.runtime()?.make_pods("database", &["--mount", &volume], &["/app", "last", "/volume/data"])?;
     Ok(pods[0].containers[0].pid)
 }
 
@@ -74,14 +76,21 @@ fn alone() -> Result<()> {
     server(&stage, &place)?;
     let pid = client(&stage, &place)?;
     // Until it waits for it, a container's first process takes no notice of the signal.
-    until("the application waits", || sh(&format!("grep -c '^SigBlk:.*4002$' /proc/{pid}/status || true")).is_ok_and(|n| n.trim() == "1"))?;
-    sh(&format!("kill -TERM {pid}; while [ -e /proc/{pid} ] && ! grep -q '^State:.Z' /proc/{pid}/status; do :; done"))?;
+    until("the application waits", || {
+        sh(&format!("grep -c '^SigBlk:.*4002$' /proc/{pid}/status || true")).is_ok_and(|n| n.trim() == "1")
+    })?;
+    sh(&format!(
+        "kill -TERM {pid}; while [ -e /proc/{pid} ] && ! grep -q '^State:.Z' /proc/{pid}/status; do :; done"
+    ))?;
     arrived()
 }
 
 fn arrived() -> Result<()> {
     let size = fs::metadata(format!("{USERS}/written/data")).map_or(0, |file| file.len());
-    demand(size == 1 << 20, format!("{size} bytes of what the application wrote last are on the server's disk"))
+    demand(
+        size == 1 << 20,
+        format!("{size} bytes of what the application wrote last are on the server's disk"),
+    )
 }
 
 fn dead_shim() -> Result<()> {

@@ -28,7 +28,8 @@ pub const ALL: &[Scene] = &[
     ("a_network_namespace_whose_processes_are_dead", || unnamed(true)),
 ];
 
-const SNAPSHOTS: &str = "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
+const SNAPSHOTS: &str =
+    "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
 
 /// The directories are there before; only the mounts are made by us, or by whoever looked at what is ours.
 fn elsewhere(make: fn() -> Result<()>) -> Result<()> {
@@ -119,10 +120,12 @@ fn other_namespace(line: &str) -> Result<()> {
     let script = format!(": > {ready}; exec sleep 1000");
     let user = stage.also(|_| {
         let mut command = std::process::Command::new("unshare");
-        let child = command.args(["--mount", "--propagation", "private", "/bin/sh", "-ec", &script]).spawn()?;
+        let child =
+            command.args(["--mount", "--propagation", "private", "/bin/sh", "-ec", &script]).spawn()?;
         let name = format!("/proc/{}/comm", child.id());
         crate::shapes::until("the user's process is there", || {
-            Path::new(ready).exists() && std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
+            Path::new(ready).exists()
+                && std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
         })?;
         sh(&format!("rm {ready}"))?;
         Ok(child)
@@ -130,7 +133,11 @@ fn other_namespace(line: &str) -> Result<()> {
     stage.start_usual()?;
     stage.polite_pods("polite", 1)?;
     // After our own: as who looks into what is there.
-    sh(&format!("{}; nsenter --mount=/proc/{}/ns/mnt sh -ec '{line}'", "mkdir -p /var/snap/microk8s/common/var/lib", user.id()))?;
+    sh(&format!(
+        "{}; nsenter --mount=/proc/{}/ns/mnt sh -ec '{line}'",
+        "mkdir -p /var/snap/microk8s/common/var/lib",
+        user.id()
+    ))?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 6)])?;
     let id = user.id();
@@ -145,7 +152,9 @@ fn other_namespace(line: &str) -> Result<()> {
 }
 
 fn in_another_namespace() -> Result<()> {
-    other_namespace("f=/var/snap/microk8s/common/disk; truncate -s 8M $f; mkfs.ext4 -q $f; mount -o loop $f /mnt/x")
+    other_namespace(
+        "f=/var/snap/microk8s/common/disk; truncate -s 8M $f; mkfs.ext4 -q $f; mount -o loop $f /mnt/x",
+    )
 }
 
 fn bind_in_another_namespace() -> Result<()> {
@@ -166,7 +175,8 @@ fn namespaces() -> Result<()> {
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 10), (Kind::Link, 3)])?;
     // The empty files that the binds were made at are nobody's to delete, outside of where namespaces are bound.
-    let files: fn(&Thing) -> bool = |thing| thing.kind == Kind::File && thing.path.as_path() == Path::new("/mnt/namespace");
+    let files: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::File && thing.path.as_path() == Path::new("/mnt/namespace");
     stage.judge(&Right::Told(files, &[0, 1]), 2)?;
     Ok(())
 }
@@ -182,7 +192,8 @@ fn used_namespace() -> Result<()> {
     let shell = stage.also(|_| {
         let child = command.spawn()?;
         crate::shapes::until("it is inside", || {
-            std::fs::read_to_string(format!("/proc/{}/comm", child.id())).is_ok_and(|name| name.trim() == "sleep")
+            std::fs::read_to_string(format!("/proc/{}/comm", child.id()))
+                .is_ok_and(|name| name.trim() == "sleep")
         })?;
         Ok(child)
     })?;
@@ -206,7 +217,10 @@ fn unnamed(dead: bool) -> Result<()> {
     stage.stop()?;
     if dead {
         crate::moved::kill_shims(&stage)?;
-        sh(&format!("kill -KILL {} {}; while [ -e /proc/{0} ]; do :; done", pods[0].containers[0].pid, pods[0].pid))?;
+        sh(&format!(
+            "kill -KILL {} {}; while [ -e /proc/{0} ]; do :; done",
+            pods[0].containers[0].pid, pods[0].pid
+        ))?;
     }
     stage.must_show(&[(Kind::Link, 2), (Kind::Mount, 1)])?;
     // The spec of its sandbox names it no more: where no process is in it either, nobody can know, but CNI's result can.

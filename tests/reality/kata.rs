@@ -56,7 +56,10 @@ fn daemon(id: &str) -> Result<()> {
         "sh -c 'echo 0 > /sys/fs/cgroup/kata_overhead/{id}/cgroup.procs; exec setsid --fork {} obedient' </dev/null >/dev/null 2>&1",
         program.display()
     ))?;
-    until("the monitor runs", || sh(&format!("cat /sys/fs/cgroup/kata_overhead/{id}/cgroup.procs")).is_ok_and(|t| t.lines().count() == 1))
+    until("the monitor runs", || {
+        sh(&format!("cat /sys/fs/cgroup/kata_overhead/{id}/cgroup.procs"))
+            .is_ok_and(|t| t.lines().count() == 1)
+    })
 }
 
 fn with_a_shim(manner: &str) -> Result<()> {
@@ -73,7 +76,9 @@ fn with_a_shim(manner: &str) -> Result<()> {
     let unit = if manner == "daemon" { overhead.as_str() } else { UNIT };
     stage.keep(a_shim(&words, &at, unit, &overhead, child)?)?;
     if manner == "daemon" {
-        until("the shim is there", || sh(&format!("cat /sys/fs/cgroup/{overhead}/cgroup.procs")).is_ok_and(|t| t.lines().count() >= 2))?;
+        until("the shim is there", || {
+            sh(&format!("cat /sys/fs/cgroup/{overhead}/cgroup.procs")).is_ok_and(|t| t.lines().count() >= 2)
+        })?;
         sh(&format!(
             "sh -c 'echo 0 > /sys/fs/cgroup/{overhead}/cgroup.procs; exec setsid --fork {program} obedient' </dev/null >/dev/null 2>&1"
         ))?;

@@ -71,7 +71,8 @@ fn links() -> Result<()> {
     sh(&format!("ln -s /srv/users/logs /var/log/pods/default_linked_{}", made[0].uid))?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3)])?;
-    let link: fn(&Thing) -> bool = |thing| thing.kind == Kind::File && thing.path.starts_with("/var/log/pods");
+    let link: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::File && thing.path.starts_with("/var/log/pods");
     stage.judge(&Right::Told(link, &[0, 1, 3]), 0)?;
     Ok(())
 }

@@ -41,13 +41,26 @@ fn main() -> ExitCode {
     }
     let inside = std::env::var_os("SNAP_TEARDOWN_TEST_ROLE").is_some();
     let lists = std::env::args().any(|word| word == "--list");
-    if !inside && !lists && let Err(error) = support::runtime::fetch() {
+    if !inside
+        && !lists
+        && let Err(error) = support::runtime::fetch()
+    {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
     let parts: [&[Scene]; 12] = [
-        moved::ALL, places::ALL, docker::ALL, kata::ALL, shapes::ALL, shared::ALL, bounds::ALL, held::ALL, images::ALL,
-        network::ALL, devices::ALL, drain::ALL,
+        moved::ALL,
+        places::ALL,
+        docker::ALL,
+        kata::ALL,
+        shapes::ALL,
+        shared::ALL,
+        bounds::ALL,
+        held::ALL,
+        images::ALL,
+        network::ALL,
+        devices::ALL,
+        drain::ALL,
     ];
     let mut all = parts.concat();
     all.extend(logs::ALL);

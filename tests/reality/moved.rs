@@ -89,9 +89,11 @@ fn doubtful() -> Result<()> {
     let pods = stage.runtime()?.make_pods("doubtful", &["--count", "2"], &["/app", "obedient"])?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 8), (Kind::Cgroup, 4), (Kind::File, 40)])?;
-    let shim: fn(&Thing) -> bool = |thing| thing.kind == Kind::Process && thing.looks.contains("(containerd-shim");
+    let shim: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::Process && thing.looks.contains("(containerd-shim");
     stage.judge(&Right::Doubt(shim), 0)?;
-    let alive = |pod: &crate::support::runtime::Pod| Path::new(&format!("/proc/{}", pod.containers[0].pid)).exists();
+    let alive =
+        |pod: &crate::support::runtime::Pod| Path::new(&format!("/proc/{}", pod.containers[0].pid)).exists();
     demand(pods.iter().all(alive), "a doubtful container was ended")
 }
 
@@ -113,7 +115,8 @@ fn start(stage: &mut Stage, told: Told, moved: &Moved) -> Result<()> {
     fs::create_dir_all(format!("{DATA}/args"))?;
     fs::create_dir_all("/mnt/big")?;
     let toml = format!("{DATA}/args/containerd.toml");
-    let common = ["--config ${SNAP_DATA}/args/containerd.toml", "--address ${SNAP_COMMON}/run/containerd.sock"];
+    let common =
+        ["--config ${SNAP_DATA}/args/containerd.toml", "--address ${SNAP_COMMON}/run/containerd.sock"];
     let (own_root, own_state) = ("${SNAP_COMMON}/var/lib/containerd", "${SNAP_COMMON}/run/containerd");
     let words = match told {
         Told::Words => vec![format!("--root {root}"), format!("--state {state}")],
@@ -144,7 +147,10 @@ fn start(stage: &mut Stage, told: Told, moved: &Moved) -> Result<()> {
         words.extend(["--root", &root, "--state", &state]);
     }
     stage.start(layout, &words, configure)?;
-    demand(Path::new(&state).join("io.containerd.runtime.v2.task").exists(), "containerd does not work at the new place")
+    demand(
+        Path::new(&state).join("io.containerd.runtime.v2.task").exists(),
+        "containerd does not work at the new place",
+    )
 }
 
 /// Two containerds, each with a container of one ID: ours at moved roots, the host's in a namespace of its own.

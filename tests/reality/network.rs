@@ -61,7 +61,14 @@ fn bandwidth(version: &'static str) -> Result<()> {
         &mut stage,
         &json!([a_bridge("cni0"), {"type": "bandwidth", "capabilities": {"bandwidth": true}}, {"type": "portmap", "capabilities": {"portMappings": true}}]),
     )?;
-    let limits = ["--count", "2", "--annotation", "kubernetes.io/egress-bandwidth=10M", "--annotation", "kubernetes.io/ingress-bandwidth=10M"];
+    let limits = [
+        "--count",
+        "2",
+        "--annotation",
+        "kubernetes.io/egress-bandwidth=10M",
+        "--annotation",
+        "kubernetes.io/ingress-bandwidth=10M",
+    ];
     stage.runtime()?.make_pods("limited", &limits, &["/app", "obedient"])?;
     stage.stop()?;
     let ifbs = stage.now()?.only(|thing| thing.kind == Kind::Link && thing.name.contains(" bwp"));
@@ -73,7 +80,8 @@ fn bandwidth(version: &'static str) -> Result<()> {
 
 fn bridge(name: &str) -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
-        sh("ip link add podbr8 type bridge; ip addr add 10.88.0.1/16 dev podbr8; ip link set podbr8 up").map(|_| Vec::new())
+        sh("ip link add podbr8 type bridge; ip addr add 10.88.0.1/16 dev podbr8; ip link set podbr8 up")
+            .map(|_| Vec::new())
     })?;
     start(&mut stage, &json!([a_bridge(name), {"type": "portmap", "capabilities": {"portMappings": true}}]))?;
     stage.polite_pods("polite", 2)?;
@@ -104,9 +112,13 @@ fn users_bridge() -> Result<()> {
 /// A link that moves into the pod and is one of the host's links' children.
 fn macvlan() -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
-        sh("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up").map(|_| Vec::new())
+        sh("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up")
+            .map(|_| Vec::new())
     })?;
-    start(&mut stage, &json!([{"type": "macvlan", "master": "up0", "ipam": {"type": "host-local", "subnet": "10.78.0.0/16"}}]))?;
+    start(
+        &mut stage,
+        &json!([{"type": "macvlan", "master": "up0", "ipam": {"type": "host-local", "subnet": "10.78.0.0/16"}}]),
+    )?;
     stage.polite_pods("polite", 1)?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3)])?;
@@ -161,7 +173,9 @@ const IPVS: Rules = "ipvsadm -A -t 10.152.183.5:80 -s rr; ipvsadm -a -t 10.152.1
 
 /// The address of a pod of ours, by the lease.
 fn address(_: &[Pod]) -> Result<String> {
-    let leases = sh("ls /var/lib/cni/networks/cni0-pods /var/lib/cni/networks/pods 2>/dev/null | grep '^10\\.' | head -n 1")?;
+    let leases = sh(
+        "ls /var/lib/cni/networks/cni0-pods /var/lib/cni/networks/pods 2>/dev/null | grep '^10\\.' | head -n 1",
+    )?;
     demand(leases.trim().starts_with("10."), format!("no lease: {leases}"))?;
     Ok(leases.trim().to_owned())
 }
@@ -181,7 +195,8 @@ fn rules(made: Rules) -> Result<()> {
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Rule, without + 2)])?;
     // Gone, status 0; or told, and then not 0.
-    let told: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
+    let told: fn(&Thing) -> bool =
+        |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
     stage.judge(&Right::Told(told, &[0, 1, 3]), 1)?;
     Ok(())
 }
@@ -203,7 +218,10 @@ fn another_kubelet() -> Result<()> {
     let bridge: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route);
     let report = stage.judge(&Right::Told(bridge, &[1, 3]), 1)?;
     let notes = format!("{}{}{}", report["notes"], report["steps"], report["advice"]);
-    demand(notes.contains("KUBE-") || notes.contains("kube-proxy"), format!("the chains are not told: {notes}"))
+    demand(
+        notes.contains("KUBE-") || notes.contains("kube-proxy"),
+        format!("the chains are not told: {notes}"),
+    )
 }
 
 /// Flows to a pod's address; the host's own service takes over the port.

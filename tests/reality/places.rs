@@ -110,13 +110,16 @@ fn volumes(root: &str) -> Result<()> {
         mount_volumes(Path::new(root), uid, Path::new(USERS))?;
     }
     let plugin = format!("{root}/plugins/kubernetes.io/csi/pv/one/globalmount");
-    sh(&format!("mkdir -p {plugin}; mount -t tmpfs -o size=64k csi {plugin}; echo data > {plugin}/x")).map(drop)
+    sh(&format!("mkdir -p {plugin}; mount -t tmpfs -o size=64k csi {plugin}; echo data > {plugin}/x"))
+        .map(drop)
 }
 
 /// args/kubelet names another place, as MicroK8s' documentation has it.
 fn kubelet_by_arguments() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
-    sh(&format!("mkdir -p {DATA}/args /mnt/big/kubelet; echo '--root-dir=/mnt/big/kubelet' > {DATA}/args/kubelet"))?;
+    sh(&format!(
+        "mkdir -p {DATA}/args /mnt/big/kubelet; echo '--root-dir=/mnt/big/kubelet' > {DATA}/args/kubelet"
+    ))?;
     volumes("/mnt/big/kubelet")?;
     stage.must_show(&[(Kind::Mount, 5)])?;
     stage.judge(&Right::Told(on_the_disk, &[0, 1, 3]), 0)?;
@@ -126,9 +129,11 @@ fn kubelet_by_arguments() -> Result<()> {
 /// The link below the snap's data belongs to a user, who may lead it anywhere: for one, to a bystander's mounts.
 fn users_link() -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
-        sh("mkdir -p /home/mallory/kubelet/pods /home/victim; mount -t tmpfs -o size=64k victim /home/victim
+        sh(
+            "mkdir -p /home/mallory/kubelet/pods /home/victim; mount -t tmpfs -o size=64k victim /home/victim
             mkdir -p /home/victim/pods/u/volumes/v; mount -t tmpfs -o size=64k v /home/victim/pods/u/volumes/v
-            echo precious > /home/victim/pods/u/volumes/v/file; chown -R 1000 /home/mallory")?;
+            echo precious > /home/victim/pods/u/volumes/v/file; chown -R 1000 /home/mallory",
+        )?;
         Ok(Vec::new())
     })?;
     let place = format!("{COMMON}/var/lib/kubelet");
@@ -175,4 +180,3 @@ fn dead(what: &'static str) -> Result<()> {
     stage.judge(&Right::Told(on_the_disk, &[0, 1, 3]), 2)?;
     Ok(())
 }
-

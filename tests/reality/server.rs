@@ -83,7 +83,9 @@ impl Server {
                 body[20..24].copy_from_slice(&65536u32.to_ne_bytes()); // the longest write
                 (0, body)
             }
-            LOOKUP if self.file.is_none() || !request[40..].starts_with(b"data\0") => (nix::libc::ENOENT, Vec::new()),
+            LOOKUP if self.file.is_none() || !request[40..].starts_with(b"data\0") => {
+                (nix::libc::ENOENT, Vec::new())
+            }
             LOOKUP => (0, self.entry()),
             CREATE => {
                 self.file = Some(File::create(&self.store)?);

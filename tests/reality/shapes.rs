@@ -19,7 +19,9 @@ use crate::support::{Result, built};
 pub const ALL: &[Scene] = &[
     ("gvisors_sandbox_in_the_pods_group", || gvisor("kubepods/besteffort/pod")),
     ("gvisors_sandbox_in_the_pods_group_hybrid", || gvisor("kubepods/besteffort/pod")),
-    ("gvisors_sandbox_in_a_slice", || gvisor("kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod")),
+    ("gvisors_sandbox_in_a_slice", || {
+        gvisor("kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod")
+    }),
     ("gvisors_real_runsc", || real_runsc(true)),
     ("gvisors_real_runsc_whose_shim_is_dead", || real_runsc(false)),
     ("a_group_of_no_shape_of_cris", || orphan("1.7", "/odd/web-server")),
@@ -75,7 +77,14 @@ fn gvisor(pod: &str) -> Result<()> {
          for id in {sandbox} {app}; do echo '{{}}' > /run/containerd/runsc/k8s.io/${{id}}_sandbox:{sandbox}.state
             : > /run/containerd/runsc/k8s.io/${{id}}_sandbox:{sandbox}.lock; done"
     ))?;
-    let words = ["-namespace", "k8s.io", "-address", &format!("{COMMON}/run/containerd.sock"), "-publish-binary", "containerd"];
+    let words = [
+        "-namespace",
+        "k8s.io",
+        "-address",
+        &format!("{COMMON}/run/containerd.sock"),
+        "-publish-binary",
+        "containerd",
+    ];
     let program = built("examples/app")?.display().to_string();
     let command = a_shim(&words, &at, UNIT, &group, &[&program, "slow", &format!("{USERS}/written/gvisor")])?;
     stage.keep(command)?;
@@ -97,8 +106,11 @@ fn members(group: &str) -> Result<usize> {
 
 /// True if a shim and its child are in a group, and have become what they are to be.
 fn settled(group: &str) -> Result<bool> {
-    let names = sh(&format!("for p in $(cat /sys/fs/cgroup/{group}/cgroup.procs); do cat /proc/$p/comm; done"))?;
-    Ok(names.lines().count() == 2 && names.lines().any(|name| name == "app") && !names.lines().any(|name| name.ends_with("sh")))
+    let names =
+        sh(&format!("for p in $(cat /sys/fs/cgroup/{group}/cgroup.procs); do cat /proc/$p/comm; done"))?;
+    Ok(names.lines().count() == 2
+        && names.lines().any(|name| name == "app")
+        && !names.lines().any(|name| name.ends_with("sh")))
 }
 
 /// Looks until it is so; for ten seconds at most.
@@ -127,7 +139,16 @@ fn real_runsc(shim: bool) -> Result<()> {
     let runtime = stage.runtime()?;
     let archive = runtime.image().display().to_string();
     runtime.ctr(&["-n", "k8s.io", "images", "import", &archive])?;
-    let words = ["-n", "k8s.io", "run", "-d", "--runc-binary", "/opt/runtimes/runsc", "docker.io/library/app:1", "web"];
+    let words = [
+        "-n",
+        "k8s.io",
+        "run",
+        "-d",
+        "--runc-binary",
+        "/opt/runtimes/runsc",
+        "docker.io/library/app:1",
+        "web",
+    ];
     runtime.ctr(&[&words[..], &["/app", "obedient"]].concat())?;
     stage.stop()?;
     let mut least = 3;
@@ -147,7 +168,18 @@ fn orphan(version: &'static str, group: &str) -> Result<()> {
     let runtime = stage.runtime()?;
     let archive = runtime.image().display().to_string();
     runtime.ctr(&["-n", "k8s.io", "images", "import", &archive])?;
-    runtime.ctr(&["-n", "k8s.io", "run", "-d", "--cgroup", group, "docker.io/library/app:1", "web", "/app", "obedient"])?;
+    runtime.ctr(&[
+        "-n",
+        "k8s.io",
+        "run",
+        "-d",
+        "--cgroup",
+        group,
+        "docker.io/library/app:1",
+        "web",
+        "/app",
+        "obedient",
+    ])?;
     stage.stop()?;
     kill_shims(&stage)?;
     forget_all()?;
@@ -195,12 +227,18 @@ fn in_the_root_group() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     stage.start_usual()?;
     let pods = stage.polite_pods("polite", 1)?;
-    sh(&format!("mkdir /sys/fs/cgroup/elsewhere; echo {} > /sys/fs/cgroup/elsewhere/cgroup.procs", pods[0].containers[0].pid))?;
+    sh(&format!(
+        "mkdir /sys/fs/cgroup/elsewhere; echo {} > /sys/fs/cgroup/elsewhere/cgroup.procs",
+        pods[0].containers[0].pid
+    ))?;
     stage.stop()?;
     kill_shims(&stage)?;
     stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 4)])?;
     // Nobody knows who made that group: it may stay, told or not.
-    stage.judge(&Right::Told(|thing| thing.kind == Kind::Cgroup && thing.path.ends_with("elsewhere"), &[0, 1, 3]), 1)?;
+    stage.judge(
+        &Right::Told(|thing| thing.kind == Kind::Cgroup && thing.path.ends_with("elsewhere"), &[0, 1, 3]),
+        1,
+    )?;
     Ok(())
 }
 

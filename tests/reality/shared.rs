@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::stage::{Right, Stage, USERS, demand, sh};
 use crate::support::Result;
-use crate::support::picture::Kind;
+use crate::support::picture::{Kind, Thing};
 use crate::support::runtime::{Layout, Runtime, mount_volumes};
 use crate::support::scenes::Scene;
 
@@ -22,6 +22,7 @@ pub const ALL: &[Scene] = &[
     ("shared_directories_beside_another_namespace", || shared("1.7", Beside::Namespace)),
     ("shared_directories_beside_unknown_ids", || shared("1.7", Beside::Unknown)),
     ("shared_directories_beside_another_kubelets_volumes", || shared("1.7", Beside::Kubelet)),
+    ("sockets_of_kubelet_in_a_shared_place", sockets),
     ("no_skeleton_is_left_of_a_plain_layout", || plain("1.7")),
     ("no_skeleton_is_left_of_a_plain_layout_1_6", || plain("1.6")),
     ("no_skeleton_is_left_of_a_plain_layout_2_1", || plain("2.1")),
@@ -89,12 +90,49 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
     stage.also(|_| beside(who))?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
     // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named.
-    let images: fn(&crate::support::picture::Thing) -> bool =
-        |t| t.kind == Kind::File && (t.path.starts_with("/var/lib/containerd") || t.path.starts_with("/var/lib/kubelet"));
+    let images: fn(&Thing) -> bool = |t| {
+        t.kind == Kind::File
+            && (t.path.starts_with("/var/lib/containerd") || t.path.starts_with("/var/lib/kubelet"))
+    };
     // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
-    let statuses: &[i32] = if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
+    let statuses: &[i32] =
+        if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
     stage.judge(&Right::Told(images, statuses), 2)?;
     Ok(())
+}
+
+/// kubelet's own sockets, wherever it has bound them; one that is bound by somebody who lives stays.
+fn sockets() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let alive = stage.also(|_| {
+        sh("mkdir -p /var/lib/kubelet/device-plugins")?;
+        Ok(std::os::unix::net::UnixListener::bind("/var/lib/kubelet/device-plugins/others.sock")?)
+    })?;
+    stage.profile(|profile| {
+        profile["kubelet"] = json!({"root": "/var/lib/kubelet"});
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    for place in [
+        "pod-resources/kubelet.sock",
+        "device-plugins/kubelet.sock",
+        "plugins_registry/csi.sock",
+        "plugins/csi/csi.sock",
+    ] {
+        let path = Path::new("/var/lib/kubelet").join(place);
+        sh(&format!("mkdir -p {}", path.parent().unwrap_or(Path::new("/")).display()))?;
+        // Dropped at once: whoever bound it has ended.
+        std::os::unix::net::UnixListener::bind(path)?;
+    }
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::File, 20)])?;
+    let directories: fn(&Thing) -> bool = |thing| {
+        let directory = thing.looks.starts_with('4') && thing.path.starts_with("/var/lib/kubelet");
+        thing.kind == Kind::File && directory
+    };
+    let result = stage.judge(&Right::Told(directories, &[0, 1, 3]), 1);
+    drop(alive);
+    result.map(drop)
 }
 
 fn plain(version: &'static str) -> Result<()> {
@@ -104,7 +142,13 @@ fn plain(version: &'static str) -> Result<()> {
         mount_volumes(&Path::new(crate::stage::COMMON).join("var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
     }
     stage.stop()?;
-    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4), (Kind::Link, 3), (Kind::Rule, 4)])?;
+    stage.must_show(&[
+        (Kind::Process, 6),
+        (Kind::Mount, 12),
+        (Kind::Cgroup, 4),
+        (Kind::Link, 3),
+        (Kind::Rule, 4),
+    ])?;
     stage.judge(&Right::Clean, 2)?;
     demand(!Path::new("/run/containerd").exists(), "the next snap refuses to start: there is /run/containerd")
 }
@@ -125,7 +169,9 @@ fn used() -> Result<()> {
 
 fn users_file() -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
-        sh("mkdir -p /run/containerd/fifo /var/lib/cni/networks/mine; echo x > /run/containerd/own; echo x > /var/lib/cni/networks/mine/10.9.9.9")?;
+        sh(
+            "mkdir -p /run/containerd/fifo /var/lib/cni/networks/mine; echo x > /run/containerd/own; echo x > /var/lib/cni/networks/mine/10.9.9.9",
+        )?;
         Ok(Vec::new())
     })?;
     stage.start_usual()?;

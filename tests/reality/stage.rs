@@ -71,7 +71,15 @@ fn options() -> Result<Options> {
     let build = crate::support::build_dir()?;
     let target = build.ancestors().nth(2).unwrap_or(&build).to_path_buf();
     let without = [
-        "/proc", "/sys", "/usr", "/etc/alternatives", "/opt/containerd", "/opt/others", "/opt/runtimes", "/dev/pts", "/lib",
+        "/proc",
+        "/sys",
+        "/usr",
+        "/etc/alternatives",
+        "/opt/containerd",
+        "/opt/others",
+        "/opt/runtimes",
+        "/dev/pts",
+        "/lib",
         env!("CARGO_MANIFEST_DIR"),
     ];
     let without = without.into_iter().map(PathBuf::from).chain([target]).collect();
@@ -168,7 +176,10 @@ impl Stage {
     /// Every application of `polite_pods` has ended in its own time.
     fn all_were_polite(&self, count: usize) -> Result<()> {
         let written = fs::read_dir(format!("{USERS}/written")).map_or(0, |entries| entries.flatten().count());
-        demand(written == count, format!("{written} of {count} applications ended by themselves, the others were killed"))
+        demand(
+            written == count,
+            format!("{written} of {count} applications ended by themselves, the others were killed"),
+        )
     }
 
     /// Ends our containerd as snapd does: shims and pods live on.
@@ -205,9 +216,15 @@ impl Stage {
         let now = self.now()?;
         for (kind, least) in kinds {
             let seen = now.count(*kind);
-            demand(seen >= *least, format!("the scene is not what it should be: {seen} of {least} {kind:?}\n{now:.20}"))?;
+            demand(
+                seen >= *least,
+                format!("the scene is not what it should be: {seen} of {least} {kind:?}\n{now:.20}"),
+            )?;
         }
-        println!("scene: {}", kinds.iter().map(|(k, _)| format!("{k:?} {}", now.count(*k))).collect::<Vec<_>>().join(", "));
+        println!(
+            "scene: {}",
+            kinds.iter().map(|(k, _)| format!("{k:?} {}", now.count(*k))).collect::<Vec<_>>().join(", ")
+        );
         Ok(())
     }
 
@@ -215,11 +232,18 @@ impl Stage {
     pub fn judge(&mut self, right: &Right, polite: usize) -> Result<Value> {
         let ended = self.snap.run_hook()?;
         let report = self.snap.document();
-        let unread = report.as_ref().err().map_or_else(String::new, |error| format!("\nthe document: {error}"));
-        let answer = self.verdict(right, polite, ended.status, report.as_ref().ok(), ended.elapsed.as_secs_f64());
+        let unread =
+            report.as_ref().err().map_or_else(String::new, |error| format!("\nthe document: {error}"));
+        let answer =
+            self.verdict(right, polite, ended.status, report.as_ref().ok(), ended.elapsed.as_secs_f64());
         answer.map_err(|e| {
             let said = ended.output.lines().take(12).collect::<Vec<_>>().join("\n");
-            format!("{e}{unread}\nstatus {:?}, {:.1} s, said: {said}", ended.status, ended.elapsed.as_secs_f64()).into()
+            format!(
+                "{e}{unread}\nstatus {:?}, {:.1} s, said: {said}",
+                ended.status,
+                ended.elapsed.as_secs_f64()
+            )
+            .into()
         })
     }
 
@@ -240,14 +264,19 @@ impl Stage {
         let empty = json!({});
         let report = report.unwrap_or(&empty);
         let told = Told::by(report);
-        let mut wrong: Vec<String> = told.untrue().iter().map(|what| format!("told, and not there: {what}")).collect();
+        let mut wrong: Vec<String> =
+            told.untrue().iter().map(|what| format!("told, and not there: {what}")).collect();
         let mounted = be_snapd();
         let untold = mounted.iter().filter(|at| !told.of_path(at));
-        wrong.extend(untold.map(|at| format!("snapd refuses to remove the snap: '{}' is mounted", at.display())));
+        wrong.extend(
+            untold.map(|at| format!("snapd refuses to remove the snap: '{}' is mounted", at.display())),
+        );
         // What snapd did not get to delete is not the hook's to tell.
         let snapds = |thing: &Thing| {
             let below = |dir| thing.path.starts_with(dir);
-            !mounted.is_empty() && thing.kind == Kind::File && (below("/var/snap/microk8s") || below("/snap/microk8s"))
+            !mounted.is_empty()
+                && thing.kind == Kind::File
+                && (below("/var/snap/microk8s") || below("/snap/microk8s"))
         };
         let now = self.now()?.only(|thing| !allowed(thing, polite) && !snapds(thing));
         let (may, statuses): (fn(&Thing) -> bool, &[i32]) = match right {
@@ -260,14 +289,20 @@ impl Stage {
         let there = now.more.iter().chain(now.other.iter().map(|(thing, _)| thing));
         let silent: Vec<_> = there.filter(|thing| named(thing) && !told.of(thing)).collect();
         if !now.less.is_empty() {
-            wrong.push(format!("somebody has lost:\n{:.6}", Difference { less: now.less.clone(), ..Difference::default() }));
+            wrong.push(format!(
+                "somebody has lost:\n{:.6}",
+                Difference { less: now.less.clone(), ..Difference::default() }
+            ));
         }
         if !not_right.is_empty() {
             wrong.push(format!("not as it was:\n{not_right:.6}"));
         }
         if !silent.is_empty() {
             let some: String = silent.iter().take(10).map(|t| format!("\n  {t}")).collect();
-            wrong.push(format!("{} things are there, and the report is silent about them:{some}", silent.len()));
+            wrong.push(format!(
+                "{} things are there, and the report is silent about them:{some}",
+                silent.len()
+            ));
         }
         let lives = |thing: &Thing| !matches!(thing.kind, Kind::File | Kind::Setting);
         if status == Some(0) && !now.only(lives).is_empty() {

@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+mod machine;
+mod network;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -183,7 +185,9 @@ impl Picture {
                 self.table(&tables_of(Path::new(&format!("/proc/{pid}/mountinfo"))), &namespace);
             }
         }
-        for kept in tables_of(Path::new("/proc/self/mountinfo")).iter().filter(|m| m.root.starts_with("mnt:[")) {
+        for kept in
+            tables_of(Path::new("/proc/self/mountinfo")).iter().filter(|m| m.root.starts_with("mnt:["))
+        {
             if seen.insert(PathBuf::from(&kept.root)) {
                 let at = format!("--mount={}", kept.point.display());
                 if let Some(text) = run(&["nsenter", &at, "cat", "/proc/self/mountinfo"]) {
@@ -219,250 +223,15 @@ impl Picture {
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
             let path = entry.path();
             let read = |file| fs::read_to_string(path.join(file)).unwrap_or_default();
-            let frozen = read("cgroup.freeze").starts_with('1') || read("freezer.state").starts_with("FROZEN");
+            let frozen =
+                read("cgroup.freeze").starts_with('1') || read("freezer.state").starts_with("FROZEN");
             let looks = if frozen { "frozen" } else { "" };
             self.add_at(Kind::Cgroup, format!("group {}", path.display()), looks, path.clone());
             self.groups_below(&path)?;
         }
         Ok(())
     }
-
-    fn links(&mut self) -> Result<()> {
-        for link in names("/sys/class/net") {
-            let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{link}/{file}")).unwrap_or_default();
-            let master = fs::read_link(format!("/sys/class/net/{link}/master")).unwrap_or_default();
-            let master = master.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let looks = format!("{} {master}", read("address").trim());
-            self.add(Kind::Link, format!("link {link} ({})", read("ifindex").trim()), looks);
-        }
-        // What the kernel gives every link by itself comes a moment after the link, and goes with it.
-        let own = |line: &&str| !line.starts_with("33:33:") && !line.starts_with("01:00:5e:") && !line.contains("fe80:") && !line.contains("multicast") && !line.contains("ff00::/8");
-        let asked: [(Kind, &[&str]); 12] = [
-            (Kind::Address, &["ip", "-o", "addr"]),
-            (Kind::Route, &["ip", "-4", "route", "show", "table", "all"]),
-            (Kind::Route, &["ip", "-6", "route", "show", "table", "all"]),
-            (Kind::Route, &["ip", "-4", "rule"]),
-            (Kind::Route, &["ip", "-6", "rule"]),
-            (Kind::Route, &["ip", "nexthop"]),
-            (Kind::Neighbour, &["ip", "-4", "neigh", "show", "nud", "permanent"]),
-            (Kind::Neighbour, &["ip", "-6", "neigh", "show", "nud", "permanent"]),
-            (Kind::Neighbour, &["bridge", "fdb", "show", "permanent"]),
-            (Kind::Neighbour, &["ip", "xfrm", "state"]),
-            (Kind::Neighbour, &["ip", "xfrm", "policy"]),
-            (Kind::Neighbour, &["tc", "qdisc", "show"]),
-        ];
-        for (kind, words) in asked {
-            let text = run(words).unwrap_or_default();
-            for line in text.lines().filter(own) {
-                let words: Vec<_> = line.split_whitespace().filter(|w| *w != "linkdown" && *w != "permanent").collect();
-                let words = if kind == Kind::Address { &words[1..words.len().min(4)] } else { &words[..] };
-                self.add(kind, words.join(" "), "");
-            }
-        }
-        Ok(())
-    }
-
-    fn rules(&mut self) {
-        for program in ["iptables-legacy-save", "ip6tables-legacy-save"] {
-            let mut table = String::new();
-            for line in run(&[program]).unwrap_or_default().lines() {
-                match line.as_bytes().first() {
-                    Some(b'*') => table = line[1..].to_owned(),
-                    Some(b':') => {
-                        // Counters are no part of it; the policy of a built-in chain is.
-                        let (chain, rest) = line[1..].split_once(' ').unwrap_or_default();
-                        let policy = rest.split(' ').next().unwrap_or_default();
-                        // A built-in chain stays, once anything has looked at its table.
-                        if policy != "ACCEPT" {
-                            self.add(Kind::Rule, format!("{program} {table} chain {chain}"), policy);
-                        }
-                    }
-                    Some(b'-') => self.add(Kind::Rule, format!("{program} {table} {line}"), ""),
-                    _ => {}
-                }
-            }
-        }
-        self.nft();
-        for line in run(&["ipset", "list", "-o", "save"]).unwrap_or_default().lines() {
-            self.add(Kind::Rule, format!("ipset {line}"), "");
-        }
-        for line in fs::read_to_string("/proc/net/ip_vs").unwrap_or_default().lines().skip(3) {
-            self.add(Kind::Rule, format!("ipvs {}", line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")), "");
-        }
-        for line in run(&["conntrack", "-L", "-o", "id"]).unwrap_or_default().lines() {
-            // Its number is what makes it that entry; its time runs.
-            // Nobody answers to what the kernel says to groups of machines.
-            if line.contains("dst=224.") || line.contains("dst=ff02:") {
-                continue;
-            }
-            let kept: Vec<_> = line.split_whitespace().filter(|w| w.contains('=') && !w.starts_with("use=")).collect();
-            self.add(Kind::Conntrack, format!("flow {}", kept.join(" ")), "");
-        }
-    }
-
-    /// Line by line, each with the table and chain or set that it stands in.
-    fn nft(&mut self) {
-        let text = run(&["nft", "-s", "list", "ruleset"]).unwrap_or_default();
-        let mut places: Vec<String> = Vec::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            if line == "}" {
-                places.pop();
-            } else if let Some(head) = line.strip_suffix('{') {
-                places.push(head.trim().to_owned());
-                // A table of iptables' stays once it was looked at; so do its built-in chains, while they are empty.
-                let built_in = places[0].rsplit(' ').next().is_some_and(|name| TABLES.contains(&name));
-                let chain = places.last().and_then(|p| p.strip_prefix("chain "));
-                if !built_in || chain.is_some_and(|name| !CHAINS.contains(&name)) {
-                    self.add(Kind::Rule, format!("nft {}", places.join(" ")), "");
-                }
-            } else if !(line.ends_with("policy accept;") && places.len() == 2 && CHAINS.iter().any(|c| places[1].ends_with(c))) {
-                self.add(Kind::Rule, format!("nft {} {line}", places.join(" ")), "");
-            }
-        }
-    }
-
-    fn sockets(&mut self) -> Result<()> {
-        for line in fs::read_to_string("/proc/net/unix")?.lines().skip(1) {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            // By its inode, so that one that was bound anew is another.
-            if let Some(path) = fields.get(7).filter(|_| fields[3] == "00010000") {
-                let path = path.to_string();
-                self.add_at(Kind::Socket, format!("socket {path} ({})", fields[6]), "", path.into());
-            }
-        }
-        for (file, listens) in [("tcp", Some("0A")), ("tcp6", Some("0A")), ("udp", None), ("udp6", None), ("raw", None)] {
-            let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
-            for line in text.lines().skip(1) {
-                let fields: Vec<_> = line.split_whitespace().collect();
-                if listens.is_none_or(|state| fields[3] == state) {
-                    let port = fields[1].rsplit(':').next().unwrap_or_default();
-                    let port = u16::from_str_radix(port, 16).unwrap_or_default();
-                    self.add(Kind::Socket, format!("{file} {} port {port} ({})", fields[1], fields[9]), "");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn devices(&mut self) -> Result<()> {
-        let seen = self.own_devices();
-        let backed = run(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-MAJ:MIN"]).unwrap_or_default();
-        let elsewhere: BTreeSet<&str> = backed
-            .lines()
-            .filter_map(|line| line.split_once(char::is_whitespace))
-            .filter(|(_, device)| self.options.world && !seen.contains(device.trim()))
-            .map(|(name, _)| name)
-            .collect();
-        for name in names("/sys/block") {
-            let read = |file: &str| fs::read_to_string(format!("/sys/block/{name}/{file}")).unwrap_or_default();
-            if read("size").trim() == "0" || elsewhere.contains(&*format!("/dev/{name}")) {
-                continue;
-            }
-            let behind = [read("loop/backing_file"), read("dm/name"), names(format!("/sys/block/{name}/slaves")).join(" ")];
-            let looks = behind.iter().map(|text| text.trim()).collect::<Vec<_>>().join(" ");
-            self.add_at(Kind::Device, format!("device {name} {}", looks.trim()), looks, format!("/dev/{name}").into());
-        }
-        for line in fs::read_to_string("/proc/swaps").unwrap_or_default().lines().skip(1) {
-            self.add(Kind::Device, format!("swap {}", line.split_whitespace().next().unwrap_or_default()), "");
-        }
-        for (file, name) in [("shm", "shmid"), ("sem", "semid"), ("msg", "msqid")] {
-            for line in fs::read_to_string(format!("/proc/sysvipc/{file}")).unwrap_or_default().lines().skip(1) {
-                let words: Vec<_> = line.split_whitespace().take(2).collect();
-                self.add(Kind::Ipc, format!("{name} {}", words.join(" ")), "");
-            }
-        }
-        for session in names("/sys/class/iscsi_session") {
-            self.add(Kind::Device, format!("iscsi {session}"), "");
-        }
-        Ok(())
-    }
-
-    /// The devices that a file of this world can be on: its own file systems', without the machine's that it shows.
-    fn own_devices(&self) -> BTreeSet<String> {
-        let table = tables_of(Path::new("/proc/self/mountinfo"));
-        let shown: BTreeSet<_> =
-            table.iter().filter(|m| m.point == Path::new("/usr")).map(|m| m.device.clone()).collect();
-        table.into_iter().map(|m| m.device).filter(|device| !shown.contains(device)).collect()
-    }
-
-    fn loaded(&mut self) {
-        let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-        for line in profiles.lines() {
-            self.add(Kind::Loaded, format!("profile {line}"), "");
-        }
-        if Path::new("/run/systemd/system").exists() {
-            let units = run(&["systemctl", "list-units", "--all", "--plain", "--no-legend"]).unwrap_or_default();
-            for line in units.lines() {
-                let words: Vec<_> = line.split_whitespace().take(4).collect();
-                self.add(Kind::Loaded, format!("unit {}", words.first().unwrap_or(&"")), words[1..].join(" "));
-            }
-        }
-    }
-
-    fn settings(&mut self, dir: &Path) {
-        // Counters, clocks and dice, and what exists for a link alone and goes with it.
-        const NO_SETTINGS: [&str; 9] = [
-            "random", "ns_last_pid", "nf_conntrack_count", "stat_refresh", "tainted", "pty/nr", "core_pattern",
-            "hung_task_detect_count", "sched_domain",
-        ];
-        let Ok(entries) = fs::read_dir(dir) else { return };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let text = path.display().to_string();
-            let Ok(metadata) = entry.metadata() else { continue };
-            if NO_SETTINGS.iter().any(|name| text.ends_with(name)) || metadata.mode() & 0o400 == 0 {
-                continue;
-            }
-            if metadata.is_dir() {
-                self.settings(&path);
-            } else if let Ok(value) = fs::read_to_string(&path) {
-                let name = text.trim_start_matches("/proc/sys/").replace('/', ".");
-                self.add_at(Kind::Setting, format!("setting {name}"), value.trim(), path);
-            }
-        }
-    }
-
-    /// Names and modes; neither sizes nor times. Not below what a server or a container's layers answer for.
-    fn files(&mut self, dir: &Path, mounts: &[Mount]) {
-        const REMOTE: [&str; 13] = [
-            "proc", "sysfs", "cgroup", "cgroup2", "devpts", "overlay", "fuse", "nfs", "nfs4", "cifs", "autofs", "tracefs",
-            "debugfs",
-        ];
-        let Ok(entries) = fs::read_dir(dir) else { return };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            if self.options.without.contains(&path) {
-                continue;
-            }
-            let looks = self.looks_of_file(&path, &metadata);
-            self.add_at(Kind::File, path.display().to_string(), looks, path.clone());
-            let on = mounts.iter().rev().find(|mount| mount.point == path);
-            let remote = on.is_some_and(|m| REMOTE.contains(&&*m.kind) || m.kind.starts_with("fuse."));
-            if metadata.is_dir() && !remote {
-                self.files(&path, mounts);
-            }
-        }
-    }
-
-    fn looks_of_file(&self, path: &Path, metadata: &fs::Metadata) -> String {
-        let kind = metadata.file_type();
-        let head = format!("{:o} {}:{}", metadata.mode(), metadata.uid(), metadata.gid());
-        if kind.is_symlink() {
-            return format!("{head} -> {}", fs::read_link(path).unwrap_or_default().display());
-        }
-        if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
-            return format!("{head} special {}", metadata.rdev());
-        }
-        if kind.is_file() && self.options.contents.iter().any(|tree| path.starts_with(tree)) {
-            return format!("{head} {:?}", fs::read(path).ok().map(|c| String::from_utf8_lossy(&c).into_owned()));
-        }
-        head
-    }
 }
-
-const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
-const CHAINS: [&str; 5] = ["INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"];
 
 pub struct Mount {
     pub id: u64,
@@ -502,7 +271,10 @@ fn plain(field: &str) -> String {
 }
 
 fn pids() -> Result<Vec<u32>> {
-    Ok(fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect())
+    Ok(fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+        .collect())
 }
 
 fn names(dir: impl AsRef<Path>) -> Vec<String> {
@@ -551,7 +323,9 @@ impl fmt::Display for Difference {
         let mut shown: BTreeMap<(char, Kind), usize> = BTreeMap::new();
         let changed = |(now, was): &(Thing, String)| ('~', now.kind, format!("{now}, was {was}"));
         let lines = self.more.iter().map(|t| ('+', t.kind, t.to_string()));
-        let lines = lines.chain(self.less.iter().map(|t| ('-', t.kind, t.to_string()))).chain(self.other.iter().map(changed));
+        let lines = lines
+            .chain(self.less.iter().map(|t| ('-', t.kind, t.to_string())))
+            .chain(self.other.iter().map(changed));
         for (sign, kind, line) in lines {
             let n = shown.entry((sign, kind)).or_default();
             *n += 1;

@@ -68,7 +68,9 @@ impl Told {
         let mut words = text.split_whitespace().peekable();
         while let Some(word) = words.next() {
             let number = words.peek().map(|next| next.trim_matches(|c: char| !c.is_ascii_digit()));
-            if matches!(word.trim_matches('('), "pid" | "process") && let Some(Ok(pid)) = number.map(str::parse) {
+            if matches!(word.trim_matches('('), "pid" | "process")
+                && let Some(Ok(pid)) = number.map(str::parse)
+            {
                 self.pids.insert(pid);
             }
         }
@@ -103,13 +105,35 @@ impl Told {
     /// One of its own words, of at least this length, but for those that say what kind of a thing it is.
     fn of_words(&self, name: &str, length: usize) -> bool {
         const KINDS: [&str; 24] = [
-            "link", "chain", "table", "filter", "mangle", "ipvs", "ipset", "iptables-legacy-save", "ip6tables-legacy-save",
-            "ACCEPT", "FORWARD", "PREROUTING", "POSTROUTING", "OUTPUT", "INPUT", "scope", "proto", "kernel", "host", "inet",
-            "device", "flow", "comment", "inet6",
+            "link",
+            "chain",
+            "table",
+            "filter",
+            "mangle",
+            "ipvs",
+            "ipset",
+            "iptables-legacy-save",
+            "ip6tables-legacy-save",
+            "ACCEPT",
+            "FORWARD",
+            "PREROUTING",
+            "POSTROUTING",
+            "OUTPUT",
+            "INPUT",
+            "scope",
+            "proto",
+            "kernel",
+            "host",
+            "inet",
+            "device",
+            "flow",
+            "comment",
+            "inet6",
         ];
         let words = name.split(|c: char| c.is_whitespace() || "\"=,()".contains(c));
         words.filter(|word| word.len() >= length && !KINDS.contains(word)).any(|word| {
-            self.words.contains(word) || word.split_once('/').is_some_and(|(address, _)| self.words.contains(address))
+            self.words.contains(word)
+                || word.split_once('/').is_some_and(|(address, _)| self.words.contains(address))
         })
     }
 
