@@ -18,7 +18,7 @@ pub const ALL: &[Scene] = &[
     ("a_pod_that_serves_storage_ends_last_hybrid", || served("1.7", true)),
     ("a_pod_that_serves_storage_and_was_made_last", || served("1.7", false)),
     ("a_pod_that_serves_storage_whose_shim_is_dead", dead_shim),
-    ("an_application_can_write_while_its_server_lives", alone),
+    ("the_control_an_application_can_write_while_its_server_lives", alone),
 ];
 
 fn furnish(stage: &mut Stage) -> Result<String> {

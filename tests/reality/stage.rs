@@ -264,8 +264,12 @@ impl Stage {
         let empty = json!({});
         let report = report.unwrap_or(&empty);
         let told = Told::by(report);
+        let has_none = report.get("outcome").is_none();
         let mut wrong: Vec<String> =
             told.untrue().iter().map(|what| format!("told, and not there: {what}")).collect();
+        if has_none {
+            wrong.push("there is no document that can be read".into());
+        }
         let mounted = be_snapd();
         let untold = mounted.iter().filter(|at| !told.of_path(at));
         wrong.extend(

@@ -12,16 +12,19 @@ impl Picture {
         let seen = self.own_devices();
         let backed =
             run(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-MAJ:MIN"]).unwrap_or_default();
-        let elsewhere: BTreeSet<&str> = backed
+        let here: BTreeSet<&str> = backed
             .lines()
             .filter_map(|line| line.split_once(char::is_whitespace))
-            .filter(|(_, device)| self.options.world && !seen.contains(device.trim()))
+            .filter(|(_, device)| seen.contains(device.trim()))
             .map(|(name, _)| name)
             .collect();
         for name in names("/sys/block") {
             let read =
                 |file: &str| fs::read_to_string(format!("/sys/block/{name}/{file}")).unwrap_or_default();
-            if read("size").trim() == "0" || elsewhere.contains(&*format!("/dev/{name}")) {
+            // In a private world, one over a file of another world is not of this one.
+            let elsewhere =
+                self.options.world && name.starts_with("loop") && !here.contains(&*format!("/dev/{name}"));
+            if read("size").trim() == "0" || elsewhere {
                 continue;
             }
             let behind = [
