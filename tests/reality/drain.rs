@@ -77,7 +77,7 @@ fn alone() -> Result<()> {
     let pid = client(&stage, &place)?;
     // Until it waits for it, a container's first process takes no notice of the signal.
     until("the application waits", || {
-        sh(&format!("grep -c '^SigBlk:.*4002$' /proc/{pid}/status || true")).is_ok_and(|n| n.trim() == "1")
+        sh(&format!("grep -c sigtimedwait /proc/{pid}/wchan || true")).is_ok_and(|n| n.trim() == "1")
     })?;
     sh(&format!(
         "kill -TERM {pid}; while [ -e /proc/{pid} ] && ! grep -q '^State:.Z' /proc/{pid}/status; do :; done"
