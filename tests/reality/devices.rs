@@ -44,13 +44,13 @@ pub fn possible(name: &str) -> bool {
 }
 
 /// Attaches, maps, formats and mounts; returns what is mounted.
-fn attach(file: &str, above: Above) -> Result<String> {
+fn attach(file: &str, above: Above) -> Result<(String, String)> {
     let device = sh(&format!(
         "mkdir -p {VOLUME} $(dirname {file}) /dev/mapper; truncate -s 32M {file}; losetup -f --show {file}"
     ))?;
     let device = device.trim().to_owned();
     let mapped = match above {
-        Above::Nothing => device,
+        Above::Nothing => device.clone(),
         Above::Linear => {
             sh(&format!(
                 "dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\"; dmsetup mknodes"
@@ -66,7 +66,7 @@ fn attach(file: &str, above: Above) -> Result<String> {
         }
     };
     sh(&format!("mkfs.ext4 -q {mapped}; mount {mapped} {VOLUME}; echo data > {VOLUME}/file"))?;
-    Ok(mapped)
+    Ok((mapped, device))
 }
 
 fn device(file: &str, above: Above) -> Result<()> {
@@ -75,17 +75,14 @@ fn device(file: &str, above: Above) -> Result<()> {
     if others {
         stage.also(|_| sh(&format!("truncate -s 32M {DISK}")))?;
     }
-    let mapped = attach(file, above)?;
+    let (mapped, device) = attach(file, above)?;
     stage.must_show(&[(Kind::Device, 1), (Kind::Mount, 1)])?;
     // Whoever attached the disk may want it: named with the command that ends it.
     let named: fn(&Thing) -> bool =
         |thing| thing.kind == Kind::Device || thing.path.starts_with("/dev/mapper");
     let right = if others { Right::Told(named, &[0, 1, 3]) } else { Right::Clean };
     let result = stage.judge(&right, 0);
-    sh(&format!(
-        "umount {mapped}; dmsetup remove vol-1; losetup -j {file} -O NAME -n | xargs -r losetup -d; true"
-    ))
-    .ok();
+    sh(&format!("umount {mapped}; dmsetup remove vol-1; losetup -d {device}; true")).ok();
     result.map(drop)
 }
 
@@ -110,7 +107,7 @@ fn shared_loop() -> Result<()> {
 /// A backup has frozen the volume and never thawed it: an unmount would wait for ever.
 fn frozen() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
-    let mapped = attach(OURS, Above::Nothing)?;
+    let (mapped, _) = attach(OURS, Above::Nothing)?;
     sh(&format!("fsfreeze --freeze {VOLUME}"))?;
     stage.must_show(&[(Kind::Device, 1), (Kind::Mount, 1)])?;
     let result = stage.judge(&Right::Clean, 0);
