@@ -41,6 +41,8 @@ const COMMANDS: &[(&str, By)] = &[
     ("cargo test --test NAME", File("tests/tools/run-lib", "cargo test --locked --no-run")),
     ("cargo test --lib moment", File("tests/tools/run-lib", "cargo test --locked --no-run")),
     ("sudo tests/run containers NAME", File(".ci/run", "sudo tests/run schema profiles")),
+    ("sudo tests/run attacks NAME", File("tests/tools/run-lib", "attacks")),
+    ("sudo tests/run reality NAME", File("tests/tools/run-lib", "reality")),
     ("tests/setup", File("tests/run", "tests/setup")),
     ("tests/run --list", File(".ci/run", "tests/run --list")),
     ("sudo tests/run torture", File(".ci/run", "sudo tests/run")),

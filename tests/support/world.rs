@@ -67,7 +67,7 @@ pub const LAYER: &str = "SNAP_TEARDOWN_TEST_LAYER";
 const LIMIT: &str = "SNAP_TEARDOWN_TEST_LIMIT";
 
 /// No world of a test takes longer; a body that hangs is a failure, not a stuck suite.
-const LIMIT_SECONDS: u32 = 120;
+pub const LIMIT_SECONDS: u32 = 120;
 
 /// How a world ended.
 pub struct Ended {
