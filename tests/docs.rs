@@ -44,6 +44,7 @@ const COMMANDS: &[(&str, By)] = &[
     ("sudo tests/run attacks NAME", File("tests/tools/run-lib", "attacks")),
     ("sudo tests/run reality NAME", File("tests/tools/run-lib", "reality")),
     ("tests/setup", File("tests/run", "tests/setup")),
+    ("sudo tests/run --all", File("tests/run", "--all) more=(--include-ignored)")),
     ("tests/run --list", File(".ci/run", "tests/run --list")),
     ("sudo tests/run torture", File(".ci/run", "sudo tests/run")),
     ("tests/demo --picture tests/demo.svg", File(".ci/run", "tests/demo --picture")),

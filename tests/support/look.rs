@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -341,11 +342,14 @@ impl fmt::Display for Look {
     }
 }
 
-/// What a directory holds: nothing, if it is not there or goes while we look.
+/// What a directory holds: nothing, if it is not there or goes while we look. One whose path is too long for the kernel is
+/// left or gone with those above it.
 fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(entries.collect::<std::io::Result<_>>()?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+            Ok(Vec::new())
+        }
         Err(error) => Err(format!("cannot list '{}': {error}", dir.display()).into()),
     }
 }
