@@ -50,7 +50,7 @@ impl Podman {
         )?;
         fs::create_dir_all("/opt/podman/net.d")?;
         fs::create_dir_all("/opt/podman/rootfs")?;
-        fs::copy(built("examples/app")?, "/opt/podman/rootfs/app")?;
+        fs::copy(built("app")?, "/opt/podman/rootfs/app")?;
         let run = [
             "run",
             "--detach",

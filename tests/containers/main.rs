@@ -9,9 +9,10 @@ mod scenes;
 use std::fs::{self, File};
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use scenes::Test;
 use support::runtime;
+use support::scenes::failed as scenes_failed;
 use support::world;
 use support::{Result, build_dir};
 
@@ -56,7 +57,7 @@ fn trial(test: Test, fetched: std::result::Result<(), String>) -> Trial {
     let name = test.name();
     let run = move || {
         fetched?;
-        outside(&test).map_err(|e| Failed::from(e.to_string()))
+        outside(&test).map_err(|e| scenes_failed(&test.name(), &e.to_string()))
     };
     Trial::test(name, run)
 }

@@ -21,7 +21,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match fuse::role().or_else(nfs::role).or_else(actor::in_between).or_else(actor::role) {
-        None => support::scenes::main(scenes::ALL, |name| !name.contains("_nfs_") || nfs::is_possible()),
+        None => {
+            support::scenes::main("hangs", scenes::ALL, |name| !name.contains("_nfs_") || nfs::is_possible())
+        }
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("{error}");

@@ -16,5 +16,5 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    support::scenes::main(scenes::ALL, |_| true)
+    support::scenes::main("metadata", scenes::ALL, |_| true)
 }

@@ -7,5 +7,5 @@
 
 mod scenes;
 fn main() -> std::process::ExitCode {
-    support::scenes::main(scenes::ALL, |_| true)
+    support::scenes::main("network", scenes::ALL, |_| true)
 }

@@ -3,5 +3,5 @@
 
 mod scenes;
 fn main() -> std::process::ExitCode {
-    support::scenes::main(scenes::ALL, |_| true)
+    support::scenes::main("oddities", scenes::ALL, |_| true)
 }

@@ -39,7 +39,7 @@ const ALL: &[Scene] = &[
 
 fn main() -> ExitCode {
     match actor::in_between().or_else(actor::role) {
-        None => support::scenes::main(ALL, |_| true),
+        None => support::scenes::main("races", ALL, |_| true),
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("{error}");

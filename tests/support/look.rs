@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +57,13 @@ pub struct Look(BTreeMap<String, Item>);
 impl Look {
     /// All of a private world.
     pub fn now() -> Result<Look> {
+        let mut look = Look::without_programs()?;
+        look.network()?;
+        Ok(look)
+    }
+
+    /// What can be seen where neither `ip` nor `iptables-save` is installed: no addresses, routes and firewall rules.
+    pub fn without_programs() -> Result<Look> {
         let mut look = Look::default();
         let mount_points = look.mounts()?;
         look.mounts_of_the_snap()?;
@@ -77,7 +85,7 @@ impl Look {
                 look.files(&Path::new("/var/snap").join(&snap).join("common").join(root), &mount_points)?;
             }
         }
-        look.network()?;
+        look.links()?;
         Ok(look)
     }
 
@@ -97,15 +105,20 @@ impl Look {
             let what = format!("{name} {file}");
             look.add(Kind::Loop, format!("loop {what}"), what);
         }
+        look.links()?;
         look.network()?;
         Ok(look)
     }
 
-    fn network(&mut self) -> Result<()> {
+    fn links(&mut self) -> Result<()> {
         for link in names("/sys/class/net")? {
             let index = fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).unwrap_or_default();
             self.add(Kind::Link, format!("{link} ({})", index.trim()), link);
         }
+        Ok(())
+    }
+
+    fn network(&mut self) -> Result<()> {
         self.addresses_and_routes()?;
         self.rules()
     }
@@ -329,11 +342,14 @@ impl fmt::Display for Look {
     }
 }
 
-/// What a directory holds: nothing, if it is not there or goes while we look.
+/// What a directory holds: nothing, if it is not there or goes while we look. One whose path is too long for the kernel is
+/// left or gone with those above it.
 fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(entries.collect::<std::io::Result<_>>()?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+            Ok(Vec::new())
+        }
         Err(error) => Err(format!("cannot list '{}': {error}", dir.display()).into()),
     }
 }

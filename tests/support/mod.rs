@@ -5,9 +5,15 @@ pub mod fixture;
 pub mod hook;
 pub mod look;
 pub mod machine;
+#[cfg(feature = "suite")]
+pub mod open;
+#[cfg(feature = "suite")]
+pub mod picture;
 pub mod runtime;
 #[cfg(feature = "suite")]
 pub mod scenes;
+#[cfg(feature = "suite")]
+pub mod told;
 pub mod world;
 
 use std::error::Error;

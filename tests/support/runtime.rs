@@ -14,7 +14,7 @@ use super::{Result, built};
 pub const VERSIONS: [&str; 3] = ["1.6", "1.7", "2.1"];
 
 /// Where the world shows the programs of every version.
-const PROGRAMS: &str = "/opt/containerd";
+pub const PROGRAMS: &str = "/opt/containerd";
 
 /// Where one containerd keeps its things.
 #[derive(Clone, Debug)]
@@ -87,6 +87,14 @@ pub struct Manner {
     pub namespace: Option<&'static str>,
 }
 
+/// What a containerd runs with: its own directory, its configuration, its version's programs, and the search path.
+pub struct Place {
+    pub own: PathBuf,
+    pub config: PathBuf,
+    pub programs: PathBuf,
+    pub path: String,
+}
+
 pub struct Runtime {
     pub layout: Layout,
     daemon: Child,
@@ -101,6 +109,29 @@ impl Runtime {
     }
 
     pub fn start_in(manner: Manner, layout: Layout, version: &str) -> Result<Runtime> {
+        let place = Runtime::prepare(manner, &layout, version)?;
+        let mut daemon = match manner.namespace {
+            Some(file) => {
+                let mut daemon = in_group(&layout.service, "nsenter")?;
+                daemon.arg(format!("--mount={file}")).arg("containerd");
+                daemon
+            }
+            None => in_group(&layout.service, "containerd")?,
+        };
+        daemon
+            .arg("--config")
+            .arg(&place.config)
+            .arg("--root")
+            .arg(&layout.root)
+            .arg("--state")
+            .arg(&layout.state)
+            .arg("--address")
+            .arg(&layout.socket);
+        Runtime::start_daemon(daemon, place, layout)
+    }
+
+    /// Writes what a containerd needs to run, and tells where.
+    pub fn prepare(manner: Manner, layout: &Layout, version: &str) -> Result<Place> {
         let programs = Path::new(PROGRAMS).join(version);
         let own = PathBuf::from("/opt/runtimes").join(layout.network.0);
         fs::create_dir_all(own.join("bin"))?;
@@ -112,34 +143,23 @@ impl Runtime {
             let name = format!("containerd-shim-{}", shim.replace('.', "-"));
             fs::copy(programs.join("containerd-shim-runc-v2"), wrapped.join(name))?;
         }
-        let log = own.join("log");
         for dir in [layout.root.parent(), layout.socket.parent(), Some(Path::new("/run/netns"))] {
             fs::create_dir_all(dir.ok_or("a path of the layout has no parent")?)?;
         }
         let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", wrapped.display(), programs.display());
-        let mut daemon = match manner.namespace {
-            Some(file) => {
-                let mut daemon = in_group(&layout.service, "nsenter")?;
-                daemon.arg(format!("--mount={file}")).arg("containerd");
-                daemon
-            }
-            None => in_group(&layout.service, "containerd")?,
-        };
+        Ok(Place { own, config, programs, path })
+    }
+
+    /// Starts a containerd by this command, and gives it the test's image.
+    pub fn start_daemon(mut daemon: Command, place: Place, layout: Layout) -> Result<Runtime> {
+        let log = place.own.join("log");
         let daemon = daemon
-            .arg("--config")
-            .arg(&config)
-            .arg("--root")
-            .arg(&layout.root)
-            .arg("--state")
-            .arg(&layout.state)
-            .arg("--address")
-            .arg(&layout.socket)
-            .env("PATH", path)
+            .env("PATH", place.path)
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)
             .spawn()?;
-        let runtime = Runtime { layout, daemon, programs, log };
+        let runtime = Runtime { layout, daemon, programs: place.programs, log };
         runtime.podmaker(&["version", "--wait", "30"])?;
         runtime.import_image()?;
         Ok(runtime)

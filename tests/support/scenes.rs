@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
+use super::open::Open;
 use super::world::{self, Cgroups};
 use super::{Result, build_dir};
 
@@ -13,16 +15,16 @@ pub type Scene = (&'static str, fn() -> Result<()>);
 /// The last word of a scene that came to its end.
 const ACTED: &str = "acted";
 
-/// The whole of such a program's `main`: the list of tests outside, one scene inside a world. What is not possible on
+/// The whole of the `main` of tests/`suite`: the list of tests outside, one scene inside a world. What is not possible on
 /// this kernel is no test here: it is named, and tests/uml/run runs it on another one.
-pub fn main(all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
-    run(all, possible).unwrap_or_else(|error| {
+pub fn main(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
+    run(suite, all, possible).unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
+fn run(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if let Some(body) = world::role()? {
         let (_, scene) = all.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;
         scene()?;
@@ -36,8 +38,27 @@ fn run(all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if !elsewhere.is_empty() {
         eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(", "));
     }
-    let trial = |name| Trial::test(name, move || outside(name).map_err(|e| Failed::from(e.to_string())));
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    let open = Arc::new(Open::of(suite, &names)?);
+    // Some of a suite that takes long repeat others: only if asked for (tests/run --all).
+    let late = |name| suite == "reality" && groups_of(name) == Cgroups::Hybrid;
+    let trial =
+        |name: &'static str| open.trial(name, "", move || outside(name)).with_ignored_flag(late(name));
     Ok(libtest_mimic::run(&arguments, here.into_iter().map(trial).collect()).exit_code())
+}
+
+/// Set by tests/run: a suite ends with its first failure, instead of minutes later.
+const FIRST_FAILURE_ENDS: &str = "SNAP_TEARDOWN_FIRST_FAILURE_ENDS";
+
+/// Says at once why a test has failed, while the others of its suite still run.
+pub fn failed(name: &str, reason: &str) -> Failed {
+    eprintln!("\n--- {name} has failed:\n{reason}\n---");
+    if std::env::var_os(FIRST_FAILURE_ENDS).is_some() {
+        // The worlds that still run end with us: their keepers are told, and take their groups away.
+        println!("test {name} ... FAILED");
+        std::process::exit(101);
+    }
+    Failed::from(reason.to_owned())
 }
 
 /// The groups of a scene's world: version 2 alone, unless its name says otherwise.
@@ -51,7 +72,10 @@ fn outside(name: &str) -> Result<()> {
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("scene-{name}"));
     let errors = File::create(log.with_extension("err"))?;
-    let status = world::run(name, groups_of(name), File::create(&log)?.into(), errors.into())?.status;
+    // Nothing takes as long as a dockerd that starts and ends beside another one.
+    let limit = if name.starts_with("docker_") { 300 } else { world::LIMIT_SECONDS };
+    let status =
+        world::run_for(limit, name, groups_of(name), File::create(&log)?.into(), errors.into())?.status;
     let text = fs::read_to_string(&log)?;
     if status.success() && text.lines().last() == Some(ACTED) {
         print!("{}", text.trim_end().trim_end_matches(ACTED));

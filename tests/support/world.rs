@@ -60,10 +60,14 @@ const ROLE: &str = "SNAP_TEARDOWN_TEST_ROLE";
 const BODY: &str = "SNAP_TEARDOWN_TEST_BODY";
 const CGROUPS: &str = "SNAP_TEARDOWN_TEST_CGROUPS";
 const GROUP: &str = "SNAP_TEARDOWN_TEST_GROUP";
+
+/// Names a directory whose `usr` is laid over the machine's, with programs that are not installed.
+pub const LAYER: &str = "SNAP_TEARDOWN_TEST_LAYER";
+
 const LIMIT: &str = "SNAP_TEARDOWN_TEST_LIMIT";
 
 /// No world of a test takes longer; a body that hangs is a failure, not a stuck suite.
-const LIMIT_SECONDS: u32 = 120;
+pub const LIMIT_SECONDS: u32 = 120;
 
 /// How a world ended.
 pub struct Ended {
@@ -136,13 +140,19 @@ fn furnish_guest() -> Result<()> {
 }
 
 fn set_loopback_up() -> Result<()> {
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+    let up = match Command::new("ip").args(["link", "set", "lo", "up"]).status() {
+        // Only the demonstration runs on a machine without iproute2, and it needs no loopback then.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        up => up?,
+    };
     if up.success() { Ok(()) } else { Err("cannot set the loopback interface up".into()) }
 }
 
 /// This program once more, in another role.
 fn again(role: &str, body: &str, cgroups: Cgroups) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
+    // Not the caller's PATH: `su` leaves out what only root uses, and iptables and ip are there.
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.env(ROLE, role).env(BODY, body).env(CGROUPS, format!("{cgroups:?}"));
     Ok(command)
 }
@@ -164,7 +174,8 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
     let dir = build_dir()?.join("worlds").join(&group);
     fs::create_dir_all(&dir)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|e| format!("cannot make '/' private (a chroot whose root is no mount?): {e}"))?;
     mount_new("tmpfs", &dir, MsFlags::empty(), "mode=755")?;
     let groups = make_groups(&dir, cgroups, &group)?;
 
@@ -298,6 +309,9 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
     for dir in ["usr", "etc"] {
         bind_read_only(&Path::new("/").join(dir), root)?;
     }
+    if let Some(layer) = std::env::var_os(LAYER).filter(|layer| !layer.is_empty()) {
+        add_layer(Path::new(&layer), root)?;
+    }
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let host = Path::new("/").join(name);
         match fs::read_link(&host) {
@@ -306,14 +320,6 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
             Err(_) => {}
         }
     }
-    // The source tree and the build, which need not be below it, under their own names.
-    let sources = super::sources();
-    if sources.exists() {
-        bind_read_only(sources, root)?; // not where a program was brought alone
-    }
-    let target = build_dir()?;
-    bind_read_only(target.ancestors().nth(2).unwrap_or(&target), root)?;
-
     for dir in
         ["proc", "sys", "dev", "run", "var/lib", "var/tmp", "snap", "root", "home", "opt", "srv", "tmp"]
     {
@@ -324,6 +330,10 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
     mount_new("proc", &root.join("proc"), MsFlags::empty(), "")?;
     mount_new("sysfs", &root.join("sys"), MsFlags::empty(), "")?;
     build_dev(&root.join("dev"))?;
+    // Last, so that none of the above covers a clone that lies below /run or /dev/shm.
+    for dir in machines_own()? {
+        bind_read_only(&dir, root)?;
+    }
 
     let at = root.join("sys/fs/cgroup");
     if cgroups == Cgroups::V2 {
@@ -340,6 +350,29 @@ fn build_root(root: &Path, cgroups: Cgroups, hierarchies: &[String]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What a world shows of the machine under its own name and does not own, wherever that lies: the source tree, and the
+/// build. Tests that run at the same time write there, so a picture of "what must not change" leaves it out.
+pub fn machines_own() -> Result<Vec<PathBuf>> {
+    let target = build_dir()?;
+    let target = target.ancestors().nth(2).unwrap_or(&target).to_path_buf();
+    let sources = super::sources();
+    // There are no sources where a program was brought alone.
+    let sources = sources.exists().then(|| sources.to_path_buf());
+    Ok(sources.into_iter().chain([target]).collect())
+}
+
+/// Lays programs that the machine has not installed over its /usr: `layer` is a directory with an `usr` of its own.
+fn add_layer(layer: &Path, root: &Path) -> Result<()> {
+    let below = root.join("mnt");
+    fs::create_dir_all(below.join("layer"))?;
+    fs::create_dir_all(below.join("usr"))?;
+    bind(&layer.join("usr"), &below.join("layer"))?;
+    bind(Path::new("/usr"), &below.join("usr"))?;
+    // Relative names, for the path of a clone may hold what overlayfs takes for a separator.
+    chdir(&below)?;
+    mount_new("overlay", &root.join("usr"), MsFlags::MS_RDONLY, "lowerdir=layer:usr")
 }
 
 /// Only devices that cannot reach anything outside; no /dev/log, so that nothing speaks to the machine's journal.

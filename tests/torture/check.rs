@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::worlds::{COMMON, DEADLINE, World, pids_in, start_time};
 use support::Result;
 use support::hook::Ended;
+use support::world::machines_own;
 
 /// Nobody promises that a groups above the pods' stays or goes; nor what runs for the test itself.
 const SHARED: &[&str] =
@@ -79,8 +80,12 @@ impl Snapshot {
         };
         groups(Path::new("/sys/fs/cgroup"), &mut snapshot.groups)?;
         snapshot.owned = owned(world, &snapshot);
-        let ours: BTreeSet<&Path> =
-            world.paths.iter().chain(&world.mounts).chain(&world.hidden).map(PathBuf::as_path).collect();
+        let machines = machines_own()?;
+        let ours: BTreeSet<&Path> = [&world.paths, &world.mounts, &world.hidden, &machines]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
         for root in ["/var", "/run", "/srv", "/home", "/opt", "/root", "/snap", "/tmp", "/dev/shm"] {
             files(Path::new(root), &ours, &mut snapshot.files)?;
         }

@@ -14,9 +14,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use support::hook::{self, Snap};
-use support::runtime;
 use support::world::{self, Cgroups};
 use support::{Result, build_dir};
+use support::{runtime, scenes};
 
 /// Worlds of a plain `cargo test`; TORTURE_WORLDS changes it.
 const WORLDS: u64 = 100;
@@ -74,38 +74,47 @@ fn one_at_a_time() -> Arguments {
 
 fn trials() -> Result<Vec<Trial>> {
     let worlds = std::env::var("TORTURE_WORLDS").ok().map_or(Ok(WORLDS), |text| text.parse())?;
+    let all = format!("{worlds}_worlds");
     let mut trials = vec![
-        Trial::test(format!("{worlds}_worlds"), move || judge(FIRST, worlds, None, |tally| tally.good())),
+        Trial::test(all.clone(), move || judge(&all, FIRST, worlds, None, |tally| tally.good())),
         Trial::test("a_hook_that_does_nothing_is_caught", || {
-            judge(FIRST, 4, Some("/bin/true".into()), |tally| {
+            judge("a_hook_that_does_nothing_is_caught", FIRST, 4, Some("/bin/true".into()), |tally| {
                 tally.left > 0 && tally.harmed == 0 && tally.lies > 0
             })
         }),
         Trial::test("a_hook_that_kills_everything_is_caught", || {
             let mutant = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/kill-everything");
-            judge(FIRST, 4, Some(mutant.into()), |tally| tally.harmed > 0)
+            judge("a_hook_that_kills_everything_is_caught", FIRST, 4, Some(mutant.into()), |tally| {
+                tally.harmed > 0
+            })
         }),
     ];
     for (name, seed, features) in FOUND {
         let order = Order { seed: *seed, features: Some((*features).to_owned()), hook: None };
-        trials.push(Trial::test(*name, move || judge_all(&order, 8, |tally| tally.good())));
+        trials.push(Trial::test(*name, move || judge_all(name, &order, 8, |tally| tally.good())));
     }
     Ok(trials)
 }
 
 fn judge(
+    name: &str,
     seed: u64,
     worlds: u64,
     hook: Option<PathBuf>,
     good: impl Fn(&Tally) -> bool,
 ) -> std::result::Result<(), Failed> {
-    judge_all(&Order { seed, features: None, hook }, worlds, good)
+    judge_all(name, &Order { seed, features: None, hook }, worlds, good)
 }
 
-fn judge_all(order: &Order, worlds: u64, good: impl Fn(&Tally) -> bool) -> std::result::Result<(), Failed> {
-    let tally = torture(order, worlds).map_err(|e| Failed::from(e.to_string()))?;
+fn judge_all(
+    name: &str,
+    order: &Order,
+    worlds: u64,
+    good: impl Fn(&Tally) -> bool,
+) -> std::result::Result<(), Failed> {
+    let tally = torture(order, worlds).map_err(|e| scenes::failed(name, &e.to_string()))?;
     println!("{tally}");
-    if good(&tally) { Ok(()) } else { Err("see above".into()) }
+    if good(&tally) { Ok(()) } else { Err(scenes::failed(name, &format!("see above:\n{tally}"))) }
 }
 
 /// Which world to build, and what to run in it.

@@ -5,6 +5,8 @@
 //!   slow      works for two seconds more, then writes the file named by the second argument, and exits
 //!   stubborn  goes on as if nothing had happened
 //!   parent    as obedient, with a stubborn child
+//!   interrupted  takes no notice of SIGTERM; at SIGINT writes the file named by the second argument, and exits
+//!   last      works for three seconds more, then writes a MiB to the file and waits until it is on the disk
 //!   quitter   goes on at SIGTERM, and exits at SIGQUIT
 //!   serve     as obedient; answers HTTP at the port of the second argument, and writes each request's head to the
 //!             file of the third
@@ -35,7 +37,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     if mode == "hook" {
         return hook(&args);
     }
-    if !["pause", "obedient", "slow", "stubborn", "parent", "quitter", "serve"].contains(&mode) {
+    if !["pause", "obedient", "slow", "stubborn", "parent", "interrupted", "last", "quitter", "serve"]
+        .contains(&mode)
+    {
         return Err(format!("unknown mode '{mode}'").into());
     }
     // Blocked signals wait for us, and arrive although the first process of a pid namespace has no default actions.
@@ -51,14 +55,29 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         match signals.wait()? {
             Signal::SIGCHLD => reap(),
             Signal::SIGQUIT if mode == "quitter" => break,
+            Signal::SIGTERM if mode == "interrupted" => {}
             _ if mode == "stubborn" || mode == "quitter" => {}
             _ => break,
         }
     }
-    if mode == "slow" {
-        std::thread::sleep(Duration::from_secs(2)); // the work that a clean end takes
-        let marker = args.get(2).ok_or("slow: which file?")?;
-        std::fs::write(marker, "stopped cleanly\n")?;
+    end(mode, &args)
+}
+
+/// The work that a clean end takes.
+fn end(mode: &str, args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let file = || args.get(2).ok_or_else(|| format!("{mode}: which file?"));
+    match mode {
+        "slow" | "interrupted" => {
+            std::thread::sleep(Duration::from_secs(if mode == "slow" { 2 } else { 0 }));
+            std::fs::write(file()?, "stopped cleanly\n")?;
+        }
+        "last" => {
+            std::thread::sleep(Duration::from_secs(3));
+            let mut file = std::fs::File::create(file()?)?;
+            file.write_all(&vec![b'x'; 1 << 20])?;
+            file.sync_all()?;
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -46,6 +46,7 @@ messages! {
     SandboxSecurity {
         #[prost(message, optional, tag = "1")] namespaces: Option<NamespaceOption>,
         #[prost(message, optional, tag = "3")] run_as_user: Option<Int64Value>,
+        #[prost(bool, tag = "6")] privileged: bool,
     }
     LinuxSandbox {
         #[prost(string, tag = "1")] cgroup_parent: String,
@@ -101,8 +102,10 @@ messages! {
         #[prost(string, tag = "1")] container_path: String,
         #[prost(string, tag = "2")] host_path: String,
         #[prost(bool, tag = "3")] readonly: bool,
+        #[prost(int32, tag = "5")] propagation: i32,
     }
     ContainerSecurity {
+        #[prost(bool, tag = "2")] privileged: bool,
         #[prost(message, optional, tag = "3")] namespaces: Option<NamespaceOption>,
         #[prost(message, optional, tag = "5")] run_as_user: Option<Int64Value>,
     }

@@ -100,7 +100,14 @@ struct Run {
     sandbox_as: Option<i64>,
     #[arg(long, default_value = "docker.io/library/app:1")]
     image: String,
-    /// HOST:CONTAINER, a bind mount; `{uid}` stands for the pod's uid.
+    /// All capabilities and devices, as a pod has them that serves storage to others.
+    #[arg(long)]
+    privileged: bool,
+    /// Logs where kubelet would have them written: below /var/log/pods.
+    #[arg(long)]
+    logs: bool,
+    /// HOST:CONTAINER, a bind mount; `{uid}` stands for the pod's uid. What is mounted in HOST:CONTAINER:rshared is
+    /// passed on.
     #[arg(long)]
     mount: Vec<String>,
     /// KEY=VALUE, of the sandbox.
@@ -213,15 +220,16 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
             attempt: 0,
         }),
         hostname: if args.host_network { String::new() } else { name.into() },
+        log_directory: log_directory(args, name, uid),
         annotations: pairs(&args.annotation)?,
         linux: Some(cri::LinuxSandbox {
             cgroup_parent: args.cgroup_parent.replace("{uid}", uid),
             security: Some(cri::SandboxSecurity {
                 namespaces: Some(namespaces.clone()),
                 run_as_user: args.sandbox_as.map(|value| cri::Int64Value { value }),
+                privileged: args.privileged,
             }),
         }),
-        ..Default::default()
     };
     let request = cri::RunSandboxRequest { config: Some(sandbox_config.clone()) };
     let sandbox: cri::Id = runtime.call("RunPodSandbox", request).await?;
@@ -235,6 +243,7 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
             image: Some(cri::ImageSpec { image: args.image.clone() }),
             command: command.to_vec(),
             envs: pairs(&args.env)?.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
+            log_path: if args.logs { format!("app{i}/0.log") } else { String::new() },
             mounts: mounts(args, uid)?,
             labels: pairs(&labels)?,
             annotations: pairs(&args.container_annotation)?,
@@ -242,9 +251,9 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
                 security: Some(cri::ContainerSecurity {
                     namespaces: Some(namespaces.clone()),
                     run_as_user: args.run_as.map(|value| cri::Int64Value { value }),
+                    privileged: args.privileged,
                 }),
             }),
-            ..Default::default()
         };
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -260,10 +269,20 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
     Ok(json!({ "name": name, "uid": uid, "id": sandbox.id, "pid": pid, "containers": containers }))
 }
 
+/// As kubelet names it; nowhere if there are to be no logs.
+fn log_directory(args: &Run, name: &str, uid: &str) -> String {
+    if args.logs { format!("/var/log/pods/{}_{name}_{uid}", args.namespace) } else { String::new() }
+}
+
 fn mounts(args: &Run, uid: &str) -> Result<Vec<cri::Mount>> {
     let mount = |text: &String| {
-        let (host_path, container_path) = pair(&text.replace("{uid}", uid), ':')?;
-        Ok(cri::Mount { host_path, container_path, readonly: false })
+        let text = text.replace("{uid}", uid);
+        let (text, propagation) = match text.strip_suffix(":rshared") {
+            Some(text) => (text, 2),
+            None => (text.as_str(), 0),
+        };
+        let (host_path, container_path) = pair(text, ':')?;
+        Ok(cri::Mount { host_path, container_path, readonly: false, propagation })
     };
     args.mount.iter().map(mount).collect()
 }

@@ -1,0 +1,138 @@
+//! Block devices under volumes (A.7): loops over our files, loops that stand for a disk, frozen file systems; device-mapper
+//! and LUKS where the kernel has them.
+//!
+//! RIGHT: over a file of ours the mount, the mapping and the loop are gone, status 0. Over another disk the device whose only
+//! mount was ours is at least named as left; one with another user is not touched.
+
+use std::path::Path;
+
+use crate::stage::{COMMON, Right, Stage, demand, sh};
+use support::Result;
+use support::picture::{Kind, Thing};
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("a_loop_over_our_file", || device(OURS, Above::Nothing)),
+    ("a_loop_over_another_disk_whose_only_mount_was_ours", || device(DISK, Above::Nothing)),
+    ("a_loop_over_another_disk_with_another_user", shared_loop),
+    ("a_frozen_volume_is_thawed", frozen),
+    ("dm_over_a_loop_of_ours", || device(OURS, Above::Linear)),
+    ("dm_over_another_disk", || device(DISK, Above::Linear)),
+    ("luks_over_a_loop_of_ours", || device(OURS, Above::Luks)),
+    ("luks_over_another_disk_is_named", || device(DISK, Above::Luks)),
+    ("dm_with_another_user_stays", shared_mapping),
+];
+
+const OURS: &str = "/var/snap/microk8s/common/var/lib/kubelet/plugins/local.csi/disk";
+const DISK: &str = "/srv/disk-of-the-host";
+const VOLUME: &str = "/var/snap/microk8s/common/var/lib/kubelet/pods/11111111-2222-4333-8444-555555555555/volumes/kubernetes.io~csi/pv/mount";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Above {
+    Nothing,
+    Linear,
+    Luks,
+}
+
+/// What this kernel cannot do is no test here: `CONFIG_MD` (device-mapper), `CONFIG_IP_VS` and `CONFIG_DUMMY` are not set
+/// where their files are missing.
+pub fn possible(name: &str) -> bool {
+    let mapper = Path::new("/sys/class/misc/device-mapper").exists();
+    let needs_mapper = ["dm_", "luks_", "snapshots_of_devmapper"].iter().any(|start| name.starts_with(start));
+    let needs_ipvs = name.contains("ipvs");
+    (mapper || !needs_mapper) && (!needs_ipvs || Path::new("/proc/net/ip_vs").exists())
+}
+
+/// Attaches, maps, formats and mounts; returns what is mounted.
+fn attach(file: &str, above: Above) -> Result<(String, String)> {
+    let device = sh(&format!(
+        "mkdir -p {VOLUME} $(dirname {file}) /dev/mapper; truncate -s 32M {file}; losetup -f --show {file}"
+    ))?;
+    let device = device.trim().to_owned();
+    let mapped = match above {
+        Above::Nothing => device.clone(),
+        Above::Linear => {
+            sh(&format!(
+                "dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\"; dmsetup mknodes"
+            ))?;
+            "/dev/mapper/vol-1".into()
+        }
+        Above::Luks => {
+            sh(&format!(
+                "printf key > /run/lock/key; cryptsetup -q luksFormat --pbkdf-memory 32 --pbkdf-force-iterations 4 --pbkdf-parallel 1 {device} /run/lock/key
+                 cryptsetup open --key-file /run/lock/key {device} vol-1; rm /run/lock/key; dmsetup mknodes"
+            ))?;
+            "/dev/mapper/vol-1".into()
+        }
+    };
+    sh(&format!("mkfs.ext4 -q {mapped}; mount {mapped} {VOLUME}; echo data > {VOLUME}/file"))?;
+    Ok((mapped, device))
+}
+
+fn device(file: &str, above: Above) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || sh("true").map(|_| Vec::new()))?;
+    let others = file == DISK;
+    if others {
+        stage.also(|_| sh(&format!("truncate -s 32M {DISK}")))?;
+    }
+    let (mapped, device) = attach(file, above)?;
+    stage.must_show(&[(Kind::Device, 1), (Kind::Mount, 1)])?;
+    // Whoever attached the disk may want it: named with the command that ends it.
+    let named: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::Device || thing.path.starts_with("/dev/mapper");
+    let right = if others { Right::Told(named, &[0, 1, 3]) } else { Right::Clean };
+    let result = stage.judge(&right, 0);
+    sh(&format!("umount {mapped} || true; dmsetup remove vol-1 || true; losetup -d {device} || true")).ok();
+    result.map(drop)
+}
+
+/// The host has the same disk mounted for itself.
+fn shared_loop() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!(
+            "truncate -s 32M {DISK}; mkfs.ext4 -q {DISK}; mkdir -p /mnt/own; d=$(losetup -f --show {DISK}); mount $d /mnt/own
+             echo precious > /mnt/own/file"
+        ))
+        .map(|_| Vec::new())
+    })?;
+    sh(&format!("mkdir -p {VOLUME}; mount $(losetup -j {DISK} -O NAME -n) {VOLUME}"))?;
+    stage.must_show(&[(Kind::Mount, 1)])?;
+    let result = stage.judge(&Right::Clean, 0);
+    let kept = sh("cat /mnt/own/file");
+    sh(&format!("umount /mnt/own; losetup -j {DISK} -O NAME -n | xargs -r losetup -d")).ok();
+    demand(kept?.trim() == "precious", "the host's own mount is gone")?;
+    result.map(drop)
+}
+
+/// A backup has frozen the volume and never thawed it: an unmount would wait for ever.
+fn frozen() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let (mapped, _) = attach(OURS, Above::Nothing)?;
+    sh(&format!("fsfreeze --freeze {VOLUME}"))?;
+    stage.must_show(&[(Kind::Device, 1), (Kind::Mount, 1)])?;
+    let result = stage.judge(&Right::Clean, 0);
+    // A file system that is frozen outlives its last mount, and its device with it.
+    sh(&format!(
+        "set +e; fsfreeze --unfreeze {VOLUME} 2>/dev/null; umount {mapped} 2>/dev/null; mkdir -p /mnt/again; mount {mapped} /mnt/again 2>/dev/null
+         fsfreeze --unfreeze /mnt/again 2>/dev/null; umount /mnt/again 2>/dev/null; losetup -d {mapped} 2>/dev/null; true"
+    ).replace('\n', ";"))
+    .ok();
+    result.map(drop)
+}
+
+fn shared_mapping() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!(
+            "mkdir -p /dev/mapper /mnt/own; truncate -s 32M {DISK}; d=$(losetup -f --show {DISK})
+             dmsetup create vol-1 --table \"0 $(blockdev --getsz $d) linear $d 0\"; dmsetup mknodes
+             mkfs.ext4 -q /dev/mapper/vol-1; mount /dev/mapper/vol-1 /mnt/own; echo precious > /mnt/own/file"
+        ))
+        .map(|_| Vec::new())
+    })?;
+    sh(&format!("mkdir -p {VOLUME}; mount /dev/mapper/vol-1 {VOLUME}; test -d {COMMON}"))?;
+    stage.must_show(&[(Kind::Mount, 1)])?;
+    let result = stage.judge(&Right::Clean, 0);
+    sh(&format!("umount /mnt/own; dmsetup remove vol-1; losetup -j {DISK} -O NAME -n | xargs -r losetup -d"))
+        .ok();
+    result.map(drop)
+}

@@ -1,0 +1,198 @@
+//! docker's daemon from the snap's directories (A.9): Debian's dockerd with a containerd of its own, containers on the
+//! default bridge, on a network of the user's, on the host's, on another container's and on none.
+//!
+//! RIGHT: everything is ended, with the stop signal that the image names, and nothing is left: the overlays, the network
+//! namespaces under docker's names, the bridges, the veths and the rules. A second daemon's things stay.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
+use support::Result;
+use support::picture::Kind;
+use support::runtime::{Layout, Manner, Runtime, in_group};
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("docker_ends_and_leaves_nothing", || docker(&[])),
+    ("docker_ends_and_leaves_nothing_hybrid", || docker(&[])),
+    ("docker_with_data_named_in_the_profile", || docker(&["data"])),
+    ("docker_with_its_network_named_in_the_profile", || docker(&["data", "network"])),
+    ("docker_beside_another_docker", beside),
+    ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
+];
+
+/// A dockerd that runs.
+pub struct Docker {
+    daemon: Child,
+    socket: PathBuf,
+    exec: PathBuf,
+}
+
+impl Docker {
+    fn start(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
+        let layout = Layout { network: ("docker", 9), ..Layout::of_host() };
+        let place = Runtime::prepare(Manner::default(), &layout, "1.6")?;
+        let (exec, socket) = (PathBuf::from(exec), PathBuf::from(format!("{exec}.sock")));
+        fs::create_dir_all(data)?;
+        fs::create_dir_all(&exec)?;
+        let log = format!("/opt/runtimes/dockerd-{}", service.replace('/', "-"));
+        // Else it makes /etc/docker for a key of its own.
+        let config = exec.with_extension("json");
+        fs::write(&config, json!({"deprecated-key-path": exec.with_extension("key")}).to_string())?;
+        let mut command = in_group(service, "dockerd")?;
+        command
+            .arg("--config-file")
+            .arg(config)
+            .args(["--data-root", data, "--exec-root"])
+            .arg(&exec)
+            .arg("--pidfile")
+            .arg(exec.join("docker.pid"))
+            .arg(format!("--host=unix://{}", socket.display()))
+            .args(["--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(more)
+            .env("PATH", format!("/opt/others/bin:{}", place.path))
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?);
+        let docker = Docker { daemon: command.spawn()?, socket, exec };
+        let start = Instant::now();
+        // Nothing announces that a socket is served.
+        while docker.run(&["version"]).is_err() {
+            if start.elapsed() > Duration::from_secs(30) {
+                return Err(format!("dockerd does not answer: {}", sh(&format!("tail -n 5 {log}"))?).into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        docker.image()?;
+        Ok(docker)
+    }
+
+    fn run(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("/opt/others/bin/docker");
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket.display())).env("HOME", "/opt/runtimes");
+        command.env("DOCKER_BUILDKIT", "0").args(words);
+        Ok(String::from_utf8_lossy(&support::runtime::output(&mut command)?).trim().to_owned())
+    }
+
+    fn image(&self) -> Result<()> {
+        let app = support::built("app")?;
+        sh(&format!(
+            "mkdir -p /opt/runtimes/image/out; cp {} /opt/runtimes/image/app; tar -C /opt/runtimes/image -cf /opt/runtimes/image.tar .",
+            app.display()
+        ))?;
+        self.run(&["import", "/opt/runtimes/image.tar", "app"])?;
+        sh(
+            "mkdir -p /opt/runtimes/build; printf 'FROM app\nSTOPSIGNAL SIGINT\n' > /opt/runtimes/build/Dockerfile",
+        )?;
+        self.run(&["build", "--quiet", "--tag", "interrupted", "/opt/runtimes/build"])?;
+        Ok(())
+    }
+
+    /// dockerd and its containerd end at once; containers and shims live on, as with live-restore.
+    fn kill(&mut self) -> Result<()> {
+        let pid = fs::read_to_string(self.exec.join("containerd/containerd.pid"))?;
+        self.daemon.kill()?;
+        self.daemon.wait()?;
+        // It asks the kernel to be killed with its parent, which may be done.
+        sh(&format!("kill -KILL {0} 2>/dev/null || true; while [ -e /proc/{0} ]; do :; done", pid.trim()))?;
+        Ok(())
+    }
+}
+
+const DOCKER_DATA: &str = "/var/snap/microk8s/common/var-lib-docker";
+const DOCKER_EXEC: &str = "/var/snap/microk8s/common/run/docker";
+const SERVICE: &str = "system.slice/snap.microk8s.dockerd.service";
+
+fn containers(docker: &Docker, default: bool) -> Result<()> {
+    fs::create_dir_all(format!("{USERS}/written"))?;
+    docker.run(&["network", "create", "front"])?;
+    if default {
+        docker.run(&["run", "-d", "--name", "one", "-p", "8080:80", "app", "/app", "obedient"])?;
+        docker.run(&["run", "-d", "--network", "container:one", "app", "/app", "obedient"])?;
+    }
+    docker.run(&["run", "-d", "--network", "front", "-p", "8081:80/udp", "app", "/app", "obedient"])?;
+    docker.run(&["run", "-d", "--network", "front", "--tmpfs", "/tmp", "app", "/app", "obedient"])?;
+    docker.run(&["run", "-d", "--network", "host", "app", "/app", "obedient"])?;
+    docker.run(&["run", "-d", "--network", "none", "-v", "volume:/v", "app", "/app", "obedient"])?;
+    let out = format!("{USERS}/written:/out");
+    docker.run(&["run", "-d", "-v", &out, "interrupted", "/app", "interrupted", "/out/interrupted"])?;
+    Ok(())
+}
+
+/// The layout of the daemon's own containerd, in a profile.
+fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
+    stage.profile(|profile| {
+        *profile = json!({
+            "schema": 1,
+            "snap": "microk8s",
+            "containerd": {
+                "address": "$SNAP_COMMON/run/docker/containerd/containerd.sock",
+                "state": "$SNAP_COMMON/run/docker/containerd/daemon",
+                "root": "$SNAP_COMMON/var-lib-docker/containerd/daemon",
+                "runc": "$SNAP_COMMON/run/docker/runtime-runc"
+            },
+        });
+        if options.contains(&"data") {
+            profile["data"] = json!(["$SNAP_COMMON/var-lib-docker", "$SNAP_COMMON/run/docker"]);
+        }
+        if options.contains(&"network") {
+            profile["network"] = json!({"links": ["docker0"], "netns": "$SNAP_COMMON/run/docker/netns"});
+        }
+        // runc's state by its true place, or as a packager who knows of none leaves it.
+        if !options.contains(&"network") {
+            profile["containerd"].as_object_mut().map(|map| map.remove("runc"));
+        }
+    })
+}
+
+fn docker(options: &[&str]) -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, options)?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &[])?;
+    containers(&docker, true)?;
+    let least = if options.contains(&"shims killed") { 7 } else { 14 };
+    docker.kill()?;
+    if options.contains(&"shims killed") {
+        sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
+            kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
+    }
+    stage.must_show(&[
+        (Kind::Process, least),
+        (Kind::Mount, 10),
+        (Kind::Link, 4),
+        (Kind::Rule, 10),
+        (Kind::Cgroup, 7),
+    ])?;
+    let report = stage.judge(&Right::Clean, 1)?;
+    let took = report["elapsed-ms"].as_u64().unwrap_or(u64::MAX);
+    demand(took < 15_000, format!("{took} ms: a stop signal was not the image's own"))
+}
+
+/// The host's own docker has docker0, its containers, its network. It starts last: any dockerd removes what the one
+/// before it has made of docker0 and of the common chains.
+fn beside() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["data", "network"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &["--bridge=none"])?;
+    containers(&docker, false)?;
+    docker.kill()?;
+    let other = stage.also(|_| {
+        let other = Docker::start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[])?;
+        other.run(&["network", "create", "--subnet", "172.30.0.0/16", "back"])?;
+        other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
+        other.run(&["run", "-d", "--network", "back", "app", "/app", "obedient"])?;
+        Ok(other)
+    })?;
+    stage.must_show(&[(Kind::Process, 10), (Kind::Mount, 8), (Kind::Link, 3), (Kind::Cgroup, 4)])?;
+    stage.judge(&Right::Clean, 1)?;
+    demand(
+        other.run(&["ps", "-q"])?.lines().count() == 2,
+        "the other docker's containers are not all there",
+    )?;
+    demand(Path::new(COMMON).symlink_metadata().is_err(), "the snap's data are still there")
+}

@@ -1,0 +1,66 @@
+//! The remove hook against layouts that users have: roots that were moved, linked and bound, runtimes of other shapes,
+//! docker, devices, rules of others' programs; and things that only look like ours.
+//!
+//! The oracle is the machine as it was: every scene takes a picture of its world before the first thing of the snap
+//! exists, and one after the hook has run and snapd has deleted the snap's directories. What differs must be what the
+//! report tells of, thing by thing, and of no other kind than the scene's RIGHT line allows. Each scene first shows that
+//! the picture sees what is there; with SNAP_TEARDOWN_HOOK=/bin/true every one of them fails at its demands.
+
+mod app;
+mod bounds;
+mod devices;
+mod docker;
+mod drain;
+mod held;
+mod images;
+mod kata;
+mod logs;
+mod moved;
+mod network;
+mod places;
+mod server;
+mod shapes;
+mod shared;
+mod stage;
+
+use std::process::ExitCode;
+
+use support::scenes::Scene;
+
+fn main() -> ExitCode {
+    if let Some(ended) = app::role() {
+        return ended.map_or_else(
+            |error| {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
+    let inside = std::env::var_os("SNAP_TEARDOWN_TEST_ROLE").is_some();
+    let lists = std::env::args().any(|word| word == "--list");
+    if !inside
+        && !lists
+        && let Err(error) = support::runtime::fetch()
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let parts: [&[Scene]; 12] = [
+        moved::ALL,
+        places::ALL,
+        docker::ALL,
+        kata::ALL,
+        shapes::ALL,
+        shared::ALL,
+        bounds::ALL,
+        held::ALL,
+        images::ALL,
+        network::ALL,
+        devices::ALL,
+        drain::ALL,
+    ];
+    let mut all = parts.concat();
+    all.extend(logs::ALL);
+    support::scenes::main("reality", all.leak(), devices::possible)
+}

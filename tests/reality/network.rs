@@ -1,0 +1,288 @@
+//! What network plugins and proxies leave: ifb devices (A.10), rules of kube-proxy, flannel and Calico (A.11), bridges under
+//! other names (A.12), conntrack entries (A.13), settings of the kernel.
+//!
+//! RIGHT: gone where CNI's own results or our pods' addresses prove it ours and nobody else uses it; else told; never silent.
+//! Others' devices, chains, virtual servers and flows stay.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::stage::{Right, Stage, demand, furnish, sh};
+use support::Result;
+use support::picture::{Kind, Thing};
+use support::runtime::Pod;
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("an_ifb_device_for_each_limited_pod", || bandwidth("1.7")),
+    ("an_ifb_device_for_each_limited_pod_2_1", || bandwidth("2.1")),
+    ("a_bridge_under_another_name", || bridge("podbr7")),
+    ("a_bridge_under_another_name_hybrid", || bridge("podbr7")),
+    ("a_bridge_with_an_ordinary_name_of_a_users", users_bridge),
+    ("macvlan_in_the_pods", macvlan),
+    ("nft_tables_of_kube_proxy", || rules(NFT)),
+    ("kube_proxys_chains_in_all_tables", || rules(KUBE)),
+    ("kube_proxys_chains_in_the_legacy_backend", || rules(LEGACY)),
+    ("flannels_rules", || rules(FLANNEL)),
+    ("calicos_rules_and_sets", || rules(CALICO)),
+    ("kube_proxys_rules_beside_another_kubelet_are_told", another_kubelet),
+    ("ipvs_of_kube_proxy", || rules(IPVS)),
+    ("conntrack_entries_of_dead_pods", conntrack),
+    ("settings_that_were_changed_are_named", || settings(false)),
+    ("forwarding_that_was_turned_on_is_named", || settings(true)),
+    ("a_route_and_a_tunnel_of_the_pods_network", tunnel),
+];
+
+/// Starts our containerd with this network.
+fn start(stage: &mut Stage, plugins: &serde_json::Value) -> Result<()> {
+    let layout = Stage::layout();
+    let (root, state) = (layout.root.display().to_string(), layout.state.display().to_string());
+    let list = json!({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins});
+    stage.start(layout, &["--root", &root, "--state", &state], |config| {
+        fs::write("/opt/runtimes/cni0/net.d/10-pods.conflist", list.to_string())?;
+        Ok(config)
+    })?;
+    Ok(())
+}
+
+fn a_bridge(name: &str) -> serde_json::Value {
+    json!({
+        "type": "bridge", "bridge": name, "isGateway": true, "ipMasq": true,
+        "ipam": {"type": "host-local", "subnet": "10.77.0.0/16"}
+    })
+}
+
+fn bandwidth(version: &'static str) -> Result<()> {
+    let mut stage = Stage::beside(version, || {
+        sh("ip link add califfffffffffe type ifb; ip link set califfffffffffe up; ip link add bwp0123456789a type ifb").map(|_| Vec::new())
+    })?;
+    start(
+        &mut stage,
+        &json!([a_bridge("cni0"), {"type": "bandwidth", "capabilities": {"bandwidth": true}}, {"type": "portmap", "capabilities": {"portMappings": true}}]),
+    )?;
+    let limits = [
+        "--count",
+        "2",
+        "--annotation",
+        "kubernetes.io/egress-bandwidth=10M",
+        "--annotation",
+        "kubernetes.io/ingress-bandwidth=10M",
+    ];
+    stage.runtime()?.make_pods("limited", &limits, &["/app", "obedient"])?;
+    stage.stop()?;
+    let ifbs = stage.now()?.only(|thing| thing.kind == Kind::Link && thing.name.contains(" bwp"));
+    demand(ifbs.more.len() == 2, format!("not two ifb devices:\n{ifbs}"))?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::Link, 5)])?;
+    stage.judge(&Right::Clean, 0)?;
+    Ok(())
+}
+
+fn bridge(name: &str) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip link add podbr8 type bridge; ip addr add 10.88.0.1/16 dev podbr8; ip link set podbr8 up")
+            .map(|_| Vec::new())
+    })?;
+    start(&mut stage, &json!([a_bridge(name), {"type": "portmap", "capabilities": {"portMappings": true}}]))?;
+    stage.polite_pods("polite", 2)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::Link, 3), (Kind::Address, 1), (Kind::Route, 1)])?;
+    stage.judge(&Right::Clean, 2)?;
+    Ok(())
+}
+
+/// The network's bridge was there before, with an address and a port of the user's: pods may leave, it stays.
+fn users_bridge() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip link add lan0 type bridge; ip addr add 192.168.7.1/24 dev lan0; ip link set lan0 up
+            ip link add tap0 type veth peer name tap1; ip link set tap0 master lan0; ip link set tap0 up; ip link set tap1 up; ip link set lan0 promisc on
+            echo 0 > /proc/sys/net/ipv6/conf/lan0/accept_ra")
+        .map(|_| Vec::new())
+    })?;
+    let mut plugin = a_bridge("lan0");
+    plugin["isGateway"] = json!(false);
+    start(&mut stage, &json!([plugin]))?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Link, 1)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
+
+/// A link that moves into the pod and is one of the host's links' children.
+fn macvlan() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up")
+            .map(|_| Vec::new())
+    })?;
+    start(
+        &mut stage,
+        &json!([{"type": "macvlan", "master": "up0", "ipam": {"type": "host-local", "subnet": "10.78.0.0/16"}}]),
+    )?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
+
+/// What a proxy or a network plugin wrote; `POD` is the address of a pod of ours.
+type Rules = &'static str;
+
+const NFT: Rules = "nft add table ip kube-proxy
+    nft add chain ip kube-proxy services; nft add chain ip kube-proxy nat-prerouting '{ type nat hook prerouting priority -100; }'
+    nft add rule ip kube-proxy nat-prerouting jump services
+    nft add map ip kube-proxy service-ips '{ type ipv4_addr . inet_proto . inet_service : verdict; }'
+    nft add chain ip kube-proxy endpoint-1; nft add rule ip kube-proxy endpoint-1 meta l4proto tcp dnat to POD:80
+    nft add element ip kube-proxy service-ips '{ 10.152.183.5 . tcp . 80 : goto endpoint-1 }'
+    nft add rule ip kube-proxy services ip daddr . meta l4proto . th dport vmap @service-ips
+    nft add table ip6 kube-proxy";
+
+const KUBE: Rules = "for t in iptables ip6tables; do
+    for c in KUBE-KUBELET-CANARY KUBE-PROXY-CANARY; do for x in filter nat mangle; do $t-nft -t $x -N $c; done; done
+    $t-nft -N KUBE-FIREWALL; $t-nft -A INPUT -j KUBE-FIREWALL; $t-nft -A OUTPUT -j KUBE-FIREWALL
+    $t-nft -t mangle -N KUBE-IPTABLES-HINT; done
+    iptables-nft -A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment 'block incoming localnet connections' -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+    iptables-nft -t nat -N KUBE-SERVICES; iptables-nft -t nat -A PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES
+    iptables-nft -t nat -N KUBE-SEP-AAAAAAAAAAAAAAAA; iptables-nft -t nat -N KUBE-SVC-AAAAAAAAAAAAAAAA
+    iptables-nft -t nat -A KUBE-SEP-AAAAAAAAAAAAAAAA -p tcp -m tcp -j DNAT --to-destination POD:80
+    iptables-nft -t nat -A KUBE-SVC-AAAAAAAAAAAAAAAA -j KUBE-SEP-AAAAAAAAAAAAAAAA
+    iptables-nft -t nat -A KUBE-SERVICES -d 10.152.183.5/32 -p tcp --dport 80 -j KUBE-SVC-AAAAAAAAAAAAAAAA
+    iptables-nft -t nat -N KUBE-POSTROUTING; iptables-nft -t nat -A POSTROUTING -j KUBE-POSTROUTING
+    iptables-nft -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; iptables-nft -t nat -A KUBE-POSTROUTING -j MASQUERADE";
+
+const LEGACY: Rules = "iptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy -t nat -A PREROUTING -j KUBE-SERVICES
+    iptables-legacy -t nat -N KUBE-SEP-AAAAAAAAAAAAAAAA
+    iptables-legacy -t nat -A KUBE-SEP-AAAAAAAAAAAAAAAA -p tcp -m tcp -j DNAT --to-destination POD:80
+    iptables-legacy -t nat -A KUBE-SERVICES -d 10.152.183.5/32 -p tcp -m tcp --dport 80 -j KUBE-SEP-AAAAAAAAAAAAAAAA
+    iptables-legacy -t mangle -N KUBE-KUBELET-CANARY; iptables-legacy -t raw -N KUBE-PROXY-CANARY";
+
+const FLANNEL: Rules = "iptables-nft -t nat -N FLANNEL-POSTRTG; iptables-nft -N FLANNEL-FWD
+    iptables-nft -t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG
+    iptables-nft -t nat -A FLANNEL-POSTRTG -s 10.1.0.0/16 ! -d 224.0.0.0/4 -m comment --comment 'flanneld masq' -j MASQUERADE
+    iptables-nft -A FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD
+    iptables-nft -A FLANNEL-FWD -s 10.1.0.0/16 -m comment --comment 'flanneld forward' -j ACCEPT";
+
+const CALICO: Rules = "iptables-nft -N cali-FORWARD; iptables-nft -A FORWARD -m comment --comment 'cali:wUHhoiAYhphO9Mso' -j cali-FORWARD
+    iptables-nft -A cali-FORWARD -s 10.1.0.0/16 -m comment --comment 'cali:vjrMJCRpqwy5oRoX' -j ACCEPT
+    iptables-nft -t raw -N cali-PREROUTING; iptables-nft -t raw -A PREROUTING -m comment --comment 'cali:6gwbT8clXdHdC1b1' -j cali-PREROUTING
+    iptables-nft -t mangle -N cali-POSTROUTING; iptables-nft -t mangle -A POSTROUTING -j cali-POSTROUTING
+    nft add table inet calico; nft add set inet calico cali40all-ipam-pools '{ type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }'";
+
+const IPVS: Rules = "ipvsadm -A -t 10.152.183.5:80 -s rr; ipvsadm -a -t 10.152.183.5:80 -r POD:80 -m; ip link add kube-ipvs0 type dummy; ip addr add 10.152.183.5/32 dev kube-ipvs0";
+
+/// The address of a pod of ours, by the lease.
+fn address(_: &[Pod]) -> Result<String> {
+    let leases = sh(
+        "ls /var/lib/cni/networks/cni0-pods /var/lib/cni/networks/pods 2>/dev/null | grep '^10\\.' | head -n 1",
+    )?;
+    demand(leases.trim().starts_with("10."), format!("no lease: {leases}"))?;
+    Ok(leases.trim().to_owned())
+}
+
+/// Somebody else's, which look nearly as ours.
+const OTHERS: Rules = "iptables-nft -t nat -N KUBER-SERVICES; iptables-nft -t nat -A KUBER-SERVICES -p tcp --dport 1234 -j REDIRECT --to-ports 4321
+    iptables-nft -A FORWARD -m comment --comment 'not flanneld' -j ACCEPT; nft add table inet own; nft add chain inet own kube
+    iptables-legacy -A FORWARD -s 10.99.0.0/16 -j ACCEPT";
+
+fn rules(made: Rules) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || sh(OTHERS).map(|_| Vec::new()))?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    let pod = address(&pods)?;
+    let without = stage.now()?.count(Kind::Rule);
+    sh(&made.replace("POD", &pod))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, without + 2)])?;
+    // Gone, status 0; or told, and then not 0.
+    let told: fn(&Thing) -> bool =
+        |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
+    stage.judge(&Right::Told(told, &[0, 1, 3]), 1)?;
+    Ok(())
+}
+
+/// Another kubelet lives: whose its chains are, nobody can tell. They stay, and are told.
+fn another_kubelet() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("cp /bin/sleep /opt/runtimes/kubelet; mkdir -p /sys/fs/cgroup/system.slice/kubelet.service
+            sh -c 'echo 0 > /sys/fs/cgroup/system.slice/kubelet.service/cgroup.procs; exec setsid --fork /opt/runtimes/kubelet 1000' </dev/null >/dev/null 2>&1")?;
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    let pod = address(&pods)?;
+    stage.also(|_| sh(&KUBE.replace("POD", &pod)))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3)])?;
+    // The bridge may be that kubelet's, too: it stays, and is told.
+    let bridge: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route);
+    let report = stage.judge(&Right::Told(bridge, &[1, 3]), 1)?;
+    let notes = format!("{}{}{}", report["notes"], report["steps"], report["advice"]);
+    demand(
+        notes.contains("KUBE-") || notes.contains("kube-proxy"),
+        format!("the chains are not told: {notes}"),
+    )
+}
+
+/// Flows to a pod's address; the host's own service takes over the port.
+fn conntrack() -> Result<()> {
+    let entry = |source: &str, port: u16, pod: &str| {
+        sh(&format!(
+            "conntrack -I -p udp -s {source} -d 192.0.2.1 --sport 4000 --dport {port} --reply-src {pod} --reply-dst {source}
+                --reply-port-src 53 --reply-port-dst 4000 --timeout 600 --status ASSURED,SEEN_REPLY,DST_NAT",
+        )
+        .replace("\n", " "))
+    };
+    let mut stage = Stage::beside("1.7", || {
+        entry("192.0.2.8", 53, "10.99.0.7")?;
+        // An address that begins as one of ours does.
+        entry("192.0.2.9", 54, "10.1.0.200")?;
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    let pod = address(&pods)?;
+    entry("192.0.2.7", 53, &pod)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Conntrack, 1)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
+
+/// What kubelet, kube-proxy and the plugins set for good: named once, with what it is now. What it was, nobody knows.
+fn settings(forwarding: bool) -> Result<()> {
+    furnish(!forwarding)?;
+    let mut stage = Stage::from_here("1.7", Vec::new())?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    if !forwarding {
+        sh("cd /proc/sys/net; echo 1 > ipv4/conf/all/route_localnet; echo 86399 > netfilter/nf_conntrack_tcp_timeout_established
+            echo 3601 > netfilter/nf_conntrack_tcp_timeout_close_wait")?;
+    }
+    stage.stop()?;
+    let changed = stage.now()?.other.iter().filter(|(thing, _)| thing.kind == Kind::Setting).count();
+    demand(changed >= 3, format!("only {changed} settings are seen to have changed"))?;
+    let setting: fn(&Thing) -> bool = |thing| thing.kind == Kind::Setting;
+    stage.judge(&Right::Told(setting, &[0, 1, 3]), 1)?;
+    Ok(())
+}
+
+/// A tunnel by the name that the profile knows, with its route, forwarding entry and neighbour; another's tunnel stays.
+fn tunnel() -> Result<()> {
+    let make = |name: &str, id: u16, net: u8| {
+        format!(
+            "ip link add {name} type vxlan id {id} dstport {} dev lo local 127.0.0.1 nolearning; ip addr add 10.{net}.0.0/32 dev {name}; ip link set {name} up
+             ip route add 10.{net}.9.0/24 via 10.{net}.9.0 dev {name} onlink; bridge fdb append 02:00:00:00:00:0{} dev {name} dst 192.0.2.33; ip neigh add 10.{net}.9.0 lladdr 02:00:00:00:00:01 dev {name} nud permanent",
+            id + 4000,
+            id % 10
+        )
+    };
+    let mut stage = Stage::beside("1.7", || sh(&make("vxlan.others", 55, 66)).map(|_| Vec::new()))?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    sh(&make("flannel.1", 1, 1))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Link, 3), (Kind::Route, 2)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Directories that the snap shares with every other runtime of the host (A.4), and what is left of them (A.6).
+//!
+//! RIGHT: mounts, bundles and states of owned IDs are ended and gone; those of another namespace, of another runtime and of
+//! unknown IDs stay. Directories that are empty by that go, deepest first, if nobody else uses them, so that the next snap
+//! finds no /run/containerd.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::stage::{Right, Stage, USERS, demand, sh};
+use support::Result;
+use support::picture::{Kind, Thing};
+use support::runtime::{Layout, Runtime, mount_volumes};
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("shared_directories", || shared("1.7", Beside::Nobody)),
+    ("shared_directories_1_6", || shared("1.6", Beside::Nobody)),
+    ("shared_directories_2_1", || shared("2.1", Beside::Nobody)),
+    ("shared_directories_hybrid", || shared("1.7", Beside::Nobody)),
+    ("shared_directories_beside_another_namespace", || shared("1.7", Beside::Namespace)),
+    ("shared_directories_beside_unknown_ids", || shared("1.7", Beside::Unknown)),
+    ("shared_directories_beside_another_kubelets_volumes", || shared("1.7", Beside::Kubelet)),
+    ("sockets_of_kubelet_in_a_shared_place", sockets),
+    ("no_skeleton_is_left_of_a_plain_layout", || plain("1.7")),
+    ("no_skeleton_is_left_of_a_plain_layout_1_6", || plain("1.6")),
+    ("no_skeleton_is_left_of_a_plain_layout_2_1", || plain("2.1")),
+    ("no_skeleton_is_left_of_a_plain_layout_hybrid", || plain("1.7")),
+    ("a_skeleton_that_others_use_stays", used),
+    ("a_skeleton_with_a_users_file_stays", users_file),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    Nobody,
+    /// What another runtime's containers left: state, bundle and mounts, of namespace `moby`.
+    Namespace,
+    /// The same in our namespace, for an ID that nobody knows.
+    Unknown,
+    /// Volumes of a pod that is not ours, mounted by somebody else's kubelet.
+    Kubelet,
+}
+
+const SOMEBODY: &str = "99999999-2222-4333-8444-555555555555";
+
+fn beside(who: Beside) -> Result<()> {
+    let bundle = |namespace: &str| {
+        let id = "9".repeat(64);
+        let at = format!("/run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}");
+        sh(&format!(
+            "mkdir -p {at}/rootfs /run/containerd/io.containerd.grpc.v1.cri/sandboxes/{id}/shm /run/containerd/runc/{namespace}/{id}
+             mount -t tmpfs -o size=64k overlay {at}/rootfs
+             mount -t tmpfs -o size=64k shm /run/containerd/io.containerd.grpc.v1.cri/sandboxes/{id}/shm
+             echo precious > {at}/rootfs/file; echo '{{}}' > /run/containerd/runc/{namespace}/{id}/state.json
+             mkdir -p /run/containerd/s; : > /run/containerd/s/0123"
+        ))
+        .map(drop)
+    };
+    match who {
+        Beside::Nobody => Ok(()),
+        Beside::Namespace => bundle("moby"),
+        Beside::Unknown => bundle("k8s.io"),
+        Beside::Kubelet => mount_volumes(Path::new("/var/lib/kubelet"), SOMEBODY, Path::new(USERS)),
+    }
+}
+
+/// As the k8s snap in classic confinement has it.
+fn shared(version: &'static str, who: Beside) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    stage.profile(|profile| {
+        profile["containerd"] = json!({
+            "address": "/run/containerd/containerd.sock", "state": "/run/containerd", "root": "/var/lib/containerd"
+        });
+        profile["kubelet"] = json!({"root": "/var/lib/kubelet"});
+        profile["data"] = json!([]);
+    })?;
+    let layout = Layout {
+        root: "/var/lib/containerd".into(),
+        state: "/run/containerd".into(),
+        socket: "/run/containerd/containerd.sock".into(),
+        ..Stage::layout()
+    };
+    stage.start(layout, &["--root", "/var/lib/containerd", "--state", "/run/containerd"], Ok)?;
+    for pod in stage.polite_pods("polite", 2)? {
+        mount_volumes(Path::new("/var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
+    }
+    stage.stop()?;
+    // Only now: a containerd that starts removes what it does not know.
+    stage.also(|_| beside(who))?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
+    // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named.
+    let images: fn(&Thing) -> bool = |t| {
+        t.kind == Kind::File
+            && (t.path.starts_with("/var/lib/containerd") || t.path.starts_with("/var/lib/kubelet"))
+    };
+    // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
+    let statuses: &[i32] =
+        if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
+    stage.judge(&Right::Told(images, statuses), 2)?;
+    Ok(())
+}
+
+/// kubelet's own sockets, wherever it has bound them; one that is bound by somebody who lives stays.
+fn sockets() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let alive = stage.also(|_| {
+        sh("mkdir -p /var/lib/kubelet/device-plugins")?;
+        Ok(std::os::unix::net::UnixListener::bind("/var/lib/kubelet/device-plugins/others.sock")?)
+    })?;
+    stage.profile(|profile| {
+        profile["kubelet"] = json!({"root": "/var/lib/kubelet"});
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    for place in [
+        "pod-resources/kubelet.sock",
+        "device-plugins/kubelet.sock",
+        "plugins_registry/csi.sock",
+        "plugins/csi/csi.sock",
+    ] {
+        let path = Path::new("/var/lib/kubelet").join(place);
+        sh(&format!("mkdir -p {}", path.parent().unwrap_or(Path::new("/")).display()))?;
+        // Dropped at once: whoever bound it has ended.
+        std::os::unix::net::UnixListener::bind(path)?;
+    }
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::File, 20)])?;
+    let directories: fn(&Thing) -> bool = |thing| {
+        let directory = thing.looks.starts_with('4') && thing.path.starts_with("/var/lib/kubelet");
+        thing.kind == Kind::File && directory
+    };
+    let result = stage.judge(&Right::Told(directories, &[0, 1, 3]), 1);
+    drop(alive);
+    result.map(drop)
+}
+
+fn plain(version: &'static str) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    stage.start_usual()?;
+    for pod in stage.polite_pods("polite", 2)? {
+        mount_volumes(&Path::new(crate::stage::COMMON).join("var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
+    }
+    stage.stop()?;
+    stage.must_show(&[
+        (Kind::Process, 6),
+        (Kind::Mount, 12),
+        (Kind::Cgroup, 4),
+        (Kind::Link, 3),
+        (Kind::Rule, 4),
+    ])?;
+    stage.judge(&Right::Clean, 2)?;
+    demand(!Path::new("/run/containerd").exists(), "the next snap refuses to start: there is /run/containerd")
+}
+
+fn used() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        let other = Runtime::start(Layout::of_host(), "1.7")?;
+        other.pods("other", 1, &["/app", "obedient"])?;
+        Ok(vec![other])
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 2)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 6)])?;
+    stage.judge(&Right::Clean, 2)?;
+    demand(Path::new("/run/containerd/s").exists(), "somebody else's directory was removed")
+}
+
+fn users_file() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh(
+            "mkdir -p /run/containerd/fifo /var/lib/cni/networks/mine; echo x > /run/containerd/own; echo x > /var/lib/cni/networks/mine/10.9.9.9",
+        )?;
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
