@@ -231,6 +231,7 @@ fn every_command_is_known_and_those_that_can_be_run_here_work() {
     // A snap "own-snap" whose shim runs, for what wants to see one; and results of removals with nothing to remove.
     let scene = "python3 -c 'import time; time.sleep(600)' -namespace k8s.io -id a \
                  -address /var/snap/own-snap/common/run/containerd.sock & \
+                 while [ \"$(cat /proc/$!/comm)\" = bash ]; do :; done; \
                  profile='{\"schema\": 1, \"snap\": \"own-snap\", \"containerd\": {\"address\": \"$SNAP_COMMON/c.sock\", \
                  \"state\": \"$SNAP_COMMON/state\", \"root\": \"$SNAP_COMMON/root\"}}'; \
                  echo \"$profile\" > /run/own.json; \
