@@ -96,9 +96,10 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
         all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
     if !tasks.is_empty() {
         lines.push(format!(
-            "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. The whole of it ends \
-             after {} s at the latest.",
+            "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
+             names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
             tasks.len(),
+            profile.patience.maximum_grace(),
             profile.patience.drain,
             profile.patience.deadline
         ));

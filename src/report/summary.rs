@@ -62,6 +62,7 @@ impl Report {
             advice: self.advice.clone(),
             notes: self.notes.clone(),
             scripts: self.scripts.clone(),
+            endings: Vec::new(),
             scope: None,
             file: self.file.clone(),
             ..*self
@@ -104,6 +105,13 @@ impl Report {
         }
         for script in self.scripts.iter().filter(|s| !s.went_well()) {
             let _ = writeln!(out, "  script {script}");
+        }
+        let to_tell: Vec<_> = self.endings.iter().filter(|ending| ending.is_to_be_told()).collect();
+        for ending in to_tell.iter().take(MAX_LISTED / 2) {
+            let _ = writeln!(out, "  {ending}");
+        }
+        if to_tell.len() > MAX_LISTED / 2 {
+            let _ = writeln!(out, "  … and {} more containers", to_tell.len() - MAX_LISTED / 2);
         }
         for advice in &self.advice {
             let _ = writeln!(out, "  {advice}");

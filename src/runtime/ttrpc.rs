@@ -10,16 +10,15 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
-use containerd_shim_protos::api::{DeleteRequest, KillRequest, ShutdownRequest};
+use containerd_shim_protos::api::{DeleteRequest, KillRequest, ResumeRequest, ShutdownRequest};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use protobuf::Message;
 use ttrpc::Client;
 use ttrpc::proto::{Code, KeyValue, Request};
 
 use crate::error::{Context, Error, Result};
-use crate::runtime::ContainerId;
+use crate::runtime::{ContainerId, stop_signal};
 
 const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 
@@ -31,7 +30,7 @@ const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task
 pub fn kill(
     path: &Path,
     container: &ContainerId,
-    signal: Signal,
+    signal: stop_signal::Number,
     all: bool,
     until: Instant,
     deadline: Instant,
@@ -68,8 +67,14 @@ impl<'a> ShimClient<'a> {
     }
 
     /// Signals the container's first process, or all.
-    pub fn kill(&self, id: &str, signal: Signal, all: bool) -> Result<()> {
-        self.call("Kill", &KillRequest { id: id.into(), signal: signal as u32, all, ..Default::default() })
+    pub fn kill(&self, id: &str, signal: stop_signal::Number, all: bool) -> Result<()> {
+        let signal = signal.unsigned_abs();
+        self.call("Kill", &KillRequest { id: id.into(), signal, all, ..Default::default() })
+    }
+
+    /// Lets a container go on that was paused.
+    pub fn resume(&self, id: &str) -> Result<()> {
+        self.call("Resume", &ResumeRequest { id: id.into(), ..Default::default() })
     }
 
     /// Lets the shim forget a container whose processes are dead: it unmounts, removes the group and runc's state.
@@ -83,18 +88,7 @@ impl<'a> ShimClient<'a> {
     }
 
     fn call(&self, method: &str, message: &impl Message) -> Result<()> {
-        let payload = message
-            .write_to_bytes()
-            .map_err(|e| Error::Malformed { path: self.path.into(), reason: e.to_string() })?;
-        let mut answer = Ok(());
-        for service in SERVICES {
-            answer = self.request(service, method, payload.clone());
-            match &answer {
-                Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {}
-                _ => break,
-            }
-        }
-        match answer {
+        match self.answer(method, message)? {
             // The container, or the process, is gone already.
             Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND => Ok(()),
             // The shim ended before it could answer a Shutdown.
@@ -103,8 +97,34 @@ impl<'a> ShimClient<'a> {
             {
                 Ok(())
             }
-            other_answer => other_answer.map_err(|e| other(self.path, &e)),
+            other_answer => other_answer.map(drop).map_err(|e| other(self.path, &e)),
         }
+    }
+
+    /// Asks for something, and returns what is answered.
+    pub(super) fn ask<A: Message>(&self, method: &str, message: &impl Message) -> Result<A> {
+        let payload = self.answer(method, message)?.map_err(|e| other(self.path, &e))?;
+        A::parse_from_bytes(&payload).map_err(|e| self.malformed(&e))
+    }
+
+    /// Asks by the newer service's name first.
+    fn answer(
+        &self,
+        method: &str,
+        message: &impl Message,
+    ) -> Result<std::result::Result<Vec<u8>, ttrpc::Error>> {
+        let payload = message.write_to_bytes().map_err(|e| self.malformed(&e))?;
+        let answer = self.request(SERVICES[0], method, payload.clone());
+        Ok(match answer {
+            Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
+                self.request(SERVICES[1], method, payload)
+            }
+            answer => answer,
+        })
+    }
+
+    fn malformed(&self, error: &protobuf::Error) -> Error {
+        Error::Malformed { path: self.path.into(), reason: error.to_string() }
     }
 
     fn request(
@@ -112,7 +132,7 @@ impl<'a> ShimClient<'a> {
         service: &str,
         method: &str,
         payload: Vec<u8>,
-    ) -> std::result::Result<(), ttrpc::Error> {
+    ) -> std::result::Result<Vec<u8>, ttrpc::Error> {
         let left = self.until.saturating_duration_since(Instant::now()).as_nanos();
         let namespace = KeyValue {
             key: "containerd-namespace-ttrpc".into(),
@@ -128,7 +148,7 @@ impl<'a> ShimClient<'a> {
             metadata: vec![namespace],
             ..Default::default()
         };
-        self.client.request(request).map(drop)
+        self.client.request(request).map(|response| response.payload)
     }
 }
 

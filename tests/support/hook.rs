@@ -68,7 +68,7 @@ impl Snap {
     /// Ships a profile: the built-in one, with another patience.
     pub fn ship_patience(&self, drain: u64, deadline: u64) -> Result<()> {
         let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/profiles").join(format!("{}.json", self.name));
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile").join(format!("{}.json", self.name));
         let mut profile: Value = serde_json::from_slice(&fs::read(path)?)?;
         profile["patience"] = json!({ "drain": drain, "deadline": deadline });
         fs::write(self.dir.join("teardown.json"), profile.to_string())?;
