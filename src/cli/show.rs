@@ -26,7 +26,7 @@ pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
         let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
-        out.push_str(&format!(": {}\n", would(step.name, profile.patience.drain)));
+        out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
         if keys.is_subset(&shown) {
             out.push_str(&format!("  ({} of the above)\n", keys.len()));
         } else {
@@ -127,10 +127,10 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
 }
 
 /// What a step would do, in words.
-fn would(step: StepName, drain: u64) -> String {
+fn would(step: StepName, most: u64) -> String {
     let fixed = match step {
         StepName::Drain => {
-            return format!("applications are asked to end, and waited for, up to {drain} s");
+            return format!("applications are asked to end, each as it wants to be, and waited for, up to {most} s");
         }
         StepName::Services => "services that still run are stopped",
         StepName::Containers => "what still runs in containers is killed",

@@ -18,7 +18,8 @@ use crate::view::View;
 /// What to know before a removal: what runs, whose data it uses, what a removal does not do.
 pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
     use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, NetworkVolumes, NotHonoured, Pods};
-    let pods = running_pods(view, scope);
+    let tasks = running(view, scope);
+    let pods: Vec<String> = tasks.iter().filter_map(|task| task.pod.clone()).collect();
     let mut notes = vec![
         Note::of(Pods, "pods run and will be ended", pods.clone()),
         Note::of(
@@ -37,16 +38,14 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             cluster(view, scope),
         ),
     ];
-    let manners = || running(view, scope).filter_map(|task| Some((scope.graceful.of(&task.container)?, task)));
+    let applications = || tasks.iter().filter(|task| !task.sandbox);
+    let manners = || applications().filter_map(|task| Some((scope.graceful.of(&task.container)?, task)));
     let cut = manners().filter(|(manner, _)| manner.plan.is_cut());
-    let cut = cut.map(|(m, of)| {
-        format!("{}: {} s of {} s", who(&of, Some(m)), m.plan.limit, m.plan.asked)
-    });
-    let not_run = manners().filter_map(|(m, of)| {
-        Some(format!("{}: {} ({})", who(&of, Some(m)), m.hook?, name(&m.not_run()?)))
-    });
+    let cut = cut.map(|(m, of)| format!("{}: {} s of {} s", who(of, Some(m)), m.plan.limit, m.plan.asked));
+    let not_run = manners()
+        .filter_map(|(m, of)| Some(format!("{}: {} ({})", who(of, Some(m)), m.hook?, name(&m.not_run()?))));
     notes.extend([
-        Note::of(Graces, "how containers are ended", running(view, scope).map(|task| manner(scope, &task))),
+        Note::of(Graces, "how containers are ended", applications().map(|task| manner(scope, task))),
         Note::of(CutShort, "containers that get less time than they ask for (patience.maximum-grace)", cut),
         Note::of(HooksNotRun, "preStop hooks that are not run", not_run),
     ]);
@@ -96,13 +95,11 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
     notes
 }
 
-/// Applications that run.
-fn running(view: &View, scope: &Scope) -> impl Iterator<Item = Task> {
-    let tasks = owned::containers_and_shims(view, scope).residues.into_iter();
-    tasks.filter_map(|residue| match residue {
-        Residue::Task(task) if !task.sandbox => Some(task),
-        _ => None,
-    })
+/// Containers that run.
+fn running(view: &View, scope: &Scope) -> Vec<Task> {
+    let all = owned::containers_and_shims(view, scope).residues.into_iter();
+    let task = |residue| if let Residue::Task(task) = residue { Some(task) } else { None };
+    all.filter_map(task).collect()
 }
 
 /// A container in words that people know.
@@ -125,15 +122,6 @@ fn manner(scope: &Scope, task: &Task) -> String {
         text.push_str(hook);
     }
     text
-}
-
-fn running_pods(view: &View, scope: &Scope) -> Vec<String> {
-    let tasks = owned::containers_and_shims(view, scope).residues.into_iter();
-    let pod = |residue| match residue {
-        Residue::Task(Task { pod: Some(pod), .. }) => Some(pod),
-        _ => None,
-    };
-    tasks.filter_map(pod).collect()
 }
 
 /// Binds that are neither the runtime's nor kubelet's nor the kernel's.

@@ -100,12 +100,13 @@ impl Graceful {
         self.of(container).map_or_else(unknown, |manner| manner.plan.clone())
     }
 
-    /// What the older one knows and this one does not, added: the database goes with all the rest.
+    /// What the older one knows and this one does not, added: the database goes with all the rest, and that it is gone then is
+    /// no news.
     pub(super) fn union(mut self, older: Graceful) -> Graceful {
         let known: BTreeSet<ContainerId> = self.manners.iter().map(|m| m.container.clone()).collect();
         self.manners.extend(older.manners.into_iter().filter(|m| !known.contains(&m.container)));
         self.manners.sort_by(|a, b| a.container.cmp(&b.container));
-        self.unread = self.unread.or(older.unread);
+        self.unread = older.unread;
         self
     }
 }
@@ -114,12 +115,16 @@ impl Graceful {
 pub(super) fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
     let own = &profile.patience;
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
+    let applications: Vec<&Container> = scope.containers.iter().filter(|c| !c.sandbox).collect();
+    if applications.is_empty() {
+        return Graceful { patience, ..Graceful::default() };
+    }
     let (records, unread) = match read(view, scope) {
-        Ok(records) => (records.unwrap_or_default(), None),
+        Ok(Some(records)) => (records, None),
+        Ok(None) => (Records::default(), Some("there is none".to_owned())),
         Err(why) => (Records::default(), Some(why)),
     };
-    let applications = scope.containers.iter().filter(|c| !c.sandbox);
-    let known = applications.filter_map(|c| manner(scope, &records, c, patience));
+    let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     manners.sort_by(|a, b| a.container.cmp(&b.container));
     Graceful { manners, unread, patience }

@@ -5,11 +5,13 @@
 //!   slow      works for two seconds more, then writes the file named by the second argument, and exits
 //!   stubborn  goes on as if nothing had happened
 //!   parent    as obedient, with a stubborn child
+//!   stopper   goes on at SIGTERM, and exits at SIGINT
 //!   quitter   goes on at SIGTERM, and exits at SIGQUIT
 //!   serve     as obedient; answers HTTP at the port of the second argument, and writes each request's head to the
 //!             file of the third
 //!   hook      is no container's own program: prints on both outputs, writes its environment, user and directory to
-//!             the file named by the second argument, and exits with the status of the third; with "sleep" it never does
+//!             the file named by the second argument, and exits with the status of the third; with "sleep" it never does.
+//!             A fourth argument is how many seconds it works before it writes
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -35,7 +37,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     if mode == "hook" {
         return hook(&args);
     }
-    if !["pause", "obedient", "slow", "stubborn", "parent", "quitter", "serve"].contains(&mode) {
+    if !["pause", "obedient", "slow", "stubborn", "parent", "quitter", "stopper", "serve"].contains(&mode) {
         return Err(format!("unknown mode '{mode}'").into());
     }
     // Blocked signals wait for us, and arrive although the first process of a pid namespace has no default actions.
@@ -51,7 +53,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         match signals.wait()? {
             Signal::SIGCHLD => reap(),
             Signal::SIGQUIT if mode == "quitter" => break,
-            _ if mode == "stubborn" || mode == "quitter" => {}
+            Signal::SIGINT if mode == "stopper" => break,
+            _ if mode == "stopper" || mode == "stubborn" || mode == "quitter" => {}
             _ => break,
         }
     }
@@ -70,6 +73,9 @@ fn hook(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     writeln!(std::io::stderr(), "another")?;
     let mut text = format!("{} {}\n", nix::unistd::getuid(), std::env::current_dir()?.display());
     std::env::vars().for_each(|(name, value)| text.push_str(&format!("{name}={value}\n")));
+    if let Some(seconds) = args.get(4) {
+        std::thread::sleep(Duration::from_secs(seconds.parse()?)); // its work
+    }
     std::fs::write(file, text)?;
     match args.get(3).map(String::as_str) {
         Some("sleep") => loop {

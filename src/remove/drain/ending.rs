@@ -55,7 +55,7 @@ pub struct HookEnding {
     pub status: Option<u32>,
     /// Why it was not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub reason: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
 }
@@ -102,7 +102,7 @@ impl std::fmt::Display for Ending {
         }
         let Some(hook) = &self.hook else { return Ok(()) };
         write!(f, ", preStop {} {}", hook.kind, name(&hook.outcome))?;
-        match (&hook.status, &hook.why) {
+        match (&hook.status, &hook.reason) {
             (Some(status), _) => write!(f, " (status {status})"),
             (None, Some(why)) => write!(f, " ({why})"),
             (None, None) => Ok(()),

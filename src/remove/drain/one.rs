@@ -141,7 +141,7 @@ impl<'a> One<'a> {
     /// Its turn has come. Its grace counts from the start of the drain.
     pub(super) fn begin(&mut self, drain: &mut Drain) {
         let own = drain.began + Duration::from_secs(self.plan.limit);
-        self.limit = own.max(Instant::now()).min(drain.end);
+        self.limit = own.min(drain.end - Duration::from_secs(LEAST)).max(Instant::now());
         self.state = State::Resuming;
         if !self.task.paused {
             return self.begin_hook(drain);
@@ -347,14 +347,14 @@ impl<'a> One<'a> {
 
     fn hook_not_run(&mut self, why: &str) {
         let kind = self.kind.unwrap_or_default().to_owned();
-        let why = Some(why.to_owned());
-        self.hook = Some(HookEnding { kind, outcome: Outcome::NotRun, status: None, why, elapsed_ms: 0 });
+        let reason = Some(why.to_owned());
+        self.hook = Some(HookEnding { kind, outcome: Outcome::NotRun, status: None, reason, elapsed_ms: 0 });
     }
 
     fn hook_ended(&mut self, outcome: Outcome, status: Option<u32>, began: Instant) {
         let kind = self.kind.unwrap_or_default().to_owned();
         let elapsed_ms = milliseconds(began);
-        self.hook = Some(HookEnding { kind, outcome, status, why: None, elapsed_ms });
+        self.hook = Some(HookEnding { kind, outcome, status, reason: None, elapsed_ms });
     }
 
     /// Its hook has ended, or is no longer waited for.
