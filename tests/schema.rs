@@ -120,10 +120,21 @@ fn every_change_of_a_document_is_rejected() {
     let validator = validator(REPORT);
     let document = serde_json::to_value(whole()).unwrap();
     // What a document may do without; "scope" only in a cut one, which is another change.
-    let optional =
-        [
-        "closed", "errno", "effort", "holders", "file", "items", "hooks", "runtime", "supervisors", "endings", "hook",
-        "status", "reason", "unread",
+    let optional = [
+        "closed",
+        "errno",
+        "effort",
+        "holders",
+        "file",
+        "items",
+        "hooks",
+        "runtime",
+        "supervisors",
+        "endings",
+        "hook",
+        "status",
+        "reason",
+        "unread",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

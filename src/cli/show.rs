@@ -130,7 +130,9 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
 fn would(step: StepName, most: u64) -> String {
     let fixed = match step {
         StepName::Drain => {
-            return format!("applications are asked to end, each as it wants to be, and waited for, up to {most} s");
+            return format!(
+                "applications are asked to end, each as it wants to be, and waited for, up to {most} s"
+            );
         }
         StepName::Services => "services that still run are stopped",
         StepName::Containers => "what still runs in containers is killed",

@@ -217,7 +217,10 @@ mod tests {
         let done = remove(&live, &residues, Effort::Force, Instant::now(), &Default::default(), &|_| true);
         assert!(matches!(done[..], [Done::NotPossible { .. }]) && path.exists(), "{done:?}");
         let later = Instant::now() + Duration::from_secs(60);
-        assert_eq!(remove(&live, &residues, Effort::Force, later, &Default::default(), &|_| true), [Done::Gone]);
+        assert_eq!(
+            remove(&live, &residues, Effort::Force, later, &Default::default(), &|_| true),
+            [Done::Gone]
+        );
         assert!(!path.exists());
     }
 }

@@ -15,8 +15,8 @@ use containerd_shim_protos::api::{
     DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest, StartResponse, WaitRequest,
     WaitResponse,
 };
-use protobuf::well_known_types::any::Any;
 use protobuf::MessageField;
+use protobuf::well_known_types::any::Any;
 
 use super::ContainerId;
 use super::ttrpc::ShimClient;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, graceful, links};
+use crate::scope::{Scope, links, manners};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -50,6 +50,6 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     bystanders.extend(found.bystanders);
     scope.network = found.network;
     scope.bystanders = bystanders;
-    scope.graceful = graceful::gather(view, &scope, profile);
+    scope.graceful = manners::gather(view, &scope, profile);
     Ok(scope)
 }

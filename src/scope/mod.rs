@@ -12,6 +12,7 @@ mod gather;
 pub mod graceful;
 mod link_facts;
 mod links;
+mod manners;
 pub mod network;
 mod orphans;
 mod shims;

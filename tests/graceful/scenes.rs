@@ -45,7 +45,12 @@ fn every_kind(stage: &mut Stage) -> Result<()> {
     let written = ["--mount", DATA];
     let works = exec(&["/app", "hook", "/data/works", "0", "3"]);
     stage.pod("works", &[(GRACE, "20"), (HOOK, &works)], &written, &["/app", "obedient"])?;
-    stage.pod("sleeps", &[(GRACE, "20"), (HOOK, r#"{"sleep":{"seconds":2}}"#)], &[], &["/app", "obedient"])?;
+    stage.pod(
+        "sleeps",
+        &[(GRACE, "20"), (HOOK, r#"{"sleep":{"seconds":2}}"#)],
+        &[],
+        &["/app", "obedient"],
+    )?;
     let ports = r#"[{"name":"web","containerPort":8080,"protocol":"TCP"}]"#;
     let get = r#"{"httpGet":{"path":"/stop","port":"web"}}"#;
     let serve = ["/app", "serve", "8080", "/data/request"];
@@ -75,7 +80,8 @@ fn remove(stage: &Stage) -> Result<Value> {
     ended.cut_document()?;
     let document = stage.snap.document()?;
     println!("{:#}", document["endings"]);
-    let secret = document.to_string().contains("a secret word") || document.to_string().contains("/data/works");
+    let secret =
+        document.to_string().contains("a secret word") || document.to_string().contains("/data/works");
     demand(!secret, "a hook's command is in the document")?;
     demand(stage.runtime.shims()?.is_empty(), "shims are left")?;
     Ok(document)
@@ -153,7 +159,11 @@ fn as_they_ask(version: &str) -> Result<()> {
     ended(&document, "one", "killed", 2, 4)?;
     ended(&document, "short", "killed", 4, 6)?;
     ended(&document, "long", "killed", MOST, MOST + 3)?;
-    same("long", (&of(&document, "long")?["asked"], &of(&document, "long")?["grace"]), (&json!(300), &json!(MOST)))
+    same(
+        "long",
+        (&of(&document, "long")?["asked"], &of(&document, "long")?["grace"]),
+        (&json!(300), &json!(MOST)),
+    )
 }
 
 /// The drain as it was: no hook, one grace for all. The same pods, and the marks are missing.
@@ -243,4 +253,3 @@ fn deadline() -> Result<()> {
     ended(&document, "nobody", "killed", 10, 18)?;
     ended(&document, "hangs", "killed", 10, 18)
 }
-

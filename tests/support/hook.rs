@@ -72,8 +72,9 @@ impl Snap {
 
     /// The same with all of its keys.
     pub fn ship(&self, patience: Value) -> Result<()> {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile").join(format!("{}.json", self.name));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src/snap/profile")
+            .join(format!("{}.json", self.name));
         let mut profile: Value = serde_json::from_slice(&fs::read(path)?)?;
         profile["patience"] = patience;
         fs::write(self.dir.join("teardown.json"), profile.to_string())?;

@@ -281,7 +281,8 @@ impl<'a> One<'a> {
         let Command::Runs(started, _) = std::mem::replace(command, Command::Ended) else { return };
         *until = Instant::now() + STATUS_TIMEOUT;
         let until = *until;
-        let begun = self.shim().is_some_and(|shim| drain.work.begin(self.at, Job::Finish(shim, started), until));
+        let begun =
+            self.shim().is_some_and(|shim| drain.work.begin(self.at, Job::Finish(shim, started), until));
         if !begun {
             self.hook_over(drain, Outcome::Failed, None);
         }
