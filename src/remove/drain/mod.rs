@@ -117,3 +117,6 @@ fn wait(drain: &mut Drain, all: &mut [One]) {
         all[at].look(drain);
     }
 }
+
+#[cfg(test)]
+mod tests;
