@@ -8,7 +8,7 @@ use super::watch::Watched;
 use super::work::{Answer, AtShim, Job};
 use crate::engine::done::Done;
 use crate::engine::step::Effort;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::linux::proc::identity;
 use crate::remove::ability::Ability;
 use crate::remove::task::{self, ANSWER_TIMEOUT};
@@ -229,7 +229,16 @@ impl<'a> One<'a> {
         let begun =
             self.shim().is_some_and(|shim| drain.work.begin(self.at, Job::Signal(shim, number, all), until));
         if !begun {
-            self.done = self.done.clone().without_shim("it has no shim that could be asked");
+            self.cannot_be_told(drain, "it has no shim that could be asked");
+        }
+    }
+
+    /// Nobody can tell it anything: to wait on would be for nothing.
+    fn cannot_be_told(&mut self, drain: &Drain, why: &str) {
+        self.done = self.done.clone().without_shim(why);
+        if !self.is_over() {
+            self.signal = None;
+            self.over(drain, End::Killed);
         }
     }
 
@@ -306,7 +315,7 @@ impl<'a> One<'a> {
                 self.hook_over(drain, outcome, result.ok());
             }
             Answer::Answered(result) => {
-                let refused = result.as_ref().map(drop).map_err(|e| crate::error::errno_of(e));
+                let refused = result.as_ref().map(drop).map_err(errno_of);
                 drain.live.tried(Ability::AskPod, refused);
                 let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
                 self.hook_over(drain, outcome, result.ok().map(u32::from));
@@ -319,11 +328,7 @@ impl<'a> One<'a> {
             }
             Answer::Signalled(Err(e)) => {
                 drain.live.tried(Ability::AskShim, Err(e.errno_or_unknown()));
-                self.done = self.done.clone().without_shim(&e.to_string());
-                // Nobody can tell it anything: to wait on would be for nothing.
-                if matches!(self.state, State::Told { .. }) {
-                    self.state = State::Over;
-                }
+                self.cannot_be_told(drain, &e.to_string());
             }
         }
     }
