@@ -50,6 +50,7 @@ pub fn result(report: &Report, page: &Page) -> String {
     out.push_str(&scripts(report, page));
     out.push_str(&section(page, "steps", &steps(report, page)));
     out.push_str(&section(page, "pods", &pods(report, page)));
+    out.push_str(&section(page, "how containers ended", &endings(report, page)));
     out.push_str(&section(page, "left", &left(report, page)));
     out.push_str(&blind(report, page));
     out.push_str(&refused(report, page));
@@ -256,6 +257,18 @@ fn pods(report: &Report, page: &Page) -> String {
     let mut out = table.render(page);
     if pods.len() > MAX_NAMED {
         out.push_str(&format!("  … and {} more\n", pods.len() - MAX_NAMED));
+    }
+    out
+}
+
+/// How containers ended: first those that did not end well.
+fn endings(report: &Report, page: &Page) -> String {
+    let mut sorted: Vec<_> = report.endings.iter().collect();
+    sorted.sort_by_key(|ending| !ending.is_to_be_told());
+    let shown = sorted.iter().take(MAX_NAMED);
+    let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
+    if sorted.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", sorted.len() - MAX_NAMED));
     }
     out
 }

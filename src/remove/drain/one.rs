@@ -17,7 +17,7 @@ use crate::runtime::exec::Started;
 use crate::runtime::hook_plan::{Hook, LEAST, Plan};
 use crate::runtime::stop_signal;
 use crate::scope::graceful::{Graceful, Manner};
-use crate::text::name;
+use crate::text::{escape, name};
 
 /// How long a shim gets to answer how a command ended: it waits for nothing then.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ impl<'a> One<'a> {
             at,
             task,
             plan: graceful.plan(&task.container),
-            name: manner.and_then(|m: &Manner| m.name.clone()),
+            name: manner.and_then(|m: &Manner| Some(escape(m.name.as_ref()?.as_bytes()).into_owned())),
             kind: manner.and_then(|m| m.hook),
             serves_others: manner.is_some_and(|m| m.serves_others),
             init: None,
