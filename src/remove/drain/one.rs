@@ -225,9 +225,10 @@ impl<'a> One<'a> {
     }
 
     fn signal_by_shim(&mut self, drain: &mut Drain, number: stop_signal::Number, all: bool) {
-        let until = drain.deadline.min(Instant::now() + ANSWER_TIMEOUT);
-        let begun =
-            self.shim().is_some_and(|shim| drain.work.begin(self.at, Job::Signal(shim, number, all), until));
+        let deadline = drain.deadline;
+        let until = deadline.min(Instant::now() + ANSWER_TIMEOUT);
+        let job = self.shim().map(|shim| Job::Signal { shim, number, all, deadline });
+        let begun = job.is_some_and(|job| drain.work.begin(self.at, job, until));
         if !begun {
             self.cannot_be_told(drain, "it has no shim that could be asked");
         }

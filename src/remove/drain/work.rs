@@ -43,8 +43,9 @@ pub enum Job {
     Start(AtShim, String),
     /// Ask for the status of one that has ended.
     Finish(AtShim, Started),
-    /// Signal the first process, or all.
-    Signal(AtShim, stop_signal::Number, bool),
+    /// Signal the first process, or all. A shim drops what it was asked for when the asker hangs up, so the connection is kept
+    /// until the deadline, whenever the answer comes.
+    Signal { shim: AtShim, number: stop_signal::Number, all: bool, deadline: Instant },
     /// Send a request.
     Request(SocketAddr, String),
 }
@@ -76,8 +77,8 @@ impl Job {
             Job::Finish(AtShim { socket, container }, started) => {
                 Answer::Finished(exec::finish(&socket, &container, &started, until))
             }
-            Job::Signal(AtShim { socket, container }, number, all) => {
-                Answer::Signalled(ttrpc::kill(&socket, &container, number, all, until, until))
+            Job::Signal { shim: AtShim { socket, container }, number, all, deadline } => {
+                Answer::Signalled(ttrpc::kill(&socket, &container, number, all, until, deadline))
             }
             Job::Request(to, text) => Answer::Answered(http::ask(to, &text, until)),
         }
