@@ -36,6 +36,7 @@ pub const WRITTEN: &str = "/srv/written";
 const DATA: &str = "/srv/written:/data";
 
 pub struct Stage {
+    #[allow(dead_code)] // one of the suites that use this has no need of it
     pub snap: Snap,
     pub runtime: Runtime,
     /// By their names.
