@@ -11,16 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use containerd_shim_protos::api::{
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest, StartResponse, WaitRequest,
-    WaitResponse,
-};
-use protobuf::MessageField;
-use protobuf::well_known_types::any::Any;
-
 use super::ContainerId;
 use super::ttrpc::ShimClient;
-use crate::error::Result;
+use super::wire::{Message, first_number};
+use crate::error::{Error, Result};
 
 /// So many commands are run by one shim at most.
 pub const MOST_PER_SHIM: usize = 25;
@@ -46,21 +40,11 @@ pub struct Started {
 pub fn start(path: &Path, container: &ContainerId, process: &str, until: Instant) -> Result<Started> {
     let id = new_id();
     let shim = ShimClient::connect(path, &container.namespace, until)?;
-    let spec = Any { type_url: PROCESS.into(), value: process.into(), ..Default::default() };
-    let _: Empty = shim.ask(
-        "Exec",
-        &ExecProcessRequest {
-            id: container.id.clone(),
-            exec_id: id.clone(),
-            stdout: NOWHERE.into(),
-            stderr: NOWHERE.into(),
-            spec: MessageField::some(spec),
-            ..Default::default()
-        },
-    )?;
-    let request = StartRequest { id: container.id.clone(), exec_id: id.clone(), ..Default::default() };
-    match shim.ask::<StartResponse>("Start", &request) {
-        Ok(started) => Ok(Started { id, pid: started.pid as i32 }),
+    let spec = Message::default().text(1, PROCESS).text(2, process);
+    let exec = of(container, &id).text(5, NOWHERE).text(6, NOWHERE).message(7, &spec);
+    shim.ask("Exec", &exec)?;
+    match shim.ask("Start", &of(container, &id)).and_then(|answer| number(path, &answer)) {
+        Ok(pid) => Ok(Started { id, pid: pid.cast_signed() }),
         Err(error) => {
             // A program that does not exist, for one: the shim keeps what was not started until it is told to forget it.
             let _ = forget(&shim, container, &id);
@@ -76,8 +60,7 @@ pub fn start(path: &Path, container: &ContainerId, process: &str, until: Instant
 /// time-out it is given.
 pub fn finish(path: &Path, container: &ContainerId, started: &Started, until: Instant) -> Result<u32> {
     let shim = ShimClient::connect(path, &container.namespace, until)?;
-    let request = WaitRequest { id: container.id.clone(), exec_id: started.id.clone(), ..Default::default() };
-    let status = shim.ask::<WaitResponse>("Wait", &request)?.exit_status;
+    let status = number(path, &shim.ask("Wait", &of(container, &started.id))?)?;
     // That the container may have ended meanwhile, and the command with it, does not change how it ended.
     let _ = forget(&shim, container, &started.id);
     Ok(status)
@@ -91,8 +74,18 @@ fn new_id() -> String {
 }
 
 fn forget(shim: &ShimClient, container: &ContainerId, exec_id: &str) -> Result<()> {
-    let request = DeleteRequest { id: container.id.clone(), exec_id: exec_id.into(), ..Default::default() };
-    shim.ask::<DeleteResponse>("Delete", &request).map(drop)
+    shim.ask("Delete", &of(container, exec_id)).map(drop)
+}
+
+/// What every message about a command begins with.
+fn of(container: &ContainerId, exec_id: &str) -> Message {
+    Message::of(&container.id).text(2, exec_id)
+}
+
+fn number(path: &Path, answer: &[u8]) -> Result<u32> {
+    let malformed =
+        || Error::Malformed { path: path.into(), reason: "the shim's answer is no message".into() };
+    first_number(answer).ok_or_else(malformed)
 }
 
 #[cfg(test)]

@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
-use containerd_shim_protos::api::{DeleteRequest, KillRequest, ResumeRequest, ShutdownRequest};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use protobuf::Message;
 use ttrpc::Client;
 use ttrpc::proto::{Code, KeyValue, Request};
 
 use crate::error::{Context, Error, Result};
+use crate::runtime::wire::Message;
 use crate::runtime::{ContainerId, stop_signal};
 
 const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
@@ -69,26 +68,26 @@ impl<'a> ShimClient<'a> {
     /// Signals the container's first process, or all.
     pub fn kill(&self, id: &str, signal: stop_signal::Number, all: bool) -> Result<()> {
         let signal = signal.unsigned_abs();
-        self.call("Kill", &KillRequest { id: id.into(), signal, all, ..Default::default() })
+        self.call("Kill", &Message::of(id).number(3, signal).number(4, u32::from(all)))
     }
 
     /// Lets a container go on that was paused.
     pub fn resume(&self, id: &str) -> Result<()> {
-        self.call("Resume", &ResumeRequest { id: id.into(), ..Default::default() })
+        self.call("Resume", &Message::of(id))
     }
 
     /// Lets the shim forget a container whose processes are dead: it unmounts, removes the group and runc's state.
     pub fn delete(&self, id: &str) -> Result<()> {
-        self.call("Delete", &DeleteRequest { id: id.into(), ..Default::default() })
+        self.call("Delete", &Message::of(id))
     }
 
     /// Ends a shim that serves no container any more; does nothing, and says that it did, while it serves one.
     pub fn shutdown(&self, id: &str) -> Result<()> {
-        self.call("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() })
+        self.call("Shutdown", &Message::of(id))
     }
 
-    fn call(&self, method: &str, message: &impl Message) -> Result<()> {
-        match self.answer(method, message)? {
+    fn call(&self, method: &str, message: &Message) -> Result<()> {
+        match self.answer(method, message) {
             // The container, or the process, is gone already.
             Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND => Ok(()),
             // The shim ended before it could answer a Shutdown.
@@ -102,29 +101,18 @@ impl<'a> ShimClient<'a> {
     }
 
     /// Asks for something, and returns what is answered.
-    pub(super) fn ask<A: Message>(&self, method: &str, message: &impl Message) -> Result<A> {
-        let payload = self.answer(method, message)?.map_err(|e| other(self.path, &e))?;
-        A::parse_from_bytes(&payload).map_err(|e| self.malformed(&e))
+    pub(super) fn ask(&self, method: &str, message: &Message) -> Result<Vec<u8>> {
+        self.answer(method, message).map_err(|e| other(self.path, &e))
     }
 
     /// Asks by the newer service's name first.
-    fn answer(
-        &self,
-        method: &str,
-        message: &impl Message,
-    ) -> Result<std::result::Result<Vec<u8>, ttrpc::Error>> {
-        let payload = message.write_to_bytes().map_err(|e| self.malformed(&e))?;
-        let answer = self.request(SERVICES[0], method, payload.clone());
-        Ok(match answer {
+    fn answer(&self, method: &str, message: &Message) -> std::result::Result<Vec<u8>, ttrpc::Error> {
+        match self.request(SERVICES[0], method, message.bytes()) {
             Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
-                self.request(SERVICES[1], method, payload)
+                self.request(SERVICES[1], method, message.bytes())
             }
             answer => answer,
-        })
-    }
-
-    fn malformed(&self, error: &protobuf::Error) -> Error {
-        Error::Malformed { path: self.path.into(), reason: error.to_string() }
+        }
     }
 
     fn request(
