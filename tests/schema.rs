@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
+use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
     Done, Effort, End, Gate, History, Holder, Host, HostFacts, NetnsProof, Note, NoteKind, OwnedLink,
@@ -31,6 +32,31 @@ fn accept(validator: &Validator, document: &Value) {
     let errors: Vec<_> =
         validator.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+}
+
+fn endings() -> Vec<Ending> {
+    let hook = |outcome, status, why: Option<&str>| {
+        let reason = why.map(str::to_owned);
+        Some(HookEnding { kind: "exec".into(), outcome, status, reason, elapsed_ms: 3 })
+    };
+    let ending = |end, hook: Option<HookEnding>| Ending {
+        container: ContainerId { namespace: "k8s.io".into(), id: "abc".into() },
+        pod: Some("default/web".into()),
+        name: Some("app".into()),
+        end,
+        elapsed_ms: 3000,
+        asked: 300,
+        grace: 180,
+        signal: Some("SIGQUIT".into()),
+        hook,
+    };
+    vec![
+        ending(ending::End::AfterHook, hook(Outcome::ContainerEnded, None, None)),
+        ending(ending::End::AfterSignal, hook(Outcome::Done, Some(0), None)),
+        ending(ending::End::AfterSignal, hook(Outcome::Failed, Some(3), None)),
+        ending(ending::End::Killed, hook(Outcome::NotRun, None, Some("no-shim"))),
+        ending(ending::End::Killed, hook(Outcome::GraceOver, None, None)),
+    ]
 }
 
 /// The schema's part for whole documents: of an "anyOf", an error says little.
@@ -93,8 +119,22 @@ fn every_change_of_a_document_is_rejected() {
     let validator = validator(REPORT);
     let document = serde_json::to_value(whole()).unwrap();
     // What a document may do without; "scope" only in a cut one, which is another change.
-    let optional =
-        ["closed", "errno", "effort", "holders", "file", "items", "hooks", "runtime", "supervisors"];
+    let optional = [
+        "closed",
+        "errno",
+        "effort",
+        "holders",
+        "file",
+        "items",
+        "hooks",
+        "runtime",
+        "supervisors",
+        "endings",
+        "hook",
+        "status",
+        "reason",
+        "unread",
+    ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());
     for (what, changed) in changes {
@@ -110,7 +150,7 @@ fn profiles_are_valid_and_every_change_of_one_is_rejected() {
     let mut full = built_in.clone();
     full["hooks"] = json!("$SNAP_COMMON/hooks/remove.d");
     full["mounts"] = json!(["$SNAP_COMMON/mnt"]);
-    full["patience"] = json!({"drain": 5, "deadline": 100});
+    full["patience"] = json!({"drain": 5, "maximum-grace": 50, "hooks": false, "deadline": 100});
     full["containerd"]["runc"] = json!("/run/containerd/runc");
     accept(&validator, &full);
     let profile = Profile::parse(full.to_string().as_bytes(), "test").unwrap();
@@ -266,6 +306,7 @@ fn whole() -> Report {
         complete: true,
         stuck: vec![],
         scripts: vec![],
+        endings: endings(),
         notes: vec![Note {
             kind: NoteKind::KubeProxyRules,
             text: "left".into(),

@@ -49,7 +49,7 @@ Removes what is there, looks again, and reports. Needs root.
 
 Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--json]
 
-Applications get SIGTERM and one grace together (the profile's patience), then all of it is ended, in order:
+Each application has its own preStop hook, stop signal and grace. Then all of it is ended, in order:
 containers, shims, network, mounts, control groups, state, data. The whole run ends by the profile's deadline.
 SIGTERM, SIGINT and SIGHUP end it early, with a report.
 

@@ -27,7 +27,7 @@ pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
         let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
-        out.push_str(&format!(": {}\n", would(step.name, profile.patience.drain)));
+        out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
         if keys.is_subset(&shown) {
             out.push_str(&format!("  ({} of the above)\n", keys.len()));
         } else {
@@ -51,6 +51,7 @@ pub fn result(report: &Report, page: &Page) -> String {
     out.push_str(&scripts(report, page));
     out.push_str(&section(page, "steps", &steps(report, page)));
     out.push_str(&section(page, "pods", &pods(report, page)));
+    out.push_str(&section(page, "how containers ended", &endings(report, page)));
     out.push_str(&section(page, "left", &left(report, page)));
     out.push_str(&blind(report, page));
     out.push_str(&refused(report, page));
@@ -105,9 +106,10 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
         all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
     if !tasks.is_empty() {
         lines.push(format!(
-            "{} containers are stopped: SIGTERM, up to {} s for all of them together, then SIGKILL. The whole of it ends \
-             after {} s at the latest.",
+            "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
+             names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
             tasks.len(),
+            profile.patience.maximum_grace(),
             profile.patience.drain,
             profile.patience.deadline
         ));
@@ -135,10 +137,12 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
 }
 
 /// What a step would do, in words.
-fn would(step: StepName, drain: u64) -> String {
+fn would(step: StepName, most: u64) -> String {
     let fixed = match step {
         StepName::Drain => {
-            return format!("applications are asked to end, and waited for, up to {drain} s");
+            return format!(
+                "applications are asked to end, each as it wants to be, and waited for, up to {most} s"
+            );
         }
         StepName::Services => "services that still run are stopped",
         StepName::Containers => "what still runs in containers is killed",
@@ -262,6 +266,18 @@ fn pods(report: &Report, page: &Page) -> String {
     let mut out = table.render(page);
     if pods.len() > MAX_NAMED {
         out.push_str(&format!("  … and {} more\n", pods.len() - MAX_NAMED));
+    }
+    out
+}
+
+/// How containers ended: first those that did not end well.
+fn endings(report: &Report, page: &Page) -> String {
+    let mut sorted: Vec<_> = report.endings.iter().collect();
+    sorted.sort_by_key(|ending| !ending.is_to_be_told());
+    let shown = sorted.iter().take(MAX_NAMED);
+    let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
+    if sorted.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", sorted.len() - MAX_NAMED));
     }
     out
 }

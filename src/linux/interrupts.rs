@@ -54,6 +54,17 @@ pub fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Ins
     }
 }
 
+/// Waits for one of several descriptors. True for each that is readable; none is if the time is up, or if we are
+/// interrupted.
+pub fn wait_for_one(descriptors: &[BorrowedFd], interrupts: &Interrupts, until: Instant) -> Vec<bool> {
+    let of = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+    let mut fds: Vec<PollFd> = descriptors.iter().map(|descriptor| of(*descriptor)).collect();
+    fds.push(of(interrupts.descriptor.as_fd()));
+    let polled = poll(&mut fds, timeout(until));
+    fds.truncate(descriptors.len());
+    fds.iter().map(|fd| polled.is_ok() && fd.any() == Some(true)).collect()
+}
+
 /// Lets a little time pass, less if we are interrupted: for what has no event (a mount that stops being busy).
 pub fn pause(interrupts: &Interrupts, length: Duration) {
     let mut fds = [PollFd::new(interrupts.descriptor.as_fd(), PollFlags::POLLIN)];

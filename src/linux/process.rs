@@ -4,14 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use crate::linux::interrupts::{Interrupts, pause, wait_readable};
 use crate::linux::proc::{self, ProcessId};
+use crate::linux::sys;
 
 /// Opens a process for waiting and signalling; none if it is gone, or if its PID is somebody else's by now.
-fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
+pub fn open_process(id: ProcessId) -> Result<Option<OwnedFd>, Errno> {
     let descriptor = open_pid(id.pid)?;
     Ok(descriptor.filter(|_| proc::identity(id.pid) == Some(id)))
 }
@@ -52,29 +51,25 @@ fn look_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> 
     true
 }
 
-/// Signals exactly this process, or nobody. `Ok(false)` if it is gone.
+/// Signals exactly this process, or nobody. `Ok(false)` if it is gone. Real-time signals have a number and no name.
 ///
 /// Through a descriptor where that is allowed; snapd's seccomp profiles refuse `pidfd_send_signal` with the
 /// same EPERM that the kernel uses, so that answer is checked by the older call, right after a look at who
 /// owns the PID.
-pub fn signal(id: ProcessId, signal: Signal) -> Result<bool, Errno> {
-    match open_process(id) {
+pub fn signal(id: ProcessId, number: i32) -> Result<bool, Errno> {
+    let descriptor = match open_process(id) {
         Ok(None) => return Ok(false),
-        Ok(Some(descriptor)) => {
-            if let Some(raw) = rustix::process::Signal::from_named_raw(signal as i32) {
-                match rustix::process::pidfd_send_signal(&descriptor, raw) {
-                    Ok(()) => return Ok(true),
-                    Err(rustix::io::Errno::SRCH) => return Ok(false),
-                    Err(_) => {}
-                }
-            }
-        }
-        Err(_) => {}
+        other => other.ok().flatten(),
+    };
+    match descriptor.map(|descriptor| sys::signal_through(descriptor.as_fd(), number)) {
+        Some(Ok(())) => return Ok(true),
+        Some(Err(Errno::ESRCH)) => return Ok(false),
+        _ => {}
     }
     if proc::identity(id.pid) != Some(id) {
         return Ok(false);
     }
-    match nix::sys::signal::kill(Pid::from_raw(id.pid), signal) {
+    match sys::signal(id.pid, number) {
         Ok(()) => Ok(true),
         Err(Errno::ESRCH) => Ok(false),
         Err(e) => Err(e),
@@ -84,6 +79,7 @@ pub fn signal(id: ProcessId, signal: Signal) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::libc::SIGKILL;
 
     fn soon(millis: u64) -> Instant {
         Instant::now() + Duration::from_millis(millis)
@@ -97,7 +93,7 @@ mod tests {
         assert!(!look_for_end(id, &interrupts, soon(50)));
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
-            signal(id, Signal::SIGKILL)
+            signal(id, SIGKILL)
         });
         // It has ended for us when it waits for its parent.
         assert!(look_for_end(id, &interrupts, soon(20_000)));
@@ -112,7 +108,7 @@ mod tests {
         let id = proc::identity(child.id() as i32).unwrap();
         assert!(!wait_for_end(id, &interrupts, soon(50)), "its descriptor tells an end that was none");
         assert!(!look_for_end(id, &interrupts, soon(50)));
-        assert_eq!(signal(id, Signal::SIGKILL), Ok(true));
+        assert_eq!(signal(id, SIGKILL), Ok(true));
         assert!(wait_for_end(id, &interrupts, soon(20_000)) && look_for_end(id, &interrupts, soon(20_000)));
         child.wait().unwrap();
     }
@@ -121,7 +117,7 @@ mod tests {
     fn a_pid_with_another_start_time_is_nobody() {
         let pid = std::process::id() as i32;
         let own = proc::identity(pid).unwrap();
-        assert_eq!(signal(ProcessId { start: own.start + 1, ..own }, Signal::SIGKILL), Ok(false));
+        assert_eq!(signal(ProcessId { start: own.start + 1, ..own }, SIGKILL), Ok(false));
         assert!(open_process(own).unwrap().is_some());
     }
 }

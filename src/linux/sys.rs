@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -30,6 +30,22 @@ pub fn fork(work: impl FnOnce()) -> io::Result<Pid> {
 pub fn before_exec(command: &mut Command, work: fn() -> io::Result<()>) {
     // SAFETY: what callers pass makes system calls only.
     unsafe { command.pre_exec(work) };
+}
+
+/// Sends a signal by its number, which a real-time one has only.
+pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
+    // SAFETY: takes two numbers and touches no memory of ours.
+    Errno::result(unsafe { nix::libc::kill(pid, number) }).map(drop)
+}
+
+/// The same to a process that was opened.
+pub fn signal_through(process: BorrowedFd, number: i32) -> Result<(), Errno> {
+    let none: *const nix::libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is open for as long as it is borrowed, and no details are handed over.
+    let result = unsafe {
+        nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, none, 0u32)
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Takes the backing file from a loop device (LOOP_CLR_FD of linux/loop.h). The kernel may put it off until

@@ -18,6 +18,8 @@ pub enum Ability {
     SignalService,
     /// Ask a shim over its ttrpc socket.
     AskShim,
+    /// Send a preStop hook's request to a pod.
+    AskPod,
     /// Write `cgroup.kill`, and remove groups.
     WriteCgroups,
     /// Read and remove what runc and containerd keep under /run/containerd.

@@ -13,7 +13,9 @@ use crate::linux::interrupts::Interrupts;
 use crate::linux::mount_namespace::MountNamespace;
 use crate::linux::sync::locked;
 use crate::remove::ability::{Abilities, Ability, Answer};
+use crate::remove::drain::ending::Ending;
 use crate::residue::{Detached, Residue};
+use crate::runtime::ContainerId;
 use crate::snap::Snap;
 use crate::snap::profile::{Roots, Services};
 
@@ -48,6 +50,8 @@ struct Experience {
     links_settled: Option<Instant>,
     /// Who uses which network namespace, and when that was looked up.
     netns_users: Option<(Instant, Users)>,
+    /// How containers ended.
+    endings: Vec<Ending>,
     /// Groups of ours that we are in ourselves, and could not leave.
     own_groups: Vec<PathBuf>,
 }
@@ -146,6 +150,21 @@ impl Live {
     /// The network namespaces that were unbound and that somebody still uses.
     pub fn held_namespaces(&self) -> Vec<HeldNamespace> {
         self.experience().held_namespaces.clone()
+    }
+
+    /// Notes how a container ended.
+    pub fn note_ending(&self, ending: Ending) {
+        self.experience().endings.push(ending);
+    }
+
+    /// True if it was asked to end, and has had its time.
+    pub fn has_ending(&self, container: &ContainerId) -> bool {
+        self.experience().endings.iter().any(|known| known.container == *container)
+    }
+
+    /// How containers ended.
+    pub fn endings(&self) -> Vec<Ending> {
+        self.experience().endings.clone()
     }
 
     /// When links that lead into removed network namespaces should be gone by themselves.

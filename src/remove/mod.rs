@@ -3,6 +3,7 @@
 
 pub mod ability;
 pub mod cgroup;
+pub mod drain;
 pub mod flows;
 pub mod last_resort;
 pub mod link;
@@ -26,6 +27,7 @@ use crate::linux::process::wait_for_end;
 use crate::linux::{interrupts, tree};
 use crate::remove::live::Live;
 use crate::residue::{self, PathKind, Residue, Task};
+use crate::scope::graceful::Graceful;
 
 /// How many shims are asked at a time: each takes milliseconds, mostly waiting for its runc.
 const MAX_SHIMS_AT_ONCE: usize = 8;
@@ -39,6 +41,7 @@ pub fn remove(
     residues: &[Residue],
     effort: Effort,
     deadline: Instant,
+    graceful: &Graceful,
     is_stopped: &dyn Fn(&str) -> bool,
 ) -> Vec<Done> {
     let by = Removal { live, effort, deadline, parent: tree::Parent::default() };
@@ -57,11 +60,16 @@ pub fn remove(
     for (residue, begun) in residues.iter().zip(begun) {
         done.push(match (begun, clock.is_up(live, deadline)) {
             (Some(begun), _) => begun.finish(deadline),
+            // Containers are asked all at once, below.
+            (None, false) if effort == Effort::Ask && matches!(residue, Residue::Task(_)) => Done::Gone,
             (None, false) => by.directly(residue),
             (None, true) => not_possible("the run was over before its turn came"),
         });
     }
-    by_shims(live, residues, effort, deadline, &mut done);
+    match effort {
+        Effort::Ask => ask_containers(live, residues, graceful, deadline, &mut done),
+        Effort::Force | Effort::Last => by_shims(live, residues, effort, deadline, &mut done),
+    }
     retry_busy(&by, residues, &mut done);
     if effort == Effort::Last {
         last_resort::resort(live, residues, &mut done, deadline, is_stopped);
@@ -127,6 +135,26 @@ fn not_possible(why: &str) -> Done {
     Done::NotPossible { why: why.into() }
 }
 
+/// Asks all containers to end, and waits for each as long as it may take.
+fn ask_containers(
+    live: &Live,
+    residues: &[Residue],
+    graceful: &Graceful,
+    deadline: Instant,
+    done: &mut [Done],
+) {
+    let (mut tasks, mut open): (Vec<&Task>, Vec<&mut Done>) = (Vec::new(), Vec::new());
+    for (residue, done) in residues.iter().zip(done) {
+        if let Residue::Task(task) = residue {
+            tasks.push(task);
+            open.push(done);
+        }
+    }
+    if !tasks.is_empty() && !live.interrupts.seen() && Instant::now() < deadline {
+        open.into_iter().zip(drain::drain(live, &tasks, graceful, deadline)).for_each(|(to, of)| *to = of);
+    }
+}
+
 /// What a direct act could not do and a shim can: asked of several shims at a time.
 fn by_shims(live: &Live, residues: &[Residue], effort: Effort, deadline: Instant, done: &mut [Done]) {
     let mut open: Vec<(&Task, &mut Done)> = Vec::new();
@@ -188,10 +216,13 @@ mod tests {
         let path = dir.path().canonicalize().unwrap().join("file");
         std::fs::write(&path, "").unwrap();
         let residues = [Residue::Path(residue::Path { path: path.clone(), what: PathKind::CniResult })];
-        let done = remove(&live, &residues, Effort::Force, Instant::now(), &|_| true);
+        let done = remove(&live, &residues, Effort::Force, Instant::now(), &Default::default(), &|_| true);
         assert!(matches!(done[..], [Done::NotPossible { .. }]) && path.exists(), "{done:?}");
         let later = Instant::now() + Duration::from_secs(60);
-        assert_eq!(remove(&live, &residues, Effort::Force, later, &|_| true), [Done::Gone]);
+        assert_eq!(
+            remove(&live, &residues, Effort::Force, later, &Default::default(), &|_| true),
+            [Done::Gone]
+        );
         assert!(!path.exists());
     }
 }

@@ -1,6 +1,6 @@
 //! One process.
 
-use nix::sys::signal::Signal;
+use nix::libc::{SIGKILL, SIGTERM};
 
 use crate::engine::done::{Done, Rung};
 use crate::engine::step::Effort;
@@ -11,10 +11,15 @@ use crate::remove::live::Live;
 
 /// Signals exactly this process, and notes what confinement said.
 pub fn signal(live: &Live, process: ProcessId, effort: Effort, ability: Ability) -> Done {
+    signal_by_number(live, process, signal_of(effort), ability)
+}
+
+/// The same by a signal's number.
+pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: Ability) -> Done {
     if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
-    let result = process::signal(process, signal_of(effort));
+    let result = process::signal(process, number);
     if result != Ok(false) {
         live.tried(ability, result.map(drop));
     }
@@ -32,10 +37,10 @@ pub fn signal_all(live: &Live, processes: &[ProcessId], effort: Effort, ability:
 }
 
 /// The signal of an effort.
-pub fn signal_of(effort: Effort) -> Signal {
+pub fn signal_of(effort: Effort) -> i32 {
     match effort {
-        Effort::Ask => Signal::SIGTERM,
-        Effort::Force | Effort::Last => Signal::SIGKILL,
+        Effort::Ask => SIGTERM,
+        Effort::Force | Effort::Last => SIGKILL,
     }
 }
 

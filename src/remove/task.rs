@@ -18,23 +18,23 @@ use crate::runtime::ttrpc;
 use crate::text::show;
 
 /// How long a shim's answer is waited for; what it was asked for is waited for longer, with all else that was asked.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks or kills without the shim, if that is allowed.
 pub fn remove(live: &Live, task: &Task, effort: Effort) -> Done {
     let ability = if task.sandbox { Ability::SignalSandbox } else { Ability::SignalApplication };
     match effort {
-        Effort::Ask => {
-            if task.paused {
-                task.groups.iter().for_each(|g| thaw(live, g));
-            }
-            // As CRI does: the first process is told, and passes it on as it sees fit.
-            let Some(init) = task.processes.first() else { return Done::Gone };
-            shim_if_refused(process::signal(live, *init, effort, ability))
-        }
+        Effort::Ask => ask(live, task, signal_of(effort)),
         Effort::Force => force(live, task, ability),
         Effort::Last => last(live, task, ability),
     }
+}
+
+/// As CRI does: the first process is told, and passes it on as it sees fit.
+pub fn ask(live: &Live, task: &Task, signal: i32) -> Done {
+    let ability = if task.sandbox { Ability::SignalSandbox } else { Ability::SignalApplication };
+    let Some(init) = task.processes.first() else { return Done::Gone };
+    shim_if_refused(process::signal_by_number(live, *init, signal, ability))
 }
 
 fn force(live: &Live, task: &Task, ability: Ability) -> Done {
@@ -119,7 +119,8 @@ fn kill_group(live: &Live, group: &Path) -> bool {
     result.is_ok()
 }
 
-fn thaw(live: &Live, group: &Path) {
+/// Lets a group go on that was frozen.
+pub fn thaw(live: &Live, group: &Path) {
     let result = write_file(&group.join("cgroup.freeze"), "0")
         .or_else(|_| write_file(&group.join("freezer.state"), "THAWED"));
     if let Err(e) = result

@@ -53,6 +53,7 @@ impl Report {
             counts,
             steps,
             scripts: facts.scripts,
+            endings: facts.endings,
             scope_counts: ScopeCounts {
                 containers: scope.containers.len(),
                 shims: scope.shims.len(),
@@ -203,6 +204,7 @@ fn allowed_with(ability: Ability, answer: &Answer) -> Option<Advice> {
             "the line 'signal (receive) peer=snap.<name>.hook.remove,' in the pods' AppArmor profile",
         ),
         Ability::AskShim => ("asking shims", "the plug docker-support on the hook"),
+        Ability::AskPod => ("requests to pods", "the plug network-control on the hook"),
         Ability::WriteCgroups => {
             ("writing control groups", "the plug docker-support (privileged-containers) on the hook")
         }

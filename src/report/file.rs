@@ -211,6 +211,7 @@ mod tests {
             stuck: vec![],
             notes: vec![],
             scripts: vec![],
+            endings: vec![],
         };
         let mut scope = crate::fixture::scope_of(&["a"]);
         let odd =

@@ -18,6 +18,7 @@ use crate::engine::step::{Effort, Gate, StepName};
 use crate::error::Blind;
 use crate::linux::holders::Holder;
 use crate::remove::ability::Abilities;
+use crate::remove::drain::ending::Ending;
 use crate::report::advice::Advice;
 use crate::report::note::Note;
 use crate::report::script::Script;
@@ -87,6 +88,9 @@ pub struct Report {
     /// How the user's own scripts ended.
     #[serde(rename = "hooks", default, skip_serializing_if = "Vec::is_empty")]
     pub scripts: Vec<Script>,
+    /// How each container ended that was asked to; only in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endings: Vec<Ending>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
@@ -243,6 +247,8 @@ pub struct RunFacts {
     pub notes: Vec<Note>,
     /// How the user's own scripts ended.
     pub scripts: Vec<Script>,
+    /// How each container ended that was asked to.
+    pub endings: Vec<Ending>,
 }
 
 /// Why something is left, in JSON: the reason, or that nothing was tried.

@@ -31,6 +31,12 @@ pub enum NoteKind {
     Listeners,
     /// The node is a member of a cluster.
     Cluster,
+    /// How each container is to be ended.
+    Graces,
+    /// Containers that get less time than they ask for.
+    CutShort,
+    /// Hooks that are not run.
+    HooksNotRun,
     /// What a removal cannot honour.
     NotHonoured,
     /// Links by well-known names that are left alone.

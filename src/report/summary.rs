@@ -64,6 +64,7 @@ impl Report {
             advice: self.advice.clone(),
             notes: self.notes.clone(),
             scripts: self.scripts.clone(),
+            endings: Vec::new(),
             scope: None,
             file: self.file.clone(),
             ..*self
@@ -110,6 +111,13 @@ impl Report {
         }
         for script in self.scripts.iter().filter(|s| !s.went_well()) {
             line(format_args!("  script {script}"));
+        }
+        let to_tell: Vec<_> = self.endings.iter().filter(|ending| ending.is_to_be_told()).collect();
+        for ending in to_tell.iter().take(MAX_LISTED / 2) {
+            line(format_args!("  {ending}"));
+        }
+        if to_tell.len() > MAX_LISTED / 2 {
+            line(format_args!("  … and {} more containers", to_tell.len() - MAX_LISTED / 2));
         }
         for advice in &self.advice {
             line(format_args!("  {advice}"));

@@ -66,6 +66,7 @@ impl<'a> Begun<'a> {
             complete,
             abilities: removal.live.abilities(),
             scripts: removal.scripts.to_vec(),
+            endings: removal.live.endings(),
             ..self.facts(view, notes)
         };
         Report::build(facts, &steps::of_rows(removal.plan), history, scope)
@@ -85,6 +86,7 @@ impl<'a> Begun<'a> {
             stuck: stuck.map(|p| p.id.pid).collect(),
             notes,
             scripts: Vec::new(),
+            endings: Vec::new(),
         }
     }
 }

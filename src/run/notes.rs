@@ -7,15 +7,18 @@ use std::path::Path;
 use crate::linux::mountinfo::Mount;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
+use crate::runtime::{short, stop_signal};
+use crate::scope::graceful::Manner;
 use crate::scope::{BystanderKind, Scope};
 use crate::steps::{cgroups, families, firewall, owned};
-use crate::text::{escape, show};
+use crate::text::{escape, name, show};
 use crate::view::View;
 
 /// What to know before a removal: what runs, whose data it uses, what a removal does not do.
 pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
-    use NoteKind::{Cluster, HostVolumes, NetworkVolumes, NotHonoured, Pods};
-    let pods = running_pods(view, scope);
+    use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, NetworkVolumes, NotHonoured, Pods};
+    let tasks = running(view, scope);
+    let pods: Vec<String> = tasks.iter().filter_map(|task| task.pod.clone()).collect();
     let mut notes = vec![
         Note::of(Pods, "pods run and will be ended", pods.clone()),
         Note::of(
@@ -34,12 +37,25 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             cluster(view, scope),
         ),
     ];
+    let applications = || tasks.iter().filter(|task| !task.sandbox);
+    let manners = || applications().filter_map(|task| Some((scope.graceful.of(&task.container)?, task)));
+    let cut = manners().filter(|(manner, _)| manner.plan.is_cut());
+    let cut = cut.map(|(m, of)| format!("{}: {} s of {} s", who(of, Some(m)), m.plan.limit, m.plan.asked));
+    let not_run = manners()
+        .filter_map(|(m, of)| Some(format!("{}: {} ({})", who(of, Some(m)), m.hook?, name(&m.not_run()?))));
+    notes.extend([
+        Note::of(Graces, "how containers are ended", applications().map(|task| manner(scope, task))),
+        Note::of(CutShort, "containers that get less time than they ask for (patience.maximum-grace)", cut),
+        Note::of(HooksNotRun, "preStop hooks that are not run", not_run),
+    ]);
     notes.retain(|note| !note.items.is_empty());
-    if !pods.is_empty() {
+    if let Some(why) = scope.graceful.unread.as_ref().filter(|_| !pods.is_empty()) {
         notes.push(Note::of(
             NotHonoured,
-            "not honoured in a removal: preStop hooks, an image's STOPSIGNAL, a pod's own grace period; every container \
-             gets SIGTERM and the same time",
+            &format!(
+                "containerd's database cannot be used ({why}): no container's own grace, stop signal and preStop hook is \
+                 known; each gets SIGTERM and the same time"
+            ),
             [],
         ));
     }
@@ -79,13 +95,33 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
     notes
 }
 
-fn running_pods(view: &View, scope: &Scope) -> Vec<String> {
-    let tasks = owned::containers_and_shims(view, scope).residues.into_iter();
-    let pod = |residue| match residue {
-        Residue::Task(Task { pod: Some(pod), .. }) => Some(pod),
-        _ => None,
-    };
-    tasks.filter_map(pod).collect()
+/// Containers that run.
+fn running(view: &View, scope: &Scope) -> Vec<Task> {
+    let all = owned::containers_and_shims(view, scope).residues.into_iter();
+    let task = |residue| if let Residue::Task(task) = residue { Some(task) } else { None };
+    all.filter_map(task).collect()
+}
+
+/// A container in words that people know.
+fn who(task: &Task, manner: Option<&Manner>) -> String {
+    let name = manner.and_then(|m| m.name.as_deref()).map(|name| escape(name.as_bytes()));
+    match (&task.pod, name) {
+        (Some(pod), Some(name)) => format!("{pod} {name}"),
+        (Some(pod), None) => pod.clone(),
+        (None, _) => short(&task.container.id).to_owned(),
+    }
+}
+
+/// How a container is to be ended.
+fn manner(scope: &Scope, task: &Task) -> String {
+    let manner = scope.graceful.of(&task.container);
+    let plan = scope.graceful.plan(&task.container);
+    let mut text = format!("{}: {} s, {}", who(task, manner), plan.limit, stop_signal::name(plan.signal));
+    if let Some(hook) = manner.filter(|m| m.not_run().is_none()).and_then(|m| m.hook) {
+        text.push_str(", preStop ");
+        text.push_str(hook);
+    }
+    text
 }
 
 /// Binds that are neither the runtime's nor kubelet's nor the kernel's.

@@ -309,7 +309,7 @@ impl<'a> Bucket<'a> {
         for (n, (key, child)) in children.iter().enumerate() {
             let next = children.get(n + 1).map_or(range.1, |(key, _)| Bound::Excluded(*key));
             let within: Range = (Bound::Included(*key), next);
-            if wanted.is_some_and(|key| !std::ops::RangeBounds::contains(&within, key)) {
+            if wanted.is_some_and(|key| !std::ops::RangeBounds::<&[u8]>::contains(&within, &key)) {
                 continue;
             }
             match self.descend(*child, depth + 1, within, wanted, visit) {

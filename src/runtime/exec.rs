@@ -7,30 +7,17 @@
 //! Each one makes three events that nobody collects while containerd is dead. A shim keeps 128 of them, and hangs
 //! at the next one (containerd `pkg/shim`, the publisher's queue): [`MOST_PER_SHIM`].
 
-use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use containerd_shim_protos::api::{
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest, StartResponse, WaitRequest,
-    WaitResponse,
-};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use protobuf::well_known_types::any::Any;
-use protobuf::{Message, MessageField};
-use ttrpc::Client;
-use ttrpc::proto::{Code, KeyValue, Request};
-
 use super::ContainerId;
-use crate::error::{Context, Error, Result};
+use super::ttrpc::ShimClient;
+use super::wire::{Message, first_number};
+use crate::error::{Error, Result};
 
 /// So many commands are run by one shim at most.
 pub const MOST_PER_SHIM: usize = 25;
-
-const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 
 /// The type of a `process` in a spec, as containerd registers it.
 const PROCESS: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
@@ -52,25 +39,15 @@ pub struct Started {
 /// more on a busy machine. What has not been started by then is not started at all.
 pub fn start(path: &Path, container: &ContainerId, process: &str, until: Instant) -> Result<Started> {
     let id = new_id();
-    let connection = Connection::to(path, &container.namespace, until)?;
-    let spec = Any { type_url: PROCESS.into(), value: process.into(), ..Default::default() };
-    let _: Empty = connection.ask(
-        "Exec",
-        &ExecProcessRequest {
-            id: container.id.clone(),
-            exec_id: id.clone(),
-            stdout: NOWHERE.into(),
-            stderr: NOWHERE.into(),
-            spec: MessageField::some(spec),
-            ..Default::default()
-        },
-    )?;
-    let request = StartRequest { id: container.id.clone(), exec_id: id.clone(), ..Default::default() };
-    match connection.ask::<StartResponse>("Start", &request) {
-        Ok(started) => Ok(Started { id, pid: started.pid as i32 }),
+    let shim = ShimClient::connect(path, &container.namespace, until)?;
+    let spec = Message::default().text(1, PROCESS).text(2, process);
+    let exec = of(container, &id).text(5, NOWHERE).text(6, NOWHERE).message(7, &spec);
+    shim.ask("Exec", &exec)?;
+    match shim.ask("Start", &of(container, &id)).and_then(|answer| number(path, &answer)) {
+        Ok(pid) => Ok(Started { id, pid: pid.cast_signed() }),
         Err(error) => {
             // A program that does not exist, for one: the shim keeps what was not started until it is told to forget it.
-            let _ = connection.delete(container, &id);
+            let _ = forget(&shim, container, &id);
             Err(error)
         }
     }
@@ -82,10 +59,10 @@ pub fn start(path: &Path, container: &ContainerId, process: &str, until: Instant
 /// process"; seen with 1.7 and 2.1). So it is asked to wait first. It would do so for as long as the process runs, whatever
 /// time-out it is given.
 pub fn finish(path: &Path, container: &ContainerId, started: &Started, until: Instant) -> Result<u32> {
-    let connection = Connection::to(path, &container.namespace, until)?;
-    let request = WaitRequest { id: container.id.clone(), exec_id: started.id.clone(), ..Default::default() };
-    let status = connection.ask::<WaitResponse>("Wait", &request)?.exit_status;
-    connection.delete(container, &started.id)?;
+    let shim = ShimClient::connect(path, &container.namespace, until)?;
+    let status = number(path, &shim.ask("Wait", &of(container, &started.id))?)?;
+    // That the container may have ended meanwhile, and the command with it, does not change how it ended.
+    let _ = forget(&shim, container, &started.id);
     Ok(status)
 }
 
@@ -96,78 +73,19 @@ fn new_id() -> String {
     format!("teardown-{now:x}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// One connection to a shim, for questions with answers.
-struct Connection<'a> {
-    client: Client,
-    path: &'a Path,
-    namespace: &'a str,
-    until: Instant,
+fn forget(shim: &ShimClient, container: &ContainerId, exec_id: &str) -> Result<()> {
+    shim.ask("Delete", &of(container, exec_id)).map(drop)
 }
 
-impl<'a> Connection<'a> {
-    fn to(path: &'a Path, namespace: &'a str, until: Instant) -> Result<Connection<'a>> {
-        let descriptor = dial(path).map_err(io::Error::from).context("connect to", path)?;
-        let client = Client::new(descriptor.into_raw_fd()).map_err(|e| other(path, &e))?;
-        Ok(Connection { client, path, namespace, until })
-    }
-
-    fn delete(&self, container: &ContainerId, exec_id: &str) -> Result<()> {
-        let request =
-            DeleteRequest { id: container.id.clone(), exec_id: exec_id.into(), ..Default::default() };
-        self.ask::<DeleteResponse>("Delete", &request).map(drop)
-    }
-
-    /// Asks the newer service first; the wrong name is answered with status 12 (unimplemented).
-    fn ask<A: Message>(&self, method: &str, message: &impl Message) -> Result<A> {
-        let malformed =
-            |e: protobuf::Error| Error::Malformed { path: self.path.into(), reason: e.to_string() };
-        let payload = message.write_to_bytes().map_err(malformed)?;
-        let mut answer = self.request(SERVICES[0], method, payload.clone());
-        if let Err(ttrpc::Error::RpcStatus(status)) = &answer
-            && status.code() == Code::UNIMPLEMENTED
-        {
-            answer = self.request(SERVICES[1], method, payload);
-        }
-        let payload = answer.map_err(|e| other(self.path, &e))?;
-        A::parse_from_bytes(&payload).map_err(malformed)
-    }
-
-    fn request(
-        &self,
-        service: &str,
-        method: &str,
-        payload: Vec<u8>,
-    ) -> std::result::Result<Vec<u8>, ttrpc::Error> {
-        let left = self.until.saturating_duration_since(Instant::now()).as_nanos();
-        let namespace = KeyValue {
-            key: "containerd-namespace-ttrpc".into(),
-            value: self.namespace.into(),
-            ..Default::default()
-        };
-        let request = Request {
-            service: service.into(),
-            method: method.into(),
-            payload,
-            // Zero would mean "for ever".
-            timeout_nano: i64::try_from(left).unwrap_or(i64::MAX).max(1),
-            metadata: vec![namespace],
-            ..Default::default()
-        };
-        self.client.request(request).map(|response| response.payload)
-    }
+/// What every message about a command begins with.
+fn of(container: &ContainerId, exec_id: &str) -> Message {
+    Message::of(&container.id).text(2, exec_id)
 }
 
-/// Connects at once or not at all: a full backlog is answered with EAGAIN.
-fn dial(path: &Path) -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
-    fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::empty()))?;
-    Ok(descriptor)
-}
-
-fn other(path: &Path, error: &ttrpc::Error) -> Error {
-    Error::Malformed { path: path.into(), reason: format!("the shim says: {error}") }
+fn number(path: &Path, answer: &[u8]) -> Result<u32> {
+    let malformed =
+        || Error::Malformed { path: path.into(), reason: "the shim's answer is no message".into() };
+    first_number(answer).ok_or_else(malformed)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod runc;
 pub mod shim;
 pub mod stop_signal;
 pub mod ttrpc;
+mod wire;
 
 use serde::{Deserialize, Serialize};
 

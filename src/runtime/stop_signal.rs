@@ -46,7 +46,6 @@ fn offset(text: &str, sign: char, most: Number) -> Option<Number> {
 }
 
 /// The signal's name as people know it, such as `SIGQUIT` or `SIGRTMIN+3`.
-#[allow(dead_code)] // the survey will show it
 pub fn name(number: Number) -> String {
     match Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),

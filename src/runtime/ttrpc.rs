@@ -10,16 +10,14 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
-use containerd_shim_protos::api::{DeleteRequest, KillRequest, ShutdownRequest};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use protobuf::Message;
 use ttrpc::Client;
 use ttrpc::proto::{Code, KeyValue, Request};
 
 use crate::error::{Context, Error, Result};
-use crate::runtime::ContainerId;
+use crate::runtime::wire::Message;
+use crate::runtime::{ContainerId, stop_signal};
 
 const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 
@@ -31,7 +29,7 @@ const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task
 pub fn kill(
     path: &Path,
     container: &ContainerId,
-    signal: Signal,
+    signal: stop_signal::Number,
     all: bool,
     until: Instant,
     deadline: Instant,
@@ -68,33 +66,28 @@ impl<'a> ShimClient<'a> {
     }
 
     /// Signals the container's first process, or all.
-    pub fn kill(&self, id: &str, signal: Signal, all: bool) -> Result<()> {
-        self.call("Kill", &KillRequest { id: id.into(), signal: signal as u32, all, ..Default::default() })
+    pub fn kill(&self, id: &str, signal: stop_signal::Number, all: bool) -> Result<()> {
+        let signal = signal.unsigned_abs();
+        self.call("Kill", &Message::of(id).number(3, signal).number(4, u32::from(all)))
+    }
+
+    /// Lets a container go on that was paused.
+    pub fn resume(&self, id: &str) -> Result<()> {
+        self.call("Resume", &Message::of(id))
     }
 
     /// Lets the shim forget a container whose processes are dead: it unmounts, removes the group and runc's state.
     pub fn delete(&self, id: &str) -> Result<()> {
-        self.call("Delete", &DeleteRequest { id: id.into(), ..Default::default() })
+        self.call("Delete", &Message::of(id))
     }
 
     /// Ends a shim that serves no container any more; does nothing, and says that it did, while it serves one.
     pub fn shutdown(&self, id: &str) -> Result<()> {
-        self.call("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() })
+        self.call("Shutdown", &Message::of(id))
     }
 
-    fn call(&self, method: &str, message: &impl Message) -> Result<()> {
-        let payload = message
-            .write_to_bytes()
-            .map_err(|e| Error::Malformed { path: self.path.into(), reason: e.to_string() })?;
-        let mut answer = Ok(());
-        for service in SERVICES {
-            answer = self.request(service, method, payload.clone());
-            match &answer {
-                Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {}
-                _ => break,
-            }
-        }
-        match answer {
+    fn call(&self, method: &str, message: &Message) -> Result<()> {
+        match self.answer(method, message) {
             // The container, or the process, is gone already.
             Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND => Ok(()),
             // The shim ended before it could answer a Shutdown.
@@ -103,7 +96,22 @@ impl<'a> ShimClient<'a> {
             {
                 Ok(())
             }
-            other_answer => other_answer.map_err(|e| other(self.path, &e)),
+            other_answer => other_answer.map(drop).map_err(|e| other(self.path, &e)),
+        }
+    }
+
+    /// Asks for something, and returns what is answered.
+    pub(super) fn ask(&self, method: &str, message: &Message) -> Result<Vec<u8>> {
+        self.answer(method, message).map_err(|e| other(self.path, &e))
+    }
+
+    /// Asks by the newer service's name first.
+    fn answer(&self, method: &str, message: &Message) -> std::result::Result<Vec<u8>, ttrpc::Error> {
+        match self.request(SERVICES[0], method, message.bytes()) {
+            Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
+                self.request(SERVICES[1], method, message.bytes())
+            }
+            answer => answer,
         }
     }
 
@@ -112,7 +120,7 @@ impl<'a> ShimClient<'a> {
         service: &str,
         method: &str,
         payload: Vec<u8>,
-    ) -> std::result::Result<(), ttrpc::Error> {
+    ) -> std::result::Result<Vec<u8>, ttrpc::Error> {
         let left = self.until.saturating_duration_since(Instant::now()).as_nanos();
         let namespace = KeyValue {
             key: "containerd-namespace-ttrpc".into(),
@@ -128,7 +136,7 @@ impl<'a> ShimClient<'a> {
             metadata: vec![namespace],
             ..Default::default()
         };
-        self.client.request(request).map(drop)
+        self.client.request(request).map(|response| response.payload)
     }
 }
 

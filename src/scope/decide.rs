@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, links};
+use crate::scope::{Scope, links, manners};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -44,6 +44,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         foreign: foreign.into_iter().collect(),
         containers: containers.into_values().collect(),
         network: Network::default(),
+        graceful: Default::default(),
         bystanders: Vec::new(),
         blind,
         doubts,
@@ -53,5 +54,6 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     bystanders.extend(found.bystanders);
     scope.network = found.network;
     scope.bystanders = bystanders;
+    scope.graceful = manners::gather(view, &scope, profile);
     Ok(scope)
 }

@@ -9,9 +9,11 @@ pub mod bundles;
 pub mod decide;
 mod earlier;
 mod gather;
+pub mod graceful;
 mod link_facts;
 mod link_verdict;
 mod links;
+mod manners;
 mod netns;
 pub mod network;
 mod orphans;
@@ -28,6 +30,7 @@ use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::{ContainerId, Pod, shim};
+use crate::scope::graceful::Graceful;
 use crate::scope::network::Network;
 use crate::snap::Snap;
 use crate::snap::profile::{Roots, Services};
@@ -65,6 +68,9 @@ pub struct Scope {
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,
+    /// How our applications are to be ended.
+    #[serde(skip_deserializing)]
+    pub graceful: Graceful,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
@@ -277,6 +283,7 @@ impl Scope {
         let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();
         self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
         self.network = self.network.union(older.network);
+        self.graceful = self.graceful.union(older.graceful);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);

@@ -187,8 +187,8 @@ pub fn ttrpc(bytes: &[u8]) {
                 let _ = stream.write_all(bytes);
             }
         });
-        let answer =
-            ShimClient::connect(&path, "k8s.io", until).and_then(|shim| shim.kill(ID, Signal::SIGKILL, true));
+        let answer = ShimClient::connect(&path, "k8s.io", until)
+            .and_then(|shim| shim.kill(ID, Signal::SIGKILL as i32, true));
         drop(answer);
     });
     assert!(Instant::now() < until + Duration::from_secs(2), "the call did not end in time");

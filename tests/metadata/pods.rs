@@ -36,6 +36,8 @@ pub const WRITTEN: &str = "/srv/written";
 const DATA: &str = "/srv/written:/data";
 
 pub struct Stage {
+    #[allow(dead_code)] // one of the suites that use this has no need of it
+    pub snap: Snap,
     pub runtime: Runtime,
     /// By their names.
     pub pods: BTreeMap<&'static str, Pod>,
@@ -44,14 +46,14 @@ pub struct Stage {
 impl Stage {
     /// A containerd with images that name signals.
     pub fn new(version: &str) -> Result<Stage> {
-        Snap::install("microk8s")?;
+        let snap = Snap::install("microk8s")?;
         show_programs()?;
         fs::create_dir_all(WRITTEN)?;
         fs::set_permissions(WRITTEN, fs::Permissions::from_mode(0o777))?;
         let runtime = Runtime::start(Layout::of_snap("microk8s"), version)?;
         runtime.import("docker.io/library/quit:1", "/app", &["--stop-signal", "SIGQUIT"])?;
         runtime.import("docker.io/library/realtime:1", "/app", &["--stop-signal", "RTMIN+3"])?;
-        Ok(Stage { runtime, pods: BTreeMap::new() })
+        Ok(Stage { snap, runtime, pods: BTreeMap::new() })
     }
 
     /// A pod as kubelet makes it, with these annotations of its containers.

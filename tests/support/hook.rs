@@ -67,9 +67,14 @@ impl Snap {
 
     /// Ships a profile: the built-in one, with another patience.
     pub fn ship_patience(&self, drain: u64, deadline: u64) -> Result<()> {
+        self.ship(json!({ "drain": drain, "deadline": deadline }))
+    }
+
+    /// The same with all of its keys.
+    pub fn ship(&self, patience: Value) -> Result<()> {
         let path = super::sources().join("src/snap/profile").join(format!("{}.json", self.name));
         let mut profile: Value = serde_json::from_slice(&fs::read(path)?)?;
-        profile["patience"] = json!({ "drain": drain, "deadline": deadline });
+        profile["patience"] = patience;
         fs::write(self.dir.join("teardown.json"), profile.to_string())?;
         Ok(())
     }

@@ -218,5 +218,5 @@ impl<'k> Check<'k> {
 
 fn in_range(range: Range, key: &[u8]) -> bool {
     let range: (Bound<&[u8]>, Bound<&[u8]>) = range;
-    range.contains(key)
+    RangeBounds::<&[u8]>::contains(&range, &key)
 }

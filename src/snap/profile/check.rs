@@ -42,7 +42,7 @@ impl Profile {
                 return fail(&key, format!("{} {why}", quoted(comment)));
             }
         }
-        let Patience { drain, deadline } = self.patience;
+        let Patience { drain, deadline, maximum_grace, .. } = self.patience;
         if deadline == 0 || deadline > MAX_DEADLINE {
             return fail(
                 "patience.deadline",
@@ -51,6 +51,9 @@ impl Profile {
         }
         if drain > deadline {
             return fail("patience.drain", format!("{drain} is more than the deadline, {deadline}"));
+        }
+        if let Some(most) = maximum_grace.filter(|most| *most > deadline) {
+            return fail("patience.maximum-grace", format!("{most} is more than the deadline, {deadline}"));
         }
         Ok(())
     }
@@ -191,6 +194,7 @@ pub(super) fn unread(bytes: &[u8], from: &str, error: &serde_json::Error) -> Err
                 "a sequence" => "a list",
                 "u32" | "u64" => "a whole number",
                 "a string" => "a string",
+                "a boolean" => "true or false",
                 _ => "an object",
             };
             let found = found.replacen("sequence", "a list", 1).replacen("map", "an object", 1);

@@ -191,9 +191,15 @@ fn is_default_netns(value: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Patience {
-    /// How long applications get to end by themselves. One grace for all of them together.
+    /// How long applications get to end by themselves that ask for no grace of their own. 0: none is asked at all.
     #[serde(default = "Patience::drain")]
     pub drain: u64,
+    /// How long those get at most that ask for one; three quarters of the deadline, if this is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_grace: Option<u64>,
+    /// False if no preStop hook is to be run.
+    #[serde(default = "Patience::hooks", skip_serializing_if = "Patience::runs_hooks")]
+    pub hooks: bool,
     /// When the whole run ends, whatever is left.
     #[serde(default = "Patience::deadline")]
     pub deadline: u64,
@@ -206,6 +212,13 @@ impl Patience {
     fn deadline() -> u64 {
         240
     }
+    fn hooks() -> bool {
+        true
+    }
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    fn runs_hooks(hooks: &bool) -> bool {
+        *hooks
+    }
     fn is_default(&self) -> bool {
         *self == Patience::default()
     }
@@ -213,7 +226,12 @@ impl Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience { drain: Self::drain(), deadline: Self::deadline() }
+        Patience {
+            drain: Self::drain(),
+            maximum_grace: None,
+            hooks: Self::hooks(),
+            deadline: Self::deadline(),
+        }
     }
 }
 
@@ -312,5 +330,10 @@ impl Patience {
     /// The drain's grace.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.drain)
+    }
+
+    /// The longest grace of a container: what comes after it needs a quarter of the time.
+    pub fn maximum_grace(&self) -> u64 {
+        self.maximum_grace.unwrap_or_else(|| self.drain.max(self.deadline / 4 * 3))
     }
 }

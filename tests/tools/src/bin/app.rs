@@ -7,11 +7,13 @@
 //!   parent    as obedient, with a stubborn child
 //!   interrupted  takes no notice of SIGTERM; at SIGINT writes the file named by the second argument, and exits
 //!   last      works for three seconds more, then writes a MiB to the file and waits until it is on the disk
+//!   stopper   goes on at SIGTERM, and exits at SIGINT
 //!   quitter   goes on at SIGTERM, and exits at SIGQUIT
 //!   serve     as obedient; answers HTTP at the port of the second argument, and writes each request's head to the
 //!             file of the third
 //!   hook      is no container's own program: prints on both outputs, writes its environment, user and directory to
-//!             the file named by the second argument, and exits with the status of the third; with "sleep" it never does
+//!             the file named by the second argument, and exits with the status of the third; with "sleep" it never does.
+//!             A fourth argument is how many seconds it works before it writes
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -37,8 +39,19 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     if mode == "hook" {
         return hook(&args);
     }
-    if !["pause", "obedient", "slow", "stubborn", "parent", "interrupted", "last", "quitter", "serve"]
-        .contains(&mode)
+    if ![
+        "pause",
+        "obedient",
+        "slow",
+        "stubborn",
+        "parent",
+        "interrupted",
+        "last",
+        "quitter",
+        "stopper",
+        "serve",
+    ]
+    .contains(&mode)
     {
         return Err(format!("unknown mode '{mode}'").into());
     }
@@ -56,7 +69,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             Signal::SIGCHLD => reap(),
             Signal::SIGQUIT if mode == "quitter" => break,
             Signal::SIGTERM if mode == "interrupted" => {}
-            _ if mode == "stubborn" || mode == "quitter" => {}
+            Signal::SIGINT if mode == "stopper" => break,
+            _ if mode == "stopper" || mode == "stubborn" || mode == "quitter" => {}
             _ => break,
         }
     }
@@ -89,6 +103,9 @@ fn hook(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     writeln!(std::io::stderr(), "another")?;
     let mut text = format!("{} {}\n", nix::unistd::getuid(), std::env::current_dir()?.display());
     std::env::vars().for_each(|(name, value)| text.push_str(&format!("{name}={value}\n")));
+    if let Some(seconds) = args.get(4) {
+        std::thread::sleep(Duration::from_secs(seconds.parse()?)); // its work
+    }
     std::fs::write(file, text)?;
     match args.get(3).map(String::as_str) {
         Some("sleep") => loop {
