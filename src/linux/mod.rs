@@ -12,6 +12,7 @@ pub mod mount_namespace;
 pub mod mountinfo;
 pub mod netlink;
 pub mod nft;
+pub mod place;
 pub mod proc;
 pub mod process;
 pub mod servers;

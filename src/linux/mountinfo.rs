@@ -132,7 +132,7 @@ impl Mount {
     }
 
     /// The directories that an overlay is made of.
-    fn layers(&self) -> impl Iterator<Item = &Path> {
+    pub fn layers(&self) -> impl Iterator<Item = &Path> {
         use std::os::unix::ffi::OsStrExt;
         let options = if self.fstype == "overlay" { self.options.as_slice() } else { &[] };
         let values = options.split(|b| *b == b',').filter_map(|option| {

@@ -14,6 +14,7 @@ pub mod processes;
 pub mod runc;
 pub mod shim;
 pub mod stop_signal;
+pub mod told;
 pub mod ttrpc;
 
 use serde::{Deserialize, Serialize};

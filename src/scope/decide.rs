@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, links};
+use crate::scope::{Scope, links, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -17,8 +17,7 @@ pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
 
 /// The same after an earlier run that left something.
 pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
-    let roots = profile.resolve(snap)?;
-    let inside = profile.resolve(&snap.inside())?;
+    let (roots, inside) = roots::resolve(view.host, snap, profile)?;
     let mut gather = Gather::new(view, snap, &roots, &inside);
     gather.bundles();
     gather.runc_states();

@@ -13,6 +13,7 @@ mod link_facts;
 mod links;
 pub mod network;
 mod orphans;
+pub mod roots;
 mod shims;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -116,10 +116,12 @@ impl Gather<'_> {
             Err(e) => return Whose::Unknown(e.to_string()),
         };
         let snapshots = self.inside.root.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
+        // An overlay prints the spelling that it was given.
+        let snapshots = self.inside.spellings(&snapshots);
         let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
         let upper = root.filter(|m| m.fstype == "overlay").and_then(|m| overlay_upper(&m.options));
         match upper {
-            Some(upper) if upper.starts_with(&snapshots) && self.same_pid_namespace(process) => {
+            Some(upper) if snapshots.iter().any(|s| upper.starts_with(s)) && self.same_pid_namespace(process) => {
                 match &self.sibling {
                     Some(sibling) if unit.is_none() => {
                         Whose::Unknown(format!("the instance '{sibling}' has the same paths"))

@@ -1,19 +1,20 @@
 //! Loop devices on files of ours. A block volume is one; unmounting does not always release it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::loop_device::{BLOCK, backing_file};
+use crate::linux::loop_device::{BLOCK, backing_file, number};
 use crate::linux::sys;
 use crate::residue::finding::Finding;
 use crate::residue::{Loop, Residue};
 use crate::scope::Scope;
 use crate::view::View;
 
-/// Those whose backing file lies below one of our roots.
+/// Those whose backing file lies below one of our roots, or elsewhere in the snap's own directories.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let devices = match view.host.list(Path::new(BLOCK)) {
         Ok(devices) => devices,
@@ -21,9 +22,8 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     for name in devices.iter().filter(|n| n.as_bytes().starts_with(b"loop")) {
         let Some((backing, deleted)) = backing_file(view.host, name) else { continue };
-        let ours = scope.roots.mounts.iter().any(|root| backing.starts_with(root) && backing != *root);
         let device = Path::new("/dev").join(name);
-        if !ours {
+        if !is_file_of_ours(scope, &backing) {
             continue;
         }
         if let Err(e) = view.host.reach(&backing) {
@@ -32,6 +32,24 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.residues.push(Residue::Loop(Loop { device, backing }));
         }
     }
+}
+
+/// The numbers of these devices, as a mount table prints them.
+pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
+    let mut finding = Finding::default();
+    find(view, scope, &mut finding);
+    let number = |residue: &Residue| match residue {
+        Residue::Loop(it) => number(view.host, it.device.file_name()?),
+        _ => None,
+    };
+    finding.residues.iter().filter_map(number).collect()
+}
+
+fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
+    let below = |root: &PathBuf| file.starts_with(root) && file != root;
+    let roots = &scope.roots;
+    let own = [&scope.snap.common, &scope.snap.data].map(|path| roots.place_of(path));
+    roots.mounts.iter().chain(&own).any(below)
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which

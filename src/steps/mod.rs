@@ -6,6 +6,7 @@ mod data;
 mod drain;
 mod files;
 pub mod firewall;
+mod held;
 mod loops;
 mod mounts;
 mod network;
@@ -14,6 +15,7 @@ mod running;
 mod services;
 mod shims;
 mod state;
+mod wide;
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ pub mod place;
 #[cfg(test)]
 mod tests;
 
+pub use check::SHARED;
 use check::{at_key, unread};
 
 const MICROK8S: &str = include_str!("microk8s.json");
@@ -85,6 +86,9 @@ pub struct Containerd {
     /// The `ctr` that the snap ships, for the very last resort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctr: Option<String>,
+    /// The files in which users move it: its arguments, or its configuration (`….toml`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told_by: Vec<String>,
 }
 
 impl Containerd {
@@ -115,6 +119,12 @@ fn is_default_fifos(value: &str) -> bool {
 pub struct Kubelet {
     /// Its root directory (`--root-dir`).
     pub root: String,
+    /// The files with its arguments, in which users move it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told_by: Vec<String>,
+    /// True if the logs of the snap's own pods go, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logs: bool,
 }
 
 /// The services that matter for the order.
@@ -248,6 +258,22 @@ pub struct Roots {
     /// Every root below which a mount is the snap's: containerd's, kubelet's and the profile's own.
     #[serde(with = "text::list")]
     pub mounts: Vec<PathBuf>,
+    /// Roots of the runtime and kubelet that others may use, too: below them only what is of an owned ID is the snap's.
+    #[serde(with = "text::list")]
+    pub shared: Vec<PathBuf>,
+    /// Roots that are, or are reached through, symlinks. All other paths here are places, as the kernel spells them.
+    pub aliases: Vec<Alias>,
+    /// Places outside of the snap's own directories to which its own configuration has moved it. Nothing is deleted there
+    /// because of where it lies.
+    #[serde(with = "text::list")]
+    pub moved: Vec<PathBuf>,
+    /// Paths that lead to no place that could be trusted. They are looked for nowhere.
+    pub unresolved: Vec<Unresolved>,
+    /// Files in which users move the runtime.
+    #[serde(skip)]
+    pub told_by: ToldBy,
+    /// True if the logs of the snap's own pods go, too.
+    pub logs: bool,
     /// Where CNI plugins cache results and lease addresses.
     #[serde(with = "text")]
     pub cni: PathBuf,
@@ -266,6 +292,61 @@ pub struct Roots {
     /// The users' scripts.
     #[serde(rename = "hooks", with = "text::option")]
     pub scripts: Option<PathBuf>,
+}
+
+/// A path that leads to another place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Alias {
+    /// As the profile spells it.
+    #[serde(with = "text")]
+    pub name: PathBuf,
+    /// As the kernel does.
+    #[serde(with = "text")]
+    pub place: PathBuf,
+    /// The links on the way.
+    #[serde(with = "text::list")]
+    pub links: Vec<PathBuf>,
+}
+
+/// A path that leads to no place that could be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Unresolved {
+    /// Which.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// Files in which users move the runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToldBy {
+    /// containerd's arguments and configurations.
+    pub containerd: Vec<PathBuf>,
+    /// kubelet's arguments.
+    pub kubelet: Vec<PathBuf>,
+}
+
+impl Roots {
+    /// The place of a path that the profile spells.
+    pub fn place_of(&self, path: &Path) -> PathBuf {
+        let swap = |a: &Alias| path.strip_prefix(&a.name).ok().map(|below| join(&a.place, below));
+        let longest = self.aliases.iter().filter(|a| path.starts_with(&a.name));
+        longest.max_by_key(|a| a.name.components().count()).and_then(swap).unwrap_or_else(|| path.to_path_buf())
+    }
+
+    /// All spellings of a place, its own first: what mounts a file system may print the one that it was given.
+    pub fn spellings(&self, place: &Path) -> Vec<PathBuf> {
+        let swap = |a: &Alias| place.strip_prefix(&a.place).ok().map(|below| join(&a.name, below));
+        std::iter::once(place.to_path_buf()).chain(self.aliases.iter().filter_map(swap)).collect()
+    }
+}
+
+/// A joined empty path would end in a slash.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_path_buf() } else { path.join(below) }
 }
 
 impl Profile {
