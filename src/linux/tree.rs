@@ -104,10 +104,19 @@ pub fn delete_in(parent: &Parent, path: &Path) -> Deleted {
 
 /// Unlinks what is at this path; never a directory.
 pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
+    take_name(parent, path, AtFlags::empty())
+}
+
+/// Removes the directory at this path, if it is empty.
+pub fn rmdir_in(parent: &Parent, path: &Path) -> Deleted {
+    take_name(parent, path, AtFlags::REMOVEDIR)
+}
+
+fn take_name(parent: &Parent, path: &Path, flags: AtFlags) -> Deleted {
     let mut deleted = Deleted::default();
     let unlinked = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
         (Some(Err(Errno::NOENT)), _) => Ok(()),
-        (Some(Ok(parent)), Some(name)) => deleted.unlink(&parent, name, AtFlags::empty()),
+        (Some(Ok(parent)), Some(name)) => deleted.unlink(&parent, name, flags),
         (Some(Err(errno)), _) => Err(errno),
         _ => Err(Errno::INVAL),
     };

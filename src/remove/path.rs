@@ -26,13 +26,22 @@ type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
 pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: Instant) -> Done {
     let residue::Path { path, what } = it;
     let delete: Delete = match what {
-        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo => tree::delete_in,
+        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo | PathKind::PodLogs => {
+            tree::delete_in
+        }
+        PathKind::EmptyDirectory => tree::rmdir_in,
+        PathKind::Moved => {
+            return Done::NotPossible {
+                why: "it lies outside of the snap's own directories, where nothing is deleted because of its place".into(),
+            };
+        }
         // Of these only the name goes: a directory that has taken its place since the look is somebody else's.
         PathKind::ShimSocket
         | PathKind::RuntimeSocket
         | PathKind::CniResult
         | PathKind::CniLease
         | PathKind::PluginSocket
+        | PathKind::PodLogLink
         | PathKind::HostSymlink => tree::unlink_in,
     };
     let done = match what {

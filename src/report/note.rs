@@ -43,6 +43,10 @@ pub enum NoteKind {
     CgroupsReadOnly,
     /// Control groups that systemd knows as units.
     SystemdUnits,
+    /// Places outside of the snap's own directories to which its roots lead.
+    Outside,
+    /// Logs of our pods that are left.
+    PodLogs,
 }
 
 impl NoteKind {
@@ -50,7 +54,12 @@ impl NoteKind {
     pub fn is_of_the_result(self) -> bool {
         matches!(
             self,
-            NoteKind::NetnsHeld | NoteKind::Listeners | NoteKind::Links | NoteKind::CgroupsReadOnly
+            NoteKind::NetnsHeld
+                | NoteKind::Listeners
+                | NoteKind::Links
+                | NoteKind::CgroupsReadOnly
+                | NoteKind::Outside
+                | NoteKind::PodLogs
         )
     }
 }

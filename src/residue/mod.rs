@@ -46,8 +46,16 @@ pub enum PathKind {
     PluginSocket,
     /// A symlink on the host that leads into the snap.
     HostSymlink,
+    /// The logs of a pod.
+    PodLogs,
+    /// A link to the log of a container.
+    PodLogLink,
+    /// A directory that runtimes share and that is empty by us.
+    EmptyDirectory,
     /// A directory of the profile's `data`, deleted with all it holds.
     Data,
+    /// What lies where the snap's configuration has moved a root to, outside of the snap's own directories.
+    Moved,
 }
 
 /// One thing still there that should not be.

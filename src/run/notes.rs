@@ -8,6 +8,7 @@ use crate::linux::firewall::Firewall;
 use crate::linux::mountinfo::Mount;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
+use crate::run::places;
 use crate::scope::{BystanderKind, Scope};
 use crate::steps::{cgroups, firewall, owned};
 use crate::text::{escape, show};
@@ -74,6 +75,8 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
              stopped or at the next boot",
             systemd_units(view, scope),
         ),
+        places::of_outside(view, scope),
+        places::of_logs(view, scope),
     ];
     notes.retain(|note| !note.items.is_empty());
     notes

@@ -16,8 +16,8 @@ use crate::snap::hostfs::HOSTFS;
 use crate::view::View;
 
 /// Where kubelet's plugins listen, below its root directory: in the directory itself, or one further down.
-const PLUGINS: [(&str, bool); 3] =
-    [("plugins_registry", false), ("plugins", true), ("device-plugins", false)];
+const PLUGINS: [(&str, bool); 4] =
+    [("plugins_registry", false), ("plugins", true), ("device-plugins", false), ("pod-resources", false)];
 
 /// Results and leases of our sandboxes. The directories are shared: a file is ours by the ID in it.
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
@@ -48,7 +48,7 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
 
 /// Sockets only, and none below a mount: what is mounted there is not kubelet's directory.
 pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
-    let Some(kubelet) = scope.roots.kubelet.as_ref().filter(|k| scope.snap.owns(k)) else { return };
+    let Some(kubelet) = scope.roots.kubelet.as_ref().filter(|k| scope.roots.mounts.contains(k)) else { return };
     let Ok(table) = view.own_mounts() else { return };
     for (name, deeper) in PLUGINS {
         let directory = kubelet.join(name);

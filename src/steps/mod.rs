@@ -7,6 +7,7 @@ mod drain;
 mod files;
 pub mod firewall;
 mod held;
+pub mod logs;
 mod loops;
 mod mounts;
 mod network;
@@ -14,6 +15,7 @@ pub mod owned;
 mod running;
 mod services;
 mod shims;
+mod skeleton;
 mod state;
 mod wide;
 

@@ -10,7 +10,7 @@ use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::{bundle, shim};
 use crate::scope::{Container, Scope};
-use crate::steps::files;
+use crate::steps::{files, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -26,12 +26,14 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     second.as_mut_os_string().push(".ttrpc");
     // In a directory that runtimes share, another one may listen at that name by now.
     let sockets = [scope.roots.address.clone(), second].into_iter().filter(|path| scope.snap.owns(path));
-    wanted.extend(sockets.map(|path| (path, PathKind::RuntimeSocket)));
+    wanted.extend(sockets.map(|path| (scope.roots.place_of(&path), PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
     files::plugin_sockets(view, scope, &mut finding);
     files::host_symlinks(view, scope, &mut finding);
+    logs::find(view, scope, &mut finding);
+    skeleton::find(view, scope, &mut finding);
     finding
 }
 

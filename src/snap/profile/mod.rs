@@ -337,6 +337,12 @@ impl Roots {
         longest.max_by_key(|a| a.name.components().count()).and_then(swap).unwrap_or_else(|| path.to_path_buf())
     }
 
+    /// True for a place strictly below the snap's own directories, wherever those are.
+    pub fn is_own(&self, snap: &Snap, place: &Path) -> bool {
+        let below = |root: PathBuf| place.starts_with(&root) && place != root;
+        snap.owns(place) || [&snap.common, &snap.data].into_iter().any(|root| below(self.place_of(root)))
+    }
+
     /// All spellings of a place, its own first: what mounts a file system may print the one that it was given.
     pub fn spellings(&self, place: &Path) -> Vec<PathBuf> {
         let swap = |a: &Alias| place.strip_prefix(&a.place).ok().map(|below| join(&a.name, below));
