@@ -176,6 +176,11 @@ impl Mount {
             || (on_loop && self.fstype != "squashfs")
     }
 
+    /// True if what is mounted is a block device.
+    pub fn is_on_device(&self) -> bool {
+        self.source.starts_with("/dev") && !self.device.starts_with("0:") || self.is_on_disk()
+    }
+
     /// True if its file system lies on a block device, and writes there when it goes.
     fn is_on_disk(&self) -> bool {
         matches!(self.fstype.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat")

@@ -3,6 +3,7 @@
 mod display;
 pub mod finding;
 
+use crate::linux::block;
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
 use crate::runtime::ContainerId;
@@ -72,6 +73,7 @@ pub enum Residue {
     NftRule(NftRule),
     Mount(Mount),
     Loop(Loop),
+    Device(Device),
     Cgroup(Cgroup),
     Path(Path),
     Detached(Detached),
@@ -214,6 +216,19 @@ pub struct Loop {
     pub backing: PathBuf,
 }
 
+/// A block device that only mounts of ours used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Device {
+    /// Which.
+    #[serde(flatten)]
+    pub device: block::Device,
+    /// True if nothing but files of ours is below it.
+    pub ours: bool,
+    /// The command that ends it.
+    pub command: String,
+}
+
 /// A control group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -276,6 +291,7 @@ impl Residue {
             Residue::NftRule(it) => format!("nft-rule {} {} {}", it.family, it.table, it.handle),
             Residue::Mount(it) => format!("mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
             Residue::Loop(it) => format!("loop {}", text::show(&it.device)),
+            Residue::Device(it) => format!("device {} {}", it.device.device, it.device.name),
             Residue::Cgroup(it) => format!("cgroup {}", text::show(&it.path)),
             Residue::Path(it) => format!("path {}", text::show(&it.path)),
             Residue::Detached(it) => format!("detached {}", text::show(&it.point)),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, links, roots};
+use crate::scope::{Scope, devices, links, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -40,6 +40,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         foreign: foreign.into_iter().collect(),
         containers: containers.into_values().collect(),
         network: Network::default(),
+        devices: Vec::new(),
         bystanders: Vec::new(),
         blind,
         nonsense,
@@ -47,6 +48,10 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;
+    scope.devices = devices::gather(view, &scope);
+    let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();
+    let known: Vec<_> = known.collect();
+    scope.devices.extend(known);
     scope.bystanders = bystanders;
     Ok(scope)
 }

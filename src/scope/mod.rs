@@ -8,7 +8,9 @@
 pub mod bundles;
 pub mod decide;
 mod earlier;
+pub mod devices;
 mod gather;
+pub mod held;
 mod link_facts;
 mod links;
 pub mod network;
@@ -22,6 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Blind;
+use crate::linux::block::Device;
 use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
 use crate::runtime::{ContainerId, Pod, shim};
@@ -62,6 +65,9 @@ pub struct Scope {
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,
+    /// Block devices that only mounts of ours used.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
@@ -228,6 +234,8 @@ impl Scope {
         let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();
         self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
         self.network = self.network.union(older.network);
+        let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
+        self.devices.extend(new);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);

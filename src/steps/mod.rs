@@ -6,7 +6,6 @@ mod data;
 mod drain;
 mod files;
 pub mod firewall;
-mod held;
 pub mod logs;
 mod loops;
 mod mounts;

@@ -9,12 +9,13 @@ use crate::residue::{self, Residue, TableOf};
 use crate::scope::{Scope, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
-use crate::steps::held::Held;
+use crate::scope::held::Held;
 use crate::view::View;
 
 /// Mounts of ours, then devices: a mount keeps its device busy. Then what the snap's directories are tied to besides.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = mounts(view, scope);
+    super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
     super::wide::find(view, scope, &mut finding);
     finding

@@ -5,7 +5,7 @@ use crate::error::Blind;
 use crate::linux::mountinfo::Mount;
 use crate::residue::finding::Finding;
 use crate::scope::Scope;
-use crate::steps::held::Held;
+use crate::scope::held::Held;
 use crate::text::show;
 use crate::view::View;
 
