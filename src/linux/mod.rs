@@ -17,6 +17,7 @@ pub mod place;
 pub mod proc;
 pub mod process;
 pub mod servers;
+pub mod sockets;
 pub mod sync;
 pub mod sys;
 pub mod tree;

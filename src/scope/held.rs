@@ -90,8 +90,7 @@ impl<'a> Held<'a> {
         if self.is_somebodys_root(mount) {
             return false;
         }
-        let below = |(device, root): &(String, PathBuf)| *device == mount.device && mount.root.starts_with(root);
-        self.places.iter().any(below)
+        self.shows_place(mount)
             || self.devices.contains(&mount.device)
             || mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d)))
     }
@@ -107,7 +106,18 @@ impl<'a> Held<'a> {
 
     /// True for a mount below the snap's own directories; a mount at one of these is none.
     pub fn is_in_snap(&self, mount: &Mount) -> bool {
-        mount.point.starts_with(&self.snap.home) && !self.is_somebodys_root(mount)
+        let home = self.roots.place_of(&self.snap.home);
+        let own = [&self.snap.common, &self.snap.data].map(|path| self.roots.place_of(path));
+        mount.point.starts_with(&home) && mount.point != home && !own.contains(&mount.point)
+    }
+
+    /// As far as another mount namespace's table can tell: what a mount shows, not how it is spelled there.
+    pub fn shows_ours_elsewhere(&self, mount: &Mount) -> bool {
+        self.shows_place(mount) || self.devices.contains(&mount.device)
+    }
+
+    fn shows_place(&self, mount: &Mount) -> bool {
+        self.places.iter().any(|(device, root)| *device == mount.device && mount.root.starts_with(root))
     }
 }
 

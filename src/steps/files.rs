@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Blind;
 use crate::error::Error;
+use crate::linux::sockets;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::cni;
@@ -48,7 +49,12 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
 
 /// Sockets only, and none below a mount: what is mounted there is not kubelet's directory.
 pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
-    let Some(kubelet) = scope.roots.kubelet.as_ref().filter(|k| scope.roots.mounts.contains(k)) else { return };
+    let Some(kubelet) = &scope.roots.kubelet else { return };
+    // Where others may have a kubelet, too, one that somebody listens at is his.
+    let shared = !scope.roots.mounts.contains(kubelet);
+    if shared && scope.containers.is_empty() {
+        return;
+    }
     let Ok(table) = view.own_mounts() else { return };
     for (name, deeper) in PLUGINS {
         let directory = kubelet.join(name);
@@ -63,7 +69,9 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
                 continue;
             }
             for path in children(view, &directory, finding) {
-                if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket()) {
+                if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket())
+                    && (!shared || view.host.is_live() && sockets::is_dead(&path))
+                {
                     finding
                         .residues
                         .push(Residue::Path(residue::Path { path, what: PathKind::PluginSocket }));

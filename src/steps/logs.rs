@@ -22,16 +22,15 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     }
 }
 
-/// The logs of our pods: directories by the pod's uid, links by the container's ID.
+/// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
 pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
     let ids = scope.sole_ids();
     let ours = scope.containers.iter().filter(|c| ids.contains(c.id.id.as_str()));
-    let uids: HashSet<&str> =
-        ours.filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str()).filter(|uid| is_uid(uid)).collect();
-    if uids.is_empty() {
+    let pods = ours.filter_map(|c| c.pod.as_ref()).filter(|pod| !pod.uid.is_empty());
+    let pods: HashSet<String> = pods.map(|p| format!("{}_{}_{}", p.namespace, p.name, p.uid)).collect();
+    if pods.is_empty() {
         return Vec::new();
     }
-    let of_pod = |name: &str| name.rsplit_once('_').is_some_and(|(_, uid)| uids.contains(uid));
     let of_container = |name: &str| {
         let name = name.strip_suffix(".log").unwrap_or_default();
         name.rsplit_once('-').is_some_and(|(_, id)| ids.contains(id))
@@ -43,7 +42,7 @@ pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
         }
     }
     for (path, name) in entries(view, PODS) {
-        if of_pod(&name) && view.host.stat(&path).is_ok_and(|m| m.is_dir()) {
+        if pods.contains(&name) && view.host.stat(&path).is_ok_and(|m| m.is_dir()) {
             found.push((path, PathKind::PodLogs));
         }
     }
@@ -55,11 +54,6 @@ fn entries(view: &View, directory: &str) -> Vec<(PathBuf, String)> {
     let Ok(place) = place::of(view.host, Path::new(directory)) else { return Vec::new() };
     let names = view.host.list(&place.path).unwrap_or_default();
     names.iter().filter_map(|n| Some((place.path.join(n), n.to_str()?.to_owned()))).collect()
-}
-
-/// A pod's uid is long enough to be nobody else's.
-fn is_uid(uid: &str) -> bool {
-    uid.len() >= 32 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// How much lies there, as far as it can be seen.

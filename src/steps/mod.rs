@@ -16,7 +16,7 @@ mod services;
 mod shims;
 mod skeleton;
 mod state;
-mod wide;
+pub mod wide;
 
 use std::time::Duration;
 

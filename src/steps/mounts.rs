@@ -44,6 +44,7 @@ pub fn mounts(view: &View, scope: &Scope) -> Finding {
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
+    super::wide::namespaces(view, scope, &devices, &mut finding);
     if !on_host {
         of_host(view, scope, &devices, &mut finding);
     }

@@ -27,7 +27,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     let mut going: HashSet<PathBuf> = finding.residues.iter().filter_map(path).collect();
     let Ok(table) = view.own_mounts() else { return };
-    for directory in candidates(scope) {
+    for directory in candidates(view, scope) {
         let stays = |name| !going.contains(&directory.join(name));
         let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
@@ -41,7 +41,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
 }
 
 /// By their names, each after those below it.
-fn candidates(scope: &Scope) -> Vec<PathBuf> {
+fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let roots = &scope.roots;
     let namespaces: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.namespace.as_str()).collect();
     let mut found: Vec<PathBuf> = namespaces.iter().map(|name| roots.runc.join(name)).collect();
@@ -52,15 +52,24 @@ fn candidates(scope: &Scope) -> Vec<PathBuf> {
         found.extend(below.iter().map(|name| root.join(name).components().collect::<PathBuf>()));
         found.push(root.join(TASKS));
     }
+    // containerd makes a directory there for each of its plugins.
+    if roots.shared.contains(&roots.state) {
+        let names = view.host.list(&roots.state).unwrap_or_default();
+        let of_plugin = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"io.containerd.");
+        found.extend(names.iter().filter(|n| of_plugin(n)).map(|name| roots.state.join(name)));
+        found.push(roots.state.clone());
+    }
     found.extend(roots.runc.parent().map(Path::to_path_buf));
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
+    let mut seen = HashSet::new();
+    found.retain(|path| seen.insert(path.clone()));
     found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));
     found
 }
 
 /// True if a program of another runtime runs here; a guest's works in directories of its own.
-fn others_run(view: &View, scope: &Scope) -> bool {
+pub fn others_run(view: &View, scope: &Scope) -> bool {
     let Ok(processes) = view.processes() else { return true };
     let ours: HashSet<i32> = scope.shims.iter().map(|s| s.process.pid).collect();
     let depth = view.pid_namespace_depth(None);
