@@ -10,8 +10,8 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use snap_teardown::testing::{
-    Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
-    Done, Effort, End, Gate, History, Holder, Host, HostFacts, Note, NoteKind, OwnedLink, PathKind, Pod,
+    Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container, ContainerId,
+    Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, Note, NoteKind, OwnedLink, PathKind, Pod,
     ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory,
     Subject, TableOf, Tracked, View, gather, of_rows, plan, residue, survey,
 };
@@ -120,7 +120,7 @@ fn profiles_are_valid_and_every_change_of_one_is_rejected() {
     let required = ["schema", "snap", "containerd", "address", "state", "root"];
     let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut optional: Vec<String> = keys(&full);
-    optional.extend(["services", "network", "patience", "containerd"].iter().flat_map(|k| keys(&full[*k])));
+    optional.extend(["services", "network", "patience", "containerd", "kubelet"].iter().flat_map(|k| keys(&full[*k])));
     optional.retain(|k| !required.contains(&k.as_str()));
     let optional: Vec<&str> = optional.iter().map(String::as_str).collect();
     for (what, changed) in changes(&full, &optional) {
@@ -415,6 +415,11 @@ fn one_of_each() -> Vec<Residue> {
             comment: "abc".into(),
         }),
         Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
+        Residue::Device(residue::Device {
+            device: BlockDevice { device: "dm-0".into(), name: "vol-1".into(), how: HowAttached::Crypt },
+            ours: false,
+            command: "cryptsetup close vol-1".into(),
+        }),
         Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
         Residue::Detached(residue::Detached {
             point: path,
@@ -435,7 +440,11 @@ fn one_of_each() -> Vec<Residue> {
         CniLease,
         PluginSocket,
         HostSymlink,
+        PodLogs,
+        PodLogLink,
+        EmptyDirectory,
         Data,
+        Moved,
     ];
     all.extend(kinds.map(|what| Residue::Path(residue::Path { path: format!("/p/{what:?}").into(), what })));
     all

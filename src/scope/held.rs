@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::runtime::bundle::TASKS;
-use crate::scope::Scope;
+use crate::scope::{Container, Scope};
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
 
@@ -23,6 +23,8 @@ pub struct Held<'a> {
     devices: HashSet<String>,
     /// IDs and uids of ours.
     ids: HashSet<&'a str>,
+    /// Containers of ours: in one namespace of containerd's an ID is one container's.
+    tasks: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Held<'a> {
@@ -39,11 +41,18 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         directories.sort();
         directories.dedup();
-        let uids = scope.containers.iter().filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
+        let proven = |c: &&Container| scope.is_proven(c);
+        let uids = scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
+        let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
+        for container in doubtful {
+            ids.remove(container.id.id.as_str());
+        }
         ids.extend(uids.filter(|uid| !uid.is_empty()));
+        let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
+        let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
-        let mut held = Held { roots, snap, places, directories, devices: devices.clone(), ids };
+        let mut held = Held { roots, snap, places, directories, devices: devices.clone(), ids, tasks };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
         held.devices.extend(in_memory);
@@ -73,7 +82,7 @@ impl<'a> Held<'a> {
                 let parts: Vec<&OsStr> = below.components().map(Component::as_os_str).collect();
                 let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
                 match parts[..] {
-                    [TASKS, _, id, _, ..] => self.ids.contains(id),
+                    [TASKS, namespace, id, _, ..] => self.tasks.contains(&(namespace, id)),
                     ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => self.ids.contains(id),
                     ["io.containerd.podsandbox.controller.v1.cri", "sandboxes", id, _, ..] => {
                         self.ids.contains(id)
@@ -202,7 +211,9 @@ mod tests {
 
     #[test]
     fn in_a_shared_directory_owned_ids_alone() {
-        let mut scope = scope_of(&["a"]);
+        let mut scope = scope_of(&["a", "c"]);
+        scope.containers[0].evidence.insert(crate::scope::Proof::ShimId);
+        scope.containers[1].evidence.insert(crate::scope::Proof::Bundle);
         scope.containers[0].pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-1".into() });
         scope.roots.shared = ["/run/containerd", "/var/lib/kubelet"].map(PathBuf::from).to_vec();
         let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
@@ -210,6 +221,7 @@ mod tests {
         let points = [
             (format!("{tasks}/a/rootfs"), true),
             (format!("{tasks}/b/rootfs"), false),
+            (format!("{tasks}/c/rootfs"), false),
             (format!("{tasks}/a"), false),
             (format!("{cri}/a/shm"), true),
             (format!("{cri}/b/shm"), false),

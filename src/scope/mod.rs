@@ -213,6 +213,11 @@ impl Scope {
         self.foreign.contains(id)
     }
 
+    /// True unless nothing but a directory says that a container is ours: in a place that others share, anybody's does.
+    pub fn is_proven(&self, container: &Container) -> bool {
+        container.evidence.iter().any(|proof| *proof != Proof::Bundle) || self.roots.shared.is_empty()
+    }
+
     /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
     pub fn sole_ids(&self) -> HashSet<&str> {
         let mut ids: HashSet<&str> = self.containers.iter().map(|c| c.id.id.as_str()).collect();

@@ -42,8 +42,11 @@ pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
         }
     }
     for (path, name) in entries(view, PODS) {
-        if pods.contains(&name) && view.host.stat(&path).is_ok_and(|m| m.is_dir()) {
-            found.push((path, PathKind::PodLogs));
+        match view.host.stat(&path) {
+            Ok(it) if pods.contains(&name) && it.is_dir() => found.push((path, PathKind::PodLogs)),
+            // What it leads to is somebody's.
+            Ok(it) if pods.contains(&name) && it.is_symlink() => found.push((path, PathKind::PodLogLink)),
+            _ => {}
         }
     }
     found

@@ -18,16 +18,19 @@ const RUNTIMES: [&str; 3] = ["containerd", "dockerd", "kubelet"];
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     // Where nothing of ours was, nothing is empty by us.
-    if scope.containers.is_empty() || others_run(view, scope) {
+    if scope.containers.is_empty() {
         return;
     }
+    let others = others_run(view, scope);
     let path = |residue: &Residue| match residue {
         Residue::Path(it) => Some(it.path.clone()),
         _ => None,
     };
     let mut going: HashSet<PathBuf> = finding.residues.iter().filter_map(path).collect();
     let Ok(table) = view.own_mounts() else { return };
-    for directory in candidates(view, scope) {
+    let of_network = |path: &Path| path.parent() == Some(&scope.roots.cni.join("networks"));
+    // A network of ours is nobody else's directory.
+    for directory in candidates(view, scope).into_iter().filter(|path| !others || of_network(path)) {
         let stays = |name| !going.contains(&directory.join(name));
         let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());

@@ -19,7 +19,7 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     let mut wanted: Vec<(PathBuf, PathKind)> = Vec::new();
-    for container in &scope.containers {
+    for container in scope.containers.iter().filter(|c| scope.is_proven(c)) {
         wanted.extend(names(scope, container));
     }
     // A runtime that was killed leaves its own sockets; the second is for the shims.
