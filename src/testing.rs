@@ -20,8 +20,8 @@ pub use crate::residue::{PathKind, Residue, TableOf};
 /// The kinds of residues.
 pub mod residue {
     pub use crate::residue::{
-        Cgroup, Detached, Device, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning, Service, Shim,
-        Task,
+        Cgroup, Detached, Device, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning, Service,
+        Shim, Task,
     };
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use snap_teardown::testing::{
-    Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container, ContainerId,
-    Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, Note, NoteKind, OwnedLink, PathKind, Pod,
-    ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory,
-    Subject, TableOf, Tracked, View, gather, of_rows, plan, residue, survey,
+    Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
+    ContainerId, Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, Note, NoteKind,
+    OwnedLink, PathKind, Pod, ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script,
+    Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, gather, of_rows, plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -120,7 +120,9 @@ fn profiles_are_valid_and_every_change_of_one_is_rejected() {
     let required = ["schema", "snap", "containerd", "address", "state", "root"];
     let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut optional: Vec<String> = keys(&full);
-    optional.extend(["services", "network", "patience", "containerd", "kubelet"].iter().flat_map(|k| keys(&full[*k])));
+    optional.extend(
+        ["services", "network", "patience", "containerd", "kubelet"].iter().flat_map(|k| keys(&full[*k])),
+    );
     optional.retain(|k| !required.contains(&k.as_str()));
     let optional: Vec<&str> = optional.iter().map(String::as_str).collect();
     for (what, changed) in changes(&full, &optional) {

@@ -64,12 +64,14 @@ pub fn read(host: &Host, name: &OsStr) -> Option<Device> {
     } else if device.starts_with("nbd") {
         text("pid").map(|_| (Kind::Nbd, device.clone()))?
     } else if device.starts_with("rbd") {
-        let below = |key: &str| host.read_text(&PathBuf::from(format!("/sys/bus/rbd/devices/{number}/{key}"))).ok();
+        let below =
+            |key: &str| host.read_text(&PathBuf::from(format!("/sys/bus/rbd/devices/{number}/{key}"))).ok();
         (Kind::Rbd, format!("{}/{}", below("pool").unwrap_or_default(), below("name").unwrap_or_default()))
     } else {
         // /sys/block/sda leads to …/session1/target…
         let way = std::fs::read_link(host.path(&Path::new(BLOCK).join(name))).ok()?;
-        let session = way.iter().find_map(|part| part.to_str()?.strip_prefix("session").map(str::to_owned))?;
+        let session =
+            way.iter().find_map(|part| part.to_str()?.strip_prefix("session").map(str::to_owned))?;
         (Kind::Iscsi, session)
     };
     Some(Device { device, name: called, how })
@@ -133,7 +135,10 @@ mod tests {
         write("sys/block/nbd1/size", "0\n");
         write("sys/devices/platform/host3/session2/target3:0:0/block/sdb/dev", "8:16\n");
         write("sys/devices/pci/block/sda/dev", "8:0\n");
-        for (name, way) in [("sdb", "../devices/platform/host3/session2/target3:0:0/block/sdb"), ("sda", "../devices/pci/block/sda")] {
+        for (name, way) in [
+            ("sdb", "../devices/platform/host3/session2/target3:0:0/block/sdb"),
+            ("sda", "../devices/pci/block/sda"),
+        ] {
             std::os::unix::fs::symlink(way, dir.path().join("sys/block").join(name)).unwrap();
         }
         let mut commands: Vec<String> = list(&Host::at(dir.path())).iter().map(Device::command).collect();

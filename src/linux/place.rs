@@ -179,7 +179,11 @@ mod tests {
         symlink("/nowhere/x", at("var/common/dangling")).unwrap();
         symlink("/var/common/loop", at("var/common/loop")).unwrap();
         for name in ["absolute", "relative", "second"] {
-            assert_eq!(path(&host, &format!("/var/common/{name}/pods/new")), "/mnt/big/kubelet/pods/new", "{name}");
+            assert_eq!(
+                path(&host, &format!("/var/common/{name}/pods/new")),
+                "/mnt/big/kubelet/pods/new",
+                "{name}"
+            );
         }
         assert_eq!(path(&host, "/var/common/dangling/y"), "/nowhere/x/y");
         assert_eq!(path(&host, "/var/common/plain/y"), "/var/common/plain/y");
@@ -192,11 +196,16 @@ mod tests {
     fn a_link_that_others_could_have_made_is_not_followed() {
         let (dir, host) = tree();
         symlink("/mnt/big/kubelet", dir.path().join("var/common/k")).unwrap();
-        let open = |mode| fs::set_permissions(dir.path().join("mnt"), fs::Permissions::from_mode(mode)).unwrap();
+        let open =
+            |mode| fs::set_permissions(dir.path().join("mnt"), fs::Permissions::from_mode(mode)).unwrap();
         open(0o777);
         let why = of(&host, Path::new("/var/common/k/pods")).unwrap_err();
         assert!(why.contains("'/mnt' is writable by all"), "{why}");
-        assert_eq!(path(&host, "/mnt/big/kubelet"), "/mnt/big/kubelet", "without a link that is nobody's business");
+        assert_eq!(
+            path(&host, "/mnt/big/kubelet"),
+            "/mnt/big/kubelet",
+            "without a link that is nobody's business"
+        );
         open(0o755);
         assert_eq!(path(&host, "/var/common/k"), "/mnt/big/kubelet");
     }

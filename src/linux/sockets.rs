@@ -11,7 +11,8 @@ pub fn is_dead(path: &Path) -> bool {
     let kinds = [SockType::Stream, SockType::SeqPacket, SockType::Datagram];
     kinds.into_iter().all(|kind| {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (Ok(own), Ok(address)) = (socket(AddressFamily::Unix, kind, flags, None), UnixAddr::new(path)) else {
+        let (Ok(own), Ok(address)) = (socket(AddressFamily::Unix, kind, flags, None), UnixAddr::new(path))
+        else {
             return false;
         };
         // One of another type says EPROTOTYPE, and lives.

@@ -17,7 +17,9 @@ const CONTROL: &str = "/dev/mapper/control";
 /// Takes away a mapping over files of ours. What lies on another disk was attached by somebody who may want it again.
 pub fn remove(_live: &Live, Device { device, ours, command }: &Device) -> Done {
     if !ours || !device.is_mapping() {
-        let why = format!("only mounts of the snap used it, but what it lies on is not the snap's; '{command}' ends it");
+        let why = format!(
+            "only mounts of the snap used it, but what it lies on is not the snap's; '{command}' ends it"
+        );
         return Done::NotPossible { why };
     }
     let control = match File::options().read(true).write(true).open(CONTROL) {

@@ -15,7 +15,11 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let roots = &scope.roots;
     let places = roots.aliases.iter().flat_map(|a| std::iter::once(&a.place).chain(&a.links));
     let bound = wide::bound_places(view, scope);
-    let places = places.chain(&roots.moved).chain(&roots.shared).chain(&bound).filter(|p| !roots.is_own(&scope.snap, p));
+    let places = places
+        .chain(&roots.moved)
+        .chain(&roots.shared)
+        .chain(&bound)
+        .filter(|p| !roots.is_own(&scope.snap, p));
     let there = |path: &Path| view.host.exists(path).unwrap_or(true);
     let left = places.filter_map(|place| place.ancestors().find(|above| there(above)));
     let mut items: BTreeMap<PathBuf, String> = BTreeMap::new();

@@ -47,7 +47,8 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> Told {
 /// A path that says where something is, and in one way only.
 fn plain(text: String) -> Option<PathBuf> {
     let path = PathBuf::from(&text);
-    let odd = text.contains("/../") || text.ends_with("/..") || text.contains('$') || path.components().count() < 3;
+    let odd =
+        text.contains("/../") || text.ends_with("/..") || text.contains('$') || path.components().count() < 3;
     (path.is_absolute() && !odd).then(|| path.components().collect())
 }
 
@@ -100,8 +101,12 @@ fn configuration(host: &Host, snap: &Snap, file: &Path, told: &mut Told, left: &
         } else if let Some((key, value)) = line.split_once('=') {
             let value = value.trim();
             match key.trim().trim_matches('"') {
-                "root" => told.root = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.root.take()),
-                "state" => told.state = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.state.take()),
+                "root" => {
+                    told.root = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.root.take())
+                }
+                "state" => {
+                    told.state = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.state.take())
+                }
                 "imports" => {
                     imports.push_str(value);
                     in_imports = true;
@@ -139,7 +144,8 @@ fn strings(text: &str) -> Vec<String> {
 
 /// The files of a pattern with one `*` in its name.
 fn matches(host: &Host, pattern: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str())) else {
+    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str()))
+    else {
         return Vec::new();
     };
     let Some((before, after)) = name.split_once('*') else { return vec![pattern.to_path_buf()] };
@@ -173,7 +179,10 @@ mod tests {
     #[test]
     fn arguments_in_every_spelling() {
         let told = told(&[
-            ("containerd", "--config ${SNAP_DATA}/args/containerd.toml\n# --root /no/no\n--root /mnt/big/lib/\n--state=$SNAP_COMMON/run/c\n"),
+            (
+                "containerd",
+                "--config ${SNAP_DATA}/args/containerd.toml\n# --root /no/no\n--root /mnt/big/lib/\n--state=$SNAP_COMMON/run/c\n",
+            ),
             ("kubelet", "--kubeconfig=x\n--root-dir=\"/mnt/big/kubelet\"\n"),
         ]);
         let state = path("/var/snap/microk8s/common/run/c");
@@ -184,7 +193,10 @@ mod tests {
     fn configurations_and_what_they_import() {
         let told = told(&[
             ("containerd", "--config ${SNAP_DATA}/args/containerd.toml\n"),
-            ("containerd.toml", "version = 2\nroot = '/mnt/a/lib' # mine\nimports = [\n  \"conf.d/*.toml\",\n]\n[plugins]\nroot = \"/mnt/b/lib\"\n"),
+            (
+                "containerd.toml",
+                "version = 2\nroot = '/mnt/a/lib' # mine\nimports = [\n  \"conf.d/*.toml\",\n]\n[plugins]\nroot = \"/mnt/b/lib\"\n",
+            ),
             ("conf.d/disk.toml", "state = \"/mnt/c/run\"\n"),
             ("conf.d/ignored", "state = \"/mnt/d/run\"\n"),
         ]);
@@ -194,9 +206,17 @@ mod tests {
     #[test]
     fn what_is_no_plain_place_moves_nothing() {
         for bad in ["relative", "/", "/mnt", "/mnt/../etc/x", "${HOME}/x", ""] {
-            assert_eq!(told(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]), Told::default(), "{bad}");
+            assert_eq!(
+                told(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]),
+                Told::default(),
+                "{bad}"
+            );
         }
         let own = "imports = [\"containerd-template.toml\"]\nroot = \"/mnt/a/b\"\n";
-        assert_eq!(told(&[("containerd-template.toml", own)]).root, path("/mnt/a/b"), "one that imports itself ends");
+        assert_eq!(
+            told(&[("containerd-template.toml", own)]).root,
+            path("/mnt/a/b"),
+            "one that imports itself ends"
+        );
     }
 }

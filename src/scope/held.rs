@@ -42,7 +42,8 @@ impl<'a> Held<'a> {
         directories.sort();
         directories.dedup();
         let proven = |c: &&Container| scope.is_proven(c);
-        let uids = scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
+        let uids =
+            scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
         let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
         for container in doubtful {
@@ -83,7 +84,9 @@ impl<'a> Held<'a> {
                 let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
                 match parts[..] {
                     [TASKS, namespace, id, _, ..] => self.tasks.contains(&(namespace, id)),
-                    ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => self.ids.contains(id),
+                    ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => {
+                        self.ids.contains(id)
+                    }
                     ["io.containerd.podsandbox.controller.v1.cri", "sandboxes", id, _, ..] => {
                         self.ids.contains(id)
                     }
@@ -152,7 +155,8 @@ fn is_volume_in_memory(mount: &Mount) -> bool {
         b"kubernetes.io~projected",
         b"kubernetes.io~configmap",
     ];
-    let of_volume = mount.point.parent().and_then(Path::file_name).is_some_and(|n| KINDS.contains(&n.as_bytes()));
+    let of_volume =
+        mount.point.parent().and_then(Path::file_name).is_some_and(|n| KINDS.contains(&n.as_bytes()));
     mount.fstype == "tmpfs" && mount.root == Path::new("/") && of_volume
 }
 

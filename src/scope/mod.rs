@@ -7,8 +7,8 @@
 
 pub mod bundles;
 pub mod decide;
-mod earlier;
 pub mod devices;
+mod earlier;
 mod gather;
 pub mod held;
 mod link_facts;

@@ -121,7 +121,9 @@ impl Gather<'_> {
         let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
         let upper = root.filter(|m| m.fstype == "overlay").and_then(|m| overlay_upper(&m.options));
         match upper {
-            Some(upper) if snapshots.iter().any(|s| upper.starts_with(s)) && self.same_pid_namespace(process) => {
+            Some(upper)
+                if snapshots.iter().any(|s| upper.starts_with(s)) && self.same_pid_namespace(process) =>
+            {
                 match &self.sibling {
                     Some(sibling) if unit.is_none() => {
                         Whose::Unknown(format!("the instance '{sibling}' has the same paths"))

@@ -83,11 +83,9 @@ impl Found {
         for path in all {
             match place::of(host, path) {
                 Ok(place) if place.path == *path => {}
-                Ok(place) => found.aliases.push(Alias {
-                    name: path.clone(),
-                    place: place.path,
-                    links: place.links,
-                }),
+                Ok(place) => {
+                    found.aliases.push(Alias { name: path.clone(), place: place.path, links: place.links })
+                }
                 Err(why) => found.unresolved.push(Unresolved { path: path.clone(), why }),
             }
         }
@@ -172,7 +170,8 @@ mod tests {
     #[test]
     fn moved_roots_are_followed_and_not_taken_for_the_snaps_own() {
         let (dir, host) = tree();
-        let args = |name: &str, text: &str| fs::write(dir.path().join("var/snap/microk8s/x1/args").join(name), text);
+        let args =
+            |name: &str, text: &str| fs::write(dir.path().join("var/snap/microk8s/x1/args").join(name), text);
         args("kubelet", "--root-dir=/mnt/big/kubelet\n").unwrap();
         args("containerd", "--root /mnt/big/lib\n--state ${SNAP_COMMON}/run/containerd\n").unwrap();
         let roots = resolved(&host);

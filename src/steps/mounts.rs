@@ -6,10 +6,10 @@ use crate::error::Blind;
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue, TableOf};
+use crate::scope::held::Held;
 use crate::scope::{Scope, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
-use crate::scope::held::Held;
 use crate::view::View;
 
 /// Mounts of ours, then devices: a mount keeps its device busy. Then what the snap's directories are tied to besides.

@@ -51,7 +51,8 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
     for root in &roots.shared {
         found.extend(namespaces.iter().map(|name| root.join(TASKS).join(name)));
-        let below = ["sandboxes", "containers", ""].map(|name| Path::new("io.containerd.grpc.v1.cri").join(name));
+        let below =
+            ["sandboxes", "containers", ""].map(|name| Path::new("io.containerd.grpc.v1.cri").join(name));
         found.extend(below.iter().map(|name| root.join(name).components().collect::<PathBuf>()));
         found.push(root.join(TASKS));
     }
@@ -101,9 +102,8 @@ mod tests {
 
     fn found(dir: &Path, going: &[&str]) -> Vec<String> {
         let host = Host::at(dir);
-        let path = |path: &&str| {
-            Residue::Path(residue::Path { path: path.into(), what: PathKind::RuncState })
-        };
+        let path =
+            |path: &&str| Residue::Path(residue::Path { path: path.into(), what: PathKind::RuncState });
         let mut finding = Finding::of(going.iter().map(path).collect());
         let mut scope = crate::fixture::scope_of(&["a"]);
         scope.network.networks.insert("pods".into());
@@ -118,13 +118,20 @@ mod tests {
     #[test]
     fn what_is_empty_by_us_goes_from_below_and_what_holds_anything_stays() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["proc/self", "var/snap/microk8s/common", "run/containerd/runc/k8s.io/a", "run/containerd/s"] {
+        for name in
+            ["proc/self", "var/snap/microk8s/common", "run/containerd/runc/k8s.io/a", "run/containerd/s"]
+        {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         fs::write(dir.path().join("proc/self/mountinfo"), "1 0 0:1 / / rw - tmpfs t rw\n").unwrap();
-        let all = ["/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s", "/run/containerd"];
+        let all =
+            ["/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s", "/run/containerd"];
         assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all);
-        assert_eq!(found(dir.path(), &[]), ["/run/containerd/s"], "a state that stays keeps what is above it");
+        assert_eq!(
+            found(dir.path(), &[]),
+            ["/run/containerd/s"],
+            "a state that stays keeps what is above it"
+        );
         fs::write(dir.path().join("run/containerd/own"), "").unwrap();
         assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all[..3]);
     }

@@ -54,7 +54,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     let names = ["self", "1"].map(|pid| view.mount_namespace(pid));
     let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
-    let mut known: HashMap<PathBuf, ()> = names.into_iter().flatten().chain(snaps).map(|name| (name, ())).collect();
+    let mut known: HashMap<PathBuf, ()> =
+        names.into_iter().flatten().chain(snaps).map(|name| (name, ())).collect();
     for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
         let pid = process.id.pid;
         // What confinement hides is not blind: a mount of the host's is in the host's table, too.
@@ -73,14 +74,17 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
         let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let what = format!("{}{more} in the mount namespace of {of}", show(&first.point));
-        finding.blind.push(Blind::new(what, "it shows what is the snap's, and only there it can be unmounted"));
+        finding
+            .blind
+            .push(Blind::new(what, "it shows what is the snap's, and only there it can be unmounted"));
     }
 }
 
 /// True for a process in a group of a container of ours, or in one of the snap's units: with it its namespace goes.
 fn is_ours(view: &View, scope: &Scope, pid: i32) -> bool {
     let groups = view.membership(pid);
-    let of_ours = |group: &PathBuf| scope.containers.iter().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)));
+    let of_ours =
+        |group: &PathBuf| scope.containers.iter().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)));
     view.unit_of(pid) == Some(scope.snap.instance.as_str()) || groups.iter().any(of_ours)
 }
 

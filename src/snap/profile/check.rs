@@ -74,7 +74,8 @@ impl Profile {
         };
         let one = |key, value: &Option<String>, may| value.as_deref().map(|v| check(key, v, may)).transpose();
         let c = &self.containerd;
-        let kubelet = self.kubelet.as_ref().map(|k| check("kubelet.root", &k.root, May::OwnOrShared)).transpose()?;
+        let kubelet =
+            self.kubelet.as_ref().map(|k| check("kubelet.root", &k.root, May::OwnOrShared)).transpose()?;
         let told_by = self.kubelet.as_ref().map_or(&[][..], |k| &k.told_by);
         let mut roots = Roots {
             address: check("containerd.address", &c.address, May::OwnOrShared)?,

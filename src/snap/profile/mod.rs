@@ -334,7 +334,10 @@ impl Roots {
     pub fn place_of(&self, path: &Path) -> PathBuf {
         let swap = |a: &Alias| path.strip_prefix(&a.name).ok().map(|below| join(&a.place, below));
         let longest = self.aliases.iter().filter(|a| path.starts_with(&a.name));
-        longest.max_by_key(|a| a.name.components().count()).and_then(swap).unwrap_or_else(|| path.to_path_buf())
+        longest
+            .max_by_key(|a| a.name.components().count())
+            .and_then(swap)
+            .unwrap_or_else(|| path.to_path_buf())
     }
 
     /// True for a place strictly below the snap's own directories, wherever those are.
