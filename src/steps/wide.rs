@@ -7,18 +7,35 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::mountinfo::{self, Mount, MountTable};
 use crate::residue::finding::Finding;
-use crate::scope::Scope;
+use crate::runtime::bundle;
 use crate::scope::held::Held;
+use crate::scope::{Container, Scope};
 use crate::text::{escape, show};
 use crate::view::View;
 
 /// Adds what it sees in our own mount table.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    finding.blind.extend(doubtful(view, scope));
     finding.blind.extend(mounts_of_others(view, scope).iter().map(|mount| {
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
         Blind::new(format!("{} mounted at {point}", mount.fstype), format!("{why} 'umount {point}'"))
     }));
+}
+
+/// Bundles in a directory that others use, too, and that nothing else proves ours.
+fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
+    let (proven, others): (Vec<&Container>, Vec<_>) =
+        scope.containers.iter().partition(|c| scope.is_proven(c));
+    let namespaces: HashSet<&str> = proven.iter().map(|c| c.id.namespace.as_str()).collect();
+    // In a namespace of containerd's in which nothing is ours, what else is there is another's.
+    let in_ours = others.into_iter().filter(|c| namespaces.contains(c.id.namespace.as_str()));
+    let bundle = |c: &Container| {
+        let paths = bundle::bundle_paths(&scope.roots, &c.id);
+        paths.into_iter().find(|path| view.host.exists(path).unwrap_or(true))
+    };
+    let why = "it lies in a directory that others use, too, and nothing else says whose it is";
+    in_ours.filter_map(bundle).map(|path| Blind::new(show(&path), why)).collect()
 }
 
 /// Mounts in the snap's directories that nothing proves ours. Those of the host's table, where that is another one, are

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::PathBuf;
 
 fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Profile> {
     let mut value: serde_json::Value = serde_json::from_str(MICROK8S).unwrap();
