@@ -28,9 +28,10 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     let mut going: HashSet<PathBuf> = finding.residues.iter().filter_map(path).collect();
     let Ok(table) = view.own_mounts() else { return };
-    let of_network = |path: &Path| path.parent() == Some(&scope.roots.cni.join("networks"));
-    // A network of ours is nobody else's directory.
-    for directory in candidates(view, scope).into_iter().filter(|path| !others || of_network(path)) {
+    // CNI's directories, and runc's of a namespace of ours, are made anew by whoever needs them.
+    let renewed =
+        |path: &Path| path.starts_with(&scope.roots.cni) || path.parent() == Some(&scope.roots.runc);
+    for directory in candidates(view, scope).into_iter().filter(|path| !others || renewed(path)) {
         let stays = |name| !going.contains(&directory.join(name));
         let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
