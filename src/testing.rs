@@ -4,6 +4,7 @@ pub use crate::engine::done::{Done, Rung};
 pub use crate::engine::step::{Effort, Gate, StepName};
 pub use crate::engine::{History, StepHistory, Tracked};
 pub use crate::error::{Blind, Position};
+pub use crate::linux::block::{Device as BlockDevice, Kind as HowAttached};
 pub use crate::linux::cgroup::group::{parse_membership, parse_pids};
 pub use crate::linux::holders::Holder;
 pub use crate::linux::host::Host;
@@ -21,8 +22,8 @@ pub use crate::residue::{PathKind, Residue, TableOf};
 /// The kinds of residues.
 pub mod residue {
     pub use crate::residue::{
-        Cgroup, Detached, Flows, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning, Service,
-        Shim, Task,
+        Cgroup, Detached, Device, Flows, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning,
+        Service, Shim, Task,
     };
 }
 

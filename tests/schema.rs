@@ -11,11 +11,11 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
-    Abilities, Ability, Advice, Answer, Blind, Bystander, BystanderKind, Command, Container, ContainerId,
-    Done, Effort, End, Gate, History, Holder, Host, HostFacts, NetnsProof, Note, NoteKind, OwnedLink,
-    OwnedNetns, PathKind, Pod, ProcessId, Profile, Proof, Report, Residue, RunFacts, Rung, Scope, Script,
-    Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather, of_rows, plan, residue,
-    survey,
+    Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
+    ContainerId, Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, NetnsProof, Note,
+    NoteKind, OwnedLink, OwnedNetns, PathKind, Pod, ProcessId, Profile, Proof, Report, Residue, RunFacts,
+    Rung, Scope, Script, Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather, of_rows,
+    plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -159,7 +159,9 @@ fn profiles_are_valid_and_every_change_of_one_is_rejected() {
     let required = ["schema", "snap", "containerd", "address", "state", "root"];
     let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut optional: Vec<String> = keys(&full);
-    optional.extend(["services", "network", "patience", "containerd"].iter().flat_map(|k| keys(&full[*k])));
+    optional.extend(
+        ["services", "network", "patience", "containerd", "kubelet"].iter().flat_map(|k| keys(&full[*k])),
+    );
     optional.retain(|k| !required.contains(&k.as_str()));
     let optional: Vec<&str> = optional.iter().map(String::as_str).collect();
     for (what, changed) in changes(&full, &optional) {
@@ -486,6 +488,11 @@ fn one_of_each() -> Vec<Residue> {
         }),
         Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
         Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
+        Residue::Device(residue::Device {
+            device: BlockDevice { device: "dm-0".into(), name: "vol-1".into(), how: HowAttached::Crypt },
+            ours: false,
+            command: "cryptsetup close vol-1".into(),
+        }),
         Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
         Residue::Detached(residue::Detached {
             point: path,
@@ -506,7 +513,11 @@ fn one_of_each() -> Vec<Residue> {
         CniLease,
         PluginSocket,
         HostSymlink,
+        PodLogs,
+        PodLogLink,
+        EmptyDirectory,
         Data,
+        Moved,
     ];
     all.extend(kinds.map(|what| Residue::Path(residue::Path { path: format!("/p/{what:?}").into(), what })));
     all

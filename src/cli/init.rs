@@ -43,7 +43,7 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
         snap: snap.name.clone(),
         data: data.into_iter().filter(|d| d.starts_with("$SNAP")).cloned().collect(),
         containerd,
-        kubelet: kubelet.map(|root| Kubelet { root }),
+        kubelet: kubelet.map(|root| Kubelet { root, told_by: Vec::new(), logs: false }),
         services: Services { runtime, supervisors },
         mounts: Vec::new(),
         network: Network { links: links(host, &mut remarks), ..Network::default() },
@@ -156,6 +156,7 @@ fn containerd(
         runc: "/run/containerd/runc".into(),
         fifos: "/run/containerd/fifo".into(),
         ctr: ctr(view.host, daemon, snap),
+        told_by: Vec::new(),
     })
 }
 

@@ -22,3 +22,8 @@ pub fn backing_file(host: &Host, name: &OsStr) -> Option<(PathBuf, bool)> {
     }
     Some((PathBuf::from(OsString::from_vec(bytes)), deleted))
 }
+
+/// A block device's number, as a mount table prints it.
+pub fn number(host: &Host, name: &OsStr) -> Option<String> {
+    host.read_text(&Path::new(BLOCK).join(name).join("dev")).ok()
+}

@@ -1,5 +1,6 @@
 //! Facts and primitives of Linux. Nothing here knows a snap or a container.
 
+pub mod block;
 pub mod cgroup;
 pub mod child;
 pub mod conntrack;
@@ -19,9 +20,11 @@ pub mod names;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod place;
 pub mod proc;
 pub mod process;
 pub mod servers;
+pub mod sockets;
 pub mod sync;
 pub mod sys;
 pub mod tree;

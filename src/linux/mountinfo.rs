@@ -132,7 +132,7 @@ impl Mount {
     }
 
     /// The directories that an overlay is made of.
-    fn layers(&self) -> impl Iterator<Item = &Path> {
+    pub fn layers(&self) -> impl Iterator<Item = &Path> {
         use std::os::unix::ffi::OsStrExt;
         let options = if self.fstype == "overlay" { self.options.as_slice() } else { &[] };
         let values = options.split(|b| *b == b',').filter_map(|option| {
@@ -174,6 +174,11 @@ impl Mount {
         let on_loop = self.source.as_os_str().as_encoded_bytes().starts_with(b"/dev/loop");
         !(PROMPT.contains(&self.fstype.as_str()) || self.is_on_disk())
             || (on_loop && self.fstype != "squashfs")
+    }
+
+    /// True if what is mounted is a block device.
+    pub fn is_on_device(&self) -> bool {
+        self.source.starts_with("/dev") && !self.device.starts_with("0:") || self.is_on_disk()
     }
 
     /// True if its file system lies on a block device, and writes there when it goes.

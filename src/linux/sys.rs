@@ -67,6 +67,31 @@ pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (info[0], info[1]))
 }
 
+/// Takes away a mapping of device-mapper by its name (DM_DEV_REMOVE of linux/dm-ioctl.h). The kernel refuses while it is in
+/// use.
+pub fn remove_mapping(control: &File, name: &str) -> Result<(), Errno> {
+    // _IOWR(0xfd, 4, struct dm_ioctl)
+    const DM_DEV_REMOVE: nix::libc::c_ulong = 0xC138_FD04;
+    const SIZE: u32 = 312;
+    const NAME: usize = 48;
+    // `struct dm_ioctl`: version, data_size, data_start, ..., name at byte 48, 128 bytes long. Aligned as its u64.
+    let mut request = [0u64; SIZE as usize / 8];
+    let mut bytes = [0u8; SIZE as usize];
+    if name.is_empty() || name.len() > 127 {
+        return Err(Errno::EINVAL);
+    }
+    bytes[..4].copy_from_slice(&4u32.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&SIZE.to_ne_bytes());
+    bytes[16..20].copy_from_slice(&SIZE.to_ne_bytes());
+    bytes[NAME..NAME + name.len()].copy_from_slice(name.as_bytes());
+    for (word, piece) in request.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(piece.try_into().unwrap_or_default());
+    }
+    // SAFETY: the kernel reads and writes a `struct dm_ioctl` of data_size bytes, and the buffer is exactly as long.
+    let result = unsafe { nix::libc::ioctl(control.as_raw_fd(), DM_DEV_REMOVE as _, request.as_mut_ptr()) };
+    Errno::result(result).map(drop)
+}
+
 /// Stands in for glibc's own, which std calls to say where a stack that overflowed had its end. It reads
 /// /proc/self/maps by sscanf, and with that links 85 KB of number parsers. Without an answer std does not say it,
 /// and the overflow still ends us by SIGSEGV.

@@ -81,32 +81,26 @@ pub fn delete_some_in(parent: &Parent, path: &Path, most: u64) -> Deleted {
 
 /// Unlinks what is at this path; never a directory.
 pub fn unlink_in(parent: &Parent, path: &Path) -> Deleted {
-    let mut deleted = Deleted::default();
-    let unlinked = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
-        (Some(Err(Errno::NOENT)), _) => Ok(()),
-        (Some(Ok(parent)), Some(name)) => deleted.unlink(&parent, name, AtFlags::empty()),
-        (Some(Err(errno)), _) => Err(errno),
-        _ => Err(Errno::INVAL),
-    };
-    if let Err(errno) = unlinked {
-        deleted.fail(path, errno);
-    }
-    deleted
+    take_name(parent, path, AtFlags::empty())
 }
 
 /// Removes a directory that is empty. One that is not is somebody's again, and stays without a word: the last look says so.
 pub fn rmdir_in(parent: &Parent, path: &Path) -> Deleted {
+    take_name(parent, path, AtFlags::REMOVEDIR)
+}
+
+fn take_name(parent: &Parent, path: &Path, flags: AtFlags) -> Deleted {
     let mut deleted = Deleted::default();
-    let removed = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
+    let unlinked = match (path.parent().map(|p| parent.open(p)), path.file_name()) {
         (Some(Err(Errno::NOENT)), _) => Ok(()),
-        (Some(Ok(parent)), Some(name)) => match deleted.unlink(&parent, name, AtFlags::REMOVEDIR) {
+        (Some(Ok(parent)), Some(name)) => match deleted.unlink(&parent, name, flags) {
             Err(Errno::NOTEMPTY) => Ok(()),
             other => other,
         },
         (Some(Err(errno)), _) => Err(errno),
         _ => Err(Errno::INVAL),
     };
-    if let Err(errno) = removed {
+    if let Err(errno) = unlinked {
         deleted.fail(path, errno);
     }
     deleted

@@ -3,6 +3,7 @@
 
 pub mod ability;
 pub mod cgroup;
+pub mod device;
 pub mod drain;
 pub mod flows;
 pub mod last_resort;
@@ -123,6 +124,7 @@ impl Removal<'_> {
             Residue::Flows(it) => flows::remove(live, it),
             Residue::Mount(it) => mount::remove(live, parent, it, effort, deadline),
             Residue::Loop(it) => loop_device::remove(live, it),
+            Residue::Device(it) => device::remove(live, it),
             Residue::Cgroup(it) => cgroup::remove(live, it),
             Residue::Path(it) => path::remove(live, parent, it, deadline),
             Residue::Detached(_) => not_possible("it is no longer in any mount table"),

@@ -29,18 +29,25 @@ type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
 pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: Instant) -> Done {
     let residue::Path { path, what } = it;
     let whole = match what {
-        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo => true,
+        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo | PathKind::PodLogs => true,
+        PathKind::Moved => {
+            return Done::NotPossible {
+                why: "it lies outside of the snap's own directories, where nothing is deleted because of its place".into(),
+            };
+        }
         // Of these only the name goes: a directory that has taken its place since the look is somebody else's.
         PathKind::ShimSocket
         | PathKind::RuntimeSocket
         | PathKind::CniResult
         | PathKind::CniLease
         | PathKind::PluginSocket
+        | PathKind::PodLogLink
         | PathKind::HostSymlink
+        | PathKind::EmptyDirectory
         | PathKind::CniNetwork => false,
     };
     let delete: Delete = match what {
-        PathKind::CniNetwork => tree::rmdir_in,
+        PathKind::CniNetwork | PathKind::EmptyDirectory => tree::rmdir_in,
         _ if whole => tree::delete_in,
         _ => tree::unlink_in,
     };

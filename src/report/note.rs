@@ -53,6 +53,10 @@ pub enum NoteKind {
     Cut,
     /// The document lay where others than root may write.
     Unproven,
+    /// Places outside of the snap's own directories to which its roots lead.
+    Outside,
+    /// Logs of our pods that are left.
+    PodLogs,
 }
 
 impl NoteKind {
@@ -66,6 +70,8 @@ impl NoteKind {
                 | NoteKind::CgroupsReadOnly
                 | NoteKind::Cut
                 | NoteKind::Unproven
+                | NoteKind::Outside
+                | NoteKind::PodLogs
         )
     }
 }

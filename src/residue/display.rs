@@ -19,6 +19,7 @@ impl Display for Residue {
             Residue::Flows(it) => it.fmt(f),
             Residue::Mount(it) => it.fmt(f),
             Residue::Loop(it) => it.fmt(f),
+            Residue::Device(it) => it.fmt(f),
             Residue::Cgroup(it) => it.fmt(f),
             Residue::Path(it) => it.fmt(f),
             Residue::Detached(it) => it.fmt(f),
@@ -104,6 +105,12 @@ impl Display for Mount {
 impl Display for Loop {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "loop device {} of {}", show(&self.device), show(&self.backing))
+    }
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "block device /dev/{} ({})", self.device.device, escape(self.device.name.as_bytes()))
     }
 }
 

@@ -4,6 +4,7 @@ mod display;
 pub mod finding;
 pub mod witness;
 
+use crate::linux::block;
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
 use crate::runtime::ContainerId;
@@ -53,8 +54,16 @@ pub enum PathKind {
     PluginSocket,
     /// A symlink on the host that leads into the snap.
     HostSymlink,
+    /// The logs of a pod.
+    PodLogs,
+    /// A link to the log of a container.
+    PodLogLink,
+    /// A directory that runtimes share and that is empty by us.
+    EmptyDirectory,
     /// A directory of the profile's `data`, deleted with all it holds.
     Data,
+    /// What lies where the snap's configuration has moved a root to, outside of the snap's own directories.
+    Moved,
 }
 
 /// One thing still there that should not be.
@@ -72,6 +81,7 @@ pub enum Residue {
     Flows(Flows),
     Mount(Mount),
     Loop(Loop),
+    Device(Device),
     Cgroup(Cgroup),
     Path(Path),
     Detached(Detached),
@@ -232,6 +242,19 @@ pub struct Loop {
     pub backing: PathBuf,
 }
 
+/// A block device that only mounts of ours used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Device {
+    /// Which.
+    #[serde(flatten)]
+    pub device: block::Device,
+    /// True if nothing but files of ours is below it.
+    pub ours: bool,
+    /// The command that ends it.
+    pub command: String,
+}
+
 /// A control group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -295,6 +318,7 @@ impl Residue {
             Residue::Flows(_) => "flows".into(),
             Residue::Mount(it) => format!("mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
             Residue::Loop(it) => format!("loop {}", text::show(&it.device)),
+            Residue::Device(it) => format!("device {} {}", it.device.device, it.device.name),
             Residue::Cgroup(it) => format!("cgroup {}", text::show(&it.path)),
             Residue::Path(it) => format!("path {}", text::show(&it.path)),
             Residue::Detached(it) => format!("detached {}", text::show(&it.point)),

@@ -3,6 +3,7 @@
 pub mod facts;
 mod lock;
 mod notes;
+mod places;
 pub mod rounds;
 mod scripts;
 pub mod subject;

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::linux::mountinfo::Mount;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
+use crate::run::places;
 use crate::runtime::{short, stop_signal};
 use crate::scope::graceful::Manner;
 use crate::scope::{BystanderKind, Scope};
@@ -90,6 +91,8 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
              stopped or at the next boot",
             systemd_units(view, scope),
         ),
+        places::of_outside(view, scope),
+        places::of_logs(view, scope),
     ];
     notes.retain(|note| !note.items.is_empty());
     notes

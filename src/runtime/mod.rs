@@ -15,6 +15,7 @@ pub mod processes;
 pub mod runc;
 pub mod shim;
 pub mod stop_signal;
+pub mod told;
 pub mod ttrpc;
 mod wire;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, links, manners};
+use crate::scope::{Scope, devices, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -17,8 +17,7 @@ pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
 
 /// The same after an earlier run that left something.
 pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
-    let roots = profile.resolve(snap)?;
-    let inside = profile.resolve(&snap.inside())?;
+    let (roots, inside) = roots::resolve(view.host, snap, profile)?;
     let mut gather = Gather::new(view, snap, &roots, &inside);
     gather.bundles();
     gather.runc_states();
@@ -45,6 +44,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         containers: containers.into_values().collect(),
         network: Network::default(),
         graceful: Default::default(),
+        devices: Vec::new(),
         bystanders: Vec::new(),
         blind,
         doubts,
@@ -53,6 +53,10 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;
+    scope.devices = devices::gather(view, &scope);
+    let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();
+    let known: Vec<_> = known.collect();
+    scope.devices.extend(known);
     scope.bystanders = bystanders;
     scope.graceful = manners::gather(view, &scope, profile);
     Ok(scope)

@@ -7,9 +7,11 @@
 
 pub mod bundles;
 pub mod decide;
+pub mod devices;
 mod earlier;
 mod gather;
 pub mod graceful;
+pub mod held;
 mod link_facts;
 mod link_verdict;
 mod links;
@@ -18,6 +20,7 @@ mod netns;
 pub mod network;
 mod orphans;
 mod rootfs;
+pub mod roots;
 mod shims;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -26,6 +29,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Blind;
+use crate::linux::block::Device;
 use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
 use crate::residue::witness::{Proven, Witness};
@@ -71,6 +75,9 @@ pub struct Scope {
     /// How our applications are to be ended.
     #[serde(skip_deserializing)]
     pub graceful: Graceful,
+    /// Block devices that only mounts of ours used.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
@@ -250,6 +257,11 @@ impl Scope {
         self.foreign.contains(id)
     }
 
+    /// True unless nothing but a directory says that a container is ours: in a place that others share, anybody's does.
+    pub fn is_proven(&self, container: &Container) -> bool {
+        container.is_proven() || self.roots.shared.is_empty()
+    }
+
     /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
     pub fn sole_ids(&self) -> HashSet<&str> {
         let mut ids: HashSet<&str> =
@@ -284,6 +296,8 @@ impl Scope {
         self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
         self.network = self.network.union(older.network);
         self.graceful = self.graceful.union(older.graceful);
+        let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
+        self.devices.extend(new);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);

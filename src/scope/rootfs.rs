@@ -67,9 +67,10 @@ impl Gather<'_> {
     /// An overlay says itself where its layers are; of the others (native, btrfs), the kernel says which directory of the
     /// file system is mounted there.
     fn is_on_our_snapshots(&self, mount: &Mount) -> bool {
+        let roots = self.inside.spellings(&self.inside.root);
         let below = |path: &Path| {
-            let inside = path.strip_prefix(&self.inside.root).ok();
-            inside.and_then(Path::to_str).is_some_and(|rest| rest.starts_with(SNAPSHOTTER))
+            let mut inside = roots.iter().filter_map(|root| path.strip_prefix(root).ok());
+            inside.any(|rest| rest.to_str().is_some_and(|rest| rest.starts_with(SNAPSHOTTER)))
         };
         if mount.fstype == "overlay" {
             return layers(&mount.options).iter().any(|layer| below(layer));

@@ -1,9 +1,12 @@
 //! The directories of the profile's `data`: images, snapshots and the runtime's state, which can be had again.
 
-use crate::error::Blind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Blind, Result};
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::scope::Scope;
+use crate::text::show;
 use crate::view::View;
 
 /// Those that exist. One that is itself a mount point counts as there while it holds anything: the mount is
@@ -11,18 +14,81 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     for path in &scope.roots.data {
-        let mounted = view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| m.point == *path));
-        let there = match mounted {
-            true => view.host.list(path).map(|names| !names.is_empty()),
-            false => view.host.exists(path),
+        let there = match scope.roots.is_own(&scope.snap, path) {
+            true => is_there(view, path).map(|there| if there { vec![path.clone()] } else { vec![] }),
+            false => of_runtime(view, path),
         };
         match there {
-            Ok(true) => finding
-                .residues
-                .push(Residue::Path(residue::Path { path: path.clone(), what: PathKind::Data })),
-            Ok(false) => {}
-            Err(e) => finding.blind.push(Blind::new(crate::text::show(path), e)),
+            Ok(there) => {
+                // The link to a place is what a rerun knows that by.
+                let link = if there.is_empty() { link_to(view, scope, path) } else { None };
+                let all = there.into_iter().chain(link);
+                let data = |path| Residue::Path(residue::Path { path, what: PathKind::Data });
+                finding.residues.extend(all.map(data));
+            }
+            Err(e) => finding.blind.push(Blind::new(show(path), e)),
         }
     }
+    let moved = scope.roots.moved.iter().filter(|path| view.host.list(path).is_ok_and(|n| !n.is_empty()));
+    let moved = moved.map(|path| residue::Path { path: path.clone(), what: PathKind::Moved });
+    finding.residues.extend(moved.map(Residue::Path));
     finding
+}
+
+fn is_there(view: &View, path: &Path) -> Result<bool> {
+    let mounted = view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| m.point == *path));
+    match mounted {
+        true => view.host.list(path).map(|names| !names.is_empty()),
+        false => view.host.exists(path),
+    }
+}
+
+/// Outside of the snap's own directories, where a link of the administrator's leads: what containerd makes there, by its
+/// names. What else he keeps beside that is his.
+fn of_runtime(view: &View, path: &Path) -> Result<Vec<PathBuf>> {
+    let is_runtimes = |name: &std::ffi::OsStr| {
+        name.as_encoded_bytes().starts_with(b"io.containerd.") || name == "tmpmounts"
+    };
+    let names = view.host.list(path)?;
+    Ok(names.iter().filter(|name| is_runtimes(name)).map(|name| path.join(name)).collect())
+}
+
+/// The link in the snap's directories by which a place is reached.
+fn link_to(view: &View, scope: &Scope, place: &Path) -> Option<PathBuf> {
+    let alias = scope.roots.aliases.iter().find(|a| a.place == place)?;
+    let link = alias.links.iter().find(|link| **link == alias.name)?;
+    (scope.roots.is_own(&scope.snap, link) && view.host.link(link).is_ok()).then(|| link.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::microk8s;
+    use crate::linux::host::Host;
+    use std::fs;
+
+    const ROOT: &str = "var/snap/microk8s/common/var/lib/containerd";
+
+    #[test]
+    fn behind_an_administrators_link_what_containerd_made_then_the_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at(ROOT).parent().unwrap()).unwrap();
+        fs::create_dir_all(at("mnt/big/io.containerd.content.v1.content")).unwrap();
+        fs::create_dir_all(at("mnt/big/photos")).unwrap();
+        std::os::unix::fs::symlink("/mnt/big", at(ROOT)).unwrap();
+        let host = Host::at(dir.path());
+        let (snap, profile) = microk8s();
+        let found = || {
+            let view = View::new(&host, None);
+            let scope = crate::scope::decide::gather(&view, &snap, &profile).unwrap();
+            let residues = find(&view, &scope).residues;
+            residues.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found(), ["data /mnt/big/io.containerd.content.v1.content"]);
+        fs::remove_dir(at("mnt/big/io.containerd.content.v1.content")).unwrap();
+        assert_eq!(found(), [format!("data /{ROOT}")]);
+        fs::remove_file(at(ROOT)).unwrap();
+        assert!(found().is_empty() && at("mnt/big/photos").exists());
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Blind;
 use crate::error::Error;
+use crate::linux::sockets;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::cni;
@@ -16,8 +17,8 @@ use crate::snap::hostfs::HOSTFS;
 use crate::view::View;
 
 /// Where kubelet's plugins listen, below its root directory: in the directory itself, or one further down.
-const PLUGINS: [(&str, bool); 3] =
-    [("plugins_registry", false), ("plugins", true), ("device-plugins", false)];
+const PLUGINS: [(&str, bool); 4] =
+    [("plugins_registry", false), ("plugins", true), ("device-plugins", false), ("pod-resources", false)];
 
 /// Results and leases of our sandboxes. The directories are shared by all runtimes: a result is ours if its name and its
 /// content were a proven container's when the scope was gathered, a lease by the ID in it.
@@ -67,7 +68,12 @@ fn existing(view: &View, files: &[PathBuf], errors: &mut Vec<Error>) -> (Vec<Pat
 
 /// Sockets only, and none below a mount: what is mounted there is not kubelet's directory.
 pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
-    let Some(kubelet) = scope.roots.kubelet.as_ref().filter(|k| scope.snap.owns(k)) else { return };
+    let Some(kubelet) = &scope.roots.kubelet else { return };
+    // Where others may have a kubelet, too, one that somebody listens at is his.
+    let shared = !scope.roots.mounts.contains(kubelet);
+    if shared && scope.containers.is_empty() {
+        return;
+    }
     let Ok(table) = view.own_mounts() else { return };
     for (name, deeper) in PLUGINS {
         let directory = kubelet.join(name);
@@ -82,7 +88,9 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
                 continue;
             }
             for path in children(view, &directory, finding) {
-                if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket()) {
+                if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket())
+                    && (!shared || view.host.is_live() && sockets::is_dead(&path))
+                {
                     finding
                         .residues
                         .push(Residue::Path(residue::Path { path, what: PathKind::PluginSocket }));

@@ -1,19 +1,21 @@
 //! Loop devices on files of ours. A block volume is one; unmounting does not always release it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::loop_device::{BLOCK, backing_file};
+use crate::linux::block::{self, Device};
+use crate::linux::loop_device::{BLOCK, backing_file, number};
 use crate::linux::sys;
 use crate::residue::finding::Finding;
-use crate::residue::{Loop, Residue};
-use crate::scope::Scope;
+use crate::residue::{self, Loop, Residue};
+use crate::scope::{Scope, devices};
 use crate::view::View;
 
-/// Those whose backing file lies below one of our roots.
+/// Those whose backing file lies below one of our roots, or elsewhere in the snap's own directories.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let devices = match view.host.list(Path::new(BLOCK)) {
         Ok(devices) => devices,
@@ -21,9 +23,8 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     for name in devices.iter().filter(|n| n.as_bytes().starts_with(b"loop")) {
         let Some((backing, deleted)) = backing_file(view.host, name) else { continue };
-        let ours = scope.roots.mounts.iter().any(|root| backing.starts_with(root) && backing != *root);
         let device = Path::new("/dev").join(name);
-        if !ours {
+        if !is_file_of_ours(scope, &backing) {
             continue;
         }
         if let Err(e) = view.host.reach(&backing) {
@@ -32,6 +33,59 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.residues.push(Residue::Loop(Loop { device, backing }));
         }
     }
+}
+
+/// Mappings over files of ours, and other devices that only our mounts used.
+pub fn mappings(view: &View, scope: &Scope, finding: &mut Finding) {
+    let mut own = Finding::default();
+    find(view, scope, &mut own);
+    let name = |r: &Residue| match r {
+        Residue::Loop(it) => it.device.file_name()?.to_str().map(str::to_owned),
+        _ => None,
+    };
+    let loops: HashSet<String> = own.residues.iter().filter_map(name).collect();
+    if loops.is_empty() && scope.devices.is_empty() {
+        return;
+    }
+    let is_mounted = |device: &Device| {
+        let numbers = block::numbers(view.host, &device.device);
+        view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| numbers.contains(&m.device)))
+    };
+    for device in block::list(view.host).into_iter().filter(|d| !loops.contains(&d.device)) {
+        let ours = device.is_mapping() && devices::is_on(view, &device.device, &loops);
+        if ours || scope.devices.contains(&device) && !is_mounted(&device) {
+            let command = device.command();
+            finding.residues.push(Residue::Device(residue::Device { device, ours, command }));
+        }
+    }
+}
+
+/// The numbers of these devices, and of the mappings over them, as a mount table prints them.
+pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
+    let mut finding = Finding::default();
+    find(view, scope, &mut finding);
+    let number = |residue: &Residue| match residue {
+        Residue::Loop(it) => number(view.host, it.device.file_name()?),
+        _ => None,
+    };
+    let mut found: HashSet<String> = finding.residues.iter().filter_map(number).collect();
+    if !found.is_empty() {
+        let mut mapped = Finding::default();
+        mappings(view, scope, &mut mapped);
+        let of_mapping = |residue: &Residue| match residue {
+            Residue::Device(it) if it.ours => block::numbers(view.host, &it.device.device),
+            _ => Vec::new(),
+        };
+        found.extend(mapped.residues.iter().flat_map(of_mapping));
+    }
+    found
+}
+
+fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
+    let below = |root: &PathBuf| file.starts_with(root) && file != root;
+    let roots = &scope.roots;
+    let own = [&scope.snap.common, &scope.snap.data].map(|path| roots.place_of(path));
+    roots.mounts.iter().chain(&own).any(below)
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which

@@ -7,6 +7,7 @@ mod drain;
 pub mod families;
 mod files;
 pub mod firewall;
+pub mod logs;
 mod loops;
 mod mounts;
 mod network;
@@ -14,7 +15,9 @@ pub mod owned;
 mod running;
 mod services;
 mod shims;
+mod skeleton;
 mod state;
+pub mod wide;
 
 use std::time::Duration;
 

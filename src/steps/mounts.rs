@@ -1,50 +1,69 @@
 //! Mounts under our roots, deepest first, and loop devices on our files.
 
-use std::path::Path;
+use std::collections::HashSet;
 
 use crate::error::Blind;
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue, TableOf};
-use crate::scope::Scope;
+use crate::scope::held::Held;
+use crate::scope::{Scope, roots};
+use crate::snap::Snap;
 use crate::snap::profile::Roots;
 use crate::view::View;
 
-/// Mounts of ours, then loop devices: a mount keeps its device busy.
+/// Mounts of ours, then devices: a mount keeps its device busy. Then what the snap's directories are tied to besides.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = mounts(view, scope);
+    super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
+    super::wide::find(view, scope, &mut finding);
     finding
 }
 
-/// Mounts of ours in our own table, in the snap's, and under the snap's data in pid 1's.
+/// Mounts of ours in our own table, in the snap's, and in pid 1's.
 pub fn mounts(view: &View, scope: &Scope) -> Finding {
-    let mut finding = Finding::default();
+    let mut finding = Finding { residues: Vec::new(), blind: roots::blind(&scope.roots).collect() };
+    let devices = super::loops::numbers(view, scope);
+    let on_host = view.in_init_namespace();
     match view.own_mounts() {
-        Ok(table) => take(&mut finding, table, TableOf::Own, |m| is_ours(m, &scope.roots)),
+        Ok(table) => {
+            let held = Held::of(table, &scope.roots, &scope.snap, scope, &devices);
+            // In a mount namespace of the snap's, snapd itself has bound parts of the snap's directories to other places.
+            let ours = |m: &Mount| held.is_ours(m) && (on_host || held.is_placed(m));
+            take(&mut finding, table, TableOf::Own, ours);
+        }
         Err(e) => finding.blind.push(Blind::new("our mount table", e)),
     }
     match view.snap_mounts() {
-        Ok(Some(table)) => take(&mut finding, table, TableOf::Snap, |m| is_ours(m, &scope.inside)),
+        Ok(Some(table)) => {
+            let inside = scope.snap.inside();
+            let held = Held::of(table, &scope.inside, &inside, scope, &devices);
+            take(&mut finding, table, TableOf::Snap, |m| held.is_placed(m));
+        }
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
-    if !view.in_init_namespace() {
-        match view.init_mounts() {
-            Ok(table) => {
-                let home = scope.snap.home_on_host();
-                take(&mut finding, table, TableOf::Host, |m| m.point.starts_with(&home) && m.point != home);
-            }
-            Err(e) => finding.blind.push(Blind::new("the host's mount table", e)),
-        }
+    super::wide::namespaces(view, scope, &devices, &mut finding);
+    if !on_host {
+        of_host(view, scope, &devices, &mut finding);
     }
     finding
 }
 
-/// A mount below one of our roots is ours; one at a root was put there by somebody else, and stays.
-fn is_ours(mount: &Mount, roots: &Roots) -> bool {
-    let below = |root: &Path| mount.point.starts_with(root) && mount.point != root;
-    roots.mounts.iter().any(|root| below(root)) && !roots.mounts.contains(&mount.point)
+/// What only the host can unmount: whatever is below the snap's data there, and what shows ours elsewhere.
+fn of_host(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
+    let table = match view.init_mounts() {
+        Ok(table) => table,
+        Err(e) => return finding.blind.push(Blind::new("the host's mount table", e)),
+    };
+    let home = scope.snap.home_on_host();
+    let snap = Snap { common: home.join("common"), home: home.clone(), ..scope.snap.clone() };
+    // The roots' paths are this namespace's; on the host they count by what they show alone.
+    let roots = Roots::default();
+    let held = Held::of(table, &roots, &snap, scope, devices);
+    let below = |m: &Mount| m.point.starts_with(&home) && m.point != home;
+    take(finding, table, TableOf::Host, |m| below(m) || held.shows_ours(m));
 }
 
 /// The kernel lists a mount after the one that it stands on, so the table backwards is deepest (and topmost) first.
@@ -71,13 +90,10 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snap::Snap;
-    use crate::snap::profile::Profile;
 
     #[test]
     fn below_a_root_by_component_and_never_the_root_itself() {
-        let roots =
-            Profile::built_in("microk8s").unwrap().unwrap().resolve(&Snap::stand_in("microk8s")).unwrap();
+        let scope = crate::fixture::scope_of(&[]);
         let c = "/var/snap/microk8s/common";
         let points = [
             (format!("{c}/var/lib/kubelet/pods/a/volumes/x"), true),
@@ -90,7 +106,8 @@ mod tests {
         for (point, ours) in points {
             let table =
                 crate::linux::mountinfo::parse(format!("1 0 0:1 / {point} rw - tmpfs t rw\n").as_bytes());
-            assert_eq!(is_ours(&table.mounts[0], &roots), ours, "{point}");
+            let held = Held::of(&table, &scope.roots, &scope.snap, &scope, &HashSet::new());
+            assert_eq!(held.is_ours(&table.mounts[0]), ours, "{point}");
         }
     }
 

@@ -6,11 +6,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::sockets;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::{bundle, shim};
 use crate::scope::{Container, Scope};
-use crate::steps::files;
+use crate::steps::{files, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -18,20 +19,25 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     let mut wanted: Vec<(PathBuf, PathKind)> = Vec::new();
-    for container in &scope.containers {
+    for container in scope.containers.iter().filter(|c| scope.is_proven(c)) {
         wanted.extend(names(scope, container));
     }
     // A runtime that was killed leaves its own sockets; the second is for the shims.
     let mut second = scope.roots.address.clone();
     second.as_mut_os_string().push(".ttrpc");
     // In a directory that runtimes share, another one may listen at that name by now.
-    let sockets = [scope.roots.address.clone(), second].into_iter().filter(|path| scope.snap.owns(path));
-    wanted.extend(sockets.map(|path| (path, PathKind::RuntimeSocket)));
+    let dead =
+        |path: &Path| view.host.is_live() && sockets::is_dead(path) && !skeleton::others_run(view, scope);
+    let sockets = [scope.roots.address.clone(), second].into_iter().filter(|p| scope.snap.owns(p) || dead(p));
+    let sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(&path)).collect();
+    wanted.extend(sockets.into_iter().map(|path| (path, PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
     files::plugin_sockets(view, scope, &mut finding);
     files::host_symlinks(view, scope, &mut finding);
+    logs::find(view, scope, &mut finding);
+    skeleton::find(view, scope, &mut finding);
     finding
 }
 
@@ -71,6 +77,11 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     let (namespace, id) = (&container.id.namespace, &container.id.id);
     let mut names: Vec<_> =
         bundle::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
+    // What CRI keeps beside the bundles goes with the whole directory, but where that is not the snap's alone.
+    for root in &roots.shared {
+        let of = |kind: &str| root.join("io.containerd.grpc.v1.cri").join(kind).join(id);
+        names.extend(["sandboxes", "containers"].map(|kind| (of(kind), PathKind::Bundle)));
+    }
     // runc's state of our ID is another's if its label says so; such a container has no group of ours.
     if !scope.is_foreign(&container.id) {
         names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));

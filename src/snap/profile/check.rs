@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Patience, Profile, Roots, SYMLINKS};
+use super::{Patience, Profile, Roots, SYMLINKS, ToldBy};
 use crate::error::{Error, Position, Result};
 use crate::snap::Snap;
 use crate::snap::profile::place;
@@ -12,7 +12,7 @@ const MAX_DEADLINE: u64 = 540;
 
 /// Host paths that container runtimes share and that a profile may name besides the snap's own directories.
 /// Nothing below them is ours because of where it lies: it must be tied to an owned container besides.
-const SHARED: &[&str] =
+pub const SHARED: &[&str] =
     &["/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet"];
 
 impl Profile {
@@ -77,7 +77,9 @@ impl Profile {
         };
         let one = |key, value: &Option<String>, may| value.as_deref().map(|v| check(key, v, may)).transpose();
         let c = &self.containerd;
-        let kubelet = self.kubelet.as_ref().map(|k| check("kubelet.root", &k.root, May::Own)).transpose()?;
+        let kubelet =
+            self.kubelet.as_ref().map(|k| check("kubelet.root", &k.root, May::OwnOrShared)).transpose()?;
+        let told_by = self.kubelet.as_ref().map_or(&[][..], |k| &k.told_by);
         let mut roots = Roots {
             address: check("containerd.address", &c.address, May::OwnOrShared)?,
             state: check("containerd.state", &c.state, May::OwnOrShared)?,
@@ -93,11 +95,19 @@ impl Profile {
             host_symlinks: all("host-symlinks", &self.host_symlinks, May::Symlink)?,
             data: all("data", &self.data, May::Own)?,
             scripts: one("hooks", &self.scripts, May::Own)?,
+            told_by: ToldBy {
+                containerd: all("containerd.told-by", &c.told_by, May::Own)?,
+                kubelet: all("kubelet.told-by", told_by, May::Own)?,
+            },
+            logs: self.kubelet.as_ref().is_some_and(|k| k.logs),
             kubelet,
+            ..Roots::default()
         };
         let runtime = [Some(&roots.state), Some(&roots.root), roots.kubelet.as_ref()];
-        let runtime: Vec<_> = runtime.into_iter().flatten().filter(|r| snap.owns(r)).cloned().collect();
-        roots.mounts.splice(0..0, runtime);
+        let runtime = runtime.into_iter().flatten().cloned();
+        let (own, shared): (Vec<_>, Vec<_>) = runtime.partition(|root| snap.owns(root));
+        roots.mounts.splice(0..0, own);
+        roots.shared = shared;
         Ok(roots)
     }
 }

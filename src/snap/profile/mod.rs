@@ -4,7 +4,7 @@
 //! a root outside of the snap's own directories and the few host paths that container runtimes share, and
 //! nothing at all is touched.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,13 @@ use crate::text;
 
 mod check;
 pub mod place;
+mod roots;
 #[cfg(test)]
 mod tests;
 
+pub use check::SHARED;
 use check::{at_key, unread};
+pub use roots::{Alias, Roots, ToldBy, Unresolved};
 
 const MICROK8S: &str = include_str!("microk8s.json");
 
@@ -85,6 +88,9 @@ pub struct Containerd {
     /// The `ctr` that the snap ships, for the very last resort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctr: Option<String>,
+    /// The files in which users move it: its arguments, or its configuration (`….toml`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told_by: Vec<String>,
 }
 
 impl Containerd {
@@ -115,6 +121,12 @@ fn is_default_fifos(value: &str) -> bool {
 pub struct Kubelet {
     /// Its root directory (`--root-dir`).
     pub root: String,
+    /// The files with its arguments, in which users move it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told_by: Vec<String>,
+    /// True if the logs of the snap's own pods go, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logs: bool,
 }
 
 /// The services that matter for the order.
@@ -233,57 +245,6 @@ impl Default for Patience {
             deadline: Self::deadline(),
         }
     }
-}
-
-/// A profile whose paths are known: absolute, plain, and allowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Roots {
-    /// containerd's socket.
-    #[serde(with = "text")]
-    pub address: PathBuf,
-    /// containerd's state directory.
-    #[serde(with = "text")]
-    pub state: PathBuf,
-    /// containerd's root directory.
-    #[serde(with = "text")]
-    pub root: PathBuf,
-    /// Where shims listen.
-    #[serde(with = "text")]
-    pub shim_sockets: PathBuf,
-    /// runc's state.
-    #[serde(with = "text")]
-    pub runc: PathBuf,
-    /// The containers' standard streams.
-    #[serde(with = "text")]
-    pub fifos: PathBuf,
-    /// The `ctr` that the snap ships.
-    #[serde(with = "text::option")]
-    pub ctr: Option<PathBuf>,
-    /// kubelet's root directory.
-    #[serde(with = "text::option")]
-    pub kubelet: Option<PathBuf>,
-    /// Every root below which a mount is the snap's: containerd's, kubelet's and the profile's own.
-    #[serde(with = "text::list")]
-    pub mounts: Vec<PathBuf>,
-    /// Where CNI plugins cache results and lease addresses.
-    #[serde(with = "text")]
-    pub cni: PathBuf,
-    /// Where network namespaces are bound.
-    #[serde(with = "text")]
-    pub netns: PathBuf,
-    /// Where the snap ships its iptables programs.
-    #[serde(with = "text::option")]
-    pub iptables: Option<PathBuf>,
-    /// Symlinks on the host.
-    #[serde(with = "text::list")]
-    pub host_symlinks: Vec<PathBuf>,
-    /// Directories to delete.
-    #[serde(with = "text::list")]
-    pub data: Vec<PathBuf>,
-    /// The users' scripts.
-    #[serde(rename = "hooks", with = "text::option")]
-    pub scripts: Option<PathBuf>,
 }
 
 impl Profile {

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::PathBuf;
 
 fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Profile> {
     let mut value: serde_json::Value = serde_json::from_str(MICROK8S).unwrap();
@@ -54,7 +55,7 @@ fn no_profile_makes_a_foreign_directory_removable() {
 #[test]
 fn a_mistake_is_named_with_its_line() {
     let error = edited(|p| p["mounts"] = serde_json::json!(["/etc"])).unwrap_err().to_string();
-    assert!(error.contains("line 22, column 5: mounts[0]: \"/etc\" is not below $SNAP_COMMON"), "{error}");
+    assert!(error.contains("line 30, column 5: mounts[0]: \"/etc\" is not below $SNAP_COMMON"), "{error}");
     let error = edited(|p| p["colour"] = 1.into()).unwrap_err().to_string();
     assert!(error.contains("unknown field `colour`") && error.contains("line"), "{error}");
     // The same value twice, one of them allowed; a value in other letters than it means; keys that are not there.

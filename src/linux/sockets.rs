@@ -1,0 +1,39 @@
+//! Sockets in the file system, and whether anybody listens at one.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+/// True if nobody listens there any more. Of what cannot be asked nobody knows, and it counts as alive.
+pub fn is_dead(path: &Path) -> bool {
+    let kinds = [SockType::Stream, SockType::SeqPacket, SockType::Datagram];
+    kinds.into_iter().all(|kind| {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (Ok(own), Ok(address)) = (socket(AddressFamily::Unix, kind, flags, None), UnixAddr::new(path))
+        else {
+            return false;
+        };
+        // One of another type says EPROTOTYPE, and lives.
+        connect(own.as_raw_fd(), &address) == Err(Errno::ECONNREFUSED)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    #[test]
+    fn dead_is_what_nobody_has_bound() {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let (stream, datagram) = (dir.path().join("s"), dir.path().join("d"));
+        let listener = UnixListener::bind(&stream).unwrap();
+        let bound = UnixDatagram::bind(&datagram).unwrap();
+        assert!(!is_dead(&stream) && !is_dead(&datagram));
+        drop((listener, bound));
+        assert!(is_dead(&stream) && is_dead(&datagram));
+        assert!(!is_dead(&dir.path().join("none")), "nothing is no dead socket");
+    }
+}

@@ -1,0 +1,48 @@
+//! Notes on what lies outside of the snap's own directories and stays there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::report::note::{Note, NoteKind};
+use crate::residue::PathKind;
+use crate::scope::Scope;
+use crate::steps::{logs, wide};
+use crate::text::show;
+use crate::view::View;
+
+/// Places to which roots lead, with the directory in which each begins: who made one for the snap may want that to go, too.
+pub fn of_outside(view: &View, scope: &Scope) -> Note {
+    let roots = &scope.roots;
+    let places = roots.aliases.iter().flat_map(|a| std::iter::once(&a.place).chain(&a.links));
+    let bound = wide::bound_places(view, scope);
+    let places = places
+        .chain(&roots.moved)
+        .chain(&roots.shared)
+        .chain(&bound)
+        .filter(|p| !roots.is_own(&scope.snap, p));
+    let there = |path: &Path| view.host.exists(path).unwrap_or(true);
+    let left = places.filter_map(|place| place.ancestors().find(|above| there(above)));
+    let mut items: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for place in left.filter(|place| place.components().count() > 2) {
+        let begins: PathBuf = place.components().take(3).collect();
+        let item = match begins == place {
+            true => show(place).into_owned(),
+            false => format!("{} in {}", show(place), show(&begins)),
+        };
+        items.insert(place.to_path_buf(), item);
+    }
+    let text = "places outside of the snap's own directories to which its roots lead; what is in them stays, but for what is \
+                proven the snap's";
+    Note::of(NoteKind::Outside, text, items.into_values())
+}
+
+/// Logs of our pods, with their size, where the profile does not want them to go.
+pub fn of_logs(view: &View, scope: &Scope) -> Note {
+    let found = if scope.roots.logs { Vec::new() } else { logs::of_ours(view, scope) };
+    let item = |(path, what): &(PathBuf, PathKind)| match what {
+        PathKind::PodLogs => format!("{} ({} KiB)", show(path), logs::size(view, path).div_ceil(1024)),
+        _ => show(path).into_owned(),
+    };
+    let items: Vec<String> = found.iter().map(item).collect();
+    Note::of(NoteKind::PodLogs, "logs of this snap's pods are left; the profile does not name them", items)
+}

@@ -1,0 +1,240 @@
+//! Ours is also what ours holds: mounts that are known by what they show, wherever they are mounted.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::linux::mountinfo::{Mount, MountTable};
+use crate::runtime::bundle::TASKS;
+use crate::scope::{Container, Scope};
+use crate::snap::Snap;
+use crate::snap::profile::Roots;
+
+/// What tells a mount of ours in one table.
+pub struct Held<'a> {
+    roots: &'a Roots,
+    snap: &'a Snap,
+    /// Where the snap's directories, and the places of its roots, lie on their file systems.
+    places: Vec<(String, PathBuf)>,
+    /// The same directories, in every spelling.
+    directories: Vec<PathBuf>,
+    /// Devices that are ours: those of files of ours, and kubelet's volumes in memory.
+    devices: HashSet<String>,
+    /// IDs and uids of ours.
+    ids: HashSet<&'a str>,
+    /// Containers of ours: in one namespace of containerd's an ID is one container's.
+    tasks: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Held<'a> {
+    /// `roots` and `snap` as they are called where the table is; `devices` are block devices of ours.
+    pub fn of(
+        table: &MountTable,
+        roots: &'a Roots,
+        snap: &'a Snap,
+        scope: &'a Scope,
+        devices: &HashSet<String>,
+    ) -> Held<'a> {
+        let places = std::iter::once(snap.home.clone()).chain(own_places(roots));
+        let mut directories: Vec<PathBuf> = places.flat_map(|place| roots.spellings(&place)).collect();
+        directories.push(roots.place_of(&snap.home));
+        directories.sort();
+        directories.dedup();
+        let proven = |c: &&Container| scope.is_proven(c);
+        let uids =
+            scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
+        let mut ids = scope.sole_ids();
+        let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
+        for container in doubtful {
+            ids.remove(container.id.id.as_str());
+        }
+        ids.extend(uids.filter(|uid| !uid.is_empty()));
+        let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
+        let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
+        let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
+        let mut held = Held { roots, snap, places, directories, devices: devices.clone(), ids, tasks };
+        let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
+        let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
+        held.devices.extend(in_memory);
+        held
+    }
+
+    /// True for a mount of ours: below one of our roots, of an ID of ours in a shared one, or of something of ours. One at a
+    /// root was put there by somebody else, and stays.
+    pub fn is_ours(&self, mount: &Mount) -> bool {
+        self.is_placed(mount) || self.shows_ours(mount)
+    }
+
+    /// By where it is alone.
+    pub fn is_placed(&self, mount: &Mount) -> bool {
+        self.is_below(mount) || self.is_of_owned_id(mount)
+    }
+
+    fn is_below(&self, mount: &Mount) -> bool {
+        let below = |root: &PathBuf| mount.point.starts_with(root) && mount.point != *root;
+        self.roots.mounts.iter().any(below) && !self.is_somebodys_root(mount)
+    }
+
+    /// In a directory that runtimes share, by the ID or the pod's uid at the place where that stands.
+    fn is_of_owned_id(&self, mount: &Mount) -> bool {
+        self.roots.shared.iter().any(|root| {
+            mount.point.strip_prefix(root).is_ok_and(|below| {
+                let parts: Vec<&OsStr> = below.components().map(Component::as_os_str).collect();
+                let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
+                match parts[..] {
+                    [TASKS, namespace, id, _, ..] => self.tasks.contains(&(namespace, id)),
+                    ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => {
+                        self.ids.contains(id)
+                    }
+                    ["io.containerd.podsandbox.controller.v1.cri", "sandboxes", id, _, ..] => {
+                        self.ids.contains(id)
+                    }
+                    ["pods", uid, _, ..] => self.ids.contains(uid),
+                    _ => false,
+                }
+            })
+        })
+    }
+
+    /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.
+    pub fn shows_ours(&self, mount: &Mount) -> bool {
+        if self.is_somebodys_root(mount) {
+            return false;
+        }
+        self.shows_place(mount)
+            || self.devices.contains(&mount.device)
+            || mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d)))
+    }
+
+    /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
+    fn is_somebodys_root(&self, mount: &Mount) -> bool {
+        let at = |path: &Path| path.starts_with(&mount.point);
+        let own = [&self.snap.home, &self.snap.common, &self.snap.data];
+        own.iter().any(|path| at(path) || at(&self.roots.place_of(path)))
+            || own_places(self.roots).any(|root| root == mount.point)
+            || self.roots.aliases.iter().any(|a| at(&a.place))
+    }
+
+    /// True for a mount below the snap's own directories; a mount at one of these is none.
+    pub fn is_in_snap(&self, mount: &Mount) -> bool {
+        let home = self.roots.place_of(&self.snap.home);
+        let own = [&self.snap.common, &self.snap.data].map(|path| self.roots.place_of(path));
+        mount.point.starts_with(&home) && mount.point != home && !own.contains(&mount.point)
+    }
+
+    /// As far as another mount namespace's table can tell: what a mount shows, not how it is spelled there.
+    pub fn shows_ours_elsewhere(&self, mount: &Mount) -> bool {
+        self.shows_place(mount) || self.devices.contains(&mount.device)
+    }
+
+    fn shows_place(&self, mount: &Mount) -> bool {
+        self.places.iter().any(|(device, root)| *device == mount.device && mount.root.starts_with(root))
+    }
+}
+
+/// The roots that are the snap's alone, and what may be deleted.
+fn own_places(roots: &Roots) -> impl Iterator<Item = PathBuf> {
+    roots.mounts.iter().chain(&roots.data).cloned()
+}
+
+/// Where a directory lies on its file system: the device, and the path there.
+fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
+    // Of mounts at one point the last one is on top.
+    let above = table.mounts.iter().filter(|m| path.starts_with(&m.point));
+    let mount = above.max_by_key(|m| m.point.components().count())?;
+    let below = path.strip_prefix(&mount.point).ok()?;
+    Some((mount.device.clone(), mount.root.join(below).components().collect()))
+}
+
+/// kubelet makes a file system for each of these volumes; it mounts nobody else's there.
+fn is_volume_in_memory(mount: &Mount) -> bool {
+    const KINDS: [&[u8]; 4] = [
+        b"kubernetes.io~secret",
+        b"kubernetes.io~empty-dir",
+        b"kubernetes.io~projected",
+        b"kubernetes.io~configmap",
+    ];
+    let of_volume =
+        mount.point.parent().and_then(Path::file_name).is_some_and(|n| KINDS.contains(&n.as_bytes()));
+    mount.fstype == "tmpfs" && mount.root == Path::new("/") && of_volume
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+    use crate::linux::mountinfo::parse;
+    use crate::runtime::Pod;
+
+    const COMMON: &str = "/var/snap/microk8s/common";
+
+    /// The points of ours in a table.
+    fn ours(scope: &Scope, lines: &str, devices: &[&str]) -> Vec<String> {
+        let table = parse(lines.replace("COMMON", COMMON).as_bytes());
+        assert_eq!(table.bad_lines, 0, "{lines}");
+        let devices = devices.iter().map(|d| d.to_string()).collect();
+        let held = Held::of(&table, &scope.roots, &scope.snap, scope, &devices);
+        table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.point.display().to_string()).collect()
+    }
+
+    #[test]
+    fn binds_of_ours_and_of_nobody_else() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            2 1 8:1 /var/snap/microk8s/common/var/lib/containerd /mnt/x rw - ext4 /dev/a rw\n\
+            3 1 8:1 /var/snap/microk8s2/common /mnt/y rw - ext4 /dev/a rw\n\
+            4 1 8:2 /var/snap/microk8s/common /mnt/z rw - ext4 /dev/b rw\n\
+            5 1 8:1 /srv/users /mnt/u rw - ext4 /dev/a rw\n\
+            6 1 8:1 /srv/users COMMON/backup rw - ext4 /dev/a rw\n";
+        assert_eq!(ours(&scope_of(&[]), table, &[]), ["/mnt/x"]);
+    }
+
+    #[test]
+    fn a_disk_at_the_snaps_directory_stays_and_what_shows_a_part_of_it_goes() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 /snap /var/snap/microk8s rw - ext4 /dev/b rw\n\
+            3 1 8:2 /snap/common/x /mnt/x rw - ext4 /dev/b rw\n4 1 8:2 / /mnt/big rw - ext4 /dev/b rw\n\
+            5 1 8:3 /kubelet COMMON/var/lib/kubelet rw - ext4 /dev/c rw\n6 1 8:3 /kubelet/pods/a /mnt/y rw - ext4 /dev/c rw\n";
+        assert_eq!(ours(&scope_of(&[]), table, &[]), ["/mnt/x", "/mnt/y"]);
+    }
+
+    #[test]
+    fn layers_devices_and_volumes_in_memory() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            2 1 0:50 / /mnt/o rw - overlay o ro,lowerdir=/srv/a:COMMON/var/lib/containerd/snapshots/1/fs\n\
+            3 1 0:51 / /mnt/p rw - overlay o ro,lowerdir=/srv/a:/srv/b\n\
+            4 1 7:3 / /mnt/l rw - ext4 /dev/loop3 rw\n5 1 7:4 / /mnt/m rw - ext4 /dev/loop4 rw\n\
+            6 1 0:52 / COMMON/var/lib/kubelet/pods/u/volumes/kubernetes.io~secret/s rw - tmpfs s rw\n\
+            7 1 0:52 /sub /mnt/t rw - tmpfs s rw\n\
+            8 1 0:53 / /srv/t rw - tmpfs own rw\n\
+            9 1 0:53 / COMMON/var/lib/kubelet/pods/u/volume-subpaths/v/c/0 rw - tmpfs own rw\n";
+        let expected = ["/mnt/o", "/mnt/l", "/mnt/t"].map(str::to_owned);
+        let found = ours(&scope_of(&[]), table, &["7:3"]);
+        let elsewhere: Vec<_> = found.into_iter().filter(|p| !p.starts_with(COMMON)).collect();
+        assert_eq!(elsewhere, expected);
+    }
+
+    #[test]
+    fn in_a_shared_directory_owned_ids_alone() {
+        let mut scope = scope_of(&["a", "c"]);
+        scope.containers[1].witnesses.clear();
+        scope.containers[0].pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-1".into() });
+        scope.roots.shared = ["/run/containerd", "/var/lib/kubelet"].map(PathBuf::from).to_vec();
+        let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+        let cri = "/run/containerd/io.containerd.grpc.v1.cri/sandboxes";
+        let points = [
+            (format!("{tasks}/a/rootfs"), true),
+            (format!("{tasks}/b/rootfs"), false),
+            (format!("{tasks}/c/rootfs"), false),
+            (format!("{tasks}/a"), false),
+            (format!("{cri}/a/shm"), true),
+            (format!("{cri}/b/shm"), false),
+            ("/var/lib/kubelet/pods/uid-1/volumes/x/y".into(), true),
+            ("/var/lib/kubelet/pods/uid-2/volumes/x/y".into(), false),
+            ("/var/lib/kubelet/plugins/a/uid-1/y".into(), false),
+        ];
+        for (point, expected) in points {
+            let table = format!("1 0 0:1 / {point} rw - tmpfs t rw\n");
+            assert_eq!(!ours(&scope, &table, &[]).is_empty(), expected, "{point}");
+        }
+    }
+}

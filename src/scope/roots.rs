@@ -1,0 +1,184 @@
+//! Where the profile's roots really are: a root is a place, not a spelling.
+//!
+//! Each is resolved once, when the scope is gathered. From then on all paths of [`Roots`] but containerd's address are
+//! places, as the kernel spells them in mount tables and working directories; the profile's spellings are kept as aliases.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Blind, Result};
+use crate::linux::host::Host;
+use crate::linux::place;
+use crate::runtime::told;
+use crate::snap::Snap;
+use crate::snap::profile::{Alias, Profile, Roots, SHARED, Unresolved};
+use crate::text::show;
+
+/// Nothing is ever called so, in no mount namespace.
+const NOWHERE: &str = "/proc/nowhere";
+
+/// The roots as they are called here, and as processes inside the snap know them.
+pub fn resolve(host: &Host, snap: &Snap, profile: &Profile) -> Result<(Roots, Roots)> {
+    let mut roots = profile.resolve(snap)?;
+    let mut inside = profile.resolve(&snap.inside())?;
+    let told = told::read(host, snap, &roots.told_by);
+    move_to(snap, &mut roots, &told);
+    move_to(&snap.inside(), &mut inside, &told);
+    let found = Found::of(host, snap, &roots);
+    found.put_into(&mut roots, |place| place.to_path_buf());
+    let (outside_home, inside_home) = (&snap.home, snap.inside().home);
+    found.put_into(&mut inside, |path| match path.strip_prefix(outside_home) {
+        Ok(below) => inside_home.join(below),
+        Err(_) => path.to_path_buf(),
+    });
+    Ok((roots, inside))
+}
+
+/// Roots that hid, as blind spots.
+pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
+    roots.unresolved.iter().map(|it| Blind::new(show(&it.path), &it.why))
+}
+
+/// What the snap's own configuration says, instead of what the profile does.
+fn move_to(snap: &Snap, roots: &mut Roots, told: &told::Told) {
+    let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
+    let new = |path: &Option<PathBuf>| path.clone().filter(|path| !known.contains(path));
+    for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {
+        let Some(path) = new(told) else { continue };
+        root.clone_from(&path);
+        if snap.owns(&path) {
+            roots.mounts.push(path);
+        } else {
+            roots.shared.push(path.clone());
+            roots.moved.push(path);
+        }
+    }
+    let Some(kubelet) = new(&told.kubelet) else { return };
+    roots.kubelet = Some(kubelet.clone());
+    if snap.owns(&kubelet) {
+        return roots.mounts.push(kubelet);
+    }
+    roots.moved.push(kubelet.clone());
+    // These are kubelet's alone; what else a user keeps beside them is not.
+    match SHARED.iter().any(|shared| kubelet.starts_with(shared)) {
+        true => roots.shared.push(kubelet),
+        false => roots.mounts.extend(["pods", "plugins"].map(|name| kubelet.join(name))),
+    }
+}
+
+/// What was found out about the roots that are not spelled as their places.
+#[derive(Default)]
+struct Found {
+    aliases: Vec<Alias>,
+    unresolved: Vec<Unresolved>,
+}
+
+impl Found {
+    fn of(host: &Host, snap: &Snap, roots: &Roots) -> Found {
+        let mut found = Found::default();
+        let runtime = [Some(&roots.state), Some(&roots.root), roots.kubelet.as_ref(), Some(&snap.common)];
+        let all = runtime.into_iter().flatten().chain(&roots.mounts).chain(&roots.data).chain(&roots.moved);
+        let mut all: Vec<&PathBuf> = all.collect();
+        all.sort();
+        all.dedup();
+        for path in all {
+            match place::of(host, path) {
+                Ok(place) if place.path == *path => {}
+                Ok(place) => {
+                    found.aliases.push(Alias { name: path.clone(), place: place.path, links: place.links })
+                }
+                Err(why) => found.unresolved.push(Unresolved { path: path.clone(), why }),
+            }
+        }
+        found
+    }
+
+    /// Puts places where spellings were. `here` says how a path is called where these roots are.
+    fn put_into(&self, roots: &mut Roots, here: impl Fn(&Path) -> PathBuf) {
+        let alias = |a: &Alias| Alias { name: here(&a.name), place: here(&a.place), links: a.links.clone() };
+        roots.aliases = self.aliases.iter().map(alias).collect();
+        roots.unresolved = self.unresolved.clone();
+        let hidden: Vec<PathBuf> = self.unresolved.iter().map(|it| here(&it.path)).collect();
+        let known = roots.clone();
+        let place = |path: &mut PathBuf| match hidden.contains(path) {
+            true => *path = NOWHERE.into(),
+            false => *path = known.place_of(path),
+        };
+        [&mut roots.state, &mut roots.root].into_iter().chain(roots.kubelet.as_mut()).for_each(place);
+        for list in [&mut roots.mounts, &mut roots.shared, &mut roots.data, &mut roots.moved] {
+            list.retain(|path| !hidden.contains(path));
+            list.iter_mut().for_each(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::microk8s;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const COMMON: &str = "/var/snap/microk8s/common";
+
+    fn tree() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["var/snap/microk8s/common/var/lib", "var/snap/microk8s/x1/args", "mnt/big/kubelet"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let host = Host::at(dir.path());
+        (dir, host)
+    }
+
+    fn resolved(host: &Host) -> Roots {
+        let (snap, profile) = microk8s();
+        let (roots, inside) = resolve(host, &snap, &profile).unwrap();
+        assert_eq!(roots, inside, "this instance is called like its snap");
+        roots
+    }
+
+    #[test]
+    fn plain_roots_are_as_the_profile_has_them() {
+        let (_dir, host) = tree();
+        assert_eq!(resolved(&host), crate::fixture::roots());
+    }
+
+    #[test]
+    fn a_linked_root_is_known_by_both_spellings() {
+        let (dir, host) = tree();
+        let link = dir.path().join(&COMMON[1..]).join("var/lib/kubelet");
+        symlink("/mnt/big/kubelet", link).unwrap();
+        let roots = resolved(&host);
+        assert_eq!(roots.kubelet.as_deref(), Some(Path::new("/mnt/big/kubelet")));
+        assert!(roots.mounts.contains(&"/mnt/big/kubelet".into()));
+        let spelled = PathBuf::from(format!("{COMMON}/var/lib/kubelet/pods/a"));
+        assert_eq!(roots.place_of(&spelled), Path::new("/mnt/big/kubelet/pods/a"));
+        assert!(roots.spellings(Path::new("/mnt/big/kubelet/pods/a")).contains(&spelled));
+    }
+
+    #[test]
+    fn what_is_not_resolved_is_looked_for_nowhere_and_told() {
+        let (dir, host) = tree();
+        let var = dir.path().join(&COMMON[1..]).join("run");
+        symlink("run", var).unwrap();
+        let roots = resolved(&host);
+        assert_eq!(roots.state, Path::new(NOWHERE));
+        assert!(!roots.data.iter().any(|d| d.ends_with("run/containerd")), "{:?}", roots.data);
+        let told: Vec<String> = blind(&roots).map(|b| b.what).collect();
+        assert_eq!(told, [format!("{COMMON}/run/containerd")]);
+    }
+
+    #[test]
+    fn moved_roots_are_followed_and_not_taken_for_the_snaps_own() {
+        let (dir, host) = tree();
+        let args =
+            |name: &str, text: &str| fs::write(dir.path().join("var/snap/microk8s/x1/args").join(name), text);
+        args("kubelet", "--root-dir=/mnt/big/kubelet\n").unwrap();
+        args("containerd", "--root /mnt/big/lib\n--state ${SNAP_COMMON}/run/containerd\n").unwrap();
+        let roots = resolved(&host);
+        assert_eq!(roots.root, Path::new("/mnt/big/lib"));
+        assert_eq!(roots.moved, ["/mnt/big/lib", "/mnt/big/kubelet"].map(PathBuf::from));
+        assert_eq!(roots.shared, [PathBuf::from("/mnt/big/lib")]);
+        assert!(roots.mounts.contains(&"/mnt/big/kubelet/pods".into()));
+        assert_eq!(roots.data, crate::fixture::roots().data, "nothing outside becomes data");
+    }
+}

@@ -1,0 +1,139 @@
+//! A profile's paths for one snap, and what was found out about them.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::snap::Snap;
+use crate::text;
+
+/// A profile whose paths are known: absolute, plain, and allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Roots {
+    /// containerd's socket.
+    #[serde(with = "text")]
+    pub address: PathBuf,
+    /// containerd's state directory.
+    #[serde(with = "text")]
+    pub state: PathBuf,
+    /// containerd's root directory.
+    #[serde(with = "text")]
+    pub root: PathBuf,
+    /// Where shims listen.
+    #[serde(with = "text")]
+    pub shim_sockets: PathBuf,
+    /// runc's state.
+    #[serde(with = "text")]
+    pub runc: PathBuf,
+    /// The containers' standard streams.
+    #[serde(with = "text")]
+    pub fifos: PathBuf,
+    /// The `ctr` that the snap ships.
+    #[serde(with = "text::option")]
+    pub ctr: Option<PathBuf>,
+    /// kubelet's root directory.
+    #[serde(with = "text::option")]
+    pub kubelet: Option<PathBuf>,
+    /// Every root below which a mount is the snap's: containerd's, kubelet's and the profile's own.
+    #[serde(with = "text::list")]
+    pub mounts: Vec<PathBuf>,
+    /// Roots of the runtime and kubelet that others may use, too: below them only what is of an owned ID is the snap's.
+    #[serde(with = "text::list")]
+    pub shared: Vec<PathBuf>,
+    /// Roots that are, or are reached through, symlinks. All other paths here are places, as the kernel spells them.
+    pub aliases: Vec<Alias>,
+    /// Places outside of the snap's own directories to which its own configuration has moved it. Nothing is deleted there
+    /// because of where it lies.
+    #[serde(with = "text::list")]
+    pub moved: Vec<PathBuf>,
+    /// Paths that lead to no place that could be trusted. They are looked for nowhere.
+    pub unresolved: Vec<Unresolved>,
+    /// Files in which users move the runtime.
+    #[serde(skip)]
+    pub told_by: ToldBy,
+    /// True if the logs of the snap's own pods go, too.
+    pub logs: bool,
+    /// Where CNI plugins cache results and lease addresses.
+    #[serde(with = "text")]
+    pub cni: PathBuf,
+    /// Where network namespaces are bound.
+    #[serde(with = "text")]
+    pub netns: PathBuf,
+    /// Where the snap ships its iptables programs.
+    #[serde(with = "text::option")]
+    pub iptables: Option<PathBuf>,
+    /// Symlinks on the host.
+    #[serde(with = "text::list")]
+    pub host_symlinks: Vec<PathBuf>,
+    /// Directories to delete.
+    #[serde(with = "text::list")]
+    pub data: Vec<PathBuf>,
+    /// The users' scripts.
+    #[serde(rename = "hooks", with = "text::option")]
+    pub scripts: Option<PathBuf>,
+}
+
+/// A path that leads to another place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Alias {
+    /// As the profile spells it.
+    #[serde(with = "text")]
+    pub name: PathBuf,
+    /// As the kernel does.
+    #[serde(with = "text")]
+    pub place: PathBuf,
+    /// The links on the way.
+    #[serde(with = "text::list")]
+    pub links: Vec<PathBuf>,
+}
+
+/// A path that leads to no place that could be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Unresolved {
+    /// Which.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// Files in which users move the runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToldBy {
+    /// containerd's arguments and configurations.
+    pub containerd: Vec<PathBuf>,
+    /// kubelet's arguments.
+    pub kubelet: Vec<PathBuf>,
+}
+
+impl Roots {
+    /// The place of a path that the profile spells.
+    pub fn place_of(&self, path: &Path) -> PathBuf {
+        let swap = |a: &Alias| path.strip_prefix(&a.name).ok().map(|below| join(&a.place, below));
+        let longest = self.aliases.iter().filter(|a| path.starts_with(&a.name));
+        longest
+            .max_by_key(|a| a.name.components().count())
+            .and_then(swap)
+            .unwrap_or_else(|| path.to_path_buf())
+    }
+
+    /// True for a place strictly below the snap's own directories, wherever those are.
+    pub fn is_own(&self, snap: &Snap, place: &Path) -> bool {
+        let below = |root: PathBuf| place.starts_with(&root) && place != root;
+        snap.owns(place) || [&snap.common, &snap.data].into_iter().any(|root| below(self.place_of(root)))
+    }
+
+    /// All spellings of a place, its own first: what mounts a file system may print the one that it was given.
+    pub fn spellings(&self, place: &Path) -> Vec<PathBuf> {
+        let swap = |a: &Alias| place.strip_prefix(&a.place).ok().map(|below| join(&a.name, below));
+        std::iter::once(place.to_path_buf()).chain(self.aliases.iter().filter_map(swap)).collect()
+    }
+}
+
+/// A joined empty path would end in a slash.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_path_buf() } else { path.join(below) }
+}

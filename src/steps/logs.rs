@@ -1,0 +1,111 @@
+//! Logs of our pods, outside of the snap's own directories.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::linux::place;
+use crate::residue::finding::Finding;
+use crate::residue::{self, PathKind, Residue};
+use crate::scope::Scope;
+use crate::view::View;
+
+/// Where kubelet has them written, a directory for each pod.
+const PODS: &str = "/var/log/pods";
+/// Where it makes a link for each container.
+const CONTAINERS: &str = "/var/log/containers";
+
+/// Adds those that the profile wants to go.
+pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    if scope.roots.logs {
+        let path = |(path, what)| Residue::Path(residue::Path { path, what });
+        finding.residues.extend(of_ours(view, scope).into_iter().map(path));
+    }
+}
+
+/// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
+pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
+    let ids = scope.sole_ids();
+    let ours = scope.containers.iter().filter(|c| ids.contains(c.id.id.as_str()));
+    let pods = ours.filter_map(|c| c.pod.as_ref()).filter(|pod| !pod.uid.is_empty());
+    let pods: HashSet<String> = pods.map(|p| format!("{}_{}_{}", p.namespace, p.name, p.uid)).collect();
+    if pods.is_empty() {
+        return Vec::new();
+    }
+    let of_container = |name: &str| {
+        let name = name.strip_suffix(".log").unwrap_or_default();
+        name.rsplit_once('-').is_some_and(|(_, id)| ids.contains(id))
+    };
+    let mut found = Vec::new();
+    for (path, name) in entries(view, CONTAINERS) {
+        if of_container(&name) && view.host.stat(&path).is_ok_and(|m| m.is_symlink()) {
+            found.push((path, PathKind::PodLogLink));
+        }
+    }
+    for (path, name) in entries(view, PODS) {
+        match view.host.stat(&path) {
+            Ok(it) if pods.contains(&name) && it.is_dir() => found.push((path, PathKind::PodLogs)),
+            // What it leads to is somebody's.
+            Ok(it) if pods.contains(&name) && it.is_symlink() => found.push((path, PathKind::PodLogLink)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What a directory holds; users put these on other disks, too.
+fn entries(view: &View, directory: &str) -> Vec<(PathBuf, String)> {
+    let Ok(place) = place::of(view.host, Path::new(directory)) else { return Vec::new() };
+    let names = view.host.list(&place.path).unwrap_or_default();
+    names.iter().filter_map(|n| Some((place.path.join(n), n.to_str()?.to_owned()))).collect()
+}
+
+/// How much lies there, as far as it can be seen.
+pub fn size(view: &View, directory: &Path) -> u64 {
+    let mut sum = 0;
+    for name in view.host.list(directory).unwrap_or_default() {
+        let below = directory.join(name);
+        match view.host.stat(&below) {
+            Ok(m) if m.is_dir() => sum += size(view, &below),
+            Ok(m) => sum += m.len(),
+            Err(_) => {}
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::host::Host;
+    use crate::runtime::Pod;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn those_of_our_pods_by_uid_and_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (own, other) = ("11111111-2222-4333-8444-555555555555", "99999999-2222-4333-8444-555555555555");
+        for uid in [own, other] {
+            fs::create_dir_all(at(&format!("var/log/pods/default_p_{uid}/c"))).unwrap();
+            fs::write(at(&format!("var/log/pods/default_p_{uid}/c/0.log")), "12345").unwrap();
+        }
+        fs::create_dir_all(at("var/log/containers")).unwrap();
+        for id in ["a", "b"] {
+            symlink("/var/log/x", at(&format!("var/log/containers/p_default_c-{id}.log"))).unwrap();
+        }
+        fs::write(at("var/log/containers/file-a.log"), "").unwrap();
+        let mut scope = crate::fixture::scope_of(&["a"]);
+        let pod = |uid: &str| Some(Pod { namespace: "default".into(), name: "p".into(), uid: uid.into() });
+        scope.containers[0].pod = pod(own);
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        let found = of_ours(&view, &scope);
+        let directory = PathBuf::from(format!("/var/log/pods/default_p_{own}"));
+        assert_eq!(size(&view, &directory), 5);
+        let link = PathBuf::from("/var/log/containers/p_default_c-a.log");
+        assert_eq!(found, [(link, PathKind::PodLogLink), (directory, PathKind::PodLogs)]);
+        scope.containers[0].pod = pod("");
+        assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");
+    }
+}

@@ -1,0 +1,139 @@
+//! Directories that runtimes make for themselves on a host and that ours leaves empty: the next runtime takes
+//! `/run/containerd` for another one that runs.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use crate::residue::finding::Finding;
+use crate::residue::{self, PathKind, Residue};
+use crate::runtime::bundle::TASKS;
+use crate::scope::Scope;
+use crate::view::View;
+
+/// Programs that work in these directories.
+const RUNTIMES: [&str; 3] = ["containerd", "dockerd", "kubelet"];
+
+/// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
+pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    // Where nothing of ours was, nothing is empty by us.
+    if scope.containers.is_empty() {
+        return;
+    }
+    let others = others_run(view, scope);
+    let path = |residue: &Residue| match residue {
+        Residue::Path(it) => Some(it.path.clone()),
+        _ => None,
+    };
+    let mut going: HashSet<PathBuf> = finding.residues.iter().filter_map(path).collect();
+    let Ok(table) = view.own_mounts() else { return };
+    // CNI's directories, and runc's of a namespace of ours, are made anew by whoever needs them.
+    let renewed =
+        |path: &Path| path.starts_with(&scope.roots.cni) || path.parent() == Some(&scope.roots.runc);
+    for directory in candidates(view, scope).into_iter().filter(|path| !others || renewed(path)) {
+        let stays = |name| !going.contains(&directory.join(name));
+        let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
+        let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
+        let is_mounted = || table.mounts.iter().any(|m| m.point.starts_with(&directory));
+        if is_there && is_empty() && !is_mounted() && !is_older(view, scope, &directory) {
+            let what = PathKind::EmptyDirectory;
+            finding.residues.push(Residue::Path(residue::Path { path: directory.clone(), what }));
+            going.insert(directory);
+        }
+    }
+}
+
+/// By their names, each after those below it.
+fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
+    let roots = &scope.roots;
+    let namespaces: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.namespace.as_str()).collect();
+    let mut found: Vec<PathBuf> = namespaces.iter().map(|name| roots.runc.join(name)).collect();
+    found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
+    for root in &roots.shared {
+        found.extend(namespaces.iter().map(|name| root.join(TASKS).join(name)));
+        let below =
+            ["sandboxes", "containers", ""].map(|name| Path::new("io.containerd.grpc.v1.cri").join(name));
+        found.extend(below.iter().map(|name| root.join(name).components().collect::<PathBuf>()));
+        found.push(root.join(TASKS));
+    }
+    // containerd makes a directory there for each of its plugins.
+    if roots.shared.contains(&roots.state) {
+        let names = view.host.list(&roots.state).unwrap_or_default();
+        let of_plugin = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"io.containerd.");
+        found.extend(names.iter().filter(|n| of_plugin(n)).map(|name| roots.state.join(name)));
+        found.push(roots.state.clone());
+    }
+    found.extend(roots.runc.parent().map(Path::to_path_buf));
+    found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
+    found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
+    let mut seen = HashSet::new();
+    found.retain(|path| seen.insert(path.clone()));
+    found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));
+    found
+}
+
+/// True if a program of another runtime runs here; a guest's works in directories of its own.
+pub fn others_run(view: &View, scope: &Scope) -> bool {
+    let Ok(processes) = view.processes() else { return true };
+    let ours: HashSet<i32> = scope.shims.iter().map(|s| s.process.pid).collect();
+    let depth = view.pid_namespace_depth(None);
+    processes.iter().any(|p| {
+        let pid = p.id.pid;
+        let other = RUNTIMES.contains(&p.comm.as_str()) || processes.is_shim(pid) && !ours.contains(&pid);
+        other && p.alive() && view.pid_namespace_depth(Some(pid)) == depth
+    })
+}
+
+/// True for a directory that was there before the snap was: somebody else has made it.
+fn is_older(view: &View, scope: &Scope, directory: &Path) -> bool {
+    let born = |path: &Path| {
+        let found = statx(CWD, view.host.path(path), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;
+        let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
+    };
+    matches!((born(directory), born(&scope.snap.common)), (Some(its), Some(snaps)) if its < snaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::host::Host;
+    use std::fs;
+
+    fn found(dir: &Path, going: &[&str]) -> Vec<String> {
+        let host = Host::at(dir);
+        let path =
+            |path: &&str| Residue::Path(residue::Path { path: path.into(), what: PathKind::RuncState });
+        let mut finding = Finding::of(going.iter().map(path).collect());
+        let mut scope = crate::fixture::scope_of(&["a"]);
+        scope.network.networks.insert("pods".into());
+        find(&View::new(&host, None), &scope, &mut finding);
+        let path = |r: &Residue| match r {
+            Residue::Path(it) if it.what == PathKind::EmptyDirectory => Some(it.path.display().to_string()),
+            _ => None,
+        };
+        finding.residues.iter().filter_map(path).collect()
+    }
+
+    #[test]
+    fn what_is_empty_by_us_goes_from_below_and_what_holds_anything_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            ["proc/self", "var/snap/microk8s/common", "run/containerd/runc/k8s.io/a", "run/containerd/s"]
+        {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("proc/self/mountinfo"), "1 0 0:1 / / rw - tmpfs t rw\n").unwrap();
+        let all =
+            ["/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s", "/run/containerd"];
+        assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all);
+        assert_eq!(
+            found(dir.path(), &[]),
+            ["/run/containerd/s"],
+            "a state that stays keeps what is above it"
+        );
+        fs::write(dir.path().join("run/containerd/own"), "").unwrap();
+        assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all[..3]);
+    }
+}

@@ -1,0 +1,121 @@
+//! The wide last look: what is tied to the snap's directories and stands in none of the plan's lists. It is somebody's, and
+//! nothing says whose; so it is told, and not touched.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::Blind;
+use crate::linux::mountinfo::{self, Mount, MountTable};
+use crate::residue::finding::Finding;
+use crate::runtime::bundle;
+use crate::scope::held::Held;
+use crate::scope::{Container, Scope};
+use crate::text::{escape, show};
+use crate::view::View;
+
+/// Adds what it sees in our own mount table.
+pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    finding.blind.extend(doubtful(view, scope));
+    finding.blind.extend(mounts_of_others(view, scope).iter().map(|mount| {
+        let point = show(&mount.point);
+        let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
+        Blind::new(format!("{} mounted at {point}", mount.fstype), format!("{why} 'umount {point}'"))
+    }));
+}
+
+/// Bundles in a directory that others use, too, and that nothing else proves ours.
+fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
+    let (proven, others): (Vec<&Container>, Vec<_>) =
+        scope.containers.iter().partition(|c| scope.is_proven(c));
+    let namespaces: HashSet<&str> = proven.iter().map(|c| c.id.namespace.as_str()).collect();
+    // In a namespace of containerd's in which nothing is ours, what else is there is another's.
+    let in_ours = others.into_iter().filter(|c| namespaces.contains(c.id.namespace.as_str()));
+    let bundle = |c: &Container| {
+        let paths = bundle::bundle_paths(&scope.roots, &c.id);
+        paths.into_iter().find(|path| view.host.exists(path).unwrap_or(true))
+    };
+    let why = "it lies in a directory that others use, too, and nothing else says whose it is";
+    in_ours.filter_map(bundle).map(|path| Blind::new(show(&path), why)).collect()
+}
+
+/// Mounts in the snap's directories that nothing proves ours. Those of the host's table, where that is another one, are
+/// residues in any case.
+fn mounts_of_others(view: &View, scope: &Scope) -> Vec<Mount> {
+    let Ok(table) = view.own_mounts() else { return Vec::new() };
+    if !view.in_init_namespace() {
+        return Vec::new();
+    }
+    let devices = super::loops::numbers(view, scope);
+    let held = Held::of(table, &scope.roots, &scope.snap, scope, &devices);
+    table.mounts.iter().filter(|m| held.is_in_snap(m) && !held.is_ours(m)).cloned().collect()
+}
+
+/// The directories elsewhere that are bound at roots of the snap.
+pub fn bound_places(view: &View, scope: &Scope) -> Vec<PathBuf> {
+    let Ok(table) = view.own_mounts() else { return Vec::new() };
+    let at_roots = table.mounts.iter().filter(|m| scope.roots.mounts.contains(&m.point));
+    at_roots.filter_map(|mount| shown(table, mount)).collect()
+}
+
+/// Where else the part of a file system is to be seen that a mount shows.
+fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
+    let others = table.mounts.iter().filter(|m| m.device == mount.device && m.id != mount.id);
+    others.filter_map(|m| Some(m.point.join(mount.root.strip_prefix(&m.root).ok()?))).next()
+}
+
+/// Adds mounts of ours in the mount namespaces of others, which only they can unmount: while they show what is to be deleted,
+/// it is not.
+pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
+    let (Ok(own), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
+    let held = Held::of(own, &scope.roots, &scope.snap, scope, devices);
+    let names = ["self", "1"].map(|pid| view.mount_namespace(pid));
+    let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
+    let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
+    let mut known: HashMap<PathBuf, ()> =
+        names.into_iter().flatten().chain(snaps).map(|name| (name, ())).collect();
+    for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
+        let pid = process.id.pid;
+        // What confinement hides is not blind: a mount of the host's is in the host's table, too.
+        let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
+        if known.insert(namespace, ()).is_some() {
+            continue;
+        }
+        let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };
+        let table = mountinfo::parse(&bytes);
+        let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
+        let Some(first) = shown.next() else { continue };
+        if is_ours(view, scope, pid) {
+            continue;
+        }
+        let more = shown.count();
+        let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!("{}{more} in the mount namespace of {of}", show(&first.point));
+        finding
+            .blind
+            .push(Blind::new(what, "it shows what is the snap's, and only there it can be unmounted"));
+    }
+}
+
+/// True for a process in a group of a container of ours, or in one of the snap's units: with it its namespace goes.
+fn is_ours(view: &View, scope: &Scope, pid: i32) -> bool {
+    let groups = view.membership(pid);
+    let of_ours =
+        |group: &PathBuf| scope.containers.iter().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)));
+    view.unit_of(pid) == Some(scope.snap.instance.as_str()) || groups.iter().any(of_ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_bound_is_known_by_where_else_it_is() {
+        let table = mountinfo::parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /mnt/big rw - ext4 /dev/b rw\n\
+              3 1 8:2 /k /var/snap/microk8s/common/var/lib/kubelet rw - ext4 /dev/b rw\n",
+        );
+        assert_eq!(shown(&table, &table.mounts[2]), Some("/mnt/big/k".into()));
+        assert_eq!(shown(&table, &table.mounts[0]), None);
+    }
+}
