@@ -134,7 +134,11 @@ fn subject(options: &Options) -> Result<Subject> {
 
 fn snap(options: &Options) -> Result<Snap> {
     match &options.snap {
-        Some(name) => Snap::by_name(&Host::live(), name),
+        Some(name) => {
+            let (host, snap) = (Host::live(), Snap::by_name(&Host::live(), name)?);
+            snap.require_trace(&host)?;
+            Ok(snap)
+        }
         None if std::env::var_os("SNAP_NAME").is_some() => program::snap_from_environment(),
         None => Err(Error::NotStarted("no snap is named: use --snap NAME".into())),
     }

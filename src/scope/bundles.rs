@@ -9,6 +9,7 @@ use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
+use crate::snap::profile::SHARED;
 use crate::text;
 
 impl Gather<'_> {
@@ -103,8 +104,10 @@ impl Gather<'_> {
             return self.bystanders.push(Bystander { kind: BystanderKind::Container, what, why });
         }
         let groups = self.relative_groups(&state.groups, &id.id);
-        // A state that a container could have written is a hint like its bundle.
-        let is_witness = self.is_out_of_reach(&self.roots.runc);
+        // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
+        // that other containerds use, too.
+        let in_shared = SHARED.iter().any(|shared| self.roots.state.starts_with(shared));
+        let is_witness = self.is_out_of_reach(&self.roots.runc) && !in_shared;
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }

@@ -98,13 +98,15 @@ impl<'a> Held<'a> {
     }
 
     /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.
+    /// Layers do not count for a mount in the snap's directories: there it may be one of a containerd that no root names.
     pub fn shows_ours(&self, mount: &Mount) -> bool {
         if self.is_somebodys_root(mount) {
             return false;
         }
         self.shows_place(mount)
             || self.devices.contains(&mount.device)
-            || mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d)))
+            || !self.is_in_snap(mount)
+                && mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d)))
     }
 
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.

@@ -4,6 +4,7 @@ pub mod hostfs;
 pub mod profile;
 pub mod units;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -100,6 +101,31 @@ impl Snap {
             data: home.join(&last),
             home,
         })
+    }
+
+    /// Refuses an instance of which the machine has no trace. Within a mount namespace of its own it has the paths of the
+    /// snap's own name, so a mistyped key would take what is another instance's.
+    pub fn require_trace(&self, host: &Host) -> Result<()> {
+        let instance = &self.instance;
+        if *instance == self.name {
+            return Ok(());
+        }
+        let mut places: Vec<PathBuf> = MOUNT_DIRS.iter().map(|m| Path::new(m).join(instance)).collect();
+        places.push(self.home_on_host());
+        places.push(Path::new("/run").join(format!("snap.{instance}")));
+        let units =
+            ["", "systemd", "unified"].map(|h| Path::new("/sys/fs/cgroup").join(h).join("system.slice"));
+        let unit = format!("snap.{instance}.");
+        let has_unit = |dir: &PathBuf| {
+            let entries = std::fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+            entries.into_iter().any(|entry| entry.file_name().as_bytes().starts_with(unit.as_bytes()))
+        };
+        if places.iter().any(|place| host.exists(place).unwrap_or(true)) || units.iter().any(has_unit) {
+            return Ok(());
+        }
+        Err(Error::NotStarted(format!(
+            "there is no instance '{instance}' on this machine, and nothing of one"
+        )))
     }
 
     /// Directories such as a snap of this name would have, to check a profile against.

@@ -18,6 +18,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
     super::wide::find(view, scope, &mut finding);
+    super::wide::namespaces(view, scope, &mut finding);
     finding
 }
 
@@ -44,7 +45,6 @@ pub fn mounts(view: &View, scope: &Scope) -> Finding {
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
-    super::wide::namespaces(view, scope, &devices, &mut finding);
     if !on_host {
         of_host(view, scope, &devices, &mut finding);
     }

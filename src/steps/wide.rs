@@ -63,11 +63,12 @@ fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
     others.filter_map(|m| Some(m.point.join(mount.root.strip_prefix(&m.root).ok()?))).next()
 }
 
-/// Adds mounts of ours in the mount namespaces of others, which only they can unmount: while they show what is to be deleted,
-/// it is not.
-pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
+/// Adds mounts of ours in the mount namespaces of others, which only they can unmount. They are told and close no gate: any
+/// user can make one, and what is deleted is ours wherever it is shown.
+pub fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
     let (Ok(own), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
-    let held = Held::of(own, &scope.roots, &scope.snap, scope, devices);
+    let devices = super::loops::numbers(view, scope);
+    let held = Held::of(own, &scope.roots, &scope.snap, scope, &devices);
     let names = ["self", "1"].map(|pid| view.mount_namespace(pid));
     let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
