@@ -170,12 +170,16 @@ impl Scene {
     }
 
     pub fn judge(&mut self, ended: &Ended) -> Result<String> {
+        self.judge_as(ended, 0, "clean")
+    }
+
+    pub fn judge_as(&mut self, ended: &Ended, status: i32, expected: &str) -> Result<String> {
         self.nothing_left().map_err(|e| format!("{e}\nhook: {:?}\n{}", ended.status, ended.output))?;
-        if ended.status != Some(0) {
+        if ended.status != Some(status) {
             return Err(format!("the hook's status is {:?}: {}", ended.status, ended.output).into());
         }
-        outcome(&self.snap.document()?, "clean")?;
-        outcome(&ended.cut_document()?, "clean")?;
+        outcome(&self.snap.document()?, expected)?;
+        outcome(&ended.cut_document()?, expected)?;
         let found = self.full.minus(&self.before).len();
         Ok(format!("{} pods, {found} things, hook {} ms", self.pods.len(), ended.elapsed.as_millis()))
     }
