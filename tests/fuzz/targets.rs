@@ -142,7 +142,7 @@ pub fn profile(bytes: &[u8]) {
 
 /// No profile can make anything removable but the snap's own, and a few symlinks by name.
 pub fn check_roots(roots: &Roots, snap: &Snap) {
-    let removable = roots.data.iter().chain(&roots.mounts).chain(&roots.kubelet).chain(&roots.scripts);
+    let removable = roots.data.iter().chain(&roots.mounts).chain(&roots.scripts);
     for path in removable {
         let own = [&snap.common, &snap.data].into_iter().any(|dir| path.starts_with(dir) && path != dir);
         assert!(own && plain(path), "removable: {}", path.display());
@@ -159,7 +159,7 @@ pub fn check_roots(roots: &Roots, snap: &Snap) {
         &roots.cni,
         &roots.netns,
     ];
-    for path in named {
+    for path in named.into_iter().chain(&roots.kubelet) {
         let allowed = path.starts_with(&snap.common)
             || path.starts_with(&snap.data)
             || path.starts_with(&own_run)
