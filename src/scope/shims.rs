@@ -79,6 +79,13 @@ impl Gather<'_> {
     }
 
     fn own_shim(&mut self, process: &Proc, args: &ShimArgs, witness: Witness) {
+        if let Some(place) = self.works_elsewhere(process.id.pid) {
+            let why = format!(
+                "it works in '{}', which is not below the state directory that the profile names",
+                text::show(&place)
+            );
+            self.doubts.push(Blind::new(format!("what the shim {} has left", process.id.pid), why));
+        }
         let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
         let (namespace, id) = (args.namespace.clone(), args.id.clone());
         self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
@@ -163,6 +170,15 @@ impl Gather<'_> {
         groups::container_of(name).is_some()
             || group.ancestors().any(groups::is_kubelets)
             || self.containers.values().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)))
+    }
+
+    /// The bundle of a shim, where that lies in no directory of ours: containerd's state has been moved, and what else is
+    /// there cannot be found.
+    fn works_elsewhere(&self, pid: i32) -> Option<PathBuf> {
+        let cwd = std::fs::read_link(self.view.host.path(Path::new(&format!("/proc/{pid}/cwd")))).ok()?;
+        let is_bundle = cwd.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
+        let places = self.inside.spellings(&self.inside.state);
+        (is_bundle && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
     }
 
     /// A shim's working directory is its bundle: of the container that it was started for, or of one that it serves.
