@@ -102,7 +102,7 @@ pub fn inside(order: &str) -> Result<()> {
 }
 
 fn impatient() -> Result<String> {
-    let built_in = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile/microk8s.json"))?;
+    let built_in = fs::read(support::sources().join("src/snap/profile/microk8s.json"))?;
     let mut profile: serde_json::Value = serde_json::from_slice(&built_in)?;
     profile["patience"] = serde_json::json!({ "drain": 0 });
     Ok(profile.to_string())
