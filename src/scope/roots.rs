@@ -86,6 +86,8 @@ impl Found {
                 Ok(place) => {
                     found.aliases.push(Alias { name: path.clone(), place: place.path, links: place.links })
                 }
+                // Whoever looks there next is told that the server does not answer; what is known by the spelling can still go.
+                Err(_) if host.reach(path).is_err() => {}
                 Err(why) => found.unresolved.push(Unresolved { path: path.clone(), why }),
             }
         }
