@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Position, Result};
 use crate::linux::host::Host;
-use crate::snap::profile::{Profile, SHARED};
+use crate::snap::profile::{Profile, is_shared};
 use crate::text;
 
 /// Checks a profile file. Returns what to print when it is valid.
@@ -32,11 +32,9 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
             "a kubelet and no services.supervisors: if it still runs, it starts again what is ended",
         ),
         (
-            SHARED.iter().any(|shared| {
-                [&profile.containerd.state, &profile.containerd.root]
-                    .iter()
-                    .any(|p| Path::new(p).starts_with(shared))
-            }),
+            [&profile.containerd.state, &profile.containerd.root]
+                .iter()
+                .any(|root| is_shared(Path::new(root))),
             "containerd's state or root is a directory that other containerds use, too: without its shims, what is the snap's there cannot be told and stays",
         ),
         (profile.data.is_empty(), "no data: images stay, and go into the snapshot that 'snap remove' takes"),

@@ -135,7 +135,8 @@ fn subject(options: &Options) -> Result<Subject> {
 fn snap(options: &Options) -> Result<Snap> {
     match &options.snap {
         Some(name) => {
-            let (host, snap) = (Host::live(), Snap::by_name(&Host::live(), name)?);
+            let host = Host::live();
+            let snap = Snap::by_name(&host, name)?;
             snap.require_trace(&host)?;
             Ok(snap)
         }

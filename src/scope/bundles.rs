@@ -9,7 +9,7 @@ use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
 use crate::scope::{Bystander, BystanderKind, Proof};
-use crate::snap::profile::SHARED;
+use crate::snap::profile::is_shared;
 use crate::text;
 
 impl Gather<'_> {
@@ -106,8 +106,7 @@ impl Gather<'_> {
         let groups = self.relative_groups(&state.groups, &id.id);
         // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
         // that other containerds use, too.
-        let in_shared = SHARED.iter().any(|shared| self.roots.state.starts_with(shared));
-        let is_witness = self.is_out_of_reach(&self.roots.runc) && !in_shared;
+        let is_witness = self.is_out_of_reach(&self.roots.runc) && !is_shared(&self.roots.state);
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }

@@ -10,7 +10,7 @@ use crate::linux::host::Host;
 use crate::linux::place;
 use crate::runtime::told;
 use crate::snap::Snap;
-use crate::snap::profile::{Alias, Profile, Roots, SHARED, Unresolved};
+use crate::snap::profile::{Alias, Profile, Roots, Unresolved, is_shared};
 use crate::text::show;
 
 /// Nothing is ever called so, in no mount namespace.
@@ -59,7 +59,7 @@ fn move_to(snap: &Snap, roots: &mut Roots, told: &told::Told) {
     }
     roots.moved.push(kubelet.clone());
     // These are kubelet's alone; what else a user keeps beside them is not.
-    match SHARED.iter().any(|shared| kubelet.starts_with(shared)) {
+    match is_shared(&kubelet) {
         true => roots.shared.push(kubelet),
         false => roots.mounts.extend(["pods", "plugins"].map(|name| kubelet.join(name))),
     }

@@ -14,22 +14,26 @@ use crate::view::View;
 
 /// Mounts of ours, then devices: a mount keeps its device busy. Then what the snap's directories are tied to besides.
 pub fn find(view: &View, scope: &Scope) -> Finding {
-    let mut finding = mounts(view, scope);
+    let devices = super::loops::numbers(view, scope);
+    let mut finding = in_tables(view, scope, &devices);
     super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
-    super::wide::find(view, scope, &mut finding);
-    super::wide::namespaces(view, scope, &mut finding);
+    super::wide::find(view, scope, &devices, &mut finding);
+    super::wide::namespaces(view, scope, &devices, &mut finding);
     finding
 }
 
 /// Mounts of ours in our own table, in the snap's, and in pid 1's.
 pub fn mounts(view: &View, scope: &Scope) -> Finding {
+    in_tables(view, scope, &super::loops::numbers(view, scope))
+}
+
+fn in_tables(view: &View, scope: &Scope, devices: &HashSet<String>) -> Finding {
     let mut finding = Finding { residues: Vec::new(), blind: roots::blind(&scope.roots).collect() };
-    let devices = super::loops::numbers(view, scope);
     let on_host = view.in_init_namespace();
     match view.own_mounts() {
         Ok(table) => {
-            let held = Held::of(table, &scope.roots, &scope.snap, scope, &devices);
+            let held = Held::of(table, &scope.roots, &scope.snap, scope, devices);
             // In a mount namespace of the snap's, snapd itself has bound parts of the snap's directories to other places.
             let ours = |m: &Mount| held.is_ours(m) && (on_host || held.is_placed(m));
             take(&mut finding, table, TableOf::Own, ours);
@@ -39,14 +43,14 @@ pub fn mounts(view: &View, scope: &Scope) -> Finding {
     match view.snap_mounts() {
         Ok(Some(table)) => {
             let inside = scope.snap.inside();
-            let held = Held::of(table, &scope.inside, &inside, scope, &devices);
+            let held = Held::of(table, &scope.inside, &inside, scope, devices);
             take(&mut finding, table, TableOf::Snap, |m| held.is_placed(m));
         }
         Ok(None) => {}
         Err(e) => finding.blind.push(Blind::new("the snap's mount table", e)),
     }
     if !on_host {
-        of_host(view, scope, &devices, &mut finding);
+        of_host(view, scope, devices, &mut finding);
     }
     finding
 }

@@ -1,7 +1,7 @@
 //! The wide last look: what is tied to the snap's directories and stands in none of the plan's lists. It is somebody's, and
 //! nothing says whose; so it is told, and not touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -14,9 +14,9 @@ use crate::text::{escape, show};
 use crate::view::View;
 
 /// Adds what it sees in our own mount table.
-pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
-    finding.blind.extend(mounts_of_others(view, scope).iter().map(|mount| {
+    finding.blind.extend(mounts_of_others(view, scope, devices).iter().map(|mount| {
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
         Blind::new(format!("{} mounted at {point}", mount.fstype), format!("{why} 'umount {point}'"))
@@ -40,13 +40,12 @@ fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
 
 /// Mounts in the snap's directories that nothing proves ours. Those of the host's table, where that is another one, are
 /// residues in any case.
-fn mounts_of_others(view: &View, scope: &Scope) -> Vec<Mount> {
+fn mounts_of_others(view: &View, scope: &Scope, devices: &HashSet<String>) -> Vec<Mount> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
     if !view.in_init_namespace() {
         return Vec::new();
     }
-    let devices = super::loops::numbers(view, scope);
-    let held = Held::of(table, &scope.roots, &scope.snap, scope, &devices);
+    let held = Held::of(table, &scope.roots, &scope.snap, scope, devices);
     table.mounts.iter().filter(|m| held.is_in_snap(m) && !held.is_ours(m)).cloned().collect()
 }
 
@@ -65,20 +64,18 @@ fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
 
 /// Adds mounts of ours in the mount namespaces of others, which only they can unmount. They are told and close no gate: any
 /// user can make one, and what is deleted is ours wherever it is shown.
-pub fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
+pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
     let (Ok(own), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
-    let devices = super::loops::numbers(view, scope);
-    let held = Held::of(own, &scope.roots, &scope.snap, scope, &devices);
+    let held = Held::of(own, &scope.roots, &scope.snap, scope, devices);
     let names = ["self", "1"].map(|pid| view.mount_namespace(pid));
     let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
-    let mut known: HashMap<PathBuf, ()> =
-        names.into_iter().flatten().chain(snaps).map(|name| (name, ())).collect();
+    let mut known: HashSet<PathBuf> = names.into_iter().flatten().chain(snaps).collect();
     for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
         let pid = process.id.pid;
         // What confinement hides is not blind: a mount of the host's is in the host's table, too.
         let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
-        if known.insert(namespace, ()).is_some() {
+        if !known.insert(namespace) {
             continue;
         }
         let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };

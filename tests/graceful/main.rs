@@ -6,16 +6,6 @@
 mod pods;
 mod scenes;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    let listing = std::env::args().any(|word| word == "--list");
-    if !listing
-        && !support::world::is_inside()
-        && let Err(error) = support::runtime::fetch()
-    {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    support::scenes::main("graceful", scenes::ALL, |_| true)
+fn main() -> std::process::ExitCode {
+    support::scenes::main_with_runtimes("graceful", scenes::ALL, |_| true)
 }

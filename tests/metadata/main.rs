@@ -5,16 +5,6 @@ mod hooks;
 mod pods;
 mod scenes;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    let listing = std::env::args().any(|word| word == "--list");
-    if !listing
-        && !support::world::is_inside()
-        && let Err(error) = support::runtime::fetch()
-    {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    support::scenes::main("metadata", scenes::ALL, |_| true)
+fn main() -> std::process::ExitCode {
+    support::scenes::main_with_runtimes("metadata", scenes::ALL, |_| true)
 }

@@ -37,15 +37,6 @@ fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
-    let inside = std::env::var_os("SNAP_TEARDOWN_TEST_ROLE").is_some();
-    let lists = std::env::args().any(|word| word == "--list");
-    if !inside
-        && !lists
-        && let Err(error) = support::runtime::fetch()
-    {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
     let parts: [&[Scene]; 12] = [
         moved::ALL,
         places::ALL,
@@ -62,5 +53,5 @@ fn main() -> ExitCode {
     ];
     let mut all = parts.concat();
     all.extend(logs::ALL);
-    support::scenes::main("reality", all.leak(), devices::possible)
+    support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
 }

@@ -28,8 +28,8 @@ pub const ALL: &[Scene] = &[
     ("a_group_of_no_shape_of_cris_2_1", || orphan("2.1", "/odd/web-server")),
     ("a_group_of_no_shape_of_cris_hybrid", || orphan("1.7", "/odd/web-server")),
     ("a_group_called_as_a_users_session", || orphan("1.7", "/user.slice/session-7.scope")),
-    ("a_process_in_its_pods_group", in_the_pods_group),
-    ("a_process_in_its_pods_group_and_no_shim", in_the_pods_group_without_a_shim),
+    ("a_process_in_its_pods_group", || in_the_pods_group(true)),
+    ("a_process_in_its_pods_group_and_no_shim", || in_the_pods_group(false)),
     ("a_container_moved_into_the_root_group", in_the_root_group),
     ("a_look_alike_shim_in_another_unit_stays", || look_alike("system.slice/other.service", &[0, 3])),
     ("a_look_alike_shim_in_no_unit_is_doubtful", || look_alike("elsewhere", &[3])),
@@ -197,27 +197,17 @@ pub fn forget_all() -> Result<()> {
     .map(drop)
 }
 
-fn in_the_pods_group() -> Result<()> {
+fn in_the_pods_group(shim: bool) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     stage.start_usual()?;
     let pods = stage.polite_pods("polite", 1)?;
     let (uid, pid) = (pods[0].uid.clone(), pods[0].containers[0].pid);
     sh(&format!("echo {pid} > /sys/fs/cgroup/kubepods/besteffort/pod{uid}/cgroup.procs"))?;
     stage.stop()?;
-    stage.must_show(&[(Kind::Process, 3), (Kind::Cgroup, 4)])?;
-    stage.judge(&Right::Clean, 1)?;
-    Ok(())
-}
-
-fn in_the_pods_group_without_a_shim() -> Result<()> {
-    let mut stage = Stage::new("1.7")?;
-    stage.start_usual()?;
-    let pods = stage.polite_pods("polite", 1)?;
-    let (uid, pid) = (pods[0].uid.clone(), pods[0].containers[0].pid);
-    sh(&format!("echo {pid} > /sys/fs/cgroup/kubepods/besteffort/pod{uid}/cgroup.procs"))?;
-    stage.stop()?;
-    kill_shims(&stage)?;
-    stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 4)])?;
+    if !shim {
+        kill_shims(&stage)?;
+    }
+    stage.must_show(&[(Kind::Process, if shim { 3 } else { 2 }), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Clean, 1)?;
     Ok(())
 }

@@ -24,6 +24,19 @@ pub fn main(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> E
     })
 }
 
+/// The same for scenes of real containers: whoever starts them, and not only lists them, has the runtimes first.
+pub fn main_with_runtimes(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> ExitCode {
+    let lists = std::env::args().any(|word| word == "--list");
+    if !lists
+        && !world::is_inside()
+        && let Err(error) = super::runtime::fetch()
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    main(suite, all, possible)
+}
+
 fn run(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> Result<ExitCode> {
     if let Some(body) = world::role()? {
         let (_, scene) = all.iter().find(|(name, _)| *name == body).ok_or("no such scene")?;

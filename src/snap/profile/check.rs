@@ -12,8 +12,13 @@ const MAX_DEADLINE: u64 = 540;
 
 /// Host paths that container runtimes share and that a profile may name besides the snap's own directories.
 /// Nothing below them is ours because of where it lies: it must be tied to an owned container besides.
-pub const SHARED: &[&str] =
+const SHARED: &[&str] =
     &["/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet"];
+
+/// True for one of these, or a path below it.
+pub fn is_shared(path: &Path) -> bool {
+    SHARED.iter().any(|shared| path.starts_with(shared))
+}
 
 impl Profile {
     /// What is no path. Else the key at which a value is wrong, and what is wrong.
@@ -129,7 +134,7 @@ impl May {
     fn allows(self, snap: &Snap, path: &Path) -> std::result::Result<(), &'static str> {
         let shared = || {
             let of_snap = PathBuf::from(format!("/run/snap.{}", snap.instance));
-            SHARED.iter().any(|s| path.starts_with(s)) || path.starts_with(of_snap)
+            is_shared(path) || path.starts_with(of_snap)
         };
         let (allowed, reason) = match self {
             May::Own => (snap.owns(path), "not below $SNAP_COMMON or $SNAP_DATA"),

@@ -20,7 +20,7 @@ mod roots;
 #[cfg(test)]
 mod tests;
 
-pub use check::SHARED;
+pub use check::is_shared;
 use check::{at_key, unread};
 pub use roots::{Alias, Roots, ToldBy, Unresolved};
 
