@@ -31,7 +31,8 @@ pub fn live() -> Live {
 /// A scope of the built-in profile with sandboxes by these IDs and nothing else.
 pub fn scope_of(ids: &[&str]) -> Scope {
     let (snap, profile) = microk8s();
-    let host = Host::at("/nonexistent");
+    let machine = tempfile::tempdir().unwrap();
+    let host = Host::at(machine.path());
     let mut scope = gather(&View::new(&host, None), &snap, &profile).unwrap();
     scope.containers = ids.iter().map(|id| sandbox(id)).collect();
     scope
