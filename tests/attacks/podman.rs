@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::bystanders::{Bystander, started, write};
@@ -26,21 +26,14 @@ impl Podman {
     pub fn new() -> Result<Podman> {
         let programs = fetched()?;
         let cni = programs.join("1.6/cni");
-        let bin = programs.join("podman/bin");
-        let at = |name: &str| bin.join(name).display().to_string();
+        for program in ["conmon", "crun"] {
+            with_its_libraries(&programs.join("podman"), program)?;
+        }
         // Without systemd nobody could make scopes for it: it makes its groups itself, below /libpod_parent.
-        // conmon clears the environment, and crun needs its library.
-        let crun = format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
-            programs.join("podman/lib").display(),
-            at("crun")
-        );
-        fs::set_permissions(write("/opt/podman/crun", &crun)?, fs::Permissions::from_mode(0o755))?;
         let containers = format!(
-            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"crun\"\nconmon_path = [\"{}\"]\n\
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"crun\"\nconmon_path = [\"/opt/podman/conmon\"]\n\
              [engine.runtimes]\ncrun = [\"/opt/podman/crun\"]\n\
              [network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/opt/podman/net.d\"\n",
-            at("conmon"),
             cni.display()
         );
         write("/opt/podman/containers.conf", &containers)?;
@@ -78,6 +71,15 @@ impl Podman {
         let start = started(pid).ok_or("podman's container has ended")?;
         Ok(Podman { id, pid, start })
     }
+}
+
+/// Podman clears the environment of conmon, and conmon that of crun: a script of the program's name says where its
+/// libraries are, for the machine may have none of them.
+fn with_its_libraries(podman: &Path, program: &str) -> Result<()> {
+    let (lib, bin) = (podman.join("lib"), podman.join("bin").join(program));
+    let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n", lib.display(), bin.display());
+    let at = write(&format!("/opt/podman/{program}"), &script)?;
+    Ok(fs::set_permissions(at, fs::Permissions::from_mode(0o755))?)
 }
 
 /// As an administrator calls it, in his session.
