@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::open::Open;
 use super::world::{self, Cgroups};
@@ -49,7 +50,7 @@ fn run(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> Result
     let (here, elsewhere): (Vec<_>, Vec<_>) =
         all.iter().map(|(name, _)| *name).partition(|name| possible(name));
     if !elsewhere.is_empty() {
-        eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(", "));
+        eprintln!("not on this kernel, but by tests/uml/run: {}", elsewhere.join(" "));
     }
     let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
     let open = Arc::new(Open::of(suite, &names)?);
@@ -79,6 +80,19 @@ fn groups_of(name: &str) -> Cgroups {
     if name.ends_with("_hybrid") { Cgroups::Hybrid } else { Cgroups::V2 }
 }
 
+/// Scenes with loop devices, by words of their names.
+const WITH_LOOPS: &[&str] = &["loop", "blockfile", "btrfs", "devmapper", "dm_", "luks_", "frozen"];
+
+/// Loop devices are the whole machine's: as soon as one scene has let a number go, another one has it. So such scenes run
+/// one after the other, whatever suite and clone they are of.
+fn alone_with_loops(name: &str) -> Result<Option<Flock<File>>> {
+    if !WITH_LOOPS.iter().any(|word| name.contains(word)) {
+        return Ok(None);
+    }
+    let Ok(control) = File::open("/dev/loop-control") else { return Ok(None) };
+    Ok(Some(Flock::lock(control, FlockArg::LockExclusive).map_err(|(_, error)| error)?))
+}
+
 /// Starts the scene's world, and judges it by its exit status and its last word.
 fn outside(name: &str) -> Result<()> {
     let logs = build_dir()?.join("worlds");
@@ -87,6 +101,7 @@ fn outside(name: &str) -> Result<()> {
     let errors = File::create(log.with_extension("err"))?;
     // Nothing takes as long as a dockerd that starts and ends beside another one.
     let limit = if name.starts_with("docker_") { 300 } else { world::LIMIT_SECONDS };
+    let _alone = alone_with_loops(name)?;
     let status =
         world::run_for(limit, name, groups_of(name), File::create(&log)?.into(), errors.into())?.status;
     let text = fs::read_to_string(&log)?;
