@@ -34,8 +34,7 @@ enum Above {
     Luks,
 }
 
-/// What this kernel cannot do is no test here: `CONFIG_MD` (device-mapper), `CONFIG_IP_VS` and `CONFIG_DUMMY` are not set
-/// where their files are missing.
+/// What this kernel cannot do is no test here: `CONFIG_MD` (device-mapper) is not set where its file is missing.
 pub fn possible(name: &str) -> bool {
     let mapper = Path::new("/sys/class/misc/device-mapper").exists();
     let needs_mapper = ["dm_", "luks_", "snapshots_of_devmapper"].iter().any(|start| name.starts_with(start));
@@ -53,24 +52,35 @@ fn attach(file: &str, above: Above) -> Result<(String, String)> {
         Above::Nothing => device.clone(),
         Above::Linear => {
             sh(&format!(
-                "dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\"; dmsetup mknodes"
+                "dmsetup create vol-1 --table \"0 $(blockdev --getsz {device}) linear {device} 0\""
             ))?;
-            "/dev/mapper/vol-1".into()
+            node()?
         }
         Above::Luks => {
             sh(&format!(
                 "printf key > /run/lock/key; cryptsetup -q luksFormat --pbkdf-memory 32 --pbkdf-force-iterations 4 --pbkdf-parallel 1 {device} /run/lock/key
-                 cryptsetup open --key-file /run/lock/key {device} vol-1; rm /run/lock/key; dmsetup mknodes"
+                 cryptsetup open --key-file /run/lock/key {device} vol-1; rm /run/lock/key"
             ))?;
-            "/dev/mapper/vol-1".into()
+            node()?
         }
     };
     sh(&format!("mkfs.ext4 -q {mapped}; mount {mapped} {VOLUME}; echo data > {VOLUME}/file"))?;
     Ok((mapped, device))
 }
 
+/// The kernel's own nodes of mappings, which a world's /dev lacks, the one for control, and what hosts with LUKS have.
+pub const NODES: &str =
+    "mkdir -p -m 700 /run/cryptsetup; major=$(sed -n 's/ *\\([0-9]*\\) device-mapper$/\\1/p' /proc/devices)
+     [ -z \"$major\" ] || { dmsetup version; for n in $(seq 0 7); do mknod /dev/dm-$n b $major $n; done; }";
+
+/// The node of the mapping. The one below /dev/mapper is udev's, and goes with the mapping where udev runs.
+fn node() -> Result<String> {
+    let minor = sh("dmsetup info -c --noheadings -o minor vol-1; rm -f /dev/mapper/vol-1")?;
+    Ok(format!("/dev/dm-{}", minor.trim()))
+}
+
 fn device(file: &str, above: Above) -> Result<()> {
-    let mut stage = Stage::beside("1.7", || sh("true").map(|_| Vec::new()))?;
+    let mut stage = Stage::beside("1.7", || sh(NODES).map(|_| Vec::new()))?;
     let others = file == DISK;
     if others {
         stage.also(|_| sh(&format!("truncate -s 32M {DISK}")))?;

@@ -22,12 +22,13 @@ pub const ALL: &[Scene] = &[
     ("snapshots_of_overlayfs_and_all_else_forgotten", || snapshots("1.7", "overlayfs", true)),
     ("snapshots_of_overlayfs_and_all_else_forgotten_hybrid", || snapshots("1.7", "overlayfs", true)),
     ("snapshots_of_overlayfs_elsewhere_and_all_else_forgotten", moved_snapshots),
-    ("snapshots_of_devmapper", || snapshots("1.7", "devmapper", false)),
+    ("snapshots_of_devmapper", || snapshots("1.7", DEVMAPPER, false)),
 ];
 
 const NATIVE: &str = "native";
 const BTRFS: &str = "btrfs";
 const BLOCKFILE: &str = "blockfile";
+const DEVMAPPER: &str = "devmapper";
 
 /// A disk of its own at $SNAP_COMMON, as an administrator mounts one.
 fn disk() -> Result<()> {
@@ -37,8 +38,10 @@ fn disk() -> Result<()> {
 
 fn snapshots(version: &'static str, kind: &'static str, forgotten: bool) -> Result<()> {
     let mut stage = Stage::beside(version, || {
-        if kind == BTRFS {
-            disk()?;
+        match kind {
+            BTRFS => disk()?,
+            DEVMAPPER => drop(sh(crate::devices::NODES)?),
+            _ => {}
         }
         Ok(Vec::new())
     })?;
@@ -74,17 +77,37 @@ fn start(stage: &mut Stage, kind: &str, root: &str) -> Result<()> {
             &format!("[plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"{kind}\"\n[plugins.\"io.containerd.nri"),
             1,
         );
-        let more = if kind == BLOCKFILE {
-            fs::create_dir_all("/opt/runtimes/scratch")?;
-            sh("truncate -s 24M /opt/runtimes/scratch/disk; mkfs.ext4 -q -O ^has_journal /opt/runtimes/scratch/disk")?;
-            "[plugins.\"io.containerd.snapshotter.v1.blockfile\"]\nscratch_file = \"/opt/runtimes/scratch/disk\"\nfs_type = \"ext4\"\nmount_options = []\n\
-             [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux/amd64\"\nsnapshotter = \"blockfile\"\n"
-        } else {
-            ""
+        let more = match kind {
+            BLOCKFILE => blockfile()?,
+            DEVMAPPER => thin_pool()?,
+            _ => "",
         };
         Ok(format!("{config}\n{more}"))
     })?;
     Ok(())
+}
+
+fn blockfile() -> Result<&'static str> {
+    fs::create_dir_all("/opt/runtimes/scratch")?;
+    sh(
+        "truncate -s 24M /opt/runtimes/scratch/disk; mkfs.ext4 -q -O ^has_journal /opt/runtimes/scratch/disk",
+    )?;
+    Ok(
+        "[plugins.\"io.containerd.snapshotter.v1.blockfile\"]\nscratch_file = \"/opt/runtimes/scratch/disk\"\nfs_type = \"ext4\"\nmount_options = []\n\
+        [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux/amd64\"\nsnapshotter = \"blockfile\"\n",
+    )
+}
+
+/// A pool as containerd's documentation makes one (docs/snapshotters/devmapper.md), on files of the snap.
+fn thin_pool() -> Result<&'static str> {
+    sh(&format!(
+        "mkdir -p {COMMON}/pool; cd {COMMON}/pool; truncate -s 400M data; truncate -s 8M meta
+         data=$(losetup -f --show data); meta=$(losetup -f --show meta)
+         dmsetup create microk8s-pool --table \"0 $(blockdev --getsz $data) thin-pool $meta $data 128 8192 1 skip_block_zeroing\"; dmsetup mknodes"
+    ))?;
+    Ok(
+        "[plugins.\"io.containerd.snapshotter.v1.devmapper\"]\npool_name = \"microk8s-pool\"\nbase_image_size = \"48MB\"\n",
+    )
 }
 
 /// The root was moved, and neither shims nor files tell to where, but the processes' own roots do.

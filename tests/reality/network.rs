@@ -181,8 +181,10 @@ fn address(_: &[Pod]) -> Result<String> {
 }
 
 /// Somebody else's, which look nearly as ours.
-const OTHERS: Rules = "iptables-nft -t nat -N KUBER-SERVICES; iptables-nft -t nat -A KUBER-SERVICES -p tcp --dport 1234 -j REDIRECT --to-ports 4321
-    iptables-nft -A FORWARD -m comment --comment 'not flanneld' -j ACCEPT; nft add table inet own; nft add chain inet own kube
+const OTHERS: Rules = "nft=iptables-nft; $nft -t nat -N KUBER-SERVICES || { nft=iptables-legacy; $nft -t nat -N KUBER-SERVICES; } # as tests/uml/run has none
+    $nft -t nat -A KUBER-SERVICES -p tcp --dport 1234 -j REDIRECT --to-ports 4321
+    $nft -A FORWARD -m comment --comment 'not flanneld' -j ACCEPT
+    [ $nft = iptables-legacy ] || { nft add table inet own; nft add chain inet own kube; }
     iptables-legacy -A FORWARD -s 10.99.0.0/16 -j ACCEPT";
 
 fn rules(made: Rules) -> Result<()> {

@@ -160,7 +160,8 @@ impl Runtime {
             .stderr(File::options().append(true).open(&log)?)
             .spawn()?;
         let runtime = Runtime { layout, daemon, programs: place.programs, log };
-        runtime.podmaker(&["version", "--wait", "30"])?;
+        let answer = runtime.podmaker(&["version", "--wait", "30"]);
+        answer.map_err(|error| format!("{error}\n{}", runtime.last_words()))?;
         runtime.import_image()?;
         Ok(runtime)
     }
@@ -260,7 +261,12 @@ impl Runtime {
     /// The end of the daemon's log, for an error message.
     fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().rev().filter(|l| l.contains("level=error")).take(8).collect();
+        let lines: Vec<_> = text
+            .lines()
+            .rev()
+            .filter(|l| l.contains("level=error") || l.contains("level=warn"))
+            .take(8)
+            .collect();
         lines.join("\n")
     }
 }

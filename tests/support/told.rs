@@ -91,6 +91,10 @@ impl Told {
                 let name = if follows && name.contains(".ipv4.") { "ip_forward" } else { name };
                 self.of_path(&thing.path) || self.texts.iter().any(|text| text.contains(name))
             }
+            // Virtual servers are told all at once: by their number, and with the command that removes all.
+            Kind::Rule if thing.name.starts_with("ipvs ") => {
+                self.texts.iter().any(|text| text.contains("virtual servers (IPVS)"))
+            }
             // A route is told with its link, a rule with its chain or comment, a flow with its address.
             _ => self.of_words(&thing.name, 4),
         }

@@ -153,6 +153,8 @@ fn again(role: &str, body: &str, cgroups: Cgroups) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     // Not the caller's PATH: `su` leaves out what only root uses, and iptables and ip are there.
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    // A world has no udev: libdevmapper makes the nodes of mappings itself.
+    command.env("DM_DISABLE_UDEV", "1");
     command.env(ROLE, role).env(BODY, body).env(CGROUPS, format!("{cgroups:?}"));
     Ok(command)
 }
