@@ -1,5 +1,8 @@
 //! What the unit tests of several modules share.
 
+use std::fs;
+use std::path::Path;
+
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
 use crate::remove::live::Live;
@@ -10,6 +13,13 @@ use crate::scope::{Container, Scope};
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
 use crate::view::View;
+
+/// Makes a file of a machine that is a directory.
+pub fn file(machine: &Path, name: &str, text: impl AsRef<[u8]>) {
+    let path = machine.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
 
 /// The snap of most tests, with its built-in profile.
 pub fn microk8s() -> (Snap, Profile) {

@@ -315,11 +315,7 @@ mod tests {
     #[test]
     fn a_process_of_another_pid_namespace_is_in_no_unit_of_ours() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
         file("proc/self/mountinfo", "1 0 0:1 / /cg rw - cgroup2 c rw\n");
         file("cg/system.slice/snap.microk8s.d.service/cgroup.procs", "7\n8\n");
         file("cg/user.slice/snap.microk8s.d.service/cgroup.procs", "9\n");

@@ -107,6 +107,18 @@ fn nothing_is_imported_from_above_or_from_beside() {
     assert!(circle.is_none(), "files in a circle: {}\n{ADVICE}", circle.unwrap_or_default().join(" -> "));
 }
 
+#[test]
+fn only_scope_says_what_is_proven() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&src, &mut all);
+    let says = |file: &&PathBuf| fs::read_to_string(file).unwrap().contains("Proven::by(");
+    let (scope, others): (Vec<_>, Vec<_>) =
+        all.iter().filter(says).partition(|file| file.starts_with(src.join("scope")));
+    assert!(others.is_empty(), "whose a thing is, src/scope decides, by its witness: {others:?}");
+    assert!(!scope.is_empty(), "nothing is proven any more");
+}
+
 /// Files that import each other in a circle, if there are any. A file that names its folder's own module file is one too.
 fn circle(modules: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     let target = |path: &str| {

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 /// Removes a snap "own-snap" that has nothing but scripts, in namespaces of its own, and returns the report and
@@ -19,19 +17,7 @@ fn remove(profile: &str) -> (Value, String) {
         echo \"$PROFILE\" > /run/profile.json; \
         SECRET=x SNAP_NAME=own-snap \"$PROGRAM\" remove --snap own-snap --profile /run/profile.json --json; \
         echo; echo wrote:; cat /run/wrote 2>/dev/null || true; ls $common";
-    let output = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "bash",
-            "-euc",
-        ])
-        .arg(script)
+    let output = support::alone(script)
         .env("PROFILE", profile)
         .env("PROGRAM", env!("CARGO_BIN_EXE_snap-teardown"))
         .output()

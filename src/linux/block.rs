@@ -115,16 +115,11 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn each_is_known_with_the_command_that_ends_it() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let file = dir.path().join(path);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        };
+        let write = |path: &str, text: &str| crate::fixture::file(dir.path(), path, text);
         write("sys/block/loop3/loop/backing_file", "/srv/disk\n");
         write("sys/block/loop4/size", "0\n");
         write("sys/block/dm-0/dm/name", "vol-1\n");

@@ -61,11 +61,7 @@ mod tests {
     #[test]
     fn what_fstab_mounts_elsewhere_was_moved_unless_it_is_there_too() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
         file("dev/sdb1", "");
         fs::create_dir_all(dir.path().join("dev/disk/by-uuid")).unwrap();
         std::os::unix::fs::symlink("../../sdb1", dir.path().join("dev/disk/by-uuid/1-2")).unwrap();

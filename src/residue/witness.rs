@@ -2,8 +2,8 @@
 //!
 //! What a container or a local user can write or choose is a *hint*: a bundle or a database that a hostPath volume may
 //! reach, a command line, the name of a process, a cgroup or a link, the text of a path. Hints say where to look. What
-//! lives is ended only by a witness, and `Proven` is how that is written down: what a remover ends carries one, and
-//! only `scope` makes them.
+//! lives is ended only by a witness, and `Proven` is how that is written down: a container's control groups, and its
+//! processes outside of them, are ended only with one, or as children of a proven shim; and only `scope` makes one.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +26,6 @@ pub enum Witness {
     RuncState,
     /// Its root directory is on a snapshot below the snap's own directory, mounted in the machine's own user namespace.
     RootOnSnapshot,
-    /// It is in a control group that one of the other witnesses proves a container's.
-    InProvenCgroup,
 }
 
 /// Something alive, with what proves it ours.
@@ -39,7 +37,7 @@ pub struct Proven<T> {
 }
 
 impl<T> Proven<T> {
-    /// Only `scope` calls this (a test holds it): it has looked at the witness.
+    /// Only `scope` calls this (`tests/floors.rs` holds that): it has looked at the witness.
     pub fn by(witness: Witness, thing: T) -> Proven<T> {
         Proven { thing, by: [witness].into() }
     }

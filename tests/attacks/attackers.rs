@@ -104,12 +104,14 @@ impl User {
         Ok(command)
     }
 
-    /// A process that looks like a shim: its own arguments are somebody's to choose. It sleeps, in `directory`.
-    pub fn poses_as_shim(group: &str, directory: &Path, before: &str, arguments: &str) -> Result<Child> {
+    /// A process of his session that looks like the shim of this ID, of our containerd: its arguments are his to choose, and
+    /// containerd lets everybody enter the directory (0711) in which it sleeps. `before` is a program that becomes it.
+    pub fn poses_as_shim(trial: &Trial, before: &str, id: &str) -> Result<Child> {
+        let address = trial.runtime()?.layout.socket.display().to_string();
+        let arguments = format!("-namespace k8s.io -id {id} -address {address}");
         let script = format!("exec {before} /usr/bin/python3 -c 'import time; time.sleep(9999)' {arguments}");
-        let child = User::runs(group, directory, &script)?;
-        let word = arguments.split_whitespace().last().unwrap_or_default().to_owned();
-        until("a process poses as a shim", || Ok(!posing(&word)?.is_empty()))?;
+        let child = User::runs(User::SESSION, &trial.tasks().join("k8s.io"), &script)?;
+        until("a process poses as a shim", || Ok(!posing(&address)?.is_empty()))?;
         Ok(child)
     }
 }

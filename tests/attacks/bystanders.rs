@@ -7,9 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::trial::sh;
-use support::Result;
 use support::runtime::{Layout, Runtime, in_group};
+use support::{Result, sh};
 
 pub trait Bystander {
     fn name(&self) -> String;

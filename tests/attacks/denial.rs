@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::attackers::{Container, User, children};
 use crate::bystanders::{Process, USER, until};
 use crate::lies::python;
-use crate::trial::{Against, Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Against, Attack, Trial};
 use support::runtime::in_group;
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack { finding: "13", name: "f13_a_users_process_that_nobody_can_read", by: 'B', run: unreadable },
@@ -143,13 +143,7 @@ fn link(trial: &mut Trial, name: &str) -> Result<()> {
 
 fn held_back(trial: &mut Trial) -> Result<()> {
     trial.ours()?;
-    let address = trial.runtime()?.layout.socket.display().to_string();
-    let child = User::poses_as_shim(
-        User::SESSION,
-        &trial.tasks().join("k8s.io"),
-        "unshare -Upf",
-        &format!("-namespace k8s.io -id zz -address {address}"),
-    )?;
+    let child = User::poses_as_shim(trial, "unshare -Upf", "zz")?;
     trial.attackers_own("python3");
     trial.attackers_own("user.slice");
     trial.hook()?.clean_or_doubts(&["zz", &child.id().to_string()])

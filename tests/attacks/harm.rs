@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::attackers::{Container, User};
 use crate::bystanders::{Bystander, Containerd, Pod, Process, Same, lease, result};
 use crate::podman::Podman;
-use crate::trial::{Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Attack, Trial};
 use support::hook::WITHOUT_KILL;
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack {
@@ -144,17 +144,10 @@ fn podman_network(trial: &mut Trial) -> Result<()> {
     trial.hook()?.clean_or_doubts(&[&id])
 }
 
-/// containerd makes these directories 0711: everybody may enter.
 fn posing(trial: &mut Trial) -> Result<()> {
     trial.bystander(others_results()?);
     trial.ours()?;
-    let address = trial.runtime()?.layout.socket.display().to_string();
-    let child = User::poses_as_shim(
-        User::SESSION,
-        &trial.tasks().join("k8s.io"),
-        "",
-        &format!("-namespace k8s.io -id eth0 -address {address}"),
-    )?;
+    let child = User::poses_as_shim(trial, "", "eth0")?;
     trial.attackers_own(format!("process {} ", child.id()));
     trial.attackers_own("user.slice");
     trial.hook()?.clean_or_doubts(&["eth0", &child.id().to_string()])

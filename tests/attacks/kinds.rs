@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::attackers::{Container, User};
 use crate::bystanders::{Process, Same, result, until, write};
 use crate::lies::python;
-use crate::trial::{Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Attack, Trial};
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack { finding: "+1", name: "more_groups_of_all_managers_named_by_bundles", by: 'A', run: managers },
@@ -179,13 +179,7 @@ fn namespace_root(trial: &mut Trial) -> Result<()> {
     result("k3s", ID, "eth0", json!([]))?;
     trial.bystander(Same::of("find /var/lib/cni -name 'k3s-*'")?);
     trial.ours()?;
-    let address = trial.runtime()?.layout.socket.display().to_string();
-    let child = User::poses_as_shim(
-        User::SESSION,
-        &trial.tasks().join("k8s.io"),
-        "unshare -Ur",
-        &format!("-namespace k8s.io -id eth0 -address {address}"),
-    )?;
+    let child = User::poses_as_shim(trial, "unshare -Ur", "eth0")?;
     trial.attackers_own("python3");
     trial.attackers_own("user.slice");
     trial.hook()?.clean_or_doubts(&["eth0", &child.id().to_string()])

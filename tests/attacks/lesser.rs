@@ -12,10 +12,10 @@ use nix::unistd::{Pid, mkfifo};
 use crate::attackers::Container;
 use crate::bystanders::{Same, until};
 use crate::lies::python;
-use crate::trial::{Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Attack, Trial};
 use support::runtime::in_group;
 use support::world::mount_new;
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack {

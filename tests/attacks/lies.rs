@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::attackers::{Container, User};
 use crate::bystanders::{Pod, USER, container_pid, until};
-use crate::trial::{Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Attack, Trial};
 use support::runtime::in_group;
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::bystanders::{Bystander, started, write};
-use crate::trial::sh;
 use support::runtime::{in_group, output};
-use support::{Result, build_dir, built};
+use support::{Result, build_dir, built, sh};
 
 /// A real podman of Debian with crun, and a container of it with a network and a published port.
 pub struct Podman {

@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::attackers::Container;
 use crate::bystanders::{Containerd, Listener, Pod, Process, Same, lease, result, write};
 use crate::kinds::ID;
-use crate::trial::{Attack, Trial, sh};
-use support::Result;
+use crate::trial::{Attack, Trial};
 use support::runtime::in_group;
+use support::{Result, sh};
 
 pub const ALL: &[Attack] = &[
     Attack {

@@ -14,7 +14,7 @@ use crate::bystanders::Bystander;
 use crate::judge::Came;
 use crate::measure;
 use support::hook::{Ended, Snap};
-use support::look::{Kind, Look};
+use support::look::{Look, OF_PODS};
 use support::runtime::{Layout, Pod, Runtime, mount_volumes, output, show_programs};
 use support::{Result, built};
 
@@ -42,23 +42,6 @@ const SLACK: Duration = Duration::from_secs(3);
 
 /// Where the measure of its memory goes.
 pub const PEAK: &str = "/srv/peak";
-
-/// What every pod of ours leaves.
-const KINDS: [Kind; 13] = [
-    Kind::Shim,
-    Kind::Process,
-    Kind::Mount,
-    Kind::Cgroup,
-    Kind::Socket,
-    Kind::RuncState,
-    Kind::Bundle,
-    Kind::Data,
-    Kind::Netns,
-    Kind::Link,
-    Kind::Address,
-    Kind::Rule,
-    Kind::CniState,
-];
 
 pub struct Trial {
     pub snap: Snap,
@@ -131,7 +114,7 @@ impl Trial {
         }
         self.runtime = Some(runtime);
         let ours = Look::now()?.minus(&self.before);
-        let blind: Vec<_> = KINDS.iter().filter(|kind| ours.count(**kind) == 0).collect();
+        let blind: Vec<_> = OF_PODS.iter().filter(|kind| ours.count(**kind) == 0).collect();
         if !blind.is_empty() {
             return Err(format!("the scene is incomplete: no {blind:?} in {ours}").into());
         }
@@ -233,13 +216,6 @@ impl Trial {
         let text = [out.stdout, out.stderr].concat();
         Ok((out.status.code(), String::from_utf8_lossy(&text).into_owned()))
     }
-}
-
-/// Runs lines of shell as root.
-pub fn sh(line: &str) -> Result<String> {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-ec", line]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    Ok(String::from_utf8_lossy(&output(&mut command)?).into_owned())
 }
 
 /// The built-in profile, as the program prints it.

@@ -16,24 +16,6 @@ use support::runtime::{
 };
 use support::world;
 
-/// What every pod leaves when nothing takes it away.
-pub const ALL: [Kind; 14] = [
-    Kind::Shim,
-    Kind::Process,
-    Kind::Mount,
-    Kind::Cgroup,
-    Kind::Socket,
-    Kind::RuncState,
-    Kind::Bundle,
-    Kind::Data,
-    Kind::Netns,
-    Kind::Link,
-    Kind::Address,
-    Kind::Route,
-    Kind::Rule,
-    Kind::CniState,
-];
-
 /// The user's own directory, which pods mount: nothing in it may be touched.
 pub const USERS: &str = "/srv/users";
 

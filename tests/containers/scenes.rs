@@ -9,10 +9,10 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scene::{ALL, Scene, outcome};
+use crate::scene::{Scene, outcome};
 use support::Result;
 use support::hook::{WITHOUT_KILL, WITHOUT_PIDFDS};
-use support::look::Kind;
+use support::look::{Kind, OF_PODS};
 use support::runtime::{Layout, SLOW_KILLS};
 use support::world::Cgroups;
 
@@ -44,7 +44,8 @@ impl Test {
     pub fn run(&self) -> Result<String> {
         let mut scene = Scene::new(self.definition.version)?;
         (self.definition.set_up)(&mut scene)?;
-        let kinds: Vec<_> = ALL.into_iter().filter(|kind| !self.definition.absent.contains(kind)).collect();
+        let kinds: Vec<_> =
+            OF_PODS.into_iter().filter(|kind| !self.definition.absent.contains(kind)).collect();
         let shown = scene.must_show(&kinds)?;
         // tests/noop-proof tells by this line that a test has failed at its demands, not at its scene.
         println!("scene: {shown}");
@@ -57,7 +58,7 @@ pub fn all() -> Vec<Test> {
     for definition in definitions() {
         for cure in [true, false] {
             // Where nothing was ever there, nothing can be left alone.
-            if cure || definition.absent.len() < ALL.len() {
+            if cure || definition.absent.len() < OF_PODS.len() {
                 tests.push(Test { cgroups: definition.cgroups, cure, definition: definition.clone() });
             }
         }
@@ -152,7 +153,7 @@ fn definitions() -> Vec<Definition> {
             cure: by_saved_copy,
             ..usual.clone()
         },
-        Definition { name: "nothing_to_do", absent: &ALL, ..usual.clone() },
+        Definition { name: "nothing_to_do", absent: &OF_PODS, ..usual.clone() },
         Definition { name: "twice", set_up: |s| obedient(s, 2), cure: twice, ..usual.clone() },
         Definition {
             name: "killed_in_the_middle",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::pods::{GRACE, HOOK, PORTS, Stage, WRITTEN};
 use support::scenes::Scene;
-use support::{Result, built};
+use support::{Result, built, demand};
 
 pub const ALL: &[Scene] = &[
     ("pods_of_containerd_1_6_end_as_they_ask", || as_they_ask("1.6")),
@@ -26,10 +26,6 @@ pub const ALL: &[Scene] = &[
 
 const DATA: &str = "/srv/written:/data";
 const MOST: u64 = 8;
-
-fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
-    if condition { Ok(()) } else { Err(what.into().into()) }
-}
 
 fn same<T: PartialEq + Debug>(what: &str, is: T, expected: T) -> Result<()> {
     demand(is == expected, format!("{what}: {is:?}, not {expected:?}"))

@@ -14,7 +14,7 @@ mod scenes;
 mod servers;
 mod stage;
 mod surroundings;
-#[path = "../torture/worlds.rs"]
+#[path = "../torture/worlds/mod.rs"]
 mod worlds;
 
 use std::process::ExitCode;

@@ -14,8 +14,8 @@ use snap_teardown::testing::pre_stop::PreStop;
 use snap_teardown::testing::{http, shim};
 
 use crate::pods::{Stage, WRITTEN};
-use crate::scenes::{demand, same};
-use support::Result;
+use crate::scenes::same;
+use support::{Result, demand};
 
 const PATIENCE: Patience = Patience { default: 30, most: 90, hooks: true };
 

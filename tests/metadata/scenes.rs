@@ -13,8 +13,8 @@ use snap_teardown::testing::pre_stop::PreStop;
 
 use crate::hooks;
 use crate::pods::{DELETION, GRACE, HOOK, Stage, Told};
-use support::Result;
 use support::scenes::Scene;
+use support::{Result, demand};
 
 pub const ALL: &[Scene] = &[
     ("containerd_1_6_says_the_same", || says_the_same("1.6")),
@@ -26,10 +26,6 @@ pub const ALL: &[Scene] = &[
     ("read_while_containerd_1_6_writes", || while_it_writes("1.6")),
     ("read_while_containerd_2_1_writes", || while_it_writes("2.1")),
 ];
-
-pub fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
-    if condition { Ok(()) } else { Err(what.into().into()) }
-}
 
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: T, theirs: T) -> Result<()> {
     demand(ours == theirs, format!("{what}: we read {ours:?}, containerd says {theirs:?}"))

@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 
-use support::Result;
 use support::fixture::Bundle;
 use support::hook::Snap;
-use support::runtime::{in_group, output};
+use support::runtime::in_group;
 use support::scenes::Scene;
+use support::{Result, demand, sh};
 
 pub const ALL: &[Scene] = &[
     ("immutable_files_are_named_and_the_rest_goes", immutable),
@@ -28,16 +28,6 @@ pub const ALL: &[Scene] = &[
     ("controllers_mounted_together_hybrid", together),
     ("groups_that_are_mounted_read_only", read_only),
 ];
-
-fn sh(line: &str) -> Result<String> {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-ec", line]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    Ok(String::from_utf8_lossy(&output(&mut command)?).into_owned())
-}
-
-fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
-    if condition { Ok(()) } else { Err(what.into().into()) }
-}
 
 /// A disk of its own for the snap's data, on a loop device that is given back.
 struct Disk(String);

@@ -7,7 +7,7 @@ mod actor;
 mod check;
 #[path = "../torture/dice.rs"]
 mod dice;
-#[path = "../torture/worlds.rs"]
+#[path = "../torture/worlds/mod.rs"]
 mod worlds;
 
 use std::fs;

@@ -42,6 +42,15 @@ pub enum Kind {
     Other,
 }
 
+/// What every pod leaves when nothing takes it away.
+pub const OF_PODS: [Kind; 14] = {
+    use Kind::*;
+    [
+        Shim, Process, Mount, Cgroup, Socket, RuncState, Bundle, Data, Netns, Link, Address, Route, Rule,
+        CniState,
+    ]
+};
+
 #[derive(Clone)]
 pub struct Item {
     pub kind: Kind,

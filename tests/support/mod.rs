@@ -18,6 +18,7 @@ pub mod world;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -25,6 +26,27 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub fn sources() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")); // tests/support
     own.ancestors().nth(2).unwrap_or(own)
+}
+
+/// A script of bash in namespaces of its own, in which no process and no link of anybody else is seen.
+pub fn alone(script: &str) -> Command {
+    const PRIVATE: [&str; 7] =
+        ["--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"];
+    let mut command = Command::new("unshare");
+    command.args(PRIVATE).args(["bash", "-euc", script]);
+    command
+}
+
+/// Runs lines of shell as root, and returns what they print.
+pub fn sh(line: &str) -> Result<String> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-ec", line]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    Ok(String::from_utf8_lossy(&runtime::output(&mut command)?).into_owned())
+}
+
+/// An error that says `what`, unless it is so.
+pub fn demand(condition: bool, what: impl Into<String>) -> Result<()> {
+    if condition { Ok(()) } else { Err(what.into().into()) }
 }
 
 /// Where cargo put this build's programs: `target/TRIPLE/PROFILE`.
