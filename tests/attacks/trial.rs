@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -154,7 +155,10 @@ impl Trial {
         let mut complaints = Vec::new();
         if let Some(moment) = self.terminate {
             std::thread::sleep(moment); // the moment is the question
-            killpg(group, Signal::SIGTERM)?;
+            match killpg(group, Signal::SIGTERM) {
+                Err(Errno::ESRCH) => complaints.push("early: it had ended before SIGTERM came".into()),
+                sent => sent?,
+            }
         }
         let mut ended = receive.recv_timeout(limit);
         if ended.is_err() {
