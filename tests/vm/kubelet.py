@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from common import WORK, Failure, alone, key_of, need_packages, run, say
+from common import HERE, WORK, Failure, alone, key_of, need_packages, run, say
 from image import KEYRING, mirror
 
 RELEASE = "bookworm"
@@ -115,3 +115,50 @@ def security():
             if word.startswith("http") and word.rstrip("/").endswith("debian-security"):
                 return word
     return "http://deb.debian.org/debian-security"
+
+
+# The test snap with this kubelet as its supervisor: the variant's name → kubelet's and runc's cgroup driver.
+DRIVERS = {"kubelet": "cgroupfs", "kubelet-systemd": "systemd"}
+# What strict MicroK8s gives the service that kubelet runs in, and where it binds kubelet's directories.
+PLUGS = ["docker-privileged", "firewall-control", "hardware-observe", "k8s-kubelet", "log-observe", "mount-observe",
+         "network-bind", "network-control", "network-observe", "process-control", "system-observe"]
+LAYOUT = ["/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/usr/libexec"]
+SERVICES = HERE / "kubelet-snap"
+
+
+def declare(document):
+    """The variant's meta/snap.yaml, from the reference snap's."""
+    document["apps"]["daemon-kubelite"]["plugs"] = PLUGS
+    for plug in PLUGS:
+        document["plugs"].setdefault(plug, None)
+    for folder in LAYOUT:
+        document["layout"][folder] = {"bind": f"$SNAP_COMMON{folder}"}
+    return document
+
+
+def furnish(tree, driver, busybox):
+    """Puts into the tree of the test snap what the variant has besides, and in the place of the stand-in."""
+    shutil.copy(Kubelet().build().program, tree / "bin/kubelet")
+    shutil.copy(SERVICES / "run-kubelite", tree / "services/run-kubelite")
+    shutil.copy(busybox, tree / "images/busybox.tar")
+    (tree / "cgroup-driver").write_text(driver + "\n")
+    # kubelet's pods publish ports of the host, which the stand-in's do not.
+    replace(tree / "services/run-containerd", '''        "ranges": [[{"subnet": "10.1.0.0/16"}]]
+      }
+    }
+''', '''        "ranges": [[{"subnet": "10.1.0.0/16"}]]
+      }
+    },
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+''')
+    if driver == "systemd":
+        runc = '      runtime_type = "io.containerd.runc.v2"\n'
+        options = '      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]\n        SystemdCgroup = true\n'
+        replace(tree / "services/run-containerd", runc, runc + options)
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    if text.count(old) != 1:
+        raise Failure(f"{path.name} does not hold what is to be replaced in it: {old}")
+    path.write_text(text.replace(old, new))

@@ -54,6 +54,8 @@ class States:
                 script, variant = self.project.script("prepare"), ""
             else:
                 machine.restore(self.get("ready", machine))
+                # It may have been packed after the ready state was made.
+                machine.put(self.project.path, [str(self.snaps.published(name).relative_to(self.project.path))], self.project.remote)
                 script, variant = self.project.script("prepare-each"), name
             variables = self.variables(variant)
             text = script_for(script, variables, self.project.remote)
