@@ -14,7 +14,7 @@ from pathlib import Path
 from common import HERE, WORK, Failure, need_packages, run, say
 from image import Emulator
 
-BOOT_LIMIT = 240          # seconds to the guest's own "ready" line; 35 to 50 are usual under TCG
+BOOT_LIMIT = int(os.environ.get("VM_BOOT_LIMIT", "240"))  # seconds to the guest's own "ready" line; 35 to 50 are usual under TCG
 KVM_LIMIT = 40            # what a guest may take under KVM before we call it unusable
 SAVE_LIMIT = 60
 MEMORY = 2304
