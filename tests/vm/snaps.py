@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+import docker
 import kubelet
 from common import REPO, WORK, Failure, key_of, need_packages, output, run, say
 
@@ -99,6 +100,29 @@ class Snaps:
             if not self.packed(variant).exists():
                 self.pack_variant(variant)
         return self
+
+    def build_others(self, names):
+        """Snaps that a task names in SNAPS, and that are on the machine of no other task; see docker.py."""
+        made = []
+        for name in names:
+            hook = self.program("remove") if docker.SNAPS[name] else None
+            document = dump(docker.snap_yaml(reference()["base"], hook))
+            folder = self.image.path.parent / f"others-{key_of(self.image.key, *docker.PACKAGES, docker.SERVICES, document, *([hook] if hook else []))}"
+            made.append(folder / name)
+            if made[-1].exists():
+                continue
+            with staging() as tree:
+                docker.furnish(tree, self.image.system, hook)
+                write(tree / "meta/snap.yaml", document)
+                run("chmod", "-R", "go+rX", tree)
+                folder.mkdir(exist_ok=True)
+                pack(tree, folder / "packing")
+                (folder / "packing").rename(made[-1])
+        for old in self.image.path.parent.glob("others-*"):
+            if made and old not in [path.parent for path in made]:
+                shutil.rmtree(old)
+        for path in made:
+            copy(path, self.published("any").parent / path.name)
 
     def packed(self, variant):
         return self.path / f"microk8s-{variant}.snap"
