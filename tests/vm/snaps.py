@@ -26,7 +26,10 @@ VARIANTS = {
     "nohook": None,
     # With a real kubelet (kubelet.py), which takes a while to build: packed only where it is asked for.
     **{name: "as in snapcraft.yaml" for name in kubelet.DRIVERS},
+    # For a system container, in which nobody may lower a process's oom_score_adj (nested.py).
+    "nested": "as in snapcraft.yaml",
 }
+ON_DEMAND = [*kubelet.DRIVERS, "nested"]
 # Faulty programs, and what each is put in the place of: to see the suite fail.
 MUTANTS = {"no-op": ["remove", "snap-teardown"], "shims-first": ["remove"]}
 OURS = ["remove", "snap-teardown"]
@@ -197,6 +200,9 @@ class Snaps:
                 copy(local / "remove-hook-script", tree / "meta/hooks/remove")
             elif VARIANTS[variant] is not None:
                 copy(self.program("remove"), tree / "meta/hooks/remove")
+            if variant == "nested":
+                kubelet.replace(tree / "services/run-containerd", '  sandbox_image = "registry.k8s.io/pause:3.10"\n',
+                                '  sandbox_image = "registry.k8s.io/pause:3.10"\n  restrict_oom_score_adj = true\n')
             if variant in kubelet.DRIVERS:
                 kubelet.furnish(tree, kubelet.DRIVERS[variant], self.path / "busybox.tar")
             write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
