@@ -27,12 +27,16 @@ PACKAGES = [
 class Image:
     """One system's disk, kernel, initrd, login key, and the root directory that snaps are packed from."""
 
+    packages = PACKAGES
+    disk_size = DISK_SIZE
+    prefix = "image"
+
     def __init__(self, system):
         if system not in SYSTEMS:
             raise Failure(f"no such system: {system} (there are {', '.join(SYSTEMS)})")
         self.system = system
-        self.key = key_of(system, *PACKAGES, DISK_SIZE, HERE / "guest")
-        self.path = WORK / system / f"image-{self.key}"
+        self.key = key_of(system, *self.packages, self.disk_size, HERE / "guest")
+        self.path = WORK / system / f"{self.prefix}-{self.key}"
 
     disk = property(lambda self: self.path / "disk.img")
     kernel = property(lambda self: self.path / "vmlinuz")
@@ -46,7 +50,7 @@ class Image:
         if (self.path / "done").exists():
             return self
         need_packages(e2fsprogs="mke2fs", openssh_client="ssh-keygen")
-        for old in (WORK / self.system).glob("image-*"):
+        for old in (WORK / self.system).glob(f"{self.prefix}-*"):
             shutil.rmtree(old)
         self.path.mkdir(parents=True)
         say(f"{self.system}: building the image")
@@ -57,7 +61,7 @@ class Image:
         shutil.copy(next((self.root / "boot").glob("initrd.img-*")), self.initrd)
         (self.path / "packages.txt").write_text(output("chroot", self.root, "dpkg-query", "-W"))
         run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-O", "^has_journal", "-E", "lazy_itable_init=1",
-            "-d", self.root, self.disk, DISK_SIZE)
+            "-d", self.root, self.disk, self.disk_size)
         (self.path / "done").touch()
         say(f"{self.system}: image built, {self.disk.stat().st_blocks // 2048} MiB")
         return self
@@ -66,7 +70,7 @@ class Image:
         hooks = HERE / "guest"
         options = ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
                    "--dpkgopt=path-exclude=/usr/share/locale/*"]
-        unpack(SYSTEMS[self.system], self.root, PACKAGES, *options,
+        unpack(SYSTEMS[self.system], self.root, self.packages, *options,
                f"--essential-hook={hooks}/before-packages \"$1\"",
                f"--customize-hook={hooks}/after-packages \"$1\" {self.login}.pub")
         (self.root / "etc/apt/sources.list").write_text("")

@@ -14,7 +14,7 @@ from pathlib import Path
 from common import HERE, WORK, Failure, need_packages, run, say
 from image import Emulator
 
-BOOT_LIMIT = 240          # seconds to the guest's own "ready" line; 35 to 50 are usual under TCG
+BOOT_LIMIT = int(os.environ.get("VM_BOOT_LIMIT", "240"))  # seconds to the guest's own "ready" line; 35 to 50 are usual under TCG
 KVM_LIMIT = 40            # what a guest may take under KVM before we call it unusable
 SAVE_LIMIT = 60
 MEMORY = 2304
@@ -26,8 +26,8 @@ COMMAND_LINE = f"root=/dev/vda rw {CONSOLE} {SECURITY} net.ifnames=0 mitigations
 class Machine:
     """A VM by name. Its files are in target/vm/machines/NAME; only its sockets are in a short /tmp directory."""
 
-    def __init__(self, image, name, accel="tcg", cpus=1):
-        self.image, self.name, self.accel, self.cpus = image, name, accel, cpus
+    def __init__(self, image, name, accel="tcg", cpus=1, memory=MEMORY):
+        self.image, self.name, self.accel, self.cpus, self.memory = image, name, accel, cpus, memory
         self.path = WORK / "machines" / name
         self.facts = self.path / "machine.json"
         self.port = self.sockets = self.process = None
@@ -71,7 +71,7 @@ class Machine:
         incoming = ["-incoming", f"exec:cat {shlex.quote(str(ram))}"] if ram else []
         command = [
             *emulator.command("qemu-system-x86_64"), *emulator.firmware(),
-            "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", MEMORY,
+            "-machine", "q35,sata=off", *accel, "-smp", self.cpus, "-m", self.memory,
             "-nodefaults", "-display", "none",
             "-kernel", self.image.kernel, "-initrd", self.image.initrd, "-append", COMMAND_LINE,
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe,discard=unmap",

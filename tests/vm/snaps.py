@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+import docker
+import kubelet
 from common import REPO, WORK, Failure, key_of, need_packages, output, run, say
 
 # Variants of the test snap: the plugs of its hook, None for no hook at all. In `script` it is a script that ends with ours.
@@ -22,7 +24,12 @@ VARIANTS = {
     "upstream": UPSTREAM,
     "noplugs": [],
     "nohook": None,
+    # With a real kubelet (kubelet.py), which takes a while to build: packed only where it is asked for.
+    **{name: "as in snapcraft.yaml" for name in kubelet.DRIVERS},
+    # For a system container, in which nobody may lower a process's oom_score_adj (nested.py).
+    "nested": "as in snapcraft.yaml",
 }
+ON_DEMAND = [*kubelet.DRIVERS, "nested"]
 # Faulty programs, and what each is put in the place of: to see the suite fail.
 MUTANTS = {"no-op": ["remove", "snap-teardown"], "shims-first": ["remove"]}
 OURS = ["remove", "snap-teardown"]
@@ -66,14 +73,15 @@ class Snaps:
         self.infra = WORK / image.system / f"infra-{infra}"
         # The states of the runner are keyed by what the guest gets from here.
         local = [REPO / "snap/local" / name for name in FROM_LOCAL]
-        self.key = key_of(infra, *ours, *local, *(dump(snap_yaml(name)) for name in VARIANTS))
+        self.key = key_of(infra, *ours, *local, *(dump(snap_yaml(name)) for name in VARIANTS), kubelet.Kubelet().key,
+                          kubelet.SERVICES)
         self.path = WORK / image.system / f"snaps-{self.key}"
 
     def program(self, name):
         """One of our own programs, or what is in its place."""
         return self.programs / (self.mutant if name in MUTANTS.get(self.mutant, []) else name)
 
-    def build(self):
+    def build(self, variants=tuple(VARIANTS)):
         for old in [*self.infra.parent.glob("infra-*"), *self.path.parent.glob("snaps-*")]:
             if old not in (self.infra, self.path):
                 shutil.rmtree(old)
@@ -85,12 +93,45 @@ class Snaps:
             (self.infra / "done").touch()
         if not (self.path / "done").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            self.image_of("pause.tar", "registry.k8s.io/pause:3.10", "/app pause")
-            self.image_of("app.tar", "docker.io/library/app:1", "/app")
-            for variant in VARIANTS:
-                self.pack_variant(variant)
+            programs = [f"{self.programs}/{program}:/{program}" for program in IN_PODS]
+            self.image_of("pause.tar", "registry.k8s.io/pause:3.10", "/app pause", *programs)
+            self.image_of("app.tar", "docker.io/library/app:1", "/app", *programs)
+            busybox = self.image.root / "usr/bin/busybox"
+            self.image_of("busybox.tar", "docker.io/library/busybox:1", "/bin/busybox", f"{busybox}:/bin/busybox")
             (self.path / "done").touch()
+        for variant in variants:
+            if not self.packed(variant).exists():
+                self.pack_variant(variant)
         return self
+
+    def build_others(self, names):
+        """Snaps that a task names in SNAPS, and that are on the machine of no other task; see docker.py."""
+        made = []
+        for name in names:
+            hook = self.program("remove") if docker.SNAPS[name] else None
+            document = dump(docker.snap_yaml(reference()["base"], hook))
+            folder = self.image.path.parent / f"others-{key_of(self.image.key, *docker.PACKAGES, docker.SERVICES, document, *([hook] if hook else []))}"
+            made.append(folder / name)
+            if made[-1].exists():
+                continue
+            with staging() as tree:
+                docker.furnish(tree, self.image.system, hook)
+                write(tree / "meta/snap.yaml", document)
+                run("chmod", "-R", "go+rX", tree)
+                folder.mkdir(exist_ok=True)
+                pack(tree, folder / "packing")
+                (folder / "packing").rename(made[-1])
+        for old in self.image.path.parent.glob("others-*"):
+            if made and old not in [path.parent for path in made]:
+                shutil.rmtree(old)
+        for path in made:
+            copy(path, self.published("any").parent / path.name)
+
+    def packed(self, variant):
+        return self.path / f"microk8s-{variant}.snap"
+
+    def published(self, variant):
+        return REPO / "target/spread" / self.image.system / self.packed(variant).name
 
     def publish(self):
         """Puts what tasks need below target/spread/SYSTEM, which spread sends to the machine with the project."""
@@ -159,12 +200,18 @@ class Snaps:
                 copy(local / "remove-hook-script", tree / "meta/hooks/remove")
             elif VARIANTS[variant] is not None:
                 copy(self.program("remove"), tree / "meta/hooks/remove")
+            if variant == "nested":
+                kubelet.replace(tree / "services/run-containerd", '  sandbox_image = "registry.k8s.io/pause:3.10"\n',
+                                '  sandbox_image = "registry.k8s.io/pause:3.10"\n  restrict_oom_score_adj = true\n')
+            if variant in kubelet.DRIVERS:
+                kubelet.furnish(tree, kubelet.DRIVERS[variant], self.path / "busybox.tar")
             write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
             run("chmod", "-R", "go+rX", tree)
-            pack(tree, self.path / f"microk8s-{variant}.snap")
+            # A file by that name is whole.
+            pack(tree, self.path / "packing")
+            (self.path / "packing").rename(self.packed(variant))
 
-    def image_of(self, out, name, command):
-        programs = [f"{self.programs}/{program}:/{program}" for program in IN_PODS]
+    def image_of(self, out, name, command, *programs):
         output(self.programs / "podmaker", "image", "--name", name, "--command", command, "--out", self.path / out, *programs)
 
 
@@ -188,7 +235,7 @@ def snap_yaml(variant):
     # A plug that is bound to nothing would be bound to everything.
     bound = bound.union(*(app["plugs"] for app in source["apps"].values()))
     made["plugs"] = {name: plug for name, plug in source["plugs"].items() if name in bound}
-    return made
+    return kubelet.declare(made) if variant in kubelet.DRIVERS else made
 
 
 class staging:

@@ -97,6 +97,9 @@ class Job:
     # The saved machine that it starts from.
     state = property(lambda self: self.environment.get("TEST_SNAP") or "ready")
 
+    # Other snaps than the test snap that it wants to find packed.
+    snaps = property(lambda self: self.environment.get("SNAPS", "").split())
+
     def join(self, *scripts):
         return "\n\n".join(script.strip() for script in scripts if script and script.strip())
 

@@ -10,6 +10,7 @@ import time
 
 from common import HERE, REPO, WORK, Failure, key_of, say
 from image import EMULATOR
+from snaps import ON_DEMAND
 from spread import script_for
 
 
@@ -54,6 +55,10 @@ class States:
                 script, variant = self.project.script("prepare"), ""
             else:
                 machine.restore(self.get("ready", machine))
+                # These may have been packed after the ready state was made.
+                if name in ON_DEMAND:
+                    packed = self.snaps.published(name).relative_to(self.project.path)
+                    machine.put(self.project.path, [str(packed)], self.project.remote)
                 script, variant = self.project.script("prepare-each"), name
             variables = self.variables(variant)
             text = script_for(script, variables, self.project.remote)

@@ -70,7 +70,8 @@ class Suite:
         """One job on a fresh machine. Gives None, or in a word which part failed."""
         state = self.states.get(job.state, machine)
         machine.restore(state)
-        send(machine, job.project, ["tests", "spread.yaml", "snap/local"])
+        others = [f"target/spread/{self.states.image.system}/{name}" for name in job.snaps]
+        send(machine, job.project, ["tests", "spread.yaml", "snap/local", *others])
         log = self.logs / log_name(job.short)
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "w", encoding="utf-8") as out:
