@@ -36,7 +36,6 @@ pub enum Error {
         text::show(mount)
     )]
     Silent {
-        /// What.
         path: PathBuf,
         /// The mount on the way to it.
         mount: PathBuf,
@@ -59,7 +58,6 @@ pub enum Error {
 /// A place in a text file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The line.
     pub line: usize,
     /// The column, in bytes.
     pub column: usize,
@@ -134,7 +132,6 @@ pub fn errno_of(error: &io::Error) -> Errno {
 pub struct Blind {
     /// What could not be looked at.
     pub what: String,
-    /// Why.
     pub why: String,
 }
 

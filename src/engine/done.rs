@@ -41,15 +41,9 @@ pub enum Done {
         rung: Rung,
     },
     /// It was taken out of the mount table while in use.
-    Detached {
-        /// By whom.
-        holders: Vec<Holder>,
-    },
+    Detached { holders: Vec<Holder> },
     /// It stays while something depends on it.
-    HeldBack {
-        /// What.
-        by: Vec<String>,
-    },
+    HeldBack { by: Vec<String> },
     /// Confinement said no.
     Refused {
         /// To which way.
@@ -70,10 +64,7 @@ pub enum Done {
         errno: Option<Errno>,
     },
     /// There is no way here.
-    NotPossible {
-        /// Why.
-        why: String,
-    },
+    NotPossible { why: String },
 }
 
 impl Done {

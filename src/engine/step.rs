@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// One step of the plan. What it looks for, the plan knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// Its name.
     pub name: StepName,
     /// What the step does about what it finds, in this order, before the last round.
     pub efforts: &'static [Effort],
@@ -20,7 +19,6 @@ pub struct Step {
 /// A step, as the report and the journal call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)] // the plan says what each one is
 pub enum StepName {
     Drain,
     Services,
@@ -45,7 +43,6 @@ impl std::fmt::Display for StepName {
 pub enum Effort {
     /// Politely: what is asked may save its work.
     Ask,
-    /// By force.
     Force,
     /// By force, with the means that are kept for when nothing else has helped.
     Last,

@@ -35,7 +35,6 @@ pub const MASQUERADE: &str = "cni_plugins_masquerade";
 /// All rules and chains that could be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Firewall {
-    /// Table by table.
     pub tables: Vec<Table>,
     /// Rules in the tables that CNI's plugins make without iptables.
     pub nft: Vec<nft::Rule>,
@@ -50,7 +49,6 @@ pub struct Firewall {
 pub struct Table {
     /// The program that speaks for the backend and the family.
     pub program: PathBuf,
-    /// The table.
     pub name: String,
     /// Chains that somebody made.
     pub chains: Vec<String>,

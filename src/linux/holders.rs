@@ -19,7 +19,6 @@ use crate::text::escape;
 /// A process that keeps a residue busy. Never its command line or environment: those hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Holder {
-    /// Which.
     pub process: ProcessId,
     /// Its name.
     pub comm: String,
@@ -112,7 +111,6 @@ pub type Users = HashMap<u64, NetnsUsers>;
 /// Who uses one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetnsUsers {
-    /// Those that are in it.
     pub inside: Vec<String>,
     /// Those that have it open.
     pub open: Vec<String>,

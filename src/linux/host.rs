@@ -120,7 +120,6 @@ impl Host {
         locked(&self.stalled).clone()
     }
 
-    /// Notes one of them.
     pub fn note_stalled(&self, process: ProcessId) {
         locked(&self.stalled).push(process);
     }

@@ -30,7 +30,6 @@ const NETNSA_FD: u16 = 3;
 pub struct Link {
     /// The kernel's index.
     pub index: u32,
-    /// Its name.
     pub name: String,
     /// What kind of virtual link it is ("veth", "bridge"); empty for a real one.
     pub kind: String,
@@ -47,7 +46,6 @@ pub struct Link {
 /// A block of addresses, of one link: an address with its network, or the destination of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// The link.
     pub link: u32,
     /// Its address, or the first of its destinations; none for a default route.
     pub address: Option<IpAddr>,

@@ -29,13 +29,10 @@ const FAMILIES: [(u8, &str); 3] = [(1, "inet"), (2, "ip"), (10, "ip6")];
 pub struct Rule {
     /// `ip`, `ip6` or `inet`.
     pub family: String,
-    /// The table.
     pub table: String,
-    /// The chain.
     pub chain: String,
     /// The kernel's number of it, which no other rule of the table ever gets.
     pub handle: u64,
-    /// The comment.
     pub comment: String,
 }
 

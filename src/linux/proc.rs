@@ -31,7 +31,6 @@ pub struct ProcessId {
 pub struct Proc {
     /// PID and start time.
     pub id: ProcessId,
-    /// Its parent.
     pub parent: i32,
     /// State letter of proc_pid_stat(5).
     pub state: char,

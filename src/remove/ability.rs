@@ -24,11 +24,9 @@ pub enum Ability {
     WriteCgroups,
     /// Read and remove what runc and containerd keep under /run/containerd.
     RuntimeState,
-    /// Unmount.
     Unmount,
     /// Talk to snapd.
     Snapctl,
-    /// Remove links.
     RemoveLinks,
     /// Change firewall rules.
     ChangeRules,

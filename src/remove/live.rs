@@ -25,7 +25,6 @@ pub struct Live {
     pub host: Host,
     /// Who asks us to stop.
     pub interrupts: Interrupts,
-    /// The snap.
     pub snap: Snap,
     /// Where it keeps its things.
     pub roots: Roots,

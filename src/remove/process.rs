@@ -36,7 +36,6 @@ pub fn signal_all(live: &Live, processes: &[ProcessId], effort: Effort, ability:
     all.fold(Done::Gone, Done::worse_of)
 }
 
-/// The signal of an effort.
 pub fn signal_of(effort: Effort) -> i32 {
     match effort {
         Effort::Ask => SIGTERM,

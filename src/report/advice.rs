@@ -14,22 +14,15 @@ pub enum Advice {
         because: Vec<String>,
     },
     /// Only the host can unmount these; until then snapd 2.77 and later fail to remove the snap.
-    UnmountOnHost {
-        /// Where.
-        points: Vec<String>,
-    },
+    UnmountOnHost { points: Vec<String> },
     /// Confinement refused this; these plugs or lines would allow it.
     Allow {
-        /// What was refused.
         refused: String,
         /// What would allow it.
         with: String,
     },
     /// Rules of a whole node stay until whose they are removes them, or until a reboot.
-    KubeProxyRules {
-        /// In which tables.
-        tables: Vec<String>,
-    },
+    KubeProxyRules { tables: Vec<String> },
 }
 
 const UNMOUNT: &str = "unmount on the host (else snapd may fail to remove the snap):";

@@ -68,7 +68,6 @@ pub struct Report {
     pub out_of_time: bool,
     /// Rounds over the plan.
     pub rounds: u32,
-    /// The snap.
     pub snap: SnapName,
     /// Where the profile came from.
     pub profile: String,
@@ -78,7 +77,6 @@ pub struct Report {
     pub abilities: Abilities,
     /// Totals over all steps, each residue once.
     pub counts: Counts,
-    /// Step by step.
     pub steps: Vec<StepReport>,
     /// What to do about what is left.
     pub advice: Vec<Advice>,
@@ -118,19 +116,15 @@ struct Minimal {
 pub enum Command {
     /// Look, touch nothing.
     Survey,
-    /// Remove.
     Remove,
     /// Look for what an earlier run was to remove.
     Verify,
 }
 
-/// The snap's names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SnapName {
-    /// Its name.
     pub name: String,
-    /// The instance.
     pub instance: String,
     /// The revision, where it is known.
     pub revision: Option<String>,
@@ -166,19 +160,15 @@ pub struct Counts {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ScopeCounts {
-    /// Containers.
     pub containers: usize,
-    /// Shims.
     pub shims: usize,
     /// Things that look like ours and are not.
     pub bystanders: usize,
 }
 
-/// One step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepReport {
-    /// Its name.
     pub name: StepName,
     /// Time spent in it.
     pub elapsed_ms: u64,
@@ -187,7 +177,6 @@ pub struct StepReport {
     /// Why it did not act, if a gate kept it from acting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<Closed>,
-    /// What is left.
     pub left: Vec<Left>,
     /// What was seen and is gone.
     pub removed: Vec<Residue>,
@@ -199,7 +188,6 @@ pub struct StepReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Closed {
-    /// Which.
     pub gate: Gate,
     /// What keeps it closed.
     pub why: String,
@@ -209,12 +197,10 @@ pub struct Closed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Left {
-    /// What.
     pub residue: Residue,
     /// Why; none if nothing was tried.
     #[serde(with = "not_tried")]
     pub why: Option<String>,
-    /// The errno, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
     /// The last effort that was made.

@@ -38,7 +38,6 @@ pub enum PathKind {
     Bundle,
     /// runc's state directory of a container.
     RuncState,
-    /// A shim's socket.
     ShimSocket,
     /// A socket of the runtime itself.
     RuntimeSocket,
@@ -54,7 +53,6 @@ pub enum PathKind {
     PluginSocket,
     /// A symlink on the host that leads into the snap.
     HostSymlink,
-    /// The logs of a pod.
     PodLogs,
     /// A link to the log of a container.
     PodLogLink,
@@ -69,7 +67,6 @@ pub enum PathKind {
 /// One thing still there that should not be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[allow(missing_docs)] // each says what it is
 pub enum Residue {
     Service(Service),
     Task(Task),
@@ -102,7 +99,6 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Task {
-    /// Whose.
     pub container: ContainerId,
     /// Namespace and name of the pod, if known.
     pub pod: Option<String>,
@@ -127,7 +123,6 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shim {
-    /// The shim's process.
     pub process: ProcessId,
     /// containerd's namespace.
     pub namespace: String,
@@ -166,7 +161,6 @@ pub struct Netns {
 pub struct Link {
     /// The kernel's index.
     pub index: u32,
-    /// Its name.
     pub name: String,
     /// What the kernel calls its type ("veth", "bridge"), if it has one.
     pub r#type: String,
@@ -179,7 +173,6 @@ pub struct Rule {
     /// The program that speaks for the rule's backend and family, such as `iptables-legacy`.
     #[serde(with = "text")]
     pub program: PathBuf,
-    /// The table.
     pub table: String,
     /// The rule in the program's own words, without `-A`; or the chain alone.
     pub rule: Vec<String>,
@@ -193,9 +186,7 @@ pub struct Rule {
 pub struct NftRule {
     /// `ip`, `ip6` or `inet`.
     pub family: String,
-    /// The table.
     pub table: String,
-    /// The chain.
     pub chain: String,
     /// The kernel's number of it.
     pub handle: u64,
@@ -213,13 +204,11 @@ pub struct Flows {
     pub count: usize,
 }
 
-/// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mount {
     /// The kernel's mount ID.
     pub id: u64,
-    /// Where.
     #[serde(with = "text")]
     pub point: PathBuf,
     /// File system type.
@@ -246,7 +235,6 @@ pub struct Loop {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Device {
-    /// Which.
     #[serde(flatten)]
     pub device: block::Device,
     /// True if nothing but files of ours is below it.
@@ -270,10 +258,8 @@ pub struct Cgroup {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Path {
-    /// Where.
     #[serde(with = "text")]
     pub path: PathBuf,
-    /// What it is.
     pub what: PathKind,
 }
 
@@ -282,7 +268,6 @@ pub struct Path {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Detached {
-    /// Where it was.
     #[serde(with = "text")]
     pub point: PathBuf,
     /// File system type.

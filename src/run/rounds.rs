@@ -22,7 +22,6 @@ pub type Watch<'a> = &'a mut dyn FnMut(&Step, usize, Effort);
 pub struct Rounds<'a> {
     /// The machine.
     pub live: &'a Live,
-    /// The plan.
     pub plan: &'a [Row],
     /// When the run must be over.
     pub deadline: Instant,

@@ -5,9 +5,7 @@ use crate::snap::profile::Profile;
 
 /// What a run works on.
 pub struct Subject {
-    /// The snap.
     pub snap: Snap,
-    /// Its profile.
     pub profile: Profile,
     /// Where the profile came from.
     pub profile_from: String,

@@ -250,7 +250,6 @@ enum Tree {
 pub enum Item<'a, 'b> {
     /// Bytes.
     Value(&'b [u8]),
-    /// A bucket.
     Bucket(Bucket<'a>),
 }
 

@@ -50,7 +50,6 @@ pub enum Hook {
     Sleep(u64),
     /// This request to this address.
     Http(SocketAddr, String),
-    /// There is one, and it is not run.
     NotRun(&'static str, Why),
 }
 

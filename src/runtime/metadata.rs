@@ -74,7 +74,6 @@ pub struct Record {
     pub runtime: Option<String>,
     /// The sandbox it belongs to; a sandbox belongs to none.
     pub sandbox_id: Option<String>,
-    /// Its pod.
     pub pod: Option<Pod>,
     /// Its name in the pod.
     pub name: Option<String>,
@@ -86,7 +85,6 @@ pub struct Record {
     pub stop_signal: Option<stop_signal::Number>,
     /// What is to be done before that.
     pub pre_stop: Option<PreStop>,
-    /// Its ports.
     pub ports: Vec<Port>,
     /// The spec's `process`, as JSON, if the hook is a command: that is then run in its place.
     pub process: Option<Box<str>>,
@@ -116,7 +114,6 @@ pub struct Sandbox {
 /// An interface on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its name.
     pub name: String,
     /// Its hardware address, as CNI wrote it.
     pub mac: String,

@@ -25,7 +25,6 @@ pub struct RuncState {
     pub netns: Option<PathBuf>,
 }
 
-/// Reads a runc state's file.
 pub fn read_file(host: &Host, file: &Path) -> Result<Vec<u8>> {
     host.read_at_most(file, MAX_DOCUMENT)
 }

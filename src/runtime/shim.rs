@@ -58,7 +58,6 @@ pub fn socket(directory: &Path, address: &Path, namespace: &str, id: &str) -> Pa
     hashed(directory, &address.join(namespace).join(id))
 }
 
-/// The shim's debug socket.
 pub fn debug_socket(directory: &Path, address: &Path, namespace: &str, id: &str) -> PathBuf {
     hashed(directory, &address.join(namespace).join(id).join("debug"))
 }

@@ -20,7 +20,6 @@ const MOUNT_DIRS: [&str; 2] = ["/snap", "/var/lib/snapd/snap"];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Snap {
-    /// The snap's name.
     pub name: String,
     /// The instance's name: the snap's, with `_key` for a parallel instance.
     pub instance: String,

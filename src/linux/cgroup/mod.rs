@@ -51,11 +51,9 @@ pub struct CgroupTree {
 /// A group of which is not known what lies below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unlisted {
-    /// Its directory.
     pub directory: PathBuf,
     /// The group, as a path below its hierarchy's mount point: whether it can be somebody's is told by what lies above it.
     pub group: PathBuf,
-    /// Why.
     pub why: String,
     /// True if nothing refused: the groups were nested on purpose until nobody follows them. Whoever owns a group can do
     /// that below it, and hides there only what is his.

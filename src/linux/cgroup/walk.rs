@@ -10,7 +10,6 @@ use super::group::{MAX_DEPTH, children, has_none_below, open_group};
 use super::{CgroupTree, Hierarchy, Unlisted, Version, full};
 use crate::linux::host::Host;
 
-/// Walks hierarchies.
 pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTree {
     let mut tree = CgroupTree::default();
     for hierarchy in hierarchies {

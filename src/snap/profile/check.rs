@@ -191,7 +191,6 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.escape_debug())
 }
 
-/// An error at a key.
 pub(super) fn at_key(bytes: &[u8], from: &str, key: &str, reason: &str) -> Error {
     let (from, position) = (from.to_owned(), place::of_key(bytes, key));
     Error::Profile { from, position, reason: format!("{key}: {reason}") }

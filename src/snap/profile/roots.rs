@@ -93,10 +93,8 @@ pub struct Alias {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Unresolved {
-    /// Which.
     #[serde(with = "text")]
     pub path: PathBuf,
-    /// Why.
     pub why: String,
 }
 
