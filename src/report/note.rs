@@ -35,7 +35,6 @@ pub enum NoteKind {
     Graces,
     /// Containers that get less time than they ask for.
     CutShort,
-    /// Hooks that are not run.
     HooksNotRun,
     /// What a removal cannot honour.
     NotHonoured,

@@ -29,7 +29,6 @@ pub struct Graceful {
 /// How one container is to be ended. What a hook does is not shown: commands and headers hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manner {
-    /// Which.
     pub container: ContainerId,
     /// Its name in its pod.
     pub name: Option<String>,
@@ -37,7 +36,6 @@ pub struct Manner {
     pub serves_others: bool,
     /// The kind of its hook.
     pub hook: Option<&'static str>,
-    /// All of it.
     pub plan: Plan,
 }
 

@@ -31,7 +31,6 @@ const IN_PODS: &[&str] =
 /// It knows no pods.
 const DOCKERD: &str = "dockerd";
 
-/// What was gathered.
 #[derive(Debug, Default)]
 pub struct Gathered {
     /// What is ours.

@@ -168,7 +168,6 @@ pub enum Proof {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shim {
-    /// Its process.
     pub process: ProcessId,
     /// containerd's namespace.
     pub namespace: String,
@@ -185,21 +184,16 @@ pub struct Shim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bystander {
-    /// Its kind.
     pub kind: BystanderKind,
-    /// What it is.
     pub what: String,
     /// Why it is left alone.
     pub why: String,
 }
 
-/// The kind of a bystander.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BystanderKind {
-    /// A container.
     Container,
-    /// A shim.
     Shim,
     /// A network interface.
     Link,

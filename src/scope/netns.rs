@@ -20,7 +20,6 @@ use crate::snap::hostfs::HOSTFS;
 use crate::text::{escape, show};
 use crate::view::View;
 
-/// Which namespaces are whose.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     pub ours: Vec<OwnedNetns>,

@@ -73,7 +73,6 @@ pub enum NetnsProof {
 pub struct OwnedLink {
     /// The kernel's index.
     pub index: u32,
-    /// Its name.
     pub name: String,
     /// Its kind.
     pub r#type: String,

@@ -32,7 +32,6 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 /// One row of the plan: a step, and the function that looks for it and touches nothing.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// The step's name.
     pub name: StepName,
     /// How patient it is, and its gates.
     pub step: Step,

@@ -15,7 +15,6 @@ use crate::view::View;
 
 /// A container of ours with its living processes and existing groups.
 pub struct Running<'a> {
-    /// The container.
     pub container: &'a Container,
     processes: Vec<ProcessId>,
     groups: Vec<PathBuf>,

@@ -14,9 +14,7 @@ pub struct Drain<'a> {
     pub live: &'a Live,
     /// What threads wait for.
     pub work: Work,
-    /// When all of it began.
     pub began: Instant,
-    /// When all of it ends.
     pub end: Instant,
     /// Until when threads may wait that nobody waits for.
     pub deadline: Instant,

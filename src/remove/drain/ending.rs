@@ -9,7 +9,6 @@ use crate::text::name;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ending {
-    /// Which.
     pub container: ContainerId,
     /// Namespace and name of its pod, if known.
     pub pod: Option<String>,

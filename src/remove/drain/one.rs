@@ -120,7 +120,6 @@ impl<'a> One<'a> {
         }
     }
 
-    /// What is watched of it.
     pub(super) fn watched(&self) -> impl Iterator<Item = &Watched> {
         let command = match &self.state {
             State::Hook { command: Command::Runs(_, command), .. } => Some(command),

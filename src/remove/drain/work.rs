@@ -31,7 +31,6 @@ const MOST_PODS: usize = 64;
 pub struct AtShim {
     /// Where the shim listens.
     pub socket: PathBuf,
-    /// The container.
     pub container: ContainerId,
 }
 
