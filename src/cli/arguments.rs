@@ -16,7 +16,6 @@ pub enum Call {
     Version,
     /// Look.
     Survey(Options),
-    /// Remove.
     Remove(Options),
     /// Look for what an earlier run was to remove.
     Verify(Options),
@@ -24,7 +23,6 @@ pub enum Call {
     Report(Options),
     /// Print the profile that would be used.
     ProfileShow(Options),
-    /// Check a profile.
     ProfileCheck(PathBuf),
     /// Print a profile as seen from a running snap.
     ProfileInit(Options),
@@ -32,7 +30,6 @@ pub enum Call {
     ProfileSchema,
 }
 
-/// The options of a call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `--snap NAME`.
@@ -48,35 +45,35 @@ const ACTIONS: [&str; 4] = ["show", "check", "init", "schema"];
 
 /// Reads the arguments, without the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
-    let mut given = Given::default();
+    let mut raw = RawArguments::default();
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(wrong)? {
         match argument {
-            Arg::Short('h') | Arg::Long("help") => given.help = true,
-            Arg::Short('V') | Arg::Long("version") => given.version = true,
-            Arg::Long("snap") => given.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
-            Arg::Long("profile") => given.options.profile = Some(path(parser.value().map_err(wrong)?)),
-            Arg::Long("json") => given.options.json = true,
-            Arg::Value(word) => given.words.push(word),
+            Arg::Short('h') | Arg::Long("help") => raw.help = true,
+            Arg::Short('V') | Arg::Long("version") => raw.version = true,
+            Arg::Long("snap") => raw.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
+            Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
+            Arg::Long("json") => raw.options.json = true,
+            Arg::Value(word) => raw.words.push(word),
             Arg::Short(letter) => return Err(unknown_option(&format!("-{letter}"))),
             Arg::Long(name) => return Err(unknown_option(&format!("--{name}"))),
         }
     }
-    given.call()
+    raw.call()
 }
 
 /// Everything on the command line, before it is put together.
 #[derive(Default)]
-struct Given {
+struct RawArguments {
     words: Vec<OsString>,
     options: Options,
     help: bool,
     version: bool,
 }
 
-impl Given {
+impl RawArguments {
     fn call(mut self) -> Result<Call> {
-        let word = |this: &mut Given| (!this.words.is_empty()).then(|| this.words.remove(0));
+        let word = |this: &mut RawArguments| (!this.words.is_empty()).then(|| this.words.remove(0));
         let mut first = word(&mut self);
         if first.as_ref().is_some_and(|w| w == "help") {
             self.help = true;

@@ -1,34 +1,21 @@
 //! Drafts a profile from a snap that runs: what its containerd, its shims and its kubelet say.
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
+use crate::cli::snap_processes::{self, SnapProcess, program, root_dir_in, root_of_mounts, shims, toml};
 use crate::error::{Error, Result};
-use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::host::Host;
-use crate::linux::mountinfo;
+use crate::runtime::told::option;
 use crate::snap::Snap;
-use crate::snap::profile::{Containerd, Kubelet, Network, Patience, Profile, SYMLINKS, Services};
-use crate::text;
+use crate::snap::profile::{Containerd, Kubelet, NetworkNames, Patience, Profile, SYMLINKS, Services};
 use crate::view::View;
-
-/// Bundles lie in containerd's state directory below this.
-const TASKS: &str = "/io.containerd.runtime.v2.task/";
-
-/// A process of the snap: its service and its arguments.
-struct Seen {
-    pid: i32,
-    service: Option<String>,
-    arguments: Vec<String>,
-}
 
 /// A profile as seen, and remarks on what was seen and what was not.
 pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
     let view = View::new(host, None);
-    let seen = processes(&view, snap);
+    let seen = snap_processes::processes(&view, snap);
     let mut remarks = Vec::new();
     let daemon = seen.iter().find(|s| program(s) == "containerd");
     let containerd = containerd(&view, snap, daemon, &mut remarks)?;
@@ -46,7 +33,7 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
         kubelet: kubelet.map(|root| Kubelet { root, told_by: Vec::new(), logs: false }),
         services: Services { runtime, supervisors },
         mounts: Vec::new(),
-        network: Network { links: links(host, &mut remarks), ..Network::default() },
+        network: NetworkNames { links: links(host, &mut remarks), ..NetworkNames::default() },
         host_symlinks: symlinks(host, snap),
         scripts: None,
         patience: Patience::default(),
@@ -64,59 +51,10 @@ fn check(profile: &Profile) -> Result<Profile> {
     Profile::parse(&json, "the draft")
 }
 
-fn processes(view: &View, snap: &Snap) -> Vec<Seen> {
-    let Ok(all) = view.processes() else { return Vec::new() };
-    let mut pids: Vec<i32> = all.iter().map(|p| p.id.pid).collect();
-    pids.retain(|pid| view.unit_of(*pid) == Some(snap.instance.as_str()));
-    pids.sort_unstable();
-    let read = |pid: i32| {
-        let bytes = command_line(view.host, pid)?;
-        let arguments = bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-        Some(Seen { pid, service: service(&view.membership(pid), snap), arguments })
-    };
-    pids.into_iter().filter_map(read).collect()
-}
-
-/// It lies in the process's own memory, and may never come: read in a child.
-fn command_line(host: &Host, pid: i32) -> Option<Vec<u8>> {
-    let read = in_child(Instant::now() + Duration::from_secs(1), |out| {
-        let bytes = host.read(&PathBuf::from(format!("/proc/{pid}/cmdline")));
-        let _ = out.write_all(&bytes.unwrap_or_default());
-    });
-    match read {
-        Ok(ChildEnd::Finished(bytes)) if !bytes.is_empty() => Some(bytes),
-        _ => None,
-    }
-}
-
-/// `daemon` of a group `…/snap.NAME.daemon.service`.
-fn service(groups: &[PathBuf], snap: &Snap) -> Option<String> {
-    let before = format!("snap.{}.", snap.instance);
-    groups
-        .iter()
-        .flat_map(|g| g.iter())
-        .find_map(|part| Some(part.to_str()?.strip_prefix(&before)?.strip_suffix(".service")?.to_owned()))
-}
-
-fn program(seen: &Seen) -> &str {
-    let first = seen.arguments.first().map_or("", String::as_str);
-    first.rsplit('/').next().unwrap_or(first)
-}
-
-/// The value of an option, in either of its forms.
-fn option(arguments: &[String], names: &[&str]) -> Option<String> {
-    arguments.iter().enumerate().find_map(|(i, argument)| {
-        names.iter().find_map(|name| match argument.strip_prefix(name)? {
-            "" => arguments.get(i + 1).cloned(),
-            rest => rest.strip_prefix('=').map(str::to_owned),
-        })
-    })
-}
-
 fn containerd(
     view: &View,
     snap: &Snap,
-    daemon: Option<&Seen>,
+    daemon: Option<&SnapProcess>,
     remarks: &mut Vec<String>,
 ) -> Result<Containerd> {
     let (shim_address, shim_state) = shims(view, snap);
@@ -155,46 +93,8 @@ fn containerd(
         shim_sockets: "/run/containerd/s".into(),
         runc: "/run/containerd/runc".into(),
         fifos: "/run/containerd/fifo".into(),
-        ctr: ctr(view.host, daemon, snap),
+        ctr: snap_processes::ctr(view.host, daemon, snap),
         told_by: Vec::new(),
-    })
-}
-
-/// The `ctr` that lies beside the snap's containerd.
-fn ctr(host: &Host, daemon: Option<&Seen>, snap: &Snap) -> Option<String> {
-    let file = Path::new(daemon?.arguments.first()?).parent()?.join("ctr");
-    let there = host.exists(&file).unwrap_or(false);
-    let below = file.strip_prefix(&snap.dir).ok().filter(|_| there)?;
-    Some(format!("$SNAP/{}", below.to_str()?))
-}
-
-/// The address and the state directory that the snap's shims know.
-fn shims(view: &View, snap: &Snap) -> (Option<String>, Option<String>) {
-    let Ok(all) = view.processes() else { return (None, None) };
-    let homes = [snap.home.clone(), snap.inside().home];
-    let shims = || all.iter().filter_map(|p| Some((p.id.pid, all.shim(p.id.pid)?)));
-    // Its unit is a better proof than its address, which a guest's shims share.
-    let in_unit = shims().find(|(pid, _)| view.unit_of(*pid) == Some(snap.instance.as_str()));
-    let by_address = || shims().find(|(_, shim)| homes.iter().any(|home| shim.address.starts_with(home)));
-    let shim = in_unit.or_else(by_address);
-    let Some((pid, shim)) = shim else { return (None, None) };
-    let bundle = std::fs::read_link(view.host.path(&PathBuf::from(format!("/proc/{pid}/cwd")))).ok();
-    let state = bundle.and_then(|b| Some(b.to_str()?.split_once(TASKS)?.0.to_owned()));
-    (Some(text::show(&shim.address).into_owned()), state)
-}
-
-/// One string of a TOML file: enough for containerd's, whose keys of interest stand one to a line.
-fn toml(config: &str, section: &str, key: &str) -> Option<String> {
-    let mut within = String::new();
-    config.lines().map(str::trim).find_map(|line| {
-        if let Some(name) = line.strip_prefix('[') {
-            within = name.trim_end_matches(']').trim().to_owned();
-            return None;
-        }
-        let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim();
-        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        let value = value[1..].split(quote).next()?;
-        (within == section && !value.is_empty()).then(|| value.to_owned())
     })
 }
 
@@ -202,10 +102,10 @@ fn toml(config: &str, section: &str, key: &str) -> Option<String> {
 fn kubelet(
     host: &Host,
     snap: &Snap,
-    seen: &[Seen],
+    seen: &[SnapProcess],
     remarks: &mut Vec<String>,
 ) -> (Option<String>, Vec<String>) {
-    let is_kubelet = |s: &&Seen| {
+    let is_kubelet = |s: &&SnapProcess| {
         matches!(program(s), "kubelet" | "kubelite" | "k3s" | "k0s" | "dockerd")
             || option(&s.arguments, &["--root-dir"]).is_some()
     };
@@ -222,34 +122,6 @@ fn kubelet(
         None => remarks.push("kubelet.root: no kubelet was seen, nor a mount of one".into()),
     }
     (root.map(|r| in_words_of_the_snap(snap, &r)), supervisors)
-}
-
-/// `--root-dir` in a file of arguments, as MicroK8s keeps them (`--kubelet-args-file=FILE`).
-fn root_dir_in(host: &Host, snap: &Snap, argument: &str) -> Option<String> {
-    let (name, file) = argument.split_once('=')?;
-    if !name.ends_with("-args-file") {
-        return None;
-    }
-    let bytes = host.read(Path::new(file)).ok()?;
-    let lines: Vec<String> = String::from_utf8_lossy(&bytes).split_whitespace().map(str::to_owned).collect();
-    let value = option(&lines, &["--root-dir"])?;
-    let filled = [("SNAP_COMMON", &snap.common), ("SNAP_DATA", &snap.data)].into_iter().fold(
-        value,
-        |value, (name, path)| {
-            let path = text::show(path);
-            value.replace(&format!("${{{name}}}"), &path).replace(&format!("${name}"), &path)
-        },
-    );
-    Some(filled)
-}
-
-/// The directory below which pods' volumes are mounted.
-fn root_of_mounts(host: &Host, snap: &Snap, pid: i32) -> Option<String> {
-    let table = mountinfo::parse(&host.read(&PathBuf::from(format!("/proc/{pid}/mountinfo"))).ok()?);
-    table.mounts.iter().filter(|m| m.point.starts_with(&snap.home)).find_map(|m| {
-        let (root, below) = m.point.to_str()?.split_once("/pods/")?;
-        below.contains("/volumes/").then(|| root.to_owned())
-    })
 }
 
 /// Links of the well-known names that are there now.
@@ -311,12 +183,7 @@ fn in_words_of_the_snap(snap: &Snap, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn file(root: &Path, path: &str, text: &[u8]) {
-        let file = root.join(path);
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, text).unwrap();
-    }
+    use crate::fixture::file;
 
     fn process(root: &Path, pid: i32, comm: &str, arguments: &[&str]) {
         let stat = format!("{pid} ({comm}) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0");

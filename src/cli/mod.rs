@@ -7,8 +7,11 @@ mod init;
 mod page;
 mod pretty;
 mod progress;
-mod show;
+mod result;
+mod sections;
 mod sizes;
+mod snap_processes;
+mod survey;
 mod table;
 mod wrap;
 
@@ -83,7 +86,7 @@ fn survey(options: &Options) -> Result<u8> {
     if options.json {
         return show(options, &report);
     }
-    tell(&show::survey(&report, &subject.profile, &Page::of_output()));
+    tell(&survey::of(&report, &subject.profile, &Page::of_output()));
     Ok(report.exit_status)
 }
 
@@ -112,7 +115,7 @@ fn show(options: &Options, report: &Report) -> Result<u8> {
         let json = serde_json::to_string(report).unwrap_or_default();
         tell(&format!("{}\n", text::printable_json(&json)));
     } else {
-        tell(&show::result(report, &Page::of_output()));
+        tell(&result::of(report, &Page::of_output()));
     }
     Ok(report.exit_status)
 }

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use crate::cli::wrap::wrap;
 use crate::text::printable;
 
-/// The page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     /// In columns.

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crate::linux::child::{self, ChildEnd};
 
 /// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The size in words. Counted in a child: a directory may hold a mount whose server does not answer.
 pub fn of(directory: &Path) -> String {
-    let until = Instant::now() + PATIENCE;
-    let counted = child::in_child(until + PATIENCE / 4, |out| {
+    let until = Instant::now() + COUNT_TIMEOUT;
+    let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
         let mut count = Count::default();
         let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
         let whole = count.add(directory, device, until);

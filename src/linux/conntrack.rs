@@ -29,7 +29,7 @@ const NESTED: u16 = 1 << 15;
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// More are never kept in mind at a time.
-const MOST: usize = 65_536;
+const MAX_FLOWS: usize = 65_536;
 
 /// One tracked connection: what identifies it, as the kernel wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn from(host: &Host, addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Flow>> 
     let request = message(GET, NLM_F_REQUEST | NLM_F_DUMP, &[0; 4]);
     // Read as it comes: a busy host tracks hundreds of thousands.
     exchange(SockProtocol::NetlinkNetFilter, &request, NLM_F_DUMP, |_, payload| {
-        if flows.len() < MOST {
+        if flows.len() < MAX_FLOWS {
             flows.extend(flow(payload, addresses));
         }
     })?;

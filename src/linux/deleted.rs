@@ -12,7 +12,7 @@ use crate::error::gone;
 use crate::text;
 
 /// As many failures as a reader can use.
-const MOST: usize = 10;
+const MAX_FAILURES: usize = 10;
 
 /// How much was deleted, and what was not.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,7 +33,6 @@ pub struct Deleted {
 /// One entry that could not be deleted.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which.
     #[serde(with = "text")]
     pub path: PathBuf,
     /// Why.
@@ -73,7 +72,7 @@ impl Deleted {
 
     pub(super) fn fail(&mut self, path: &Path, errno: Errno) {
         self.failed += 1;
-        if self.failures.len() < MOST {
+        if self.failures.len() < MAX_FAILURES {
             self.failures.push(Failure { path: path.to_path_buf(), errno: errno.raw_os_error() });
         }
     }

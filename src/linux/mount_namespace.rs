@@ -15,7 +15,7 @@ use crate::linux::host::Host;
 use crate::linux::mountinfo::{self, MountTable};
 
 /// A table is read in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach a mount namespace from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl MountNamespace {
 /// Nobody may be in the namespace who could be asked for its table, so a child of ours goes there. Its first byte is
 /// an errno.
 fn read_inside(namespace: &Path) -> io::Result<Vec<u8>> {
-    let end = in_child(Instant::now() + PATIENCE, |out| {
+    let end = in_child(Instant::now() + READ_TIMEOUT, |out| {
         let _ = match enter_and_read(namespace) {
             Ok(bytes) => out.write_all(&[0]).and_then(|()| out.write_all(&bytes)),
             Err(e) => out.write_all(&[e.raw_os_error().unwrap_or(Errno::EIO as i32) as u8]),

@@ -13,7 +13,7 @@ use crate::linux::mountinfo::MountTable;
 use crate::linux::sync::locked;
 
 /// How long a server may take for the first answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The mount points of a look that may hang, and what is known of them.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Servers {
 
 /// Both ask the server, whatever the kernel remembers: for its size, and for what is in its directory.
 fn answers(point: &Path) -> bool {
-    let asked = in_child(Instant::now() + PATIENCE, |_| {
+    let asked = in_child(Instant::now() + ANSWER_TIMEOUT, |_| {
         let _ = nix::sys::statfs::statfs(point);
         let _ = std::fs::read_dir(point).map(|mut entries| entries.next().map(drop));
     });

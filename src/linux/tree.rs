@@ -120,15 +120,15 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
         Err(e) => return Err(e),
     };
     let mount = mount_id(&directory)?;
-    let place = Place { mount, path, depth: 0 };
+    let level = Level { mount, path, depth: 0 };
     if mount != mount_id(&parent)? {
-        return empty(&directory, &place, deleted);
+        return empty(&directory, &level, deleted);
     }
-    remove_directory(&parent, name, &directory, &place, deleted)
+    remove_directory(&parent, name, &directory, &level, deleted)
 }
 
 /// Where in the tree a directory is.
-struct Place<'a> {
+struct Level<'a> {
     /// The mount that must not be left.
     mount: u64,
     /// Its path, for messages.
@@ -142,12 +142,12 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
     parent: &OwnedFd,
     name: P,
     directory: &OwnedFd,
-    place: &Place,
+    level: &Level,
     deleted: &mut Deleted,
 ) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        delete_listed(directory, place, deleted)?;
+        delete_listed(directory, level, deleted)?;
         if deleted.failed > before.1 {
             return Ok(());
         }
@@ -160,10 +160,10 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
 }
 
 /// Deletes what is in a directory that stays, until a listing brings nothing more.
-fn empty(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+fn empty(directory: &OwnedFd, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        delete_listed(directory, place, deleted)?;
+        delete_listed(directory, level, deleted)?;
         if deleted.failed > before.1 || deleted.entries == before.0 {
             return Ok(());
         }
@@ -172,7 +172,7 @@ fn empty(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<()
 }
 
 /// Deletes what a listing of the directory names, from where it was last read to.
-fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+fn delete_listed(directory: &OwnedFd, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
     let mut buffer = Vec::with_capacity(LISTING);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
@@ -185,11 +185,11 @@ fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> R
             return Ok(());
         }
         let result = match entry.file_type() {
-            FileType::Directory | FileType::Unknown => delete_child(directory, name, place, deleted),
+            FileType::Directory | FileType::Unknown => delete_child(directory, name, level, deleted),
             _ => deleted.unlink(directory, name, AtFlags::empty()),
         };
         if let Err(errno) = result {
-            deleted.fail(&place.path.join(OsStr::from_bytes(name.to_bytes())), errno);
+            deleted.fail(&level.path.join(OsStr::from_bytes(name.to_bytes())), errno);
         }
     }
     Ok(())
@@ -197,7 +197,7 @@ fn delete_listed(directory: &OwnedFd, place: &Place, deleted: &mut Deleted) -> R
 
 /// Most directories that a runtime leaves are empty by now, and go without being opened. The kernel removes neither a
 /// full one in that way nor a mount point (EBUSY).
-fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Deleted) -> Result<(), Errno> {
+fn delete_child(parent: &OwnedFd, name: &CStr, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
     if deleted.unlink(parent, name, AtFlags::REMOVEDIR).is_ok() {
         return Ok(());
     }
@@ -208,17 +208,17 @@ fn delete_child(parent: &OwnedFd, name: &CStr, place: &Place, deleted: &mut Dele
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e),
     };
-    if mount_id(&child)? != place.mount {
+    if mount_id(&child)? != level.mount {
         return Err(Errno::XDEV);
     }
-    if place.depth >= DEEPEST {
+    if level.depth >= DEEPEST {
         let before = deleted.failed;
-        deep_tree::empty(&child, place.mount, &place.path.join(os_name), deleted)?;
+        deep_tree::empty(&child, level.mount, &level.path.join(os_name), deleted)?;
         let whole = deleted.failed == before && !deleted.cut;
         return if whole { deleted.unlink(parent, name, AtFlags::REMOVEDIR) } else { Ok(()) };
     }
-    let place = Place { path: &place.path.join(os_name), depth: place.depth + 1, ..*place };
-    remove_directory(parent, name, &child, &place, deleted)
+    let level = Level { path: &level.path.join(os_name), depth: level.depth + 1, ..*level };
+    remove_directory(parent, name, &child, &level, deleted)
 }
 
 #[cfg(test)]

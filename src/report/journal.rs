@@ -22,9 +22,9 @@ const SOCKETS: [&str; 2] = ["/dev/log", "/run/systemd/journal/dev-log"];
 /// Sends log lines to the journal from now on; does nothing where there is none. A journal that does not read
 /// costs moments, never the run.
 pub fn start() {
-    const PATIENCE: Duration = Duration::from_millis(50);
+    const WRITE_TIMEOUT: Duration = Duration::from_millis(50);
     let Ok(socket) = UnixDatagram::unbound() else { return };
-    let ready = socket.set_write_timeout(Some(PATIENCE)).is_ok()
+    let ready = socket.set_write_timeout(Some(WRITE_TIMEOUT)).is_ok()
         && SOCKETS.iter().any(|path| socket.connect(path).is_ok());
     if !ready {
         return;

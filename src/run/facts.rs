@@ -16,7 +16,7 @@ use crate::text;
 use crate::view::View;
 
 /// A run that has begun.
-pub struct Begun<'a> {
+pub struct StartedRun<'a> {
     command: Command,
     subject: &'a Subject,
     /// When, by the monotonic clock.
@@ -25,11 +25,11 @@ pub struct Begun<'a> {
     unix: u64,
 }
 
-impl<'a> Begun<'a> {
+impl<'a> StartedRun<'a> {
     /// Begins a run now.
-    pub fn now(command: Command, subject: &'a Subject) -> Begun<'a> {
+    pub fn now(command: Command, subject: &'a Subject) -> StartedRun<'a> {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Begun { command, subject, at: Instant::now(), unix }
+        StartedRun { command, subject, at: Instant::now(), unix }
     }
 
     /// The report of a run that only looks.
@@ -95,7 +95,6 @@ impl<'a> Begun<'a> {
 pub struct Removal<'a> {
     /// The machine.
     pub live: &'a Live,
-    /// The plan.
     pub plan: &'a [Row],
     /// What was to be known before.
     pub notes: &'a [Note],

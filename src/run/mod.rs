@@ -23,7 +23,7 @@ use crate::remove::ourselves;
 use crate::report::script::Script;
 use crate::report::{Command, Report, file};
 use crate::residue::Residue;
-use crate::run::facts::{Begun, Removal};
+use crate::run::facts::{Removal, StartedRun};
 use crate::run::rounds::{Rounds, Watch, look_once, still_held};
 use crate::run::subject::Subject;
 use crate::scope::Scope;
@@ -34,25 +34,25 @@ use crate::view::View;
 
 /// Looks, and touches nothing.
 pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
-    let begun = Begun::now(Command::Survey, subject);
+    let started = StartedRun::now(Command::Survey, subject);
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
     let history = look_once(&plan, &view, &scope, None);
-    Ok(begun.report(&plan, &history, &scope, &view))
+    Ok(started.report(&plan, &history, &scope, &view))
 }
 
 /// Looks for what an earlier run was to remove. Without that run's scope, what is known only by a container's
 /// ID cannot be looked for, and is blind.
 pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
-    let begun = Begun::now(Command::Verify, subject);
+    let started = StartedRun::now(Command::Verify, subject);
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
     let (scope, detached) = with_earlier_result(host, &subject.snap, scope);
     let plan = steps::plan(subject.profile.patience.grace());
     let mut history = look_once(&plan, &view, &scope, None);
     rounds::add_remembered(&plan, &mut history, detached);
-    Ok(begun.report(&plan, &history, &scope, &view))
+    Ok(started.report(&plan, &history, &scope, &view))
 }
 
 /// The scope with what an earlier run's result knows, and the mounts which that run detached and which are still held.
@@ -84,8 +84,8 @@ fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Ve
 
 /// Removes. Writes the result file when the survey is done and again at the end.
 pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
-    let begun = Begun::now(Command::Remove, subject);
-    let deadline = begun.at + Duration::from_secs(subject.profile.patience.deadline);
+    let started = StartedRun::now(Command::Remove, subject);
+    let deadline = started.at + Duration::from_secs(subject.profile.patience.deadline);
     let mut live = start(subject)?;
     let _lock = lock::take(&live.snap, &live.interrupts, deadline)?;
     let scripts = run_scripts(&live, deadline);
@@ -100,12 +100,12 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let removal = Removal { live, plan, notes: &notes::before(&view, &scope), scripts: &scripts };
 
     let surveyed = look_once(plan, &view, &scope, Some(live));
-    let first = begun.report_of_removal(&removal, false, &surveyed, &scope, &view);
+    let first = started.report_of_removal(&removal, false, &surveyed, &scope, &view);
     leave_behind(first, live);
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
     let (history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
-    let mut last = begun.report_of_removal(&removal, true, &history, &scope, &view);
+    let mut last = started.report_of_removal(&removal, true, &history, &scope, &view);
     if let Err(e) = file::write(&host, &mut last, &live.snap) {
         log::warn!("{e}");
     }

@@ -32,7 +32,6 @@ pub struct Bundle {
     pub shim_id: Option<String>,
     /// True if it is itself a sandbox.
     pub is_sandbox: bool,
-    /// Its pod.
     pub pod: Option<Pod>,
     /// The network namespace in its spec.
     pub netns: Option<PathBuf>,
@@ -75,7 +74,7 @@ struct Linux {
     #[serde(rename = "cgroupsPath", default)]
     cgroups_path: String,
     #[serde(default)]
-    namespaces: Network,
+    namespaces: NetnsPath,
 }
 
 /// The directories of the host that a spec binds, as many as are kept; the rest is read over.
@@ -98,17 +97,17 @@ impl<'de> Deserialize<'de> for Binds {
 
 /// The network namespace that a spec names.
 #[derive(Default)]
-struct Network(Option<PathBuf>);
+struct NetnsPath(Option<PathBuf>);
 
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Network, D::Error> {
+impl<'de> Deserialize<'de> for NetnsPath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NetnsPath, D::Error> {
         let mut first = None;
         each(from, |namespace: SpecNamespace| {
             if namespace.kind == "network" && first.is_none() {
                 first = Some(PathBuf::from(namespace.path));
             }
         })?;
-        Ok(Network(first))
+        Ok(NetnsPath(first))
     }
 }
 

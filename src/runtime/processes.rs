@@ -27,10 +27,10 @@ pub struct Processes {
 
 /// How long one command line may take before its process counts as stalled: this twice, so that a machine that is merely
 /// busy is told from it.
-const PATIENCE: Duration = Duration::from_millis(400);
+const READ_TIMEOUT: Duration = Duration::from_millis(400);
 /// Once as many have stalled, nobody more is waited for long.
 const MAX_STALLED: usize = 3;
-const LITTLE_PATIENCE: Duration = Duration::from_millis(50);
+const SHORT_READ_TIMEOUT: Duration = Duration::from_millis(50);
 
 impl Processes {
     /// Reads all that this `/proc` shows.
@@ -71,7 +71,7 @@ impl Processes {
         let mut rest = &candidates[..];
         while !rest.is_empty() {
             let few = host.stalled().len() < MAX_STALLED;
-            let patience = if few { PATIENCE } else { LITTLE_PATIENCE };
+            let patience = if few { READ_TIMEOUT } else { SHORT_READ_TIMEOUT };
             let started = Child::start(|out| tell_command_lines(host, rest, out));
             let (said, at) = match started {
                 Ok(child) => child.attend_while_moving(patience),
@@ -234,7 +234,7 @@ mod tests {
         // A later look does not wait for it again.
         let started = Instant::now();
         assert_eq!(Processes::read(&host).unwrap().hidden, [25]);
-        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+        assert!(started.elapsed() < READ_TIMEOUT, "{:?}", started.elapsed());
     }
 
     #[test]

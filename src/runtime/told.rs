@@ -11,7 +11,7 @@ use crate::snap::profile::ToldBy;
 
 /// Where it was told to work; none where it was not told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ConfiguredRoots {
     /// containerd's state directory.
     pub state: Option<PathBuf>,
     /// containerd's root directory.
@@ -24,22 +24,22 @@ pub struct Told {
 const MAX_FILES: usize = 16;
 
 /// Reads these files, the last one counting most; arguments before and after a configuration count more than that.
-pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> Told {
-    let mut told = Told::default();
+pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> ConfiguredRoots {
+    let mut told = ConfiguredRoots::default();
     let mut left = MAX_FILES;
     let (toml, arguments): (Vec<&PathBuf>, Vec<_>) =
         files.containerd.iter().partition(|f| f.extension().is_some_and(|e| e == "toml"));
     toml.iter().for_each(|file| configuration(host, snap, file, &mut told, &mut left));
     for file in arguments {
         let words = words(host, snap, file);
-        if let Some(file) = value(&words, &["--config", "-c"]) {
+        if let Some(file) = option(&words, &["--config", "-c"]) {
             configuration(host, snap, Path::new(&file), &mut told, &mut left);
         }
-        told.root = value(&words, &["--root"]).and_then(plain).or(told.root);
-        told.state = value(&words, &["--state"]).and_then(plain).or(told.state);
+        told.root = option(&words, &["--root"]).and_then(plain).or(told.root);
+        told.state = option(&words, &["--state"]).and_then(plain).or(told.state);
     }
     for file in &files.kubelet {
-        told.kubelet = value(&words(host, snap, file), &["--root-dir"]).and_then(plain).or(told.kubelet);
+        told.kubelet = option(&words(host, snap, file), &["--root-dir"]).and_then(plain).or(told.kubelet);
     }
     told
 }
@@ -52,14 +52,15 @@ fn plain(text: String) -> Option<PathBuf> {
     (path.is_absolute() && !odd).then(|| path.components().collect())
 }
 
-fn words(host: &Host, snap: &Snap, file: &Path) -> Vec<String> {
+/// The words of a file of arguments, with the snap's directories in the place of their variables.
+pub fn words(host: &Host, snap: &Snap, file: &Path) -> Vec<String> {
     let text = host.read_text(file).unwrap_or_default();
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.flat_map(str::split_whitespace).map(|word| fill(snap, word.trim_matches(['"', '\'']))).collect()
 }
 
-/// The value of the last of these options.
-fn value(words: &[String], names: &[&str]) -> Option<String> {
+/// The value of the last of these options, in either of its forms.
+pub fn option(words: &[String], names: &[&str]) -> Option<String> {
     let of = |at: usize| {
         let word = &words[at];
         names.iter().find_map(|name| match word.strip_prefix(name)? {
@@ -83,7 +84,7 @@ fn fill(snap: &Snap, text: &str) -> String {
 }
 
 /// A configuration and what it imports, which counts more.
-fn configuration(host: &Host, snap: &Snap, file: &Path, told: &mut Told, left: &mut usize) {
+fn configuration(host: &Host, snap: &Snap, file: &Path, told: &mut ConfiguredRoots, left: &mut usize) {
     if *left == 0 {
         return;
     }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn told(files: &[(&str, &str)]) -> Told {
+    fn told(files: &[(&str, &str)]) -> ConfiguredRoots {
         let dir = tempfile::tempdir().unwrap();
         let args = dir.path().join("var/snap/microk8s/x1/args");
         fs::create_dir_all(args.join("conf.d")).unwrap();
@@ -186,7 +187,10 @@ mod tests {
             ("kubelet", "--kubeconfig=x\n--root-dir=\"/mnt/big/kubelet\"\n"),
         ]);
         let state = path("/var/snap/microk8s/common/run/c");
-        assert_eq!(told, Told { root: path("/mnt/big/lib"), state, kubelet: path("/mnt/big/kubelet") });
+        assert_eq!(
+            told,
+            ConfiguredRoots { root: path("/mnt/big/lib"), state, kubelet: path("/mnt/big/kubelet") }
+        );
     }
 
     #[test]
@@ -200,7 +204,10 @@ mod tests {
             ("conf.d/disk.toml", "state = \"/mnt/c/run\"\n"),
             ("conf.d/ignored", "state = \"/mnt/d/run\"\n"),
         ]);
-        assert_eq!(told, Told { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), kubelet: None });
+        assert_eq!(
+            told,
+            ConfiguredRoots { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), kubelet: None }
+        );
     }
 
     #[test]
@@ -208,7 +215,7 @@ mod tests {
         for bad in ["relative", "/", "/mnt", "/mnt/../etc/x", "${HOME}/x", ""] {
             assert_eq!(
                 told(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]),
-                Told::default(),
+                ConfiguredRoots::default(),
                 "{bad}"
             );
         }

@@ -39,7 +39,7 @@ pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
 }
 
 /// What the snap's own configuration says, instead of what the profile does.
-fn move_to(snap: &Snap, roots: &mut Roots, told: &told::Told) {
+fn move_to(snap: &Snap, roots: &mut Roots, told: &told::ConfiguredRoots) {
     let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
     let new = |path: &Option<PathBuf>| path.clone().filter(|path| !known.contains(path));
     for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {

@@ -36,7 +36,6 @@ pub const SYMLINKS: &[&str] =
 pub struct Profile {
     /// Version of this format; 1.
     pub schema: u32,
-    /// The snap this profile is for.
     pub snap: String,
     /// Where containerd keeps its things.
     pub containerd: Containerd,
@@ -50,8 +49,8 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
     /// What the network plugins leave.
-    #[serde(default, skip_serializing_if = "Network::is_default")]
-    pub network: Network,
+    #[serde(default, skip_serializing_if = "NetworkNames::is_default")]
+    pub network: NetworkNames,
     /// Symlinks on the host, removed only if they lead into the snap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_symlinks: Vec<String>,
@@ -150,7 +149,7 @@ impl Services {
 /// What the network plugins leave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Network {
+pub struct NetworkNames {
     /// Links by name, removed only when nothing foreign uses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,
@@ -161,14 +160,14 @@ pub struct Network {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iptables: Option<String>,
     /// Where CNI plugins cache results and lease addresses.
-    #[serde(default = "Network::cni", skip_serializing_if = "is_default_cni")]
+    #[serde(default = "NetworkNames::cni", skip_serializing_if = "is_default_cni")]
     pub cni: String,
     /// Where network namespaces are bound.
-    #[serde(default = "Network::netns", skip_serializing_if = "is_default_netns")]
+    #[serde(default = "NetworkNames::netns", skip_serializing_if = "is_default_netns")]
     pub netns: String,
 }
 
-impl Network {
+impl NetworkNames {
     fn cni() -> String {
         "/var/lib/cni".into()
     }
@@ -176,13 +175,13 @@ impl Network {
         "/run/netns".into()
     }
     fn is_default(&self) -> bool {
-        *self == Network::default()
+        *self == NetworkNames::default()
     }
 }
 
-impl Default for Network {
+impl Default for NetworkNames {
     fn default() -> Self {
-        Network {
+        NetworkNames {
             links: vec![],
             rule_comments: vec![],
             iptables: None,
@@ -193,10 +192,10 @@ impl Default for Network {
 }
 
 fn is_default_cni(value: &str) -> bool {
-    value == Network::cni()
+    value == NetworkNames::cni()
 }
 fn is_default_netns(value: &str) -> bool {
-    value == Network::netns()
+    value == NetworkNames::netns()
 }
 
 /// How patient to be, in seconds.
@@ -256,7 +255,6 @@ impl Profile {
         }
     }
 
-    /// Reads a profile file.
     pub fn read(host: &Host, file: &Path) -> Result<Profile> {
         Profile::parse(&host.read(file)?, &format!("'{}'", text::show(file)))
     }

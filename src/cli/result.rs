@@ -1,0 +1,159 @@
+//! The result of a run, as people read it: what it did, and what is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cli::page::Page;
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, section};
+use crate::cli::table::Table;
+use crate::remove::ability::Answer;
+use crate::report::advice::Advice;
+use crate::report::{Counts, Left, Report};
+use crate::residue::{self, Residue};
+use crate::text;
+
+/// What a run did, and what is left.
+pub fn of(report: &Report, page: &Page) -> String {
+    let mut out = head(report, page);
+    if !report.complete {
+        let why = "This was written before anything was removed: the run goes on, or it was killed.";
+        out.push_str(&page.yellow(&page.paragraph("", why)));
+    }
+    out.push_str(&notes(report, page));
+    out.push_str(&scripts(report, page));
+    out.push_str(&section(page, "steps", &steps(report, page)));
+    out.push_str(&section(page, "pods", &pods(report, page)));
+    out.push_str(&section(page, "how containers ended", &endings(report, page)));
+    out.push_str(&section(page, "left", &left(report, page)));
+    out.push_str(&blind(report, page));
+    out.push_str(&refused(report, page));
+    let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
+    out.push_str(&section(page, "what to do", &advice));
+    out.push_str(&bystanders(report, page));
+    if let Some(file) = &report.file {
+        out.push_str(&format!("\nAll of it: {}\n", text::printable(file)));
+    }
+    out
+}
+
+/// Commands are not broken where the page ends: they are there to be copied.
+fn what_to_do(advice: &Advice, page: &Page) -> String {
+    let (sentence, commands) = advice.in_commands();
+    let mut out = page.paragraph("  - ", &sentence);
+    commands.iter().for_each(|command| out.push_str(&format!("    {}\n", text::printable(command))));
+    out
+}
+
+fn steps(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["STEP", "FOUND", "REMOVED", "LEFT", "BLIND", "TIME"]);
+    for step in &report.steps {
+        let Counts { found, removed, left, blind } = step.counts;
+        let counts = [found, removed, left, blind].map(|n| n.to_string());
+        table.row(std::iter::once(step.name.to_string()).chain(counts).chain([seconds(step.elapsed_ms)]));
+    }
+    let mut out = table.render(page);
+    for step in &report.steps {
+        if let Some(closed) = &step.closed {
+            out.push_str(&page.paragraph("  ", &format!("{} did nothing: {}", step.name, closed.why)));
+        }
+    }
+    out
+}
+
+/// The pods of the scope, and how many of their containers the last look still saw.
+fn pods(report: &Report, page: &Page) -> String {
+    let Some(scope) = &report.scope else { return String::new() };
+    let running: BTreeSet<String> = report
+        .steps
+        .iter()
+        .flat_map(|s| &s.left)
+        .filter_map(|l| match &l.residue {
+            Residue::Task(residue::Task { container, .. }) => {
+                Some(format!("{}/{}", container.namespace, container.id))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for container in &scope.containers {
+        let name = container.pod.as_ref().map_or("(no pod)".into(), ToString::to_string);
+        let (all, left) = pods.entry(name).or_default();
+        *all += 1;
+        *left += usize::from(running.contains(&format!("{}/{}", container.id.namespace, container.id.id)));
+    }
+    let mut table = Table::new(&["POD", "CONTAINERS", "STILL RUNNING"]);
+    for (name, (all, left)) in pods.iter().take(MAX_NAMED) {
+        table.row([name.clone(), all.to_string(), left.to_string()]);
+    }
+    let mut out = table.render(page);
+    if pods.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more\n", pods.len() - MAX_NAMED));
+    }
+    out
+}
+
+/// How containers ended: first those that did not end well.
+fn endings(report: &Report, page: &Page) -> String {
+    let mut sorted: Vec<_> = report.endings.iter().collect();
+    sorted.sort_by_key(|ending| !ending.is_to_be_told());
+    let shown = sorted.iter().take(MAX_NAMED);
+    let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
+    if sorted.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", sorted.len() - MAX_NAMED));
+    }
+    out
+}
+
+fn left(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["WHAT", "WHY", "HELD BY"]);
+    let mut seen = BTreeSet::new();
+    let each = report.steps.iter().flat_map(|s| &s.left).filter(|l| seen.insert(l.residue.key()));
+    let each: Vec<&Left> = each.collect();
+    for left in each.iter().take(MAX_NAMED) {
+        let holders = left.holders.iter().take(5);
+        let holders: Vec<String> =
+            holders.map(|h| format!("{} {} (uid {})", h.process.pid, printable(&h.comm), h.uid)).collect();
+        table.row([left.residue.to_string(), left.reason(), holders.join(", ")]);
+    }
+    let mut out = table.render(page);
+    if each.len() > MAX_NAMED {
+        out.push_str(&format!("  … and {} more (all of them: --json)\n", each.len() - MAX_NAMED));
+    }
+    out
+}
+
+fn refused(report: &Report, page: &Page) -> String {
+    let mut table = Table::new(&["WAY", "ANSWER"]);
+    for (ability, answer) in &report.abilities {
+        if let Answer::Refused(errno) = answer {
+            table.row([text::name(ability), errno.clone()]);
+        }
+    }
+    section(page, "refused by the kernel or its security modules", &table.render(page))
+}
+
+fn notes(report: &Report, page: &Page) -> String {
+    let body: String = report.notes_to_show().map(|n| page.paragraph("  - ", &n.to_string())).collect();
+    section(page, "notes", &body)
+}
+
+fn scripts(report: &Report, page: &Page) -> String {
+    let body: String = report.scripts.iter().map(|h| page.paragraph("  - ", &h.to_string())).collect();
+    section(page, "scripts that were run first", &body)
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms / 100 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_stays_one_line_however_narrow_the_page() {
+        let points = vec![format!("/{}/reboot", "long".repeat(30)), "/x y".into()];
+        let page = Page { width: 40, colour: false };
+        let text = what_to_do(&Advice::UnmountOnHost { points: points.clone() }, &page);
+        assert!(text.ends_with(&format!("\n    umount {}\n    umount '/x y'\n", points[0])), "{text}");
+    }
+}

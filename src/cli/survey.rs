@@ -1,0 +1,158 @@
+//! A survey, as people read it: what would go, in which order, and what to know before.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::cli::page::Page;
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, section};
+use crate::cli::sizes;
+use crate::cli::table::Table;
+use crate::engine::step::StepName;
+use crate::report::{Left, Outcome, Report, StepReport};
+use crate::residue::{self, PathKind, Residue};
+use crate::runtime::short;
+use crate::snap::profile::Profile;
+use crate::text;
+
+/// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
+const MAX_OTHERS: usize = 8;
+
+/// What is there, in the order in which it would go, and what to know before.
+pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
+    let mut out = head(report, page);
+    out.push_str(&before(report, profile, page));
+    let mut shown = BTreeSet::new();
+    for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
+        let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
+        out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
+        out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
+        if keys.is_subset(&shown) {
+            out.push_str(&format!("  ({} of the above)\n", keys.len()));
+        } else {
+            out.push_str(&found(report, step, page));
+        }
+        shown.extend(keys);
+    }
+    out.push_str(&blind(report, page));
+    out.push_str(&bystanders(report, page));
+    out
+}
+
+/// What people ought to know before they remove the snap.
+fn before(report: &Report, profile: &Profile, page: &Page) -> String {
+    let mut lines = Vec::new();
+    let all = || report.steps.iter().flat_map(|s| &s.left);
+    let tasks: BTreeSet<String> =
+        all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
+    if !tasks.is_empty() {
+        lines.push(format!(
+            "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
+             names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
+            tasks.len(),
+            profile.patience.maximum_grace(),
+            profile.patience.drain,
+            profile.patience.deadline
+        ));
+    }
+    let data = |l: &&Left| matches!(l.residue, Residue::Path(residue::Path { what: PathKind::Data, .. }));
+    if all().any(|l| data(&l)) {
+        lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
+    }
+    if all().any(|l| matches!(l.residue, Residue::Mount(_))) {
+        let snap = &report.snap.instance;
+        lines.push(format!(
+            "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there. What lies below \
+             /var/snap/{snap} goes with the snap; snapd keeps a snapshot of it unless it is told to --purge."
+        ));
+    }
+    if report.advice.is_empty() && report.counts.blind == 0 && report.outcome != Outcome::Clean {
+        lines.push("Nothing was seen that would stand in the way of the removal.".into());
+    }
+    lines.extend(report.notes.iter().map(ToString::to_string));
+    if let Some(directory) = profile.scripts.as_ref().filter(|_| report.outcome != Outcome::Clean) {
+        lines.push(format!("Executable files in {directory} are run before anything else."));
+    }
+    let body: String = lines.iter().map(|l| page.paragraph("  - ", l)).collect();
+    section(page, "before you remove it", &body)
+}
+
+/// What a step would do, in words.
+fn would(step: StepName, most: u64) -> String {
+    let fixed = match step {
+        StepName::Drain => {
+            return format!(
+                "applications are asked to end, each as it wants to be, and waited for, up to {most} s"
+            );
+        }
+        StepName::Services => "services that still run are stopped",
+        StepName::Containers => "what still runs in containers is killed",
+        StepName::Shims => "shims end, each once its containers have",
+        StepName::Network => "network namespaces, links and firewall rules go",
+        StepName::Mounts => "mounts are taken off, deepest first",
+        StepName::Cgroups => "empty control groups are removed",
+        StepName::State => "what the runtime wrote down is deleted",
+        StepName::Data => {
+            "directories are deleted with all they hold, if nothing runs or is mounted any more"
+        }
+    };
+    fixed.into()
+}
+
+/// What a step found, each kind in its own table.
+fn found(report: &Report, step: &StepReport, page: &Page) -> String {
+    let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
+    let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
+    let mut others = Table::new(&["WHAT", ""]);
+    let mut sorted: Vec<&Left> = step.left.iter().collect();
+    sorted.sort_by_cached_key(|l| match &l.residue {
+        Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
+        other => (pod_of_shim(report, other), false),
+    });
+    let mut of_kind = HashMap::new();
+    let mut hidden = 0;
+    for left in sorted {
+        let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
+        let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
+        if *shown == if named { MAX_NAMED } else { MAX_OTHERS } {
+            hidden += 1;
+            continue;
+        }
+        *shown += 1;
+        match &left.residue {
+            Residue::Task(residue::Task { container, pod, sandbox, processes, paused, .. }) => {
+                let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
+                let more = if processes.len() > 5 { " …" } else { "" };
+                let paused = if *paused { ", paused" } else { "" };
+                tasks.row([
+                    pod.as_deref().map(printable).unwrap_or_else(|| "-".into()),
+                    short(&container.id).to_owned(),
+                    if *sandbox { "sandbox" } else { "application" }.into(),
+                    format!("{}: {}{more}{paused}", processes.len(), pids.join(" ")),
+                ]);
+            }
+            Residue::Shim(residue::Shim { process, containers, held_by, .. }) => shims.row([
+                pod_of_shim(report, &left.residue).unwrap_or_else(|| "-".into()),
+                format!("pid {}", process.pid),
+                containers.len().to_string(),
+                held_by.len().to_string(),
+            ]),
+            Residue::Path(residue::Path { path, what: PathKind::Data }) => {
+                others.row([text::show(path).into_owned(), sizes::of(path)]);
+            }
+            other => {
+                let why = left.why.as_ref().map_or(String::new(), |_| left.reason());
+                others.row([other.to_string(), why]);
+            }
+        }
+    }
+    let mut out = tasks.render(page) + &shims.render(page) + &others.render(page);
+    if hidden > 0 {
+        out.push_str(&format!("  … and {hidden} more (all of them: --json)\n"));
+    }
+    out
+}
+
+fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {
+    let Residue::Shim(residue::Shim { id: Some(id), .. }) = residue else { return None };
+    let containers = &report.scope.as_ref()?.containers;
+    containers.iter().find(|c| c.id.id == *id)?.pod.as_ref().map(ToString::to_string)
+}
