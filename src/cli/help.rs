@@ -13,7 +13,7 @@ Commands:
   profile    Show, check or draft a profile: where one snap keeps its things
 
 Options:
-      --snap NAME     The snap, or the instance of one (name_key); within its hook it is known
+      --snap NAME     The snap, or an instance of it (name_key); not needed in a hook of the snap
       --profile FILE  Use this profile instead of the one that the snap ships or that is built in
       --json          Print the JSON document instead of text
   -h, --help          Show this, or the help of a command
@@ -34,14 +34,14 @@ Examples:
 ";
 
 const SURVEY: &str = "\
-Shows what of a snap is there and would be removed, in which order, and what to know before. Changes nothing.
+Shows what of a snap is there, in the order in which it would go, and what to know before. Changes nothing.
 
 Usage: snap-teardown survey --snap NAME [--profile FILE] [--json]
 
-As root everything can be looked at; without root some places cannot, and the exit status says so (3 when
-nothing else was seen). Status 1 means that something is there, as is normal while the snap is in use.
+Root can look everywhere. Without root some places cannot be looked at, and the exit status is 3 if nothing
+was seen elsewhere. Status 1 means that something is there, as is normal while the snap is in use.
 
-Before you remove the snap, keep a copy of this program: report and verify are run from that afterwards.
+Keep a copy of this program before you remove the snap: afterwards, report and verify are run from the copy.
 ";
 
 const REMOVE: &str = "\
@@ -49,16 +49,16 @@ Removes what is there, looks again, and reports. Needs root.
 
 Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--json]
 
-Each application has its own preStop hook, stop signal and grace. Then all of it is ended, in order:
-containers, shims, network, mounts, control groups, state, data. The whole run ends by the profile's deadline.
-SIGTERM, SIGINT and SIGHUP end it early, with a report.
+Applications are ended first, each by its own preStop hook and stop signal, within its own grace. Then all
+else goes, in order: containers, shims, network, mounts, control groups, state, data. The run ends by the
+profile's deadline. SIGTERM, SIGINT and SIGHUP end it early, with a report.
 
 As the last line of a snap's hook script:
   exec \"$SNAP/bin/snap-teardown\" remove
 
 From outside, for a snap whose hook never ran (snapd skips the hooks of a disabled snap), name the snap. The
-result goes to /run/snap.NAME/teardown.json, in the place of an earlier one, and, in short, to the journal
-(journalctl -t snap-teardown). Where standard output is no terminal, its last line is the result as cut JSON.
+result replaces an earlier one in /run/snap.NAME/teardown.json, and goes, in short, to the journal
+(journalctl -t snap-teardown). If standard output is not a terminal, its last line is the result as cut JSON.
 ";
 
 const VERIFY: &str = "\
@@ -67,9 +67,9 @@ Looks, after a removal, for what should be gone. Changes nothing.
 Usage: snap-teardown verify --snap NAME [--profile FILE] [--json]
 
 Uses the result file of the removal (/run/snap.NAME/teardown.json; kept until the next boot). Without it, what
-is known only by a container's ID cannot be looked for, and the exit status is 3. Once the snap is gone this
-program and the profile that it ships are gone too: run a copy, and name a copy of the profile with --profile
-unless it is a built-in one. While the snap is installed, survey is what you want.
+is known only by a container's ID cannot be looked for, and the exit status is 3. The removal deletes this
+program and the snap's profile, too: run a copy, and name a copy of the profile with --profile unless it is
+built in. While the snap is installed, use survey.
 ";
 
 const REPORT: &str = "\
@@ -87,11 +87,11 @@ Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
        snap-teardown profile schema
 
   show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
-  check     Say whether a file is a valid profile, else what is wrong with it and in which line
-  init      Print a profile as seen from the snap while it runs; remarks go to standard error. Needs root.
+  check     Say whether a file is a valid profile; if not, what is wrong with it and in which line
+  init      Draft a profile from the snap while it runs; remarks go to standard error. Needs root
   schema    Print the JSON Schema of profiles
 
-A profile is checked strictly: nothing is touched by one that is wrong. Smallest one:
+A profile is checked strictly: with a wrong one, nothing is touched. The smallest one:
   {
     \"schema\": 1,
     \"snap\": \"NAME\",
