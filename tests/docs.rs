@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "docs/names.rs"]
+mod names;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -193,23 +196,7 @@ fn commands(text: &str) -> Vec<String> {
 fn alone(script: &str, directory: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_snap-teardown"));
     let prepare = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH;";
-    Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "bash",
-            "-euc",
-        ])
-        .arg(format!("{prepare} {script}"))
-        .arg(program)
-        .current_dir(directory)
-        .output()
-        .unwrap()
+    support::alone(&format!("{prepare} {script}")).arg(program).current_dir(directory).output().unwrap()
 }
 
 fn runs(script: &str, directory: &Path) -> (i32, String) {
