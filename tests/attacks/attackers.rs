@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::bystanders::{USER, until};
+use crate::bystanders::{Lives, USER, until};
 use crate::trial::Trial;
 use support::Result;
 use support::runtime::in_group;
@@ -105,14 +105,17 @@ impl User {
     }
 
     /// A process of his session that looks like the shim of this ID, of our containerd: its arguments are his to choose, and
-    /// containerd lets everybody enter the directory (0711) in which it sleeps. `before` is a program that becomes it.
-    pub fn poses_as_shim(trial: &Trial, before: &str, id: &str) -> Result<Child> {
+    /// containerd lets everybody enter the directory (0711) in which it sleeps. `before` is a program that becomes it. Whatever
+    /// it says of itself, it must live: nothing proves it ours.
+    pub fn poses_as_shim(trial: &mut Trial, before: &str, id: &str) -> Result<u32> {
         let address = trial.runtime()?.layout.socket.display().to_string();
         let arguments = format!("-namespace k8s.io -id {id} -address {address}");
         let script = format!("exec {before} /usr/bin/python3 -c 'import time; time.sleep(9999)' {arguments}");
         let child = User::runs(User::SESSION, &trial.tasks().join("k8s.io"), &script)?;
         until("a process poses as a shim", || Ok(!posing(&address)?.is_empty()))?;
-        Ok(child)
+        let pid = child.id();
+        trial.bystander(Lives(child));
+        Ok(pid)
     }
 }
 

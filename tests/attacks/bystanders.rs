@@ -251,6 +251,19 @@ impl Bystander for Same {
     }
 }
 
+/// Lives, whatever it has become.
+pub struct Lives(pub std::process::Child);
+
+impl Bystander for Lives {
+    fn name(&self) -> String {
+        format!("process {}", self.0.id())
+    }
+
+    fn harm(&mut self) -> Result<Option<String>> {
+        Ok(self.0.try_wait()?.map(|status| format!("DEAD: {status}")))
+    }
+}
+
 /// Waits until something is so that no event tells of.
 pub fn until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = std::time::Instant::now();

@@ -143,10 +143,10 @@ fn link(trial: &mut Trial, name: &str) -> Result<()> {
 
 fn held_back(trial: &mut Trial) -> Result<()> {
     trial.ours()?;
-    let child = User::poses_as_shim(trial, "unshare -Upf", "zz")?;
+    let pid = User::poses_as_shim(trial, "unshare -Upf", "zz")?;
     trial.attackers_own("python3");
     trial.attackers_own("user.slice");
-    trial.hook()?.clean_or_doubts(&["zz", &child.id().to_string()])
+    trial.hook()?.clean_or_doubts(&["zz", &pid.to_string()])
 }
 
 fn deep_groups(trial: &mut Trial) -> Result<()> {
@@ -168,7 +168,7 @@ fn unit(trial: &mut Trial) -> Result<()> {
     let script = "exec python3 -c 'import time; time.sleep(9999)' -namespace n -address /foo";
     let child = User::runs(&group, Path::new("/"), script)?;
     until("his process runs", || Ok(!crate::attackers::posing("/foo")?.is_empty()))?;
-    trial.bystander(crate::lies::Child(child));
+    trial.bystander(crate::bystanders::Lives(child));
     trial.ours()?;
     trial.hook()?.clean_or_doubts(&["snap.microk8s.a.service"])
 }

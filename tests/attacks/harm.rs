@@ -147,10 +147,10 @@ fn podman_network(trial: &mut Trial) -> Result<()> {
 fn posing(trial: &mut Trial) -> Result<()> {
     trial.bystander(others_results()?);
     trial.ours()?;
-    let child = User::poses_as_shim(trial, "", "eth0")?;
-    trial.attackers_own(format!("process {} ", child.id()));
+    let pid = User::poses_as_shim(trial, "", "eth0")?;
+    trial.attackers_own(format!("process {pid} "));
     trial.attackers_own("user.slice");
-    trial.hook()?.clean_or_doubts(&["eth0", &child.id().to_string()])
+    trial.hook()?.clean_or_doubts(&["eth0", &pid.to_string()])
 }
 
 /// Nothing hostile: one of our own containers has a name that is a part of another's CNI network.

@@ -179,10 +179,10 @@ fn namespace_root(trial: &mut Trial) -> Result<()> {
     result("k3s", ID, "eth0", json!([]))?;
     trial.bystander(Same::of("find /var/lib/cni -name 'k3s-*'")?);
     trial.ours()?;
-    let child = User::poses_as_shim(trial, "unshare -Ur", "eth0")?;
+    let pid = User::poses_as_shim(trial, "unshare -Ur", "eth0")?;
     trial.attackers_own("python3");
     trial.attackers_own("user.slice");
-    trial.hook()?.clean_or_doubts(&["eth0", &child.id().to_string()])
+    trial.hook()?.clean_or_doubts(&["eth0", &pid.to_string()])
 }
 
 /// With a container's first process the rest of its PID namespace ends; not so in the host's.

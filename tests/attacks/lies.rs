@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::attackers::{Container, User};
-use crate::bystanders::{Pod, USER, container_pid, until};
+use crate::bystanders::{Lives, Pod, USER, container_pid, until};
 use crate::trial::{Attack, Trial};
 use support::runtime::in_group;
 use support::{Result, sh};
@@ -165,23 +165,10 @@ fn sibling_in_guest(trial: &mut Trial) -> Result<()> {
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "9999"]);
     let guest = command.stdin(std::process::Stdio::null()).spawn()?;
     until("a guest runs", || Ok(!crate::attackers::children(guest.id())?.is_empty()))?;
-    trial.bystander(Child(guest));
+    trial.bystander(Lives(guest));
     trial.ours()?;
     our_rule()?;
     trial.hook()?.clean_or_doubts(&["microk8s_x"])
-}
-
-/// Lives, whatever it has become.
-pub struct Child(pub std::process::Child);
-
-impl crate::bystanders::Bystander for Child {
-    fn name(&self) -> String {
-        format!("process {}", self.0.id())
-    }
-
-    fn harm(&mut self) -> Result<Option<String>> {
-        Ok(self.0.try_wait()?.map(|status| format!("DEAD: {status}")))
-    }
 }
 
 fn kubelet(trial: &mut Trial) -> Result<()> {
@@ -192,7 +179,7 @@ fn kubelet(trial: &mut Trial) -> Result<()> {
     until("a process is called kubelet", || {
         Ok(fs::read_to_string(format!("/proc/{}/comm", child.id()))?.trim() == "kubelet")
     })?;
-    trial.bystander(Child(child));
+    trial.bystander(Lives(child));
     trial.ours()?;
     trial.hook()?.clean_or_doubts(&["kubelet"])
 }
