@@ -352,6 +352,8 @@ fn fill(scope: &mut Scope) {
         netns_of_state: None,
         socket: Some("/run/containerd/s/1".into()),
         binds: vec!["/mnt\n".into()],
+        shares: false,
+        privileged: false,
         evidence: all.into(),
         witnesses: every_witness(),
         contradicted: true,

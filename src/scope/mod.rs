@@ -120,6 +120,12 @@ pub struct Container {
     /// Directories of the host that are bound into it.
     #[serde(with = "text::list")]
     pub binds: Vec<PathBuf>,
+    /// True if what it mounts is passed on to the host, and so to others.
+    #[serde(skip)]
+    pub shares: bool,
+    /// True if it may do on the host what root may.
+    #[serde(skip)]
+    pub privileged: bool,
     /// Where it was found.
     pub evidence: BTreeSet<Proof>,
     /// What proves it ours; nothing for one that is known by hints alone.
