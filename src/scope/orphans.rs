@@ -63,7 +63,13 @@ impl Gather<'_> {
             }
             return;
         }
-        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone.
+        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone. Of which
+        // container it is the first process, runc has written down; else it is the one's that the shim was started for.
+        let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
+        if let Some(container) = self.containers.values_mut().find(is_init) {
+            container.witnesses.insert(Witness::ChildOfShim);
+            return container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
+        }
         let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
         let id = ContainerId { namespace: shim.namespace.clone(), id };
         let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
