@@ -8,7 +8,7 @@ pub mod families;
 mod files;
 pub mod firewall;
 pub mod logs;
-mod loops;
+pub mod loops;
 mod mounts;
 mod network;
 pub mod owned;
