@@ -508,6 +508,7 @@ fn one_of_each() -> Vec<Residue> {
     let kinds = [
         Bundle,
         RuncState,
+        RuntimeState,
         ShimSocket,
         RuntimeSocket,
         Fifo,

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod pre_stop;
 pub mod processes;
 pub mod runc;
+pub mod sandboxed;
 pub mod shim;
 pub mod stop_signal;
 pub mod told;

@@ -23,6 +23,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.runc_states();
     gather.shims();
     gather.children_of_shims();
+    gather.empty_groups();
     gather.prove_groups();
     gather.orphans();
     gather.contradicted_ids();

@@ -11,6 +11,7 @@ pub mod devices;
 mod earlier;
 mod gather;
 pub mod graceful;
+mod groups;
 pub mod held;
 mod link_facts;
 mod link_verdict;

@@ -7,6 +7,7 @@ mod drain;
 pub mod families;
 mod files;
 pub mod firewall;
+mod kata;
 pub mod logs;
 pub mod loops;
 mod mounts;
