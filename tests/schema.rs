@@ -367,6 +367,8 @@ fn fill(scope: &mut Scope) {
         socket: Some("/run/containerd/s/1".into()),
         witness: Witness::Unit,
     });
+    scope.groups_above.push("/odd".into());
+    scope.recorded.push(id.clone());
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,

@@ -16,6 +16,7 @@ pub mod runc;
 pub mod sandboxed;
 pub mod shim;
 pub mod stop_signal;
+pub mod streams;
 pub mod told;
 pub mod ttrpc;
 mod wire;

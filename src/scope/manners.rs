@@ -1,22 +1,29 @@
 //! Gathers how each application of ours is to be ended.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
+use crate::runtime::ContainerId;
 use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Record, Records};
+use crate::runtime::streams;
 use crate::scope::graceful::{Graceful, Manner};
 use crate::scope::{Container, Scope, Shim};
 use crate::snap::profile::Profile;
 use crate::view::View;
 
-/// Gathers what is known of our applications.
-pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
+/// Gathers what is known of our applications; and of which streams that nothing else tells of our containerd's database does.
+pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<ContainerId>) {
     let own = &profile.patience;
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
     let applications: Vec<&Container> = scope.containers.iter().filter(|c| !c.sandbox).collect();
-    if applications.is_empty() {
-        return Graceful { patience, ..Graceful::default() };
+    let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
+    let mut unknown = streams::ids(view.host, &scope.roots);
+    unknown.retain(|id| !known.contains(id.as_str()));
+    if applications.is_empty() && unknown.is_empty() {
+        return (Graceful { patience, ..Graceful::default() }, Vec::new());
     }
+    let nobody = applications.is_empty();
     let (records, unread) = match read(view, scope) {
         Ok(Some(records)) => (records, None),
         Ok(None) => (Records::default(), Some("there is none".to_owned())),
@@ -25,7 +32,8 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
     let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     manners.sort_by(|a, b| a.container.cmp(&b.container));
-    Graceful { manners, unread, patience }
+    let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
+    (Graceful { manners, unread: unread.filter(|_| !nobody), patience }, recorded)
 }
 
 fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {

@@ -79,6 +79,12 @@ pub struct Scope {
     /// Block devices that only mounts of ours used.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// Control groups above our containers' that were made for them.
+    #[serde(default, with = "text::list")]
+    pub groups_above: Vec<PathBuf>,
+    /// Containers that our containerd's database names, and nothing else does.
+    #[serde(default)]
+    pub recorded: Vec<ContainerId>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
@@ -305,6 +311,12 @@ impl Scope {
         self.graceful = self.graceful.union(older.graceful);
         let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
         self.devices.extend(new);
+        let new: Vec<PathBuf> =
+            older.groups_above.into_iter().filter(|g| !self.groups_above.contains(g)).collect();
+        self.groups_above.extend(new);
+        let new: Vec<ContainerId> =
+            older.recorded.into_iter().filter(|id| !self.recorded.contains(id)).collect();
+        self.recorded.extend(new);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);

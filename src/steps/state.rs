@@ -9,6 +9,7 @@ use crate::error::Blind;
 use crate::linux::sockets;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
+use crate::runtime::streams::container_of;
 use crate::runtime::{bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
 use crate::steps::{files, kata, logs, skeleton};
@@ -122,9 +123,11 @@ fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
 }
 
 /// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
-/// that somebody else has too are left.
+/// that somebody else has too are left. One that only containerd's database names may be that of somebody who runs unseen.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
+    let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();
+    let is_sure = || scope.blind.is_empty() && scope.doubts.is_empty() && !skeleton::others_run(view, scope);
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         // Out of our reach, and so is everything in it: what runs is found elsewhere.
@@ -133,14 +136,15 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     for directory in directories {
         let directory = scope.roots.fifos.join(directory);
         let Ok(streams) = view.host.list(&directory) else { continue };
-        let ours = |name: &std::ffi::OsString| {
-            let name = name.to_str().unwrap_or_default();
-            ["-stdin", "-stdout", "-stderr"]
-                .iter()
-                .any(|s| name.strip_suffix(s).is_some_and(|id| ids.contains(id)))
+        let all_of = |is_one: &dyn Fn(&str) -> bool| {
+            !streams.is_empty() && streams.iter().all(|name| container_of(name).is_some_and(is_one))
         };
-        if !streams.is_empty() && streams.iter().all(ours) {
+        let is_recorded = all_of(&|id| recorded.contains(id));
+        if all_of(&|id| ids.contains(id)) || is_recorded && is_sure() {
             finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
+        } else if is_recorded {
+            let why = "it bears the ID of a container of ours, and what else runs here may have the same";
+            finding.blind.push(Blind::new(show(&directory), why));
         }
     }
 }
