@@ -60,6 +60,8 @@ fn sandbox(id: &str) -> Container {
         netns_of_state: None,
         socket: None,
         binds: vec![],
+        shares: false,
+        privileged: false,
         evidence: Default::default(),
         witnesses: [Witness::RuncState].into(),
         contradicted: false,

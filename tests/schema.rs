@@ -352,6 +352,8 @@ fn fill(scope: &mut Scope) {
         netns_of_state: None,
         socket: Some("/run/containerd/s/1".into()),
         binds: vec!["/mnt\n".into()],
+        shares: false,
+        privileged: false,
         evidence: all.into(),
         witnesses: every_witness(),
         contradicted: true,
@@ -365,6 +367,8 @@ fn fill(scope: &mut Scope) {
         socket: Some("/run/containerd/s/1".into()),
         witness: Witness::Unit,
     });
+    scope.groups_above.push("/odd".into());
+    scope.recorded.push(id.clone());
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,
@@ -506,6 +510,7 @@ fn one_of_each() -> Vec<Residue> {
     let kinds = [
         Bundle,
         RuncState,
+        RuntimeState,
         ShimSocket,
         RuntimeSocket,
         Fifo,

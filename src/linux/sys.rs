@@ -67,6 +67,16 @@ pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (info[0], info[1]))
 }
 
+/// Lets a file system go on that somebody has frozen (FITHAW of linux/fs.h), by any directory of it. EINVAL if it goes on
+/// already.
+pub fn thaw(directory: &File) -> Result<(), Errno> {
+    // _IOWR('X', 120, int)
+    const FITHAW: nix::libc::c_ulong = 0xC004_5878;
+    // SAFETY: the kernel takes no notice of the argument, and touches no memory of ours.
+    let result = unsafe { nix::libc::ioctl(directory.as_raw_fd(), FITHAW as _, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// Takes away a mapping of device-mapper by its name (DM_DEV_REMOVE of linux/dm-ioctl.h). The kernel refuses while it is in
 /// use.
 pub fn remove_mapping(control: &File, name: &str) -> Result<(), Errno> {

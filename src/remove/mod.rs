@@ -19,6 +19,7 @@ pub mod rule;
 pub mod service;
 pub mod shim;
 pub mod task;
+pub mod thaw;
 
 use std::time::{Duration, Instant};
 

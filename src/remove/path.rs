@@ -29,7 +29,12 @@ type Delete = fn(&tree::Parent, &Path) -> tree::Deleted;
 pub fn remove(live: &Live, parent: &tree::Parent, it: &residue::Path, deadline: Instant) -> Done {
     let residue::Path { path, what } = it;
     let whole = match what {
-        PathKind::Data | PathKind::Bundle | PathKind::RuncState | PathKind::Fifo | PathKind::PodLogs => true,
+        PathKind::Data
+        | PathKind::Bundle
+        | PathKind::RuncState
+        | PathKind::RuntimeState
+        | PathKind::Fifo
+        | PathKind::PodLogs => true,
         PathKind::Moved => {
             return Done::NotPossible {
                 why: "it lies outside of the snap's own directories, where nothing is deleted because of its place".into(),

@@ -38,6 +38,8 @@ pub enum PathKind {
     Bundle,
     /// runc's state directory of a container.
     RuncState,
+    /// What another runtime than runc keeps of a container: gVisor's or Kata's.
+    RuntimeState,
     ShimSocket,
     /// A socket of the runtime itself.
     RuntimeSocket,

@@ -20,6 +20,7 @@ use crate::linux::interrupts::Interrupts;
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::remove::ourselves;
+use crate::remove::thaw::thaw;
 use crate::report::script::Script;
 use crate::report::{Command, Report, file};
 use crate::residue::Residue;
@@ -102,6 +103,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let surveyed = look_once(plan, &view, &scope, Some(live));
     let first = started.report_of_removal(&removal, false, &surveyed, &scope, &view);
     leave_behind(first, live);
+    thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
     let (history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;

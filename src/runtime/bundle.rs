@@ -37,6 +37,10 @@ pub struct Bundle {
     pub netns: Option<PathBuf>,
     /// Directories of the host bound into it, by their path on the host.
     pub binds: Vec<PathBuf>,
+    /// True if what it mounts is passed on to the host, and so to others.
+    pub shares: bool,
+    /// True if it may do on the host what root may.
+    pub privileged: bool,
     /// Where its shim listens, if it is where shims do.
     pub socket: Option<PathBuf>,
     /// What was there and made no sense.
@@ -51,6 +55,17 @@ struct Spec {
     linux: Linux,
     #[serde(default)]
     mounts: Binds,
+    process: Option<Process>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    capabilities: Option<Capabilities>,
+}
+
+#[derive(Deserialize)]
+struct Capabilities {
+    bounding: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -77,21 +92,26 @@ struct Linux {
     namespaces: NetnsPath,
 }
 
-/// The directories of the host that a spec binds, as many as are kept; the rest is read over.
+/// The directories of the host that a spec binds, as many as are kept, and whether one of all is shared with the host; the
+/// rest is read over.
 #[derive(Default)]
-struct Binds(Vec<PathBuf>);
+struct Binds(Vec<PathBuf>, bool);
 
 impl<'de> Deserialize<'de> for Binds {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Binds, D::Error> {
-        let mut binds = Vec::new();
+        let (mut binds, mut shares) = (Vec::new(), false);
         let take = |mount: SpecMount| {
             let source = PathBuf::from(mount.source);
-            if mount.kind == "bind" && source.is_absolute() && binds.len() < MAX_BINDS {
+            if mount.kind != "bind" || !source.is_absolute() {
+                return;
+            }
+            shares |= mount.options.iter().flatten().any(|option| option == "rshared" || option == "shared");
+            if binds.len() < MAX_BINDS {
                 binds.push(source);
             }
         };
         each(from, take)?;
-        Ok(Binds(binds))
+        Ok(Binds(binds, shares))
     }
 }
 
@@ -145,6 +165,8 @@ struct SpecMount {
     kind: String,
     #[serde(default)]
     source: String,
+    #[serde(default)]
+    options: Option<Vec<String>>,
 }
 
 /// The directories that a container's bundle may have: whole, half deleted, and its work directory.
@@ -241,7 +263,9 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         uid: a.pod_uid.filter(short).unwrap_or_default(),
     });
     bundle.netns = spec.linux.namespaces.0.filter(|p| is_path(p) && cni::is_netns(p, roots));
-    bundle.binds = spec.mounts.0;
+    Binds(bundle.binds, bundle.shares) = spec.mounts;
+    let granted = spec.process.and_then(|process| process.capabilities?.bounding);
+    bundle.privileged = granted.iter().flatten().any(|capability| capability == "CAP_SYS_ADMIN");
     bundle.binds.retain(|p| is_path(p));
 }
 

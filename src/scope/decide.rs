@@ -23,13 +23,17 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.runc_states();
     gather.shims();
     gather.children_of_shims();
+    gather.empty_groups();
     gather.prove_groups();
     gather.orphans();
     gather.contradicted_ids();
     gather.refused_groups();
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
     let rule_comments = gather.rule_comments(&profile.network.rule_comments);
-    let Gather { containers, shims, mut foreign, mut bystanders, blind, doubts, nonsense, .. } = gather;
+    let groups_above = gather.groups_above();
+    let Gather {
+        containers, shims, mut foreign, foreign_ids, mut bystanders, blind, doubts, nonsense, ..
+    } = gather;
     let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
     foreign.retain(|other| ids.contains(&other.id));
     let mut scope = Scope {
@@ -45,6 +49,8 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         network: Network::default(),
         graceful: Default::default(),
         devices: Vec::new(),
+        groups_above,
+        recorded: Vec::new(),
         bystanders: Vec::new(),
         blind,
         doubts,
@@ -58,6 +64,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let known: Vec<_> = known.collect();
     scope.devices.extend(known);
     scope.bystanders = bystanders;
-    scope.graceful = manners::gather(view, &scope, profile);
+    (scope.graceful, scope.recorded) = manners::gather(view, &scope, profile);
+    scope.recorded.retain(|id| !foreign_ids.contains(&id.id));
     Ok(scope)
 }

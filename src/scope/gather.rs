@@ -80,6 +80,8 @@ impl<'a> Gather<'a> {
             netns_of_state: None,
             socket: bundle.socket,
             binds: bundle.binds,
+            shares: bundle.shares,
+            privileged: bundle.privileged,
             evidence: BTreeSet::new(),
             witnesses: BTreeSet::new(),
             contradicted: false,

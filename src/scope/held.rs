@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::runtime::bundle::TASKS;
+use crate::runtime::sandboxed::KATA_SHARED;
 use crate::scope::{Container, Scope};
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
@@ -25,6 +26,8 @@ pub struct Held<'a> {
     ids: HashSet<&'a str>,
     /// Containers of ours: in one namespace of containerd's an ID is one container's.
     tasks: HashSet<(&'a str, &'a str)>,
+    /// IDs that a witness says are ours.
+    proven: HashSet<&'a str>,
 }
 
 impl<'a> Held<'a> {
@@ -53,7 +56,8 @@ impl<'a> Held<'a> {
         let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
-        let mut held = Held { roots, snap, places, directories, devices: devices.clone(), ids, tasks };
+        let (devices, proven) = (devices.clone(), scope.proven_ids());
+        let mut held = Held { roots, snap, places, directories, devices, ids, tasks, proven };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
         held.devices.extend(in_memory);
@@ -68,7 +72,14 @@ impl<'a> Held<'a> {
 
     /// By where it is alone.
     pub fn is_placed(&self, mount: &Mount) -> bool {
-        self.is_below(mount) || self.is_of_owned_id(mount)
+        self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount)
+    }
+
+    /// In the directory that Kata shares with the guest of a sandbox. All of Kata's users have theirs there, so the ID counts
+    /// only where a witness says that it is ours.
+    fn is_of_kata(&self, mount: &Mount) -> bool {
+        let below = mount.point.strip_prefix(KATA_SHARED).ok();
+        below.and_then(|below| below.iter().next()?.to_str()).is_some_and(|id| self.proven.contains(id))
     }
 
     fn is_below(&self, mount: &Mount) -> bool {
@@ -213,6 +224,17 @@ mod tests {
         let found = ours(&scope_of(&[]), table, &["7:3"]);
         let elsewhere: Vec<_> = found.into_iter().filter(|p| !p.starts_with(COMMON)).collect();
         assert_eq!(elsewhere, expected);
+    }
+
+    #[test]
+    fn what_kata_shares_by_proven_ids_alone() {
+        let mut scope = scope_of(&["a", "c"]);
+        scope.containers[1].witnesses.clear();
+        for (id, expected) in [("a", true), ("b", false), ("c", false)] {
+            let table =
+                format!("1 0 0:1 / /run/kata-containers/shared/sandboxes/{id}/mounts rw - tmpfs t rw\n");
+            assert_eq!(!ours(&scope, &table, &[]).is_empty(), expected, "{id}");
+        }
     }
 
     #[test]

@@ -1,22 +1,29 @@
 //! Gathers how each application of ours is to be ended.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
+use crate::runtime::ContainerId;
 use crate::runtime::hook_plan::{Patience, Plan};
-use crate::runtime::metadata::{self, Records};
+use crate::runtime::metadata::{self, Record, Records};
+use crate::runtime::streams;
 use crate::scope::graceful::{Graceful, Manner};
 use crate::scope::{Container, Scope, Shim};
-use crate::snap::profile::{Profile, Roots};
+use crate::snap::profile::Profile;
 use crate::view::View;
 
-/// Gathers what is known of our applications.
-pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
+/// Gathers what is known of our applications; and of which streams that nothing else tells of our containerd's database does.
+pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<ContainerId>) {
     let own = &profile.patience;
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
     let applications: Vec<&Container> = scope.containers.iter().filter(|c| !c.sandbox).collect();
-    if applications.is_empty() {
-        return Graceful { patience, ..Graceful::default() };
+    let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
+    let mut unknown = streams::ids(view.host, &scope.roots);
+    unknown.retain(|id| !known.contains(id.as_str()));
+    if applications.is_empty() && unknown.is_empty() {
+        return (Graceful { patience, ..Graceful::default() }, Vec::new());
     }
+    let nobody = applications.is_empty();
     let (records, unread) = match read(view, scope) {
         Ok(Some(records)) => (records, None),
         Ok(None) => (Records::default(), Some("there is none".to_owned())),
@@ -25,7 +32,8 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
     let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     manners.sort_by(|a, b| a.container.cmp(&b.container));
-    Graceful { manners, unread, patience }
+    let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
+    (Graceful { manners, unread: unread.filter(|_| !nobody), patience }, recorded)
 }
 
 fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
@@ -35,8 +43,11 @@ fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
 }
 
 fn manner(scope: &Scope, records: &Records, container: &Container, patience: Patience) -> Option<Manner> {
-    let record = records.containers.get(&container.id)?;
     let sandbox = records.sandbox_of(&container.id);
+    let serves_others = serves_others(scope, container, sandbox.is_some_and(|sandbox| sandbox.host_network));
+    let unknown = Record::default();
+    // Whom others need is told by its bundle, too.
+    let record = records.containers.get(&container.id).or(serves_others.then_some(&unknown))?;
     let serves = |s: &&Shim| {
         s.namespace == container.id.namespace && s.id.as_ref().is_none_or(|id| *id == container.shim_id)
     };
@@ -44,25 +55,60 @@ fn manner(scope: &Scope, records: &Records, container: &Container, patience: Pat
     Some(Manner {
         container: container.id.clone(),
         name: record.name.clone(),
-        serves_others: serves_others(scope, container),
+        serves_others,
         hook: record.pre_stop.as_ref().map(|hook| hook.kind()),
         plan: Plan::of(record, sandbox, shim, patience),
     })
 }
 
-/// True for what mounts volumes and makes networks for other pods: it has kubelet's directories for plugins, or those of the
-/// network plugins, bound into it. Others that end after it could no longer save their work.
-fn serves_others(scope: &Scope, container: &Container) -> bool {
-    let of_kubelet = |roots: &Roots| {
-        let below = ["plugins", "plugins_registry"];
-        roots.kubelet.iter().flat_map(|k| below.map(|name| k.join(name))).collect::<Vec<_>>()
-    };
-    let shared =
-        ["/var/lib/kubelet/plugins", "/var/lib/kubelet/plugins_registry", "/opt/cni/bin", "/etc/cni/net.d"];
-    let mut places: Vec<PathBuf> = shared.map(PathBuf::from).into();
-    places.extend(of_kubelet(&scope.roots));
-    places.extend(of_kubelet(&scope.inside));
+/// True for what mounts volumes and makes networks for other pods: others that end after it could no longer save their work.
+/// It passes its mounts on to the host, or has the host's network with all of root's rights, or has kubelet's directories for
+/// plugins or those of the network plugins bound into it. What a plugin keeps further down in its own directory is what it
+/// serves, and whoever has that bound may be one of those served.
+fn serves_others(scope: &Scope, container: &Container, host_network: bool) -> bool {
+    let kubelets = [&scope.roots.kubelet, &scope.inside.kubelet].into_iter().flatten().cloned();
+    let kubelets: Vec<PathBuf> = kubelets.chain([PathBuf::from("/var/lib/kubelet")]).collect();
     let host = scope.snap.data.join("opt/cni/bin");
-    places.push(host);
-    container.binds.iter().any(|bind| places.iter().any(|place| bind.starts_with(place)))
+    let of_cni = ["/opt/cni/bin".into(), "/etc/cni/net.d".into(), host];
+    let is_plugins = |bind: &PathBuf, kubelet: &PathBuf| {
+        let plugins = kubelet.join("plugins");
+        bind.starts_with(kubelet.join("plugins_registry"))
+            || *bind == plugins
+            || bind.parent() == Some(&plugins)
+    };
+    container.shares
+        || container.privileged && host_network
+        || container.binds.iter().any(|bind| {
+            kubelets.iter().any(|kubelet| is_plugins(bind, kubelet))
+                || of_cni.iter().any(|place| bind.starts_with(place))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+
+    #[test]
+    fn who_serves_and_who_is_served() {
+        let scope = scope_of(&["a"]);
+        let kubelet = scope.roots.kubelet.clone().unwrap();
+        let of = |binds: &[PathBuf]| Container { binds: binds.to_vec(), ..scope.containers[0].clone() };
+        let serves = |container: &Container| serves_others(&scope, container, false);
+        for bind in ["plugins", "plugins/x.csi", "plugins_registry", "plugins_registry/deep"] {
+            assert!(serves(&of(&[kubelet.join(bind)])), "{bind}");
+        }
+        assert!(
+            serves(&of(&["/etc/cni/net.d".into()])) && serves(&of(&["/var/lib/kubelet/plugins/x".into()]))
+        );
+        for bind in ["plugins/x.csi/served", "pods/u/volumes/x", ""] {
+            assert!(!serves(&of(&[kubelet.join(bind)])), "{bind}");
+        }
+        let client = of(&["/srv/data".into()]);
+        assert!(!serves(&client));
+        assert!(serves(&Container { shares: true, ..client.clone() }));
+        let privileged = Container { privileged: true, ..client.clone() };
+        assert!(!serves(&privileged) && serves_others(&scope, &privileged, true));
+        assert!(!serves_others(&scope, &client, true), "the host's network alone serves nobody");
+    }
 }

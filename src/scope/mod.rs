@@ -11,6 +11,7 @@ pub mod devices;
 mod earlier;
 mod gather;
 pub mod graceful;
+mod groups;
 pub mod held;
 mod link_facts;
 mod link_verdict;
@@ -78,6 +79,12 @@ pub struct Scope {
     /// Block devices that only mounts of ours used.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// Control groups above our containers' that were made for them.
+    #[serde(default, with = "text::list")]
+    pub groups_above: Vec<PathBuf>,
+    /// Containers that our containerd's database names, and nothing else does.
+    #[serde(default)]
+    pub recorded: Vec<ContainerId>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Proof that could not be read, where no other source covers it.
@@ -120,6 +127,12 @@ pub struct Container {
     /// Directories of the host that are bound into it.
     #[serde(with = "text::list")]
     pub binds: Vec<PathBuf>,
+    /// True if what it mounts is passed on to the host, and so to others.
+    #[serde(skip)]
+    pub shares: bool,
+    /// True if it may do on the host what root may.
+    #[serde(skip)]
+    pub privileged: bool,
     /// Where it was found.
     pub evidence: BTreeSet<Proof>,
     /// What proves it ours; nothing for one that is known by hints alone.
@@ -292,6 +305,12 @@ impl Scope {
         self.graceful = self.graceful.union(older.graceful);
         let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
         self.devices.extend(new);
+        let new: Vec<PathBuf> =
+            older.groups_above.into_iter().filter(|g| !self.groups_above.contains(g)).collect();
+        self.groups_above.extend(new);
+        let new: Vec<ContainerId> =
+            older.recorded.into_iter().filter(|id| !self.recorded.contains(id)).collect();
+        self.recorded.extend(new);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
                 self.bystanders.push(bystander);

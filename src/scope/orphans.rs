@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::gather::Gather;
 use super::rootfs::RootFs;
 use crate::error::Blind;
+use crate::linux::cgroup::full;
 use crate::linux::proc::Proc;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
@@ -63,7 +64,13 @@ impl Gather<'_> {
             }
             return;
         }
-        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone.
+        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone. Of which
+        // container it is the first process, runc has written down; else it is the one's that the shim was started for.
+        let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
+        if let Some(container) = self.containers.values_mut().find(is_init) {
+            container.witnesses.insert(Witness::ChildOfShim);
+            return container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
+        }
         let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
         let id = ContainerId { namespace: shim.namespace.clone(), id };
         let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
@@ -161,7 +168,7 @@ impl Gather<'_> {
         }
     }
 
-    fn pids_of(&self, group: &Path) -> Result<Vec<i32>, String> {
+    pub(super) fn pids_of(&self, group: &Path) -> Result<Vec<i32>, String> {
         let mut all = Vec::new();
         for hierarchy in self.places.get(group.as_os_str()).into_iter().flatten() {
             all.extend_from_slice(&self.view.group_pids(hierarchy, group)?);
@@ -295,10 +302,23 @@ impl Gather<'_> {
             if self.foreign.contains(&id) {
                 continue;
             }
-            let why =
-                format!("only a bundle names it, and the living group {} carries its ID", text::show(&group));
+            let why = format!("only a bundle names it, and {} carries its ID", self.living(&group));
             self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
         }
+    }
+
+    /// A group that lives, with where it is and what runs in it.
+    fn living(&self, group: &Path) -> String {
+        const MAX_NAMED: usize = 10;
+        let name = text::show(group.file_name().map_or(group, Path::new));
+        let hierarchy = self.places.get(group.as_os_str()).and_then(|places| places.first());
+        let parent = group.parent().unwrap_or(group);
+        let place = hierarchy.map_or_else(|| parent.to_path_buf(), |h| full(&h.point, parent));
+        let mut pids = self.pids_of(group).unwrap_or_default();
+        pids.sort_unstable();
+        pids.dedup();
+        let pids: Vec<String> = pids.iter().take(MAX_NAMED).map(|pid| format!("process {pid}")).collect();
+        format!("the living group {name} in {} ({})", text::show(&place), pids.join(", "))
     }
 
     /// What a bundle claims and no container could have is told while it lives; many such claims are counted.

@@ -3,6 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::linux::host::Host;
+
+/// True if systemd runs here, and its slices are its own (sd_booted(3)); also where that cannot be told.
+pub fn has_systemd(host: &Host) -> bool {
+    host.exists(Path::new("/run/systemd/system")).unwrap_or(true)
+}
+
 /// The service of this snap whose group a path is, or is in: `/system.slice/snap.NAME.SERVICE.service`.
 pub fn service_of<'a>(group: &'a Path, instance: &str) -> Option<&'a str> {
     unit_of_snap(group)?.strip_prefix(instance)?.strip_prefix('.')?.strip_suffix(".service")

@@ -11,6 +11,7 @@ use crate::residue::{Cgroup, Residue};
 use crate::runtime::groups;
 use crate::scope::Scope;
 use crate::snap::units;
+use crate::text::show;
 use crate::view::View;
 
 /// Leaves first. A group above is ours to remove only if everything in it is.
@@ -25,9 +26,14 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         .flat_map(|c| c.cgroups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
         .collect();
     let mut finding = Finding::default();
+    let above = Above::of(view, scope);
     let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
     for (hierarchy, all) in writable {
-        for (name, container) in removable(all, &owners) {
+        let (found, unknown) = removable(all, &owners, &above);
+        let empty = unknown.iter().filter(|group| !view.is_occupied(hierarchy, group));
+        let why = "it is empty, and whether it was made for a container of ours cannot be told";
+        finding.blind.extend(empty.map(|group| Blind::new(show(&full(&hierarchy.point, group)), why)));
+        for (name, container) in found {
             let path = full(&hierarchy.point, &name);
             // A group above the leaves may hold processes of its own that are nobody's container.
             let has_own = || group::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty());
@@ -73,12 +79,45 @@ pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
     ours.map(|(hierarchy, group)| full(&hierarchy.point, group)).collect()
 }
 
+/// Groups above those of our containers.
+#[derive(Default)]
+struct Above<'a> {
+    /// Kubelet's, and those that were made for our containers.
+    ours: HashSet<&'a Path>,
+    /// Those of which neither is known.
+    unknown: HashSet<&'a Path>,
+}
+
+impl<'a> Above<'a> {
+    fn of(view: &View, scope: &'a Scope) -> Above<'a> {
+        let managed = units::has_systemd(view.host);
+        let mut above = Above::default();
+        for container in &scope.containers {
+            for group in container.cgroups.iter().flat_map(|leaf| leaf.ancestors().skip(1)) {
+                if groups::is_kubelets(group) || scope.groups_above.iter().any(|made| made == group) {
+                    above.ours.insert(group);
+                } else if container.is_proven()
+                    && group.components().count() > 1
+                    && !(managed && groups::is_of_a_manager(group))
+                {
+                    above.unknown.insert(group);
+                }
+            }
+        }
+        above
+    }
+}
+
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
-/// groups above one that hold nothing else.
-fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf, Option<String>)> {
+/// groups above one that hold nothing else; and those above one that then hold nothing, and may be somebody's.
+fn removable(
+    groups: &[PathBuf],
+    owners: &HashMap<&Path, &str>,
+    above: &Above,
+) -> (Vec<(PathBuf, Option<String>)>, Vec<PathBuf>) {
     // The machine's other groups are many, and nothing to us.
     if owners.is_empty() {
-        return Vec::new();
+        return Default::default();
     }
     let owner = |group: &Path| group.ancestors().find_map(|a| owners.get(a).copied());
     let mut children: HashMap<&Path, usize> = HashMap::new();
@@ -87,14 +126,13 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
             *children.entry(parent).or_default() += 1;
         }
     }
-    let shared: HashSet<&Path> =
-        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| groups::is_kubelets(a)).collect();
     // Parents come first in a walk, so that the walk backwards has the children of each before it.
-    let mut found = Vec::new();
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for group in groups.iter().rev() {
         let container = owner(group);
         let empty = children.get(group.as_path()).copied().unwrap_or(0) == 0;
-        if container.is_none() && !(empty && shared.contains(group.as_path())) {
+        if container.is_none() && !(empty && above.ours.contains(group.as_path())) {
+            unknown.extend((empty && above.unknown.contains(group.as_path())).then(|| group.clone()));
             continue;
         }
         if let Some(count) = group.parent().and_then(|p| children.get_mut(p)) {
@@ -102,7 +140,7 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
         }
         found.push((group.clone(), container.map(str::to_owned)));
     }
-    found
+    (found, unknown)
 }
 
 #[cfg(test)]
@@ -112,7 +150,10 @@ mod tests {
     fn names(groups: &[&str], owned: &[&str]) -> Vec<String> {
         let groups: Vec<PathBuf> = groups.iter().map(PathBuf::from).collect();
         let owners = owned.iter().map(|g| (Path::new(*g), "id")).collect();
-        removable(&groups, &owners).into_iter().map(|(g, _)| g.display().to_string()).collect()
+        let kubelets = owned.iter().flat_map(|g| Path::new(*g).ancestors().skip(1));
+        let ours = kubelets.filter(|g| groups::is_kubelets(g)).collect();
+        let above = Above { ours, ..Above::default() };
+        removable(&groups, &owners, &above).0.into_iter().map(|(g, _)| g.display().to_string()).collect()
     }
 
     #[test]
@@ -181,6 +222,32 @@ mod tests {
             names(&["/kubepods", "/kubepods/podA"], &["/kubepods/podA/c1"]),
             ["/kubepods/podA", "/kubepods"]
         );
+    }
+
+    #[test]
+    fn a_group_above_that_was_made_for_ours_goes_and_one_that_may_be_anothers_is_told() {
+        let groups = ["/odd", "/odd/web", "/more", "/more/x", "/more/x/y"].map(PathBuf::from);
+        let leaves = ["/odd/web", "/more/x/y"].map(PathBuf::from);
+        let owners = leaves.iter().map(|g| (g.as_path(), "id")).collect();
+        let mut scope = crate::fixture::scope_of(&["c1"]);
+        scope.containers[0].cgroups = leaves.to_vec();
+        scope.groups_above = vec!["/odd".into(), "/more".into()];
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::linux::host::Host::at(dir.path());
+        let above = Above::of(&View::new(&host, None), &scope);
+        let (found, unknown) = removable(&groups, &owners, &above);
+        let found: Vec<_> = found.into_iter().map(|(group, _)| group.display().to_string()).collect();
+        assert_eq!(found, ["/more/x/y", "/odd/web", "/odd"], "what is above a group that stays stays");
+        assert_eq!(unknown, [PathBuf::from("/more/x")]);
+        scope.containers[0].witnesses.clear();
+        let above = Above::of(&View::new(&host, None), &scope);
+        assert!(above.unknown.is_empty(), "a hint proves nothing, and what is not proven is told elsewhere");
+        scope.containers[0] = crate::fixture::scope_of(&["c1"]).containers.remove(0);
+        scope.containers[0].cgroups = vec!["/user.slice/session-7.scope".into()];
+        let unknown = |scope: &Scope| Above::of(&View::new(&host, None), scope).unknown.len();
+        assert_eq!(unknown(&scope), 1);
+        std::fs::create_dir_all(dir.path().join("run/systemd/system")).unwrap();
+        assert_eq!(unknown(&scope), 0, "systemd's own");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::block::{self, Device};
 use crate::linux::loop_device::{BLOCK, backing_file, number};
+use crate::linux::mountinfo::Mount;
 use crate::linux::sys;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Loop, Residue};
@@ -79,6 +80,18 @@ pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
         found.extend(mapped.residues.iter().flat_map(of_mapping));
     }
     found
+}
+
+/// Mounts on devices of ours, and on those that only our mounts used, one of each: their file systems are ours.
+pub fn file_systems(view: &View, scope: &Scope) -> Vec<Mount> {
+    let Ok(table) = view.own_mounts() else { return Vec::new() };
+    let on_devices: Vec<&Mount> = table.mounts.iter().filter(|m| m.is_on_device()).collect();
+    if on_devices.is_empty() {
+        return Vec::new();
+    }
+    let mut devices = numbers(view, scope);
+    devices.extend(scope.devices.iter().flat_map(|device| block::numbers(view.host, &device.device)));
+    on_devices.into_iter().filter(|m| devices.remove(&m.device)).cloned().collect()
 }
 
 fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::bundle::TASKS;
+use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::view::View;
 
@@ -50,6 +51,11 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let namespaces: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.namespace.as_str()).collect();
     let mut found: Vec<PathBuf> = namespaces.iter().map(|name| roots.runc.join(name)).collect();
     found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
+    let of_runsc = namespaces.iter().flat_map(|name| sandboxed::runsc_directories(roots, name));
+    let of_runsc: Vec<PathBuf> = of_runsc.collect();
+    found.extend(of_runsc.iter().cloned());
+    found.extend(of_runsc.iter().filter_map(|path| path.parent().map(Path::to_path_buf)));
+    found.extend(sandboxed::KATAS.map(PathBuf::from));
     for root in &roots.shared {
         found.extend(namespaces.iter().map(|name| root.join(TASKS).join(name)));
         let below =

@@ -1,7 +1,7 @@
 //! What the runtime wrote down about our containers: bundles, runc's states, sockets, streams. By computed or
 //! recorded names only: whatever else lies in a shared directory is somebody else's.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,10 @@ use crate::error::Blind;
 use crate::linux::sockets;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
-use crate::runtime::{bundle, shim};
+use crate::runtime::streams::container_of;
+use crate::runtime::{bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
-use crate::steps::{files, logs, skeleton};
+use crate::steps::{files, kata, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -22,6 +23,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     for container in scope.containers.iter().filter(|c| scope.is_proven(c)) {
         wanted.extend(names(scope, container));
     }
+    of_runsc(view, scope, &mut wanted);
     // A runtime that was killed leaves its own sockets; the second is for the shims.
     let mut second = scope.roots.address.clone();
     second.as_mut_os_string().push(".ttrpc");
@@ -37,6 +39,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     files::plugin_sockets(view, scope, &mut finding);
     files::host_symlinks(view, scope, &mut finding);
     logs::find(view, scope, &mut finding);
+    kata::find(view, scope, &mut finding);
     skeleton::find(view, scope, &mut finding);
     finding
 }
@@ -96,10 +99,35 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     names
 }
 
+/// What gVisor keeps of containers of ours: files that bear both their ID and their sandbox's.
+fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
+    let own = scope.containers.iter().filter(|c| scope.is_proven(c) && c.may_be_tidied());
+    let own = own.filter(|c| !scope.is_foreign(&c.id));
+    let own: HashMap<(&str, &str), &Container> =
+        own.map(|c| ((c.id.namespace.as_str(), c.id.id.as_str()), c)).collect();
+    let namespaces: BTreeSet<&str> = own.keys().map(|(namespace, _)| *namespace).collect();
+    for namespace in namespaces {
+        for directory in sandboxed::runsc_directories(&scope.roots, namespace) {
+            for name in view.host.list(&directory).unwrap_or_default() {
+                let Some((id, sandbox)) = name.to_str().and_then(sandboxed::owners_of_file) else { continue };
+                let Some(container) = own.get(&(namespace, id)).filter(|c| c.shim_id == sandbox) else {
+                    continue;
+                };
+                let id = &container.id;
+                if !sandboxed::is_of_another(view.host, &directory, &scope.inside, id, sandbox) {
+                    wanted.push((directory.join(&name), PathKind::RuntimeState));
+                }
+            }
+        }
+    }
+}
+
 /// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
-/// that somebody else has too are left.
+/// that somebody else has too are left. One that only containerd's database names may be that of somebody who runs unseen.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
+    let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();
+    let is_sure = || scope.blind.is_empty() && scope.doubts.is_empty() && !skeleton::others_run(view, scope);
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         // Out of our reach, and so is everything in it: what runs is found elsewhere.
@@ -108,14 +136,15 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     for directory in directories {
         let directory = scope.roots.fifos.join(directory);
         let Ok(streams) = view.host.list(&directory) else { continue };
-        let ours = |name: &std::ffi::OsString| {
-            let name = name.to_str().unwrap_or_default();
-            ["-stdin", "-stdout", "-stderr"]
-                .iter()
-                .any(|s| name.strip_suffix(s).is_some_and(|id| ids.contains(id)))
+        let all_of = |is_one: &dyn Fn(&str) -> bool| {
+            !streams.is_empty() && streams.iter().all(|name| container_of(name).is_some_and(is_one))
         };
-        if !streams.is_empty() && streams.iter().all(ours) {
+        let is_recorded = all_of(&|id| recorded.contains(id));
+        if all_of(&|id| ids.contains(id)) || is_recorded && is_sure() {
             finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
+        } else if is_recorded {
+            let why = "it bears the ID of a container of ours, and what else runs here may have the same";
+            finding.blind.push(Blind::new(show(&directory), why));
         }
     }
 }

@@ -107,6 +107,12 @@ pub fn frozen(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     host.read_text(&directory.join(file)).is_ok_and(|state| state == yes)
 }
 
+/// The kernel's number of a group: a later one is higher. None where there is no kernel that says so.
+pub fn made_at(host: &Host, directory: &Path) -> Option<u64> {
+    let found = statat(CWD, host.path(directory), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    host.is_live().then_some(found.st_ino)
+}
+
 /// The group paths in `/proc/PID/cgroup`, one for each hierarchy the process is in.
 pub fn parse_membership(bytes: &[u8]) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = bytes

@@ -1,0 +1,96 @@
+//! Control groups that no record names: empty ones that bear the ID of a container of ours, and those above a container's that
+//! were made for it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::gather::Gather;
+use crate::linux::cgroup::group::made_at;
+use crate::linux::cgroup::{Hierarchy, full};
+use crate::runtime::{ContainerId, groups, sandboxed};
+use crate::scope::Container;
+use crate::snap::units;
+
+impl Gather<'_> {
+    /// gVisor runs a pod in the sandbox's group or the pod's, and leaves those of its containers empty; Kata makes a group for
+    /// the sandbox. An empty group of that exact shape, below kubelet's, may go by its name.
+    pub(super) fn empty_groups(&mut self) {
+        let Ok(tree) = self.view.cgroups() else { return };
+        let known: HashSet<&Path> =
+            self.containers.values().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+        let ids: HashMap<&str, &ContainerId> =
+            self.containers.keys().map(|id| (id.id.as_str(), id)).collect();
+        let mut found = BTreeSet::new();
+        for (_, group) in tree.each() {
+            let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some(id) = sandboxed::owner_of_group(name).and_then(|id| ids.get(id)) else { continue };
+            let kubelets = group.iter().nth(1).is_some_and(|top| groups::is_kubelets(Path::new(top)));
+            if kubelets
+                && !known.contains(group)
+                && !self.foreign_ids.contains(&id.id)
+                && self.places_of(group).iter().all(|h| !self.view.is_occupied(h, group))
+            {
+                found.insert(((*id).clone(), group.to_path_buf()));
+            }
+        }
+        for (id, group) in found {
+            self.containers.entry(id).and_modify(|container| container.cgroups.push(group));
+        }
+    }
+
+    /// The groups above those of proven containers that were made in one go with them, as runc makes all that are missing on
+    /// the way. What another manager has made is his.
+    pub(super) fn groups_above(&self) -> Vec<PathBuf> {
+        let managed = units::has_systemd(self.view.host);
+        let mut made = BTreeSet::new();
+        let proven = self.containers.values().filter(|c| c.is_proven());
+        for leaf in proven.flat_map(|c: &Container| &c.cgroups) {
+            let mut child = leaf.as_path();
+            while let Some(above) = child.parent().filter(|above| above.components().count() > 1) {
+                if !groups::is_kubelets(above) {
+                    if managed && groups::is_of_a_manager(above) || !self.made_together(above, child) {
+                        break;
+                    }
+                    made.insert(above.to_path_buf());
+                }
+                child = above;
+            }
+        }
+        made.into_iter().collect()
+    }
+
+    fn places_of(&self, group: &Path) -> &[&Hierarchy] {
+        self.places.get(group.as_os_str()).map_or(&[], Vec::as_slice)
+    }
+
+    fn made_together(&self, above: &Path, child: &Path) -> bool {
+        let at =
+            |hierarchy: &Hierarchy, group: &Path| made_at(self.view.host, &full(&hierarchy.point, group));
+        let places = self.places_of(child);
+        !places.is_empty()
+            && places.iter().all(|h| match (at(h, above), at(h, child)) {
+                (Some(above), Some(child)) => in_one_go(above, child),
+                _ => false,
+            })
+    }
+}
+
+/// Whether nothing to speak of was made in a hierarchy between a group and one in it. The kernel numbers groups and their files
+/// in the order in which they are made (kernfs, `idr_alloc_cyclic`); a group has some dozens of files.
+fn in_one_go(above: u64, child: u64) -> bool {
+    const FILES: u64 = 256;
+    child > above && child - above <= FILES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_made_in_one_go_with_what_follows_it_at_once() {
+        // As seen on a machine with the bare hierarchy, and as far as all controllers make it.
+        assert!(in_one_go(1_081_106, 1_081_125) && in_one_go(7, 7 + 200));
+        assert!(!in_one_go(7, 5000), "others have made groups meanwhile");
+        assert!(!in_one_go(5000, 7) && !in_one_go(7, 7));
+    }
+}
