@@ -60,8 +60,7 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
 }
 
 fn check(profile: &Profile) -> Result<Profile> {
-    let json = serde_json::to_vec(profile).unwrap_or_default();
-    Profile::parse(&json, "the draft")
+    Profile::parse(text::json(profile).as_bytes(), "the draft")
 }
 
 fn processes(view: &View, snap: &Snap) -> Vec<Seen> {

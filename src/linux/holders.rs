@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::proc::{Directory, ProcessId, identity};
-use crate::text::escape;
+use crate::text::{escape, write_json};
 
 /// A process that keeps a residue busy. Never its command line or environment: those hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ const MAX_FOUND: usize = 20;
 pub fn of_mounts(ids: &[u64], until: Instant) -> Vec<Holders> {
     let blind = || vec![Holders { found: Vec::new(), unknown: true }; ids.len()];
     let end = in_child(until, |out| {
-        let _ = serde_json::to_writer(out, &search(ids));
+        let _ = write_json(out, &search(ids));
     });
     match end {
         Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or_else(|_| blind()),

@@ -78,8 +78,7 @@ fn write_new(path: &Path, report: &Report) -> Result<()> {
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
     // Piece by piece: the document of a large world is larger than all that we otherwise know.
     let mut file = io::BufWriter::new(options.open(path).context("create", path)?);
-    let written = serde_json::to_writer(PrintableJson(&mut file), report);
-    written.map_err(io::Error::from).context("write", path)?;
+    text::write_json(&mut PrintableJson(&mut file), report).context("write", path)?;
     file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
     file.get_ref().sync_data().context("write", path)
