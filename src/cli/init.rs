@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::host::Host;
 use crate::linux::mountinfo;
+use crate::order;
 use crate::snap::Snap;
 use crate::snap::profile::{Containerd, Kubelet, Network, Patience, Profile, SYMLINKS, Services};
 use crate::text;
@@ -67,7 +68,7 @@ fn processes(view: &View, snap: &Snap) -> Vec<Seen> {
     let Ok(all) = view.processes() else { return Vec::new() };
     let mut pids: Vec<i32> = all.iter().map(|p| p.id.pid).collect();
     pids.retain(|pid| view.unit_of(*pid) == Some(snap.instance.as_str()));
-    pids.sort_unstable();
+    order::sort(&mut pids);
     let read = |pid: i32| {
         let bytes = command_line(view.host, pid)?;
         let arguments = bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
@@ -210,7 +211,7 @@ fn kubelet(
     };
     let mut supervisors: Vec<String> =
         seen.iter().filter(is_kubelet).filter_map(|s| s.service.clone()).collect();
-    supervisors.sort();
+    order::sort(&mut supervisors);
     supervisors.dedup();
     let from_arguments = || seen.iter().find_map(|s| option(&s.arguments, &["--root-dir"]));
     let from_files = || seen.iter().flat_map(|s| &s.arguments).find_map(|a| root_dir_in(host, snap, a));

@@ -6,6 +6,7 @@ use crate::cli::page::Page;
 use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
+use crate::order;
 use crate::remove::ability::Answer;
 use crate::report::advice::Advice;
 use crate::report::{Command, Counts, Left, Outcome, Report, StepReport};
@@ -25,7 +26,7 @@ pub fn survey(report: &Report, profile: &Profile, page: &Page) -> String {
     out.push_str(&before(report, profile, page));
     let mut shown = BTreeSet::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
-        let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
+        let keys = order::set(step.left.iter().map(|l| l.residue.key()));
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
         out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
         if keys.is_subset(&shown) {
@@ -102,8 +103,7 @@ fn head(report: &Report, page: &Page) -> String {
 fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut lines = Vec::new();
     let all = || report.steps.iter().flat_map(|s| &s.left);
-    let tasks: BTreeSet<String> =
-        all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
+    let tasks = order::set(all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()));
     if !tasks.is_empty() {
         lines.push(format!(
             "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
@@ -241,17 +241,13 @@ fn steps(report: &Report, page: &Page) -> String {
 /// The pods of the scope, and how many of their containers the last look still saw.
 fn pods(report: &Report, page: &Page) -> String {
     let Some(scope) = &report.scope else { return String::new() };
-    let running: BTreeSet<String> = report
-        .steps
-        .iter()
-        .flat_map(|s| &s.left)
-        .filter_map(|l| match &l.residue {
-            Residue::Task(residue::Task { container, .. }) => {
-                Some(format!("{}/{}", container.namespace, container.id))
-            }
-            _ => None,
-        })
-        .collect();
+    let left = report.steps.iter().flat_map(|s| &s.left);
+    let running = order::set(left.filter_map(|l| match &l.residue {
+        Residue::Task(residue::Task { container, .. }) => {
+            Some(format!("{}/{}", container.namespace, container.id))
+        }
+        _ => None,
+    }));
     let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for container in &scope.containers {
         let name = container.pod.as_ref().map_or("(no pod)".into(), ToString::to_string);
@@ -273,7 +269,7 @@ fn pods(report: &Report, page: &Page) -> String {
 /// How containers ended: first those that did not end well.
 fn endings(report: &Report, page: &Page) -> String {
     let mut sorted: Vec<_> = report.endings.iter().collect();
-    sorted.sort_by_key(|ending| !ending.is_to_be_told());
+    order::sort_by_key(&mut sorted, |ending| !ending.is_to_be_told());
     let shown = sorted.iter().take(MAX_NAMED);
     let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
     if sorted.len() > MAX_NAMED {
@@ -302,8 +298,7 @@ fn left(report: &Report, page: &Page) -> String {
 
 fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
-    let all: BTreeSet<(&String, &String)> =
-        report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)).collect();
+    let all = order::set(report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)));
     all.iter().take(MAX_NAMED).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
     section(page, "could not be looked at", &table.render(page))
 }

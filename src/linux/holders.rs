@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::proc::{Directory, ProcessId, identity};
+use crate::order;
 use crate::text::{escape, write_json};
 
 /// A process that keeps a residue busy. Never its command line or environment: those hold secrets.
@@ -128,7 +129,7 @@ pub fn users_of_netns() -> Users {
         let open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten().map(|e| e.path());
         let mut inodes: Vec<u64> =
             open.filter_map(|link| netns_inode(&link)).filter(|inode| Some(*inode) != inside).collect();
-        inodes.sort_unstable();
+        order::sort(&mut inodes);
         inodes.dedup();
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         let who = || format!("process {pid} ({})", escape(comm.trim_end().as_bytes()));

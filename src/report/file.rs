@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::linux::host::Host;
 use crate::report::note::{Note, NoteKind};
 use crate::report::{Outcome, Report};
-use crate::residue::Residue;
+use crate::residue::{self, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::text::{self, PrintableJson};
@@ -166,7 +166,8 @@ struct EarlierStep {
 
 #[derive(Deserialize)]
 struct EarlierLeft {
-    residue: Residue,
+    #[serde(deserialize_with = "residue::detached")]
+    residue: Option<Residue>,
 }
 
 impl Earlier {
@@ -175,8 +176,8 @@ impl Earlier {
         if self.outcome == Outcome::Clean {
             return None;
         }
-        let left = self.steps.into_iter().flat_map(|step| step.left).map(|left| left.residue);
-        Some((left.filter(|r| matches!(r, Residue::Detached(_))).collect(), self.scope))
+        let left = self.steps.into_iter().flat_map(|step| step.left);
+        Some((left.filter_map(|left| left.residue).collect(), self.scope))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::order;
 use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Records};
 use crate::scope::graceful::{Graceful, Manner};
@@ -24,7 +25,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
     };
     let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
-    manners.sort_by(|a, b| a.container.cmp(&b.container));
+    order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
     Graceful { manners, unread, patience }
 }
 
