@@ -47,7 +47,7 @@ pub fn of_mounts(ids: &[u64], until: Instant) -> Vec<Holders> {
         let _ = write_json(out, &search(ids));
     });
     match end {
-        Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or_else(|_| blind()),
+        Ok(ChildEnd::Finished(json)) => crate::json::parse(&json).unwrap_or_else(|_| blind()),
         _ => blind(),
     }
 }

@@ -104,7 +104,7 @@ impl PendingDelete<'_> {
     pub fn finish(self, deadline: Instant) -> Done {
         let PendingDelete { path, child } = self;
         match child.map(|child| child.attend(deadline)) {
-            Ok(ChildEnd::Finished(json)) => match serde_json::from_slice(&json) {
+            Ok(ChildEnd::Finished(json)) => match crate::json::parse(&json) {
                 Ok(deleted) => done(path, deleted),
                 Err(e) => Done::Failed { error: format!("cannot delete '{}': {e}", show(path)), errno: None },
             },

@@ -12,6 +12,7 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::json;
 use crate::linux::host::Host;
 use crate::report::note::{Note, NoteKind};
 use crate::report::{Outcome, Report};
@@ -147,8 +148,7 @@ pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
 }
 
 fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
+    json::parse(bytes).map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
 }
 
 /// What a later run has to know of an earlier one.

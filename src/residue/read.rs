@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Residue;
+use crate::json;
 
 /// The kinds by the names that the document has for them.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -42,7 +43,7 @@ fn of_kind<'de, D: Deserializer<'de>>(from: D) -> Result<(Kind, Box<RawValue>), 
 }
 
 fn one<T: DeserializeOwned>(json: &RawValue) -> serde_json::Result<T> {
-    serde_json::from_slice(json.get().as_bytes())
+    json::parse(json.get().as_bytes())
 }
 
 impl<'de> Deserialize<'de> for Residue {

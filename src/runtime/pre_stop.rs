@@ -118,7 +118,7 @@ enum NumberOrName {
 /// Reads kubelet's annotation `io.kubernetes.container.preStopHandler`, the API's LifecycleHandler as JSON. If it says more
 /// than one thing, the first one that kubelet asks for counts (`lifecycle/handlers.go`, `Run`).
 pub fn parse(json: &str, ports: &[Port]) -> PreStop {
-    let Ok(handler) = serde_json::from_slice::<Handler>(json.as_bytes()) else { return PreStop::Unknown };
+    let Ok(handler) = crate::json::parse::<Handler>(json.as_bytes()) else { return PreStop::Unknown };
     let hook = if let Some(exec) = handler.exec {
         (1..=MOST_WORDS).contains(&exec.command.len()).then_some(PreStop::Exec(exec.command))
     } else if let Some(get) = handler.http_get {
@@ -163,7 +163,7 @@ fn resolve(port: &NumberOrName, ports: &[Port]) -> Option<u16> {
 
 /// Reads kubelet's annotation `io.kubernetes.container.ports`.
 pub fn parse_ports(json: &str) -> Option<Vec<Port>> {
-    serde_json::from_slice::<Vec<Port>>(json.as_bytes()).ok().filter(|ports| ports.len() <= MOST_PORTS)
+    crate::json::parse::<Vec<Port>>(json.as_bytes()).ok().filter(|ports| ports.len() <= MOST_PORTS)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ fn json<'a>(bytes: &'a [u8], kind: &str) -> Result<&'a [u8], String> {
 }
 
 fn metadata<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, String> {
-    let read: Versioned<T> = serde_json::from_slice(json(bytes, kind)?).map_err(|e| e.to_string())?;
+    let read: Versioned<T> = crate::json::parse(json(bytes, kind)?).map_err(|e| e.to_string())?;
     if read.version == "v1" { Ok(read.metadata) } else { Err("of a version that nobody knows".into()) }
 }
 
@@ -234,7 +234,7 @@ pub fn process<'a>(bytes: &'a [u8], id: &str) -> Option<&'a str> {
         #[serde(borrow)]
         cgroups_path: std::borrow::Cow<'a, str>,
     }
-    let spec: Spec = serde_json::from_slice(json(bytes, SPEC).ok()?).ok()?;
+    let spec: Spec = crate::json::parse(json(bytes, SPEC).ok()?).ok()?;
     let own = spec.linux.cgroups_path.strip_suffix(id).is_some_and(|parent| parent.ends_with(['/', ':']));
     Some(spec.process.get()).filter(|text| own && text.starts_with('{'))
 }
