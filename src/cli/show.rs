@@ -163,14 +163,15 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
-    let mut sorted: Vec<&Left> = step.left.iter().collect();
-    sorted.sort_by_cached_key(|l| match &l.residue {
+    let key = |l: &Left| match &l.residue {
         Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
         other => (pod_of_shim(report, other), false),
-    });
+    };
+    let mut sorted: Vec<_> = step.left.iter().map(|l| (key(l), l)).collect();
+    order::sort_by(&mut sorted, |a, b| a.0.cmp(&b.0));
     let mut of_kind = HashMap::new();
     let mut hidden = 0;
-    for left in sorted {
+    for (_, left) in sorted {
         let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
         let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
         if *shown == if named { MAX_NAMED } else { MAX_OTHERS } {

@@ -246,7 +246,7 @@ pub struct Loop {
 }
 
 /// A block device that only mounts of ours used.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Device {
     /// Which.

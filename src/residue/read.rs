@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::Residue;
+use super::{Device, Residue};
 use crate::json;
 
 /// The kinds by the names that the document has for them.
@@ -46,6 +46,17 @@ fn one<T: DeserializeOwned>(json: &RawValue) -> serde_json::Result<T> {
     json::parse(json.get().as_bytes())
 }
 
+/// The fields of the device stand beside the others.
+fn device(json: &RawValue) -> serde_json::Result<Device> {
+    #[derive(Deserialize)]
+    struct Beside {
+        ours: bool,
+        command: String,
+    }
+    let Beside { ours, command } = one(json)?;
+    Ok(Device { device: one(json)?, ours, command })
+}
+
 impl<'de> Deserialize<'de> for Residue {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Residue, D::Error> {
         let (kind, json) = of_kind(from)?;
@@ -60,7 +71,7 @@ impl<'de> Deserialize<'de> for Residue {
             Kind::Flows => one(&json).map(Residue::Flows),
             Kind::Mount => one(&json).map(Residue::Mount),
             Kind::Loop => one(&json).map(Residue::Loop),
-            Kind::Device => one(&json).map(Residue::Device),
+            Kind::Device => device(&json).map(Residue::Device),
             Kind::Cgroup => one(&json).map(Residue::Cgroup),
             Kind::Path => one(&json).map(Residue::Path),
             Kind::Detached => one(&json).map(Residue::Detached),

@@ -113,7 +113,7 @@ fn attachment(network: String, interface: String, answer: Answer) -> Attachment 
         network,
         interface,
         netns,
-        host_links: on_host.map(|i| (i.name, i.mac.to_lowercase())).collect(),
+        host_links: on_host.map(|i| (i.name, i.mac.to_ascii_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
         routes: answer.routes.iter().filter_map(|r| block(&r.dst)).filter(|(_, bits)| *bits > 0).collect(),
     }
