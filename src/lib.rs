@@ -21,7 +21,7 @@
 //! | `runtime` | what containerd, runc, shims and CNI plugins wrote down |
 //! | `snap` | which snap, and where it keeps its things: the profile |
 //! | `linux` | facts and primitives of Linux; knows no snap and no container |
-//! | `error`, `text` | errors; names with odd bytes |
+//! | `error`, `text`, `json`, `order` | errors; names with odd bytes; reading JSON; sorting |
 //!
 //! What finds never acts, what acts never decides what is ours, and nothing that a remover claims counts: the
 //! last look does.
@@ -37,7 +37,9 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod json;
 mod linux;
+mod order;
 mod program;
 mod remove;
 mod report;

@@ -88,10 +88,25 @@ fn replace_odd(text: &str, replace: impl Fn(&mut String, char)) -> Cow<'_, str> 
     Cow::Owned(out)
 }
 
-/// Passes JSON on as [`printable_json`] does. serde_json writes strings in whole characters.
-pub struct PrintableJson<W>(pub W);
+/// The JSON of anything.
+pub fn json(value: &impl Serialize) -> String {
+    let mut json = Vec::new();
+    match write_json(&mut json, value) {
+        Ok(()) => String::from_utf8(json).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
 
-impl<W: Write> Write for PrintableJson<W> {
+/// Writes the JSON of anything. All that we write goes through here: for each kind of writer the code for a whole document
+/// would be there once more.
+pub fn write_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(to, value).map_err(io::Error::from)
+}
+
+/// Passes JSON on as [`printable_json`] does. serde_json writes strings in whole characters.
+pub struct PrintableJson<'a>(pub &'a mut dyn Write);
+
+impl Write for PrintableJson<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(bytes) {
             Ok(text) => self.0.write_all(printable_json(text).as_bytes())?,
@@ -211,7 +226,7 @@ pub mod option {
 
 /// The word that JSON has for a unit variant.
 pub fn name(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
+    json(value).trim_matches('"').to_owned()
 }
 
 #[cfg(test)]
@@ -234,12 +249,12 @@ mod tests {
         assert_eq!(printable("a\\012b é 名"), "a\\012b é 名", "what was escaped is not escaped again");
         assert_eq!(unescape(escape(hostile.as_bytes()).as_bytes()).unwrap(), hostile.as_bytes());
         assert!(!escape(hostile.as_bytes()).chars().any(is_odd));
-        let json = serde_json::to_string(&[hostile, "\u{e0041}"]).unwrap();
+        let json = json(&[hostile, "\u{e0041}"]);
         let safe = printable_json(&json);
         assert!(!safe.chars().any(is_odd), "{safe:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), [hostile, "\u{e0041}"]);
         let mut written = Vec::new();
-        serde_json::to_writer(PrintableJson(&mut written), &[hostile, "\u{e0041}"]).unwrap();
+        write_json(&mut PrintableJson(&mut written), &[hostile, "\u{e0041}"]).unwrap();
         assert_eq!(written, safe.as_bytes());
     }
 

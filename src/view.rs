@@ -18,6 +18,7 @@ use crate::linux::links::{self, Link};
 use crate::linux::mount_namespace::{MountNamespace, is_nsfs};
 use crate::linux::mountinfo::{self, MountTable};
 use crate::linux::proc::{Proc, living_thread};
+use crate::order;
 use crate::runtime::groups;
 use crate::runtime::processes::Processes;
 use crate::snap::{Snap, units};
@@ -172,7 +173,7 @@ impl<'a> View<'a> {
         let own = self.mount_namespace("self")?;
         let of_unit = |pid: &i32| self.unit_of(*pid) == Some(snap.instance.as_str());
         let mut candidates: Vec<i32> = processes.iter().map(|p| p.id.pid).filter(of_unit).collect();
-        candidates.sort_unstable();
+        order::sort(&mut candidates);
         let elsewhere = |pid: i32| self.mount_namespace(&pid.to_string()).is_some_and(|its| its != own);
         candidates.into_iter().find(|pid| elsewhere(*pid))
     }

@@ -7,9 +7,11 @@ use std::path::Path;
 use crate::cli::snap_processes::{self, SnapProcess, program, root_dir_in, root_of_mounts, shims, toml};
 use crate::error::{Error, Result};
 use crate::linux::host::Host;
+use crate::order;
 use crate::runtime::told::option;
 use crate::snap::Snap;
 use crate::snap::profile::{Containerd, Kubelet, NetworkNames, Patience, Profile, SYMLINKS, Services};
+use crate::text;
 use crate::view::View;
 
 /// A profile as seen, and remarks on what was seen and what was not.
@@ -47,8 +49,7 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
 }
 
 fn check(profile: &Profile) -> Result<Profile> {
-    let json = serde_json::to_vec(profile).unwrap_or_default();
-    Profile::parse(&json, "the draft")
+    Profile::parse(text::json(profile).as_bytes(), "the draft")
 }
 
 fn containerd(
@@ -111,7 +112,7 @@ fn kubelet(
     };
     let mut supervisors: Vec<String> =
         seen.iter().filter(is_kubelet).filter_map(|s| s.service.clone()).collect();
-    supervisors.sort();
+    order::sort(&mut supervisors);
     supervisors.dedup();
     let from_arguments = || seen.iter().find_map(|s| option(&s.arguments, &["--root-dir"]));
     let from_files = || seen.iter().flat_map(|s| &s.arguments).find_map(|a| root_dir_in(host, snap, a));

@@ -71,8 +71,7 @@ fn carry_out(call: Call) -> Result<u8> {
 }
 
 fn readable(profile: &Profile) -> String {
-    let json = serde_json::to_string(profile).unwrap_or_default();
-    pretty::pretty(&text::printable_json(&json))
+    pretty::pretty(&text::printable_json(&text::json(profile)))
 }
 
 fn say(text: &str) -> Result<u8> {
@@ -112,8 +111,7 @@ fn remove(options: &Options) -> Result<u8> {
 /// Prints a report, and returns the exit status that goes with it.
 fn show(options: &Options, report: &Report) -> Result<u8> {
     if options.json {
-        let json = serde_json::to_string(report).unwrap_or_default();
-        tell(&format!("{}\n", text::printable_json(&json)));
+        tell(&format!("{}\n", text::printable_json(&text::json(report))));
     } else {
         tell(&result::of(report, &Page::of_output()));
     }

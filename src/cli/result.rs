@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cli::page::Page;
 use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, section};
 use crate::cli::table::Table;
+use crate::order;
 use crate::remove::ability::Answer;
 use crate::report::advice::Advice;
 use crate::report::{Counts, Left, Report};
@@ -62,17 +63,13 @@ fn steps(report: &Report, page: &Page) -> String {
 /// The pods of the scope, and how many of their containers the last look still saw.
 fn pods(report: &Report, page: &Page) -> String {
     let Some(scope) = &report.scope else { return String::new() };
-    let running: BTreeSet<String> = report
-        .steps
-        .iter()
-        .flat_map(|s| &s.left)
-        .filter_map(|l| match &l.residue {
-            Residue::Task(residue::Task { container, .. }) => {
-                Some(format!("{}/{}", container.namespace, container.id))
-            }
-            _ => None,
-        })
-        .collect();
+    let left = report.steps.iter().flat_map(|s| &s.left);
+    let running = order::set(left.filter_map(|l| match &l.residue {
+        Residue::Task(residue::Task { container, .. }) => {
+            Some(format!("{}/{}", container.namespace, container.id))
+        }
+        _ => None,
+    }));
     let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for container in &scope.containers {
         let name = container.pod.as_ref().map_or("(no pod)".into(), ToString::to_string);
@@ -94,7 +91,7 @@ fn pods(report: &Report, page: &Page) -> String {
 /// How containers ended: first those that did not end well.
 fn endings(report: &Report, page: &Page) -> String {
     let mut sorted: Vec<_> = report.endings.iter().collect();
-    sorted.sort_by_key(|ending| !ending.is_to_be_told());
+    order::sort_by_key(&mut sorted, |ending| !ending.is_to_be_told());
     let shown = sorted.iter().take(MAX_NAMED);
     let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
     if sorted.len() > MAX_NAMED {

@@ -1,9 +1,10 @@
 //! What a survey and a result have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::cli::page::Page;
 use crate::cli::table::Table;
+use crate::order;
 use crate::report::{Command, Outcome, Report};
 use crate::text;
 
@@ -38,8 +39,7 @@ pub fn head(report: &Report, page: &Page) -> String {
 
 pub fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
-    let all: BTreeSet<(&String, &String)> =
-        report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)).collect();
+    let all = order::set(report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)));
     all.iter().take(MAX_NAMED).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
     section(page, "could not be looked at", &table.render(page))
 }

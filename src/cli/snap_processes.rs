@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::host::Host;
 use crate::linux::mountinfo;
+use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::told::{option, words};
 use crate::snap::Snap;
@@ -24,7 +25,7 @@ pub fn processes(view: &View, snap: &Snap) -> Vec<SnapProcess> {
     let Ok(all) = view.processes() else { return Vec::new() };
     let mut pids: Vec<i32> = all.iter().map(|p| p.id.pid).collect();
     pids.retain(|pid| view.unit_of(*pid) == Some(snap.instance.as_str()));
-    pids.sort_unstable();
+    order::sort(&mut pids);
     let read = |pid: i32| {
         let bytes = command_line(view.host, pid)?;
         let arguments = bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();

@@ -7,6 +7,7 @@ use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, sectio
 use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
+use crate::order;
 use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::short;
@@ -22,7 +23,7 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     out.push_str(&before(report, profile, page));
     let mut shown = BTreeSet::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
-        let keys: BTreeSet<String> = step.left.iter().map(|l| l.residue.key()).collect();
+        let keys = order::set(step.left.iter().map(|l| l.residue.key()));
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
         out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
         if keys.is_subset(&shown) {
@@ -41,8 +42,7 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
 fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut lines = Vec::new();
     let all = || report.steps.iter().flat_map(|s| &s.left);
-    let tasks: BTreeSet<String> =
-        all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()).collect();
+    let tasks = order::set(all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()));
     if !tasks.is_empty() {
         lines.push(format!(
             "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
@@ -102,14 +102,15 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
-    let mut sorted: Vec<&Left> = step.left.iter().collect();
-    sorted.sort_by_cached_key(|l| match &l.residue {
+    let key = |l: &Left| match &l.residue {
         Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
         other => (pod_of_shim(report, other), false),
-    });
+    };
+    let mut sorted: Vec<_> = step.left.iter().map(|l| (key(l), l)).collect();
+    order::sort_by(&mut sorted, |a, b| a.0.cmp(&b.0));
     let mut of_kind = HashMap::new();
     let mut hidden = 0;
-    for left in sorted {
+    for (_, left) in sorted {
         let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
         let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
         if *shown == if named { MAX_NAMED } else { MAX_OTHERS } {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::proc::{Directory, ProcessId, identity};
-use crate::text::escape;
+use crate::order;
+use crate::text::{escape, write_json};
 
 /// A process that keeps a residue busy. Never its command line or environment: those hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,10 +43,10 @@ const MAX_FOUND: usize = 20;
 pub fn of_mounts(ids: &[u64], until: Instant) -> Vec<Holders> {
     let blind = || vec![Holders { found: Vec::new(), unknown: true }; ids.len()];
     let end = in_child(until, |out| {
-        let _ = serde_json::to_writer(out, &search(ids));
+        let _ = write_json(out, &search(ids));
     });
     match end {
-        Ok(ChildEnd::Finished(json)) => serde_json::from_slice(&json).unwrap_or_else(|_| blind()),
+        Ok(ChildEnd::Finished(json)) => crate::json::parse(&json).unwrap_or_else(|_| blind()),
         _ => blind(),
     }
 }
@@ -126,7 +127,7 @@ pub fn users_of_netns() -> Users {
         let open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten().map(|e| e.path());
         let mut inodes: Vec<u64> =
             open.filter_map(|link| netns_inode(&link)).filter(|inode| Some(*inode) != inside).collect();
-        inodes.sort_unstable();
+        order::sort(&mut inodes);
         inodes.dedup();
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         let who = || format!("process {pid} ({})", escape(comm.trim_end().as_bytes()));

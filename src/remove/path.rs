@@ -13,7 +13,7 @@ use crate::linux::tree;
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::residue::{self, PathKind};
-use crate::text::show;
+use crate::text::{show, write_json};
 
 /// How long it may take where a file system that may not answer is near.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ pub fn begin_data(path: &Path) -> PendingDelete<'_> {
 
 fn begin(path: &Path, delete: Delete) -> PendingDelete<'_> {
     let child = Child::start(|out| {
-        let _ = serde_json::to_writer(&mut *out, &delete(&tree::Parent::default(), path));
+        let _ = write_json(out, &delete(&tree::Parent::default(), path));
         let _ = out.flush();
     });
     PendingDelete { path, child }
@@ -109,7 +109,7 @@ impl PendingDelete<'_> {
     pub fn finish(self, deadline: Instant) -> Done {
         let PendingDelete { path, child } = self;
         match child.map(|child| child.attend(deadline)) {
-            Ok(ChildEnd::Finished(json)) => match serde_json::from_slice(&json) {
+            Ok(ChildEnd::Finished(json)) => match crate::json::parse(&json) {
                 Ok(deleted) => done(path, deleted),
                 Err(e) => Done::Failed { error: format!("cannot delete '{}': {e}", show(path)), errno: None },
             },

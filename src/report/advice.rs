@@ -1,11 +1,12 @@
 //! What to do about what is left or was refused.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::text::{shell_word, unescape};
 
 /// What to do about what is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Advice {
     /// Only a reboot ends these.
@@ -23,6 +24,37 @@ pub enum Advice {
     },
     /// Rules of a whole node stay until whose they are removes them, or until a reboot.
     KubeProxyRules { tables: Vec<String> },
+}
+
+/// By hand: what is derived reads it into a tree of values first, by code of its own.
+impl<'de> Deserialize<'de> for Advice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Advice, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        enum What {
+            Reboot,
+            UnmountOnHost,
+            Allow,
+            KubeProxyRules,
+        }
+        #[derive(Deserialize)]
+        struct Told {
+            r#do: What,
+            because: Option<Vec<String>>,
+            points: Option<Vec<String>>,
+            refused: Option<String>,
+            with: Option<String>,
+            tables: Option<Vec<String>>,
+        }
+        let Told { r#do, because, points, refused, with, tables } = Told::deserialize(from)?;
+        let advice = match r#do {
+            What::Reboot => because.map(|because| Advice::Reboot { because }),
+            What::UnmountOnHost => points.map(|points| Advice::UnmountOnHost { points }),
+            What::Allow => refused.zip(with).map(|(refused, with)| Advice::Allow { refused, with }),
+            What::KubeProxyRules => tables.map(|tables| Advice::KubeProxyRules { tables }),
+        };
+        advice.ok_or_else(|| D::Error::custom("advice that does not say what about"))
+    }
 }
 
 const UNMOUNT: &str = "unmount on the host (else snapd may fail to remove the snap):";
@@ -76,6 +108,19 @@ impl std::fmt::Display for Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let all = [
+            Advice::Reboot { because: vec!["a".into()] },
+            Advice::UnmountOnHost { points: vec!["/b".into()] },
+            Advice::Allow { refused: "c".into(), with: "d".into() },
+            Advice::KubeProxyRules { tables: vec![] },
+        ];
+        let json = crate::text::json(&all);
+        assert_eq!(crate::json::parse::<Vec<Advice>>(json.as_bytes()).unwrap(), all);
+        assert!(crate::json::parse::<Advice>(b"{\"do\": \"reboot\"}").is_err());
+    }
 
     #[test]
     fn a_command_to_copy_is_quoted() {

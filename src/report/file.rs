@@ -12,10 +12,11 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::json;
 use crate::linux::host::Host;
 use crate::report::note::{Note, NoteKind};
 use crate::report::{Outcome, Report};
-use crate::residue::Residue;
+use crate::residue::{self, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::text::{self, PrintableJson};
@@ -78,8 +79,7 @@ fn write_new(path: &Path, report: &Report) -> Result<()> {
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
     // Piece by piece: the document of a large world is larger than all that we otherwise know.
     let mut file = io::BufWriter::new(options.open(path).context("create", path)?);
-    let written = serde_json::to_writer(PrintableJson(&mut file), report);
-    written.map_err(io::Error::from).context("write", path)?;
+    text::write_json(&mut PrintableJson(&mut file), report).context("write", path)?;
     file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
     file.get_ref().sync_data().context("write", path)
@@ -148,8 +148,7 @@ pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
 }
 
 fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
+    json::parse(bytes).map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
 }
 
 /// What a later run has to know of an earlier one.
@@ -167,7 +166,8 @@ struct EarlierStep {
 
 #[derive(Deserialize)]
 struct EarlierLeft {
-    residue: Residue,
+    #[serde(deserialize_with = "residue::detached")]
+    residue: Option<Residue>,
 }
 
 impl Earlier {
@@ -176,8 +176,8 @@ impl Earlier {
         if self.outcome == Outcome::Clean {
             return None;
         }
-        let left = self.steps.into_iter().flat_map(|step| step.left).map(|left| left.residue);
-        Some((left.filter(|r| matches!(r, Residue::Detached(_))).collect(), self.scope))
+        let left = self.steps.into_iter().flat_map(|step| step.left);
+        Some((left.filter_map(|left| left.residue).collect(), self.scope))
     }
 }
 

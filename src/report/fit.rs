@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::report::Report;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
-use crate::text::PrintableJson;
+use crate::text::{PrintableJson, write_json};
 
 /// As many of a list stay where a list is cut.
 const MANY: usize = 1000;
@@ -58,7 +58,7 @@ impl Report {
     /// How long its JSON is. It is written away, and not held.
     fn length(&self) -> u64 {
         let mut counter = Counter(0);
-        let _ = serde_json::to_writer(PrintableJson(&mut counter), self);
+        let _ = write_json(&mut PrintableJson(&mut counter), self);
         counter.0
     }
 }

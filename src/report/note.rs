@@ -1,7 +1,6 @@
 //! What the user should know besides what is left.
 
-use std::collections::BTreeSet;
-
+use crate::order;
 use serde::{Deserialize, Serialize};
 
 /// One thing to know.
@@ -78,8 +77,7 @@ impl NoteKind {
 impl Note {
     /// A note with its items, each once.
     pub fn of(kind: NoteKind, text: &str, items: impl IntoIterator<Item = String>) -> Note {
-        let items: BTreeSet<String> = items.into_iter().collect();
-        Note { kind, text: text.to_owned(), items: items.into_iter().collect() }
+        Note { kind, text: text.to_owned(), items: order::set(items).into_iter().collect() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::report::note::Note;
 use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
 use crate::residue::{self, Residue};
-use crate::text::{printable, printable_json};
+use crate::text::{json, printable, printable_json};
 
 /// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
 const OUTPUT_LIMIT: usize = 8 << 10;
@@ -22,7 +22,7 @@ impl Report {
                 step.left.iter_mut().for_each(|l| shorten(l, most));
             }
             cut.notes.iter_mut().for_each(|n| n.items.truncate(most));
-            let json = serde_json::to_string(&cut).unwrap_or_default();
+            let json = json(&cut);
             let json = printable_json(&json);
             if json.len() <= limit {
                 return json.into_owned();
@@ -38,7 +38,7 @@ impl Report {
             exit_status: self.exit_status,
             counts: self.counts,
         };
-        serde_json::to_string(&minimal).unwrap_or_default()
+        json(&minimal)
     }
 
     /// A copy without what is never in the cut form; thousands of mounts are not copied to be dropped.

@@ -2,6 +2,7 @@
 
 mod display;
 pub mod finding;
+mod read;
 pub mod witness;
 
 use crate::linux::block;
@@ -13,6 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::residue::witness::Witness;
+
+pub use read::detached;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +70,7 @@ pub enum PathKind {
 }
 
 /// One thing still there that should not be.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Residue {
     Service(Service),
@@ -234,7 +237,7 @@ pub struct Loop {
 }
 
 /// A block device that only mounts of ours used.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Device {
     #[serde(flatten)]

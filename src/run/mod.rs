@@ -8,7 +8,6 @@ pub mod rounds;
 mod scripts;
 pub mod subject;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::error::{Blind, Error, Result, errno_of};
 use crate::linux::cgroup;
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
+use crate::order;
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::remove::ourselves;
@@ -159,8 +159,7 @@ fn prepare(live: &Live, scope: &Scope, view: &View) {
     let listed = live.host.list(&scope.roots.runc).map(drop);
     live.tried(Ability::RuntimeState, listed.map_err(|e| e.errno_or_unknown()));
     let Ok(tree) = view.cgroups() else { return };
-    let owned: BTreeSet<&Path> =
-        scope.containers.iter().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+    let owned = order::set(scope.containers.iter().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)));
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let is_owned = |group: &Path| group.ancestors().any(|above| owned.contains(above));
     let ours: Vec<PathBuf> = view.membership(own).into_iter().filter(|group| is_owned(group)).collect();

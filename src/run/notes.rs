@@ -1,10 +1,11 @@
 //! What the user should know besides what is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::linux::mountinfo::Mount;
+use crate::order;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
 use crate::run::places;
@@ -176,8 +177,8 @@ fn cluster(view: &View, scope: &Scope) -> Vec<String> {
 
 fn systemd_units(view: &View, scope: &Scope) -> Vec<String> {
     let Ok(tree) = view.cgroups() else { return Vec::new() };
-    let groups: BTreeSet<&Path> =
-        scope.containers.iter().flat_map(|c| c.cgroups.iter().flat_map(|g| g.ancestors())).collect();
+    let groups =
+        order::set(scope.containers.iter().flat_map(|c| c.cgroups.iter().flat_map(|g| g.ancestors())));
     let unit = |group: &Path| {
         let name = group.file_name()?.to_str()?;
         let of_pods = name.contains("kubepods") || name.starts_with("cri-containerd-");

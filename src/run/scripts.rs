@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::linux::child::{self, ProgramEnd};
+use crate::order;
 use crate::remove::live::Live;
 use crate::report::script::{End, Script};
 use crate::text;
@@ -30,7 +31,7 @@ pub fn run(live: &Live, directory: &Path, deadline: Instant) -> Vec<Script> {
         Err(e) if e.is_gone() => return Vec::new(),
         Err(e) => return vec![not_run(text::show(directory).into(), e)],
     };
-    names.sort();
+    order::sort(&mut names);
     let mut scripts = Vec::new();
     for name in names {
         if live.interrupts.seen() {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::json;
 use crate::linux::host::Host;
 use crate::runtime::{ContainerId, Pod, SpecNamespace, cni, groups, shim};
 use crate::snap::profile::Roots;
@@ -239,7 +240,7 @@ pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId, room: &m
 
 /// Takes from an OCI spec what identifies the container.
 pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roots: &Roots) {
-    let spec: Spec = match serde_json::from_slice(bytes) {
+    let spec: Spec = match json::parse(bytes) {
         Ok(spec) => spec,
         Err(e) => return bundle.nonsense.push(format!("config.json of {}: {e}", container.id)),
     };
@@ -281,7 +282,7 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
         address: String,
     }
     let text = match host.read_at_most(&directory.join("bootstrap.json"), MAX_ADDRESS) {
-        Ok(bytes) => match serde_json::from_slice::<Bootstrap>(&bytes) {
+        Ok(bytes) => match json::parse::<Bootstrap>(&bytes) {
             Ok(bootstrap) => Some(bootstrap.address),
             Err(e) => {
                 bundle.nonsense.push(format!("bootstrap.json: {e}"));

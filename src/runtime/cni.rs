@@ -3,6 +3,7 @@
 //! Both directories are shared by everything on the host that uses CNI. A result is a sandbox's if its file
 //! name and its content say so, a lease if its first line is the sandbox's ID.
 
+use crate::json;
 use crate::snap::profile::Roots;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -87,13 +88,13 @@ struct Route {
 /// `NETWORK-SANDBOX-INTERFACE`, and the content has to say the same. libcni before 0.8 stored the plugins' answer alone:
 /// then the name has to do, which only an ID as CRI makes them can prove.
 pub fn parse(bytes: &[u8], name: &str, sandbox: &str) -> Option<Attachment> {
-    let cached: Cached = serde_json::from_slice(bytes).ok()?;
+    let cached: Cached = json::parse(bytes).ok()?;
     let (network, interface, answer) = match cached.container {
         Some(container) if container == sandbox => (cached.network, cached.interface, cached.result),
         Some(_) => return None,
         None if is_whole_id(sandbox) => {
             let (network, interface) = name.split_once(&format!("-{sandbox}-"))?;
-            (network.to_owned(), interface.to_owned(), serde_json::from_slice(bytes).ok()?)
+            (network.to_owned(), interface.to_owned(), json::parse(bytes).ok()?)
         }
         None => return None,
     };
@@ -112,7 +113,7 @@ fn attachment(network: String, interface: String, answer: Answer) -> Attachment 
         network,
         interface,
         netns,
-        host_links: on_host.map(|i| (i.name, i.mac.to_lowercase())).collect(),
+        host_links: on_host.map(|i| (i.name, i.mac.to_ascii_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
         routes: answer.routes.iter().filter_map(|r| block(&r.dst)).filter(|(_, bits)| *bits > 0).collect(),
     }
@@ -167,10 +168,10 @@ pub fn results(host: &Host, cni: &Path, ids: &HashSet<&str>) -> Results {
 }
 
 fn of_other(bytes: &[u8]) -> Option<Attachment> {
-    let cached: Cached = serde_json::from_slice(bytes).ok()?;
+    let cached: Cached = json::parse(bytes).ok()?;
     let answer = match cached.container {
         Some(_) => cached.result,
-        None => serde_json::from_slice(bytes).ok()?,
+        None => json::parse(bytes).ok()?,
     };
     Some(attachment(cached.network, cached.interface, answer))
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::metadata::{RUNC, Record, Sandbox};
 use super::pre_stop::{HttpGet, PreStop};
 use super::{http_hook, stop_signal};
+use crate::json;
+use crate::text;
 
 /// However little of its grace a hook leaves, a container has so many seconds from its signal to its end (kubelet
 /// `kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
@@ -155,11 +157,11 @@ fn destination(get: &HttpGet, sandbox: Option<&Sandbox>) -> Result<SocketAddr, W
 /// (containerd `internal/cri/server/container_execsync.go`, `execInternal`): same user, groups, environment, directory,
 /// capabilities, security labels.
 fn with_command(process: &str, command: &[String]) -> Option<String> {
-    use serde_json::value::{RawValue, to_raw_value};
-    let mut fields: std::collections::BTreeMap<String, &RawValue> = serde_json::from_str(process).ok()?;
-    let command = to_raw_value(command).ok()?;
-    fields.insert("args".into(), &command);
-    serde_json::to_string(&fields).ok()
+    use serde_json::value::RawValue;
+    let mut fields: std::collections::BTreeMap<String, &RawValue> = json::parse(process.as_bytes()).ok()?;
+    let command = text::json(&command);
+    fields.insert("args".into(), json::parse(command.as_bytes()).ok()?);
+    Some(text::json(&fields))
 }
 
 #[cfg(test)]

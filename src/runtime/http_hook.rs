@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::pre_stop::HttpGet;
+use crate::order;
 
 /// A request is no longer.
 const LONGEST: usize = 64 << 10;
@@ -47,7 +48,7 @@ pub fn request(get: &HttpGet, to: SocketAddr) -> Option<String> {
         Some(_) => {}
     }
     // Those of one name stay in their order.
-    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    order::sort_by(&mut headers, |(a, _), (b, _)| a.cmp(b));
     headers.iter().try_for_each(|(name, value)| line(name, value))?;
     if given("accept-encoding").is_none() && given("range").is_none() {
         line("Accept-Encoding", "gzip")?;

@@ -8,6 +8,7 @@ use rustix::fs::FileType;
 
 use crate::error::Error;
 use crate::linux::host::Host;
+use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::{ContainerId, shim};
 use crate::snap::profile::Roots;
@@ -43,7 +44,7 @@ pub fn list_bundles(host: &Host, roots: &Roots) -> Listed {
     for base in [&roots.state, &roots.root] {
         listed.tasks(host, base);
     }
-    listed.containers.sort();
+    order::sort(&mut listed.containers);
     listed.containers.dedup();
     listed
 }

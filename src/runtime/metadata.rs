@@ -320,8 +320,8 @@ impl Records {
     /// A container that kubelet's labels do not name is of its sandbox's pod.
     fn name_pods(&mut self) {
         let sandboxes = self.containers.iter().filter(|(_, record)| record.sandbox.is_some());
-        let pods: BTreeMap<ContainerId, Pod> =
-            sandboxes.filter_map(|(id, record)| Some((id.clone(), record.pod.clone()?))).collect();
+        let mut pods = BTreeMap::new();
+        pods.extend(sandboxes.filter_map(|(id, record)| Some((id.clone(), record.pod.clone()?))));
         for (container, record) in &mut self.containers {
             if let (None, Some(id)) = (&record.pod, &record.sandbox_id) {
                 let id = ContainerId { namespace: container.namespace.clone(), id: id.clone() };

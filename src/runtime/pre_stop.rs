@@ -1,7 +1,9 @@
 //! What a container wants to be done before it is told to stop: its preStop hook, as kubelet wrote it down.
 
-use serde::Deserialize;
+use serde::de::Error as _;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// So many words has a command at most, and so many headers a request: no more is kept.
 const MOST_WORDS: usize = 4096;
@@ -108,17 +110,28 @@ struct Header {
     value: String,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum NumberOrName {
     Number(i64),
     Name(String),
 }
 
+/// By hand: what is derived reads it into a tree of values first, by code of its own.
+impl<'de> Deserialize<'de> for NumberOrName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NumberOrName, D::Error> {
+        let json = Box::<RawValue>::deserialize(from)?;
+        let json = json.get().as_bytes();
+        let read = match json.first() {
+            Some(b'"') => crate::json::parse(json).map(NumberOrName::Name),
+            _ => crate::json::parse(json).map(NumberOrName::Number),
+        };
+        read.map_err(D::Error::custom)
+    }
+}
+
 /// Reads kubelet's annotation `io.kubernetes.container.preStopHandler`, the API's LifecycleHandler as JSON. If it says more
 /// than one thing, the first one that kubelet asks for counts (`lifecycle/handlers.go`, `Run`).
 pub fn parse(json: &str, ports: &[Port]) -> PreStop {
-    let Ok(handler) = serde_json::from_str::<Handler>(json) else { return PreStop::Unknown };
+    let Ok(handler) = crate::json::parse::<Handler>(json.as_bytes()) else { return PreStop::Unknown };
     let hook = if let Some(exec) = handler.exec {
         (1..=MOST_WORDS).contains(&exec.command.len()).then_some(PreStop::Exec(exec.command))
     } else if let Some(get) = handler.http_get {
@@ -163,7 +176,7 @@ fn resolve(port: &NumberOrName, ports: &[Port]) -> Option<u16> {
 
 /// Reads kubelet's annotation `io.kubernetes.container.ports`.
 pub fn parse_ports(json: &str) -> Option<Vec<Port>> {
-    serde_json::from_str::<Vec<Port>>(json).ok().filter(|ports| ports.len() <= MOST_PORTS)
+    crate::json::parse::<Vec<Port>>(json.as_bytes()).ok().filter(|ports| ports.len() <= MOST_PORTS)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::error::{Context, Result, gone};
 use crate::linux::child::{self, Child};
 use crate::linux::host::Host;
 use crate::linux::proc::{Directory, ENOUGH, Proc, ProcessId, Reading};
+use crate::order;
 use crate::runtime::shim::{self, ShimArgs};
 
 /// All processes, by PID.
@@ -90,7 +91,7 @@ impl Processes {
             self.hidden.push(at);
             rest = &rest[position + 1..];
         }
-        self.hidden.sort_unstable();
+        order::sort(&mut self.hidden);
         self.hidden.dedup();
     }
 

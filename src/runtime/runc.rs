@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
 use crate::runtime::SpecNamespace;
@@ -76,7 +77,7 @@ pub fn parse_runc_state(bytes: &[u8]) -> std::result::Result<RuncState, serde_js
         #[serde(default)]
         namespaces: Vec<SpecNamespace>,
     }
-    let state: State = serde_json::from_slice(bytes)?;
+    let state: State = json::parse(bytes)?;
     // runc appends its own label after those of the spec: the last one counts.
     let bundle = state.config.labels.iter().rev().find_map(|l| l.strip_prefix("bundle=")).map(PathBuf::from);
     let init = ProcessId { pid: state.init_process_pid, start: state.init_process_start };

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::linux::host::Host;
+use crate::order;
 use crate::snap::Snap;
 use crate::snap::profile::ToldBy;
 
@@ -154,7 +155,7 @@ fn matches(host: &Host, pattern: &Path) -> Vec<PathBuf> {
     let fits = |n: &str| n.len() >= before.len() + after.len() && n.starts_with(before) && n.ends_with(after);
     let mut found: Vec<PathBuf> =
         names.iter().filter(|n| n.to_str().is_some_and(fits)).map(|n| directory.join(n)).collect();
-    found.sort();
+    order::sort(&mut found);
     found
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::gather::Gather;
 use crate::error::Blind;
 use crate::linux::proc::ProcessId;
+use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
@@ -153,7 +154,7 @@ impl Gather<'_> {
             Some(Path::new("/").join(below))
         });
         let mut groups: Vec<_> = relative.filter(|g| groups::is_named_after(g, id)).collect();
-        groups.sort();
+        order::sort(&mut groups);
         groups.dedup();
         groups
     }

@@ -4,10 +4,9 @@
 //! It comes from containerd's database, which pods may reach: a hint, by which nothing becomes ours. What is done by it, it does
 //! to containers that other evidence has proven ours.
 
-use std::collections::BTreeSet;
-
 use serde::{Serialize, Serializer};
 
+use crate::order;
 use crate::runtime::hook_plan::{Hook, Patience, Plan, Why};
 use crate::runtime::metadata::Record;
 use crate::runtime::{ContainerId, stop_signal};
@@ -97,9 +96,9 @@ impl Graceful {
     /// What the older one knows and this one does not, added: the database goes with all the rest, and that it is gone then is
     /// no news.
     pub fn union(mut self, older: Graceful) -> Graceful {
-        let known: BTreeSet<ContainerId> = self.manners.iter().map(|m| m.container.clone()).collect();
+        let known = order::set(self.manners.iter().map(|m| m.container.clone()));
         self.manners.extend(older.manners.into_iter().filter(|m| !known.contains(&m.container)));
-        self.manners.sort_by(|a, b| a.container.cmp(&b.container));
+        order::sort_by(&mut self.manners, |a, b| a.container.cmp(&b.container));
         self.unread = older.unread;
         self
     }

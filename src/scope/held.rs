@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::linux::mountinfo::{Mount, MountTable};
+use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::sandboxed::KATA_SHARED;
 use crate::scope::{Container, Scope};
@@ -42,7 +43,7 @@ impl<'a> Held<'a> {
         let places = std::iter::once(snap.home.clone()).chain(own_places(roots));
         let mut directories: Vec<PathBuf> = places.flat_map(|place| roots.spellings(&place)).collect();
         directories.push(roots.place_of(&snap.home));
-        directories.sort();
+        order::sort(&mut directories);
         directories.dedup();
         let proven = |c: &&Container| scope.is_proven(c);
         let uids =

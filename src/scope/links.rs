@@ -10,6 +10,7 @@ use crate::error::Blind;
 use crate::linux::links::{Block, Link};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
+use crate::order;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::link_facts::Facts;
@@ -102,8 +103,8 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     shared_links(&judge, &scope.links, &mut gathered);
     let owned: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
     let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
-    gathered.network.blocks =
-        blocks.filter_map(|b| Some((b.address?, b.prefix))).filter(|(a, _)| !is_link_local(*a)).collect();
+    let blocks = blocks.filter_map(|b| Some((b.address?, b.prefix)));
+    gathered.network.blocks = order::set(blocks.filter(|(a, _)| !is_link_local(*a)));
     gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
     gathered
 }
@@ -131,13 +132,13 @@ fn remember_networks(recorded: &Recorded, earlier: Option<&Network>, network: &m
     let known =
         |of: fn(&Network) -> &BTreeSet<String>| earlier.into_iter().flat_map(move |e| of(e).iter().cloned());
     let found = |of: fn(&Attachment) -> &String| recorded.ours.iter().map(move |(_, a)| of(a).clone());
-    network.networks = found(|a| &a.network).chain(known(|e| &e.networks)).collect();
-    network.interfaces = found(|a| &a.interface).chain(known(|e| &e.interfaces)).collect();
+    network.networks = order::set(found(|a| &a.network).chain(known(|e| &e.networks)));
+    network.interfaces = order::set(found(|a| &a.interface).chain(known(|e| &e.interfaces)));
     let others: HashSet<IpAddr> =
         recorded.others.iter().flat_map(|a| &a.addresses).map(|(address, _)| *address).collect();
     let given = recorded.ours.iter().flat_map(|(_, a)| a.addresses.iter().map(|(address, _)| *address));
     let given = given.chain(earlier.into_iter().flat_map(|e| e.addresses.iter().copied()));
-    network.addresses = given.filter(|address| !others.contains(address)).collect();
+    network.addresses = order::set(given.filter(|address| !others.contains(address)));
 }
 
 /// The ends on the host of our sandboxes' links: by the namespace that the other end is in, by CNI's result, or by the
@@ -190,8 +191,7 @@ fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
     let used = judge.facts.links.iter().filter(|l| {
         judge.attachments.is_empty() && judge.facts.ports(l).any(|port| judge.ends.contains(&port.index))
     });
-    let wanted: BTreeSet<&String> =
-        names.iter().chain(listed.filter(is_bridge)).chain(used.map(|l| &l.name)).collect();
+    let wanted = order::set(names.iter().chain(listed.filter(is_bridge)).chain(used.map(|l| &l.name)));
     let mut judged: HashSet<u32> = judge.ends.clone();
     for link in wanted.into_iter().filter_map(|name| judge.facts.by_name(name)) {
         if !judged.insert(link.index) {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use crate::order;
 use crate::runtime::ContainerId;
 use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Record, Records};
@@ -31,7 +32,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     };
     let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
-    manners.sort_by(|a, b| a.container.cmp(&b.container));
+    order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
     let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
     (Graceful { manners, unread: unread.filter(|_| !nobody), patience }, recorded)
 }

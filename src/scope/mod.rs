@@ -33,6 +33,7 @@ use crate::error::Blind;
 use crate::linux::block::Device;
 use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
+use crate::order;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::{ContainerId, Pod, shim};
 use crate::scope::graceful::Graceful;
@@ -237,7 +238,7 @@ impl Scope {
             Some(id) => by_shim.get(&(shim.namespace.as_str(), id.as_str())).cloned().unwrap_or_default(),
             None => self.containers.iter().filter(|c| c.id.namespace == shim.namespace).collect(),
         };
-        served.sort_by_key(|c| c.sandbox);
+        order::sort_by_key(&mut served, |c| c.sandbox);
         served
     }
 

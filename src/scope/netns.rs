@@ -12,6 +12,7 @@ use crate::error::{Blind, gone};
 use crate::linux::cgroup::Hierarchy;
 use crate::linux::netns;
 use crate::linux::proc::ProcessId;
+use crate::order;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::network::{NetnsProof, Network, OwnedNetns};
@@ -91,7 +92,7 @@ pub(super) fn gather(
     for owned in &mut found.ours {
         let Some(inode) = owned.inode else { continue };
         owned.paths.extend(machine.binds.get(&inode).into_iter().flatten().cloned());
-        owned.paths.sort();
+        order::sort(&mut owned.paths);
         owned.paths.dedup();
         found.doors.extend(owned.paths.first().map(|path| (inode, path.clone())));
     }
@@ -113,7 +114,7 @@ impl Machine<'_> {
         let mut of_pods = HashSet::new();
         // A sandbox's process answers for its whole pod.
         let mut containers: Vec<&Container> = scope.containers.iter().collect();
-        containers.sort_by_key(|c| !c.sandbox);
+        order::sort_by_key(&mut containers, |c| !c.sandbox);
         for container in containers {
             let pod = (container.id.namespace.as_str(), container.shim_id.as_str());
             let process = container.is_proven() && !of_pods.contains(&pod);
@@ -133,7 +134,7 @@ impl Machine<'_> {
                 }
             }
         }
-        claims.sort_by_key(|claim| claim.by);
+        order::sort_by_key(&mut claims, |claim| claim.by);
         claims
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Blind;
+use crate::order;
 use crate::text;
 
 /// What of the network is ours.
@@ -89,7 +90,7 @@ impl Network {
         let new = |n: &OwnedNetns| !n.paths.iter().any(|path| known.contains(path));
         self.namespaces.extend(older.namespaces.into_iter().filter(new));
         self.results.extend(older.results);
-        self.results.sort();
+        order::sort(&mut self.results);
         self.results.dedup();
         self.networks.extend(older.networks);
         self.interfaces.extend(older.interfaces);

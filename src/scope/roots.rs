@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Blind, Result};
 use crate::linux::host::Host;
 use crate::linux::place;
+use crate::order;
 use crate::runtime::told;
 use crate::snap::Snap;
 use crate::snap::profile::{Alias, Profile, Roots, Unresolved, is_shared};
@@ -78,7 +79,7 @@ impl Found {
         let runtime = [Some(&roots.state), Some(&roots.root), roots.kubelet.as_ref(), Some(&snap.common)];
         let all = runtime.into_iter().flatten().chain(&roots.mounts).chain(&roots.data).chain(&roots.moved);
         let mut all: Vec<&PathBuf> = all.collect();
-        all.sort();
+        order::sort(&mut all);
         all.dedup();
         for path in all {
             match place::of(host, path) {

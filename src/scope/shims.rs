@@ -7,6 +7,7 @@ use super::gather::Gather;
 use crate::error::Blind;
 use crate::linux::identity::{is_same_directory, owner_of_process};
 use crate::linux::proc::Proc;
+use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
@@ -68,7 +69,7 @@ impl Gather<'_> {
                 }
             }
         }
-        self.shims.sort_by_key(|s| s.process);
+        order::sort_by_key(&mut self.shims, |s| s.process);
         self.shim_ids();
     }
 

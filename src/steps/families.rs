@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::error::Blind;
 use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
+use crate::order;
 use crate::residue::{Residue, Rule};
 use crate::scope::Scope;
 use crate::text::escape;
@@ -106,7 +107,7 @@ struct Leads {
 pub fn judge(view: &View, scope: &Scope) -> Judged {
     let firewall = view.firewall(&scope.programs());
     let mut judged = of_families(firewall, scope, &|| {
-        addresses().unwrap_or_default().iter().filter_map(|b: &Block| b.address).collect()
+        order::set(addresses().unwrap_or_default().iter().filter_map(|b: &Block| b.address))
     });
     virtual_servers(view, scope, &mut judged);
     judged

@@ -1,12 +1,13 @@
 //! Which firewall rules and chains are ours.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use sha2::{Digest, Sha512};
 
 use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
 use crate::linux::nft;
+use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{NftRule, Residue, Rule};
 use crate::scope::Scope;
@@ -26,7 +27,7 @@ fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
     for table in &firewall.tables {
         let of_sandbox = |rule: &&Vec<String>| tagged_id(rule).is_some_and(|id| ids.contains(id));
         let led_to = table.rules.iter().filter(of_sandbox).filter_map(|r| value(r, "-j"));
-        let mut chains: BTreeSet<&str> = led_to.filter(|c| is_hash(c)).collect();
+        let mut chains = order::set(led_to.filter(|c| is_hash(c)));
         chains.extend(table.chains.iter().map(String::as_str).filter(|c| named.contains(*c)));
         let ours = |rule: &&Vec<String>| {
             let comment = value(rule, "--comment");

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::error::Blind;
 use crate::linux::mountinfo::{Mount, MountTable};
+use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue, TableOf};
 use crate::scope::held::Held;
@@ -79,7 +80,7 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
     let mut own: Vec<&Mount> = table.mounts.iter().filter(|m| ours(m)).collect();
     let hanging = table.hanging(&ours);
     own.reverse();
-    own.sort_by_key(|m| std::cmp::Reverse(m.point.components().count()));
+    order::sort_by_key(&mut own, |m| std::cmp::Reverse(m.point.components().count()));
     finding.residues.extend(own.into_iter().map(|m| {
         Residue::Mount(residue::Mount {
             id: m.id,

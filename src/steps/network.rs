@@ -1,11 +1,12 @@
 //! The pods' network: namespaces of our sandboxes, links of ours, firewall rules that carry our sandboxes' IDs or the
 //! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::{conntrack, netns};
+use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
@@ -50,7 +51,7 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
         bound.entry(original(&mount.point)).or_default().push((mount.point.clone(), inode));
     }
     for owned in &scope.network.namespaces {
-        let places: BTreeSet<PathBuf> = owned.paths.iter().map(|path| original(path)).collect();
+        let places = order::set(owned.paths.iter().map(|path| original(path)));
         for path in places {
             let here = bound.get(&path).map_or(&[][..], Vec::as_slice);
             let mounts = here.iter().filter(|(_, inode)| Some(*inode) == owned.inode).count();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::cgroup::full;
 use crate::linux::proc::ProcessId;
+use crate::order;
 use crate::residue::witness::Proven;
 use crate::residue::{Residue, Task};
 use crate::runtime::processes::Processes;
@@ -89,7 +90,7 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
     }
     strays(scope, processes, &mut found);
     // Pod by pod, applications before their sandbox: a shim that sees both end at once does its work for it once.
-    found.sort_by_key(|r| (&r.container.shim_id, r.container.sandbox));
+    order::sort_by_key(&mut found, |r| (&r.container.shim_id, r.container.sandbox));
     (found, blind)
 }
 
@@ -122,7 +123,7 @@ fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'
 fn first_process_first(own: &mut [ProcessId], init: Option<ProcessId>, all: &Processes) {
     let pids: HashSet<i32> = own.iter().map(|p| p.pid).collect();
     let inside = |pid| all.get(pid).is_some_and(|p| pids.contains(&p.parent));
-    own.sort_by_key(|p| (init != Some(*p), inside(p.pid), p.start));
+    order::sort_by_key(own, |p| (init != Some(*p), inside(p.pid), p.start));
 }
 
 fn dedup_in_order(processes: &mut Vec<ProcessId>) {

@@ -1,11 +1,12 @@
 //! Directories that runtimes make for themselves on a host and that ours leaves empty: the next runtime takes
 //! `/run/containerd` for another one that runs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
+use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::bundle::TASKS;
@@ -48,7 +49,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
 /// By their names, each after those below it.
 fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let roots = &scope.roots;
-    let namespaces: BTreeSet<&str> = scope.containers.iter().map(|c| c.id.namespace.as_str()).collect();
+    let namespaces = order::set(scope.containers.iter().map(|c| c.id.namespace.as_str()));
     let mut found: Vec<PathBuf> = namespaces.iter().map(|name| roots.runc.join(name)).collect();
     found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
     let of_runsc = namespaces.iter().flat_map(|name| sandboxed::runsc_directories(roots, name));

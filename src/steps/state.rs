@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::sockets;
+use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::streams::container_of;
@@ -49,7 +50,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
 fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Finding) {
     const FEW: usize = 8;
     // By their bytes: paths are compared part by part, which takes far longer.
-    wanted.sort_unstable_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()).then(a.1.cmp(&b.1)));
+    order::sort_by(&mut wanted, |a, b| a.0.as_os_str().cmp(b.0.as_os_str()).then(a.1.cmp(&b.1)));
     wanted.dedup();
     for names in wanted.chunk_by(|a, b| directory(&a.0) == directory(&b.0)) {
         let list = || view.host.list(Path::new(directory(&names[0].0))).ok();

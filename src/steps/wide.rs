@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::mountinfo::{self, Mount, MountTable};
 use crate::residue::finding::Finding;
+use crate::residue::witness::Proven;
 use crate::runtime::bundle;
 use crate::scope::held::Held;
 use crate::scope::{Container, Scope};
@@ -71,11 +72,12 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
     let mut known: HashSet<PathBuf> = names.into_iter().flatten().chain(snaps).collect();
+    let ours = in_groups(view, scope);
     for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
         let pid = process.id.pid;
         // What confinement hides is not blind: a mount of the host's is in the host's table, too.
         let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
-        if !known.insert(namespace) {
+        if !known.insert(namespace) || ours.contains(&pid) {
             continue;
         }
         let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };
@@ -93,6 +95,15 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
             .blind
             .push(Blind::new(what, "it shows what is the snap's, and only there it can be unmounted"));
     }
+}
+
+/// The processes in proven groups of ours, which this look has listed before: their mounts need not be read to be no news.
+fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
+    let Ok(tree) = view.cgroups() else { return HashSet::new() };
+    let existing = tree.index();
+    let groups = scope.containers.iter().flat_map(|c| &c.proven_cgroups).map(Proven::get);
+    let places = groups.flat_map(|g| existing.get(g.as_os_str()).into_iter().flatten().map(move |h| (*h, g)));
+    places.filter_map(|(h, g)| view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec()).collect()
 }
 
 /// True for a process in a group of a container of ours, or in one of the snap's units: with it its namespace goes.

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 use super::{Hierarchy, Version};
 use crate::error::{Context, Error, Result, gone};
 use crate::linux::host::Host;
+use crate::order;
 
 /// The PIDs in a group, and in the groups below it, however deep. Zero is a process outside our PID namespace: not ours.
 pub fn pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
@@ -121,7 +122,7 @@ pub fn parse_membership(bytes: &[u8]) -> Vec<PathBuf> {
         .map(|path| PathBuf::from(OsStr::from_bytes(path.strip_suffix(b" (deleted)").unwrap_or(path))))
         .filter(|path| path.is_absolute() && path.as_os_str() != "/")
         .collect();
-    paths.sort();
+    order::sort(&mut paths);
     paths.dedup();
     paths
 }

@@ -150,16 +150,14 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D)
 }
 
 /// The JSON in a frame, if the frame says that it holds this type.
-fn json<'a>(bytes: &'a [u8], kind: &str) -> Result<&'a str, String> {
+fn json<'a>(bytes: &'a [u8], kind: &str) -> Result<&'a [u8], String> {
     let (name, value) = any::parse(bytes).ok_or("what CRI says is in no frame")?;
-    match std::str::from_utf8(value) {
-        Ok(json) if name.ends_with(kind) && json.len() <= LONGEST_JSON => Ok(json),
-        _ => Err("what CRI says is of another kind, or too long".into()),
-    }
+    let is_it = name.ends_with(kind) && value.len() <= LONGEST_JSON && std::str::from_utf8(value).is_ok();
+    is_it.then_some(value).ok_or_else(|| "what CRI says is of another kind, or too long".into())
 }
 
 fn metadata<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, String> {
-    let read: Versioned<T> = serde_json::from_str(json(bytes, kind)?).map_err(|e| e.to_string())?;
+    let read: Versioned<T> = crate::json::parse(json(bytes, kind)?).map_err(|e| e.to_string())?;
     if read.version == "v1" { Ok(read.metadata) } else { Err("of a version that nobody knows".into()) }
 }
 
@@ -236,7 +234,7 @@ pub fn process<'a>(bytes: &'a [u8], id: &str) -> Option<&'a str> {
         #[serde(borrow)]
         cgroups_path: std::borrow::Cow<'a, str>,
     }
-    let spec: Spec = serde_json::from_str(json(bytes, SPEC).ok()?).ok()?;
+    let spec: Spec = crate::json::parse(json(bytes, SPEC).ok()?).ok()?;
     let own = spec.linux.cgroups_path.strip_suffix(id).is_some_and(|parent| parent.ends_with(['/', ':']));
     Some(spec.process.get()).filter(|text| own && text.starts_with('{'))
 }

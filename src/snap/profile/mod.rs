@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::linux::host::Host;
 use crate::snap::Snap;
 use crate::text;
@@ -277,7 +278,7 @@ impl Profile {
 
     /// Parses a profile. `from` names it in errors.
     pub fn parse(bytes: &[u8], from: &str) -> Result<Profile> {
-        let profile: Profile = serde_json::from_slice(bytes).map_err(|e| unread(bytes, from, &e))?;
+        let profile: Profile = json::parse(bytes).map_err(|e| unread(bytes, from, &e))?;
         profile.check_words().map_err(|(key, reason)| at_key(bytes, from, &key, &reason))?;
         // Paths are checked with a stand-in for the snap's directories, so that a bad one shows without a snap.
         profile.roots(&Snap::stand_in(&profile.snap), bytes, from)?;

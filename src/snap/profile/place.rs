@@ -4,6 +4,7 @@
 //! who wrote the text want both.
 
 use crate::error::Position;
+use crate::json;
 
 /// Deeper than this the parser does not go either.
 const MAX_DEPTH: usize = 128;
@@ -105,7 +106,7 @@ fn end_of(text: &[u8], at: usize) -> usize {
 
 /// A key as it is meant.
 fn word(quoted: &[u8]) -> String {
-    serde_json::from_slice(quoted).unwrap_or_else(|_| String::from_utf8_lossy(quoted).into_owned())
+    json::parse(quoted).unwrap_or_else(|_| String::from_utf8_lossy(quoted).into_owned())
 }
 
 fn path(open: &[Level]) -> String {

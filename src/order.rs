@@ -1,0 +1,71 @@
+//! Sorting, compiled once. Each type that the standard library sorts, or collects into one of its trees, links 3 KB of code
+//! of its own; here indices are sorted, and the items follow.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+/// Sorts; what is equal keeps its order.
+pub fn sort<T: Ord>(items: &mut [T]) {
+    sort_by(items, T::cmp);
+}
+
+/// Sorts by something of each; what is equal keeps its order.
+pub fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
+    sort_by(items, |a, b| key(a).cmp(&key(b)));
+}
+
+/// Sorts as it is told to; what is equal keeps its order.
+pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
+    let mut from = indices(items.len(), &|a, b| compare(&items[a], &items[b]));
+    for start in 0..items.len() {
+        // What comes here leaves a place for another, and so on, until one belongs where the first was.
+        let mut place = start;
+        loop {
+            let next = std::mem::replace(&mut from[place], place);
+            if next == start || next == place {
+                break;
+            }
+            items.swap(place, next);
+            place = next;
+        }
+    }
+}
+
+/// Which item belongs at each place.
+fn indices(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..count).collect();
+    indices.sort_by(|a, b| compare(*a, *b));
+    indices
+}
+
+/// A set of them.
+pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    let mut set = BTreeSet::new();
+    set.extend(items);
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_is_the_order_of_the_standard_library() {
+        let mut state = 7_u32;
+        for count in (0..40).chain([1000]) {
+            for keys in [1, 3, 1000] {
+                let mut items: Vec<(u32, usize)> = Vec::new();
+                for at in 0..count {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    items.push(((state >> 8) % keys, at));
+                }
+                let mut expected = items.clone();
+                expected.sort_by_key(|item| item.0);
+                super::sort_by_key(&mut items, |item| item.0);
+                assert_eq!(items, expected);
+                items.reverse();
+                super::sort(&mut items);
+                expected.sort();
+                assert_eq!(items, expected);
+            }
+        }
+    }
+}
