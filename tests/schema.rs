@@ -10,6 +10,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
+use snap_teardown::testing::Told;
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
     ContainerId, Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, NetnsProof, Note,
@@ -365,6 +366,7 @@ fn fill(scope: &mut Scope) {
         socket: Some("/run/containerd/s/1".into()),
         witness: Witness::Unit,
     });
+    scope.told_by_shims = Some(Told { state: Some("/mnt/big/run".into()), root: None, kubelet: None });
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Blind, Result};
 use crate::linux::host::Host;
 use crate::linux::place;
-use crate::runtime::told;
+use crate::runtime::told::{self, Told};
 use crate::snap::Snap;
 use crate::snap::profile::{Alias, Profile, Roots, Unresolved, is_shared};
 use crate::text::show;
@@ -18,9 +18,26 @@ const NOWHERE: &str = "/proc/nowhere";
 
 /// The roots as they are called here, and as processes inside the snap know them.
 pub fn resolve(host: &Host, snap: &Snap, profile: &Profile) -> Result<(Roots, Roots)> {
+    resolve_as_told(host, snap, profile, None)
+}
+
+/// The same where its living shims tell of other places than the configuration does: they know.
+pub fn resolve_as_told(
+    host: &Host,
+    snap: &Snap,
+    profile: &Profile,
+    by_shims: Option<Told>,
+) -> Result<(Roots, Roots)> {
     let mut roots = profile.resolve(snap)?;
     let mut inside = profile.resolve(&snap.inside())?;
-    let told = told::read(host, snap, &roots.told_by);
+    let mut told = told::read(host, snap, &roots.told_by);
+    if let Some(by_shims) = by_shims {
+        told = Told {
+            state: by_shims.state.or(told.state),
+            root: by_shims.root.or(told.root),
+            kubelet: told.kubelet,
+        };
+    }
     move_to(snap, &mut roots, &told);
     move_to(&snap.inside(), &mut inside, &told);
     let found = Found::of(host, snap, &roots);
@@ -39,7 +56,7 @@ pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
 }
 
 /// What the snap's own configuration says, instead of what the profile does.
-fn move_to(snap: &Snap, roots: &mut Roots, told: &told::Told) {
+fn move_to(snap: &Snap, roots: &mut Roots, told: &Told) {
     let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
     let new = |path: &Option<PathBuf>| path.clone().filter(|path| !known.contains(path));
     for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {

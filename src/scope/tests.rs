@@ -136,3 +136,44 @@ fn a_container_whose_bundle_is_the_neighbours_is_not_ours_whatever_its_state_say
     // What lies in our own directories decides before anything of theirs.
     assert_eq!(ids(&[CGROUPS, own, theirs, (&format!("{}/x", &bundle[1..]), "")]), 1);
 }
+
+#[test]
+fn living_shims_tell_where_their_containerd_works() {
+    let stat = format!("50 {STAT}");
+    let group = "/system.slice/snap.microk8s.daemon-containerd.service";
+    let address = "/var/snap/microk8s/common/run/containerd.sock";
+    let line = format!("shim\0-namespace\0k8s.io\0-id\0a\0-address\0{address}\0");
+    for (unit, followed) in [(group, true), ("/user.slice/session-1.scope", false)] {
+        let procs = format!("sys/fs/cgroup{unit}/cgroup.procs");
+        let membership = format!("0::{unit}\n");
+        let dir = tree(&[
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&procs, "50\n"),
+            ("proc/50/stat", &stat),
+            ("proc/50/cmdline", &line),
+            ("proc/50/status", "NSpid:\t50\n"),
+            ("proc/50/cgroup", &membership),
+            ("mnt/big/run/io.containerd.runtime.v2.task/k8s.io/a/config.json", "{}"),
+        ]);
+        let bundle = "/mnt/big/run/io.containerd.runtime.v2.task/k8s.io/a";
+        std::os::unix::fs::symlink(bundle, dir.path().join("proc/50/cwd")).unwrap();
+        std::os::unix::fs::symlink(
+            "/mnt/big/lib/io.containerd.runtime.v2.task/k8s.io/a",
+            dir.path().join(&bundle[1..]).join("work"),
+        )
+        .unwrap();
+        let scope = gathered(&dir);
+        assert_eq!(scope.roots.state == Path::new("/mnt/big/run"), followed, "{unit}");
+        assert_eq!(scope.roots.root == Path::new("/mnt/big/lib"), followed, "{unit}");
+        assert_eq!(scope.doubts.is_empty(), followed, "{unit}: {:?}", scope.doubts);
+        assert_eq!(scope.roots.data, crate::fixture::roots().data, "nothing outside becomes data");
+        // A later run has only the result of this one to know it by, as far as that is read back.
+        std::fs::remove_dir_all(dir.path().join("proc/50")).unwrap();
+        let known: Scope = serde_json::from_str(&serde_json::to_string(&scope).unwrap()).unwrap();
+        let (snap, profile) = microk8s();
+        let host = Host::at(dir.path());
+        let later = gather_after(&View::new(&host, None), &snap, &profile, Some(&known)).unwrap();
+        assert_eq!(later.roots, scope.roots, "{unit}");
+    }
+}

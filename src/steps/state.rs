@@ -97,7 +97,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
 }
 
 /// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
-/// that somebody else has too are left.
+/// that somebody else has too are left, but for what a shim of ours had open.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let directories = match view.host.list(&scope.roots.fifos) {
@@ -114,7 +114,7 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
                 .iter()
                 .any(|s| name.strip_suffix(s).is_some_and(|id| ids.contains(id)))
         };
-        if !streams.is_empty() && streams.iter().all(ours) {
+        if !streams.is_empty() && (scope.streams.contains(&directory) || streams.iter().all(ours)) {
             finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
         }
     }
