@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::Told;
+use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
     ContainerId, Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, NetnsProof, Note,
@@ -334,14 +334,17 @@ fn whole() -> Report {
 }
 
 fn every_witness() -> std::collections::BTreeSet<Witness> {
-    use Witness::{ChildOfShim, InProvenCgroup, RootOnSnapshot, RuncState, Unit, WorksInBundle};
-    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, InProvenCgroup].into()
+    use Witness::{
+        ChildOfShim, InProvenCgroup, NetworkNamespace, RootOnSnapshot, RuncState, Unit, WorksInBundle,
+    };
+    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, InProvenCgroup, NetworkNamespace].into()
 }
 
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
-    let all = [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs];
+    let all =
+        [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs, Proof::CniResult];
     scope.containers.push(Container {
         id: id.clone(),
         shim_id: "abc".into(),

@@ -28,6 +28,9 @@ pub enum Witness {
     RootOnSnapshot,
     /// It is in a control group that one of the other witnesses proves a container's.
     InProvenCgroup,
+    /// A process that another witness proves ours is in the network namespace that CNI, as root, made for it, and nobody else
+    /// is.
+    NetworkNamespace,
 }
 
 /// Something alive, with what proves it ours.

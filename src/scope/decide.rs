@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Scope, devices, links, manners, roots};
+use crate::scope::{Scope, devices, forgotten, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -38,6 +38,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let streams = gather.streams();
     let Gather { containers, shims, mut foreign, mut bystanders, blind, doubts, nonsense, .. } = gather;
     let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
+    let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
     let mut scope = Scope {
         snap: snap.clone(),
@@ -59,6 +60,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         doubts,
         nonsense,
     };
+    forgotten::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;

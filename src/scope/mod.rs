@@ -9,6 +9,7 @@ pub mod bundles;
 pub mod decide;
 pub mod devices;
 mod earlier;
+mod forgotten;
 mod gather;
 pub mod graceful;
 pub mod held;
@@ -170,6 +171,8 @@ pub enum Proof {
     ShimId,
     /// A root file system on our snapshots.
     RootFs,
+    /// CNI's result for a network namespace that a process of ours is in.
+    CniResult,
 }
 
 /// A shim of ours.
