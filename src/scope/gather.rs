@@ -8,8 +8,7 @@ use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, shim};
-use crate::scope::rootfs::root_proves;
-use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
+use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::view::View;
@@ -65,7 +64,7 @@ impl<'a> Gather<'a> {
             nonsense: Vec::new(),
             runc_hidden: None,
             sibling: sibling_of(view, snap),
-            root_proves: root_proves(view, snap, roots),
+            root_proves: images::proves(view, snap, roots),
         }
     }
 

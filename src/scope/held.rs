@@ -55,8 +55,7 @@ impl<'a> Held<'a> {
         let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
-        let images =
-            roots.is_own(snap, &roots.root).then(|| roots.spellings(&roots.root)).unwrap_or_default();
+        let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
         let mut held =
             Held { roots, snap, places, directories, images, devices: devices.clone(), ids, tasks };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));

@@ -13,6 +13,7 @@ mod forgotten;
 mod gather;
 pub mod graceful;
 pub mod held;
+mod images;
 mod link_facts;
 mod link_verdict;
 mod links;
@@ -58,7 +59,7 @@ pub struct Scope {
     pub inside: Roots,
     /// Where its living shims were seen to work, if the profile and the configuration do not tell: once they have ended nothing
     /// does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub told_by_shims: Option<Told>,
     /// The services that matter for the order.
     #[serde(skip_deserializing)]
