@@ -30,6 +30,7 @@ pub mod residue {
 pub use crate::run::subject::Subject;
 pub use crate::run::{survey, verify};
 pub use crate::runtime::bundle::{self, Bundle};
+pub use crate::runtime::told::ConfiguredRoots;
 pub use crate::runtime::ttrpc::ShimClient;
 pub use crate::runtime::{
     ContainerId, Pod, bolt, exec, groups, hook_plan, http, http_hook, metadata, pre_stop, runc, shim,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
+use snap_teardown::testing::ConfiguredRoots;
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
@@ -333,14 +334,15 @@ fn whole() -> Report {
 }
 
 fn every_witness() -> std::collections::BTreeSet<Witness> {
-    use Witness::{ChildOfShim, RootOnSnapshot, RuncState, Unit, WorksInBundle};
-    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot].into()
+    use Witness::{ChildOfShim, NetworkNamespace, RootOnSnapshot, RuncState, Unit, WorksInBundle};
+    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
 }
 
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
-    let all = [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs];
+    let all =
+        [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs, Proof::CniResult];
     scope.containers.push(Container {
         id: id.clone(),
         shim_id: "abc".into(),
@@ -369,6 +371,8 @@ fn fill(scope: &mut Scope) {
     });
     scope.groups_above.push("/odd".into());
     scope.recorded.push(id.clone());
+    scope.told_by_shims =
+        Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::gone;
+use crate::linux::sys::make_subvolume_writable;
 use crate::text;
 
 /// As many failures as a reader can use.
@@ -52,7 +53,7 @@ impl Deleted {
         Deleted { most: Some(most), ..Deleted::default() }
     }
 
-    pub(super) fn unlink<P: rustix::path::Arg>(
+    pub(super) fn unlink<P: rustix::path::Arg + Copy>(
         &mut self,
         parent: &OwnedFd,
         name: P,
@@ -62,7 +63,14 @@ impl Deleted {
             self.cut = true;
             return Err(Errno::AGAIN);
         }
-        match unlinkat(parent, name, flags) {
+        let unlinked = match unlinkat(parent, name, flags) {
+            // Of a snapshot of btrfs the topmost directory is the first to refuse.
+            Err(Errno::ROFS) if make_subvolume_writable(parent.as_fd()).is_ok() => {
+                unlinkat(parent, name, flags)
+            }
+            other => other,
+        };
+        match unlinked {
             Ok(()) => self.entries += 1,
             Err(e) if gone(e.raw_os_error()) => {}
             Err(e) => return Err(e),

@@ -57,6 +57,16 @@ pub fn clear_loop(device: &File) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Lets a subvolume of btrfs be written that is read-only, as snapshots of images are (BTRFS_IOC_SUBVOL_SETFLAGS of
+/// linux/btrfs.h). The kernel refuses for all but a subvolume's topmost directory.
+pub fn make_subvolume_writable(top: BorrowedFd) -> Result<(), Errno> {
+    const SUBVOL_SETFLAGS: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u64>(0x94, 26);
+    let none = 0u64;
+    // SAFETY: the kernel reads one u64, and the descriptor is open for as long as it is borrowed.
+    let result = unsafe { nix::libc::ioctl(top.as_raw_fd(), SUBVOL_SETFLAGS as _, &raw const none) };
+    Errno::result(result).map(drop)
+}
+
 /// Which file is behind a loop device: its device number and inode (LOOP_GET_STATUS64 of linux/loop.h).
 pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
     const LOOP_GET_STATUS64: nix::libc::c_ulong = 0x4C05;

@@ -26,6 +26,9 @@ pub enum Witness {
     RuncState,
     /// Its root directory is on a snapshot below the snap's own directory, mounted in the machine's own user namespace.
     RootOnSnapshot,
+    /// A process that another witness proves ours is in the network namespace that CNI, as root, made for it, and nobody else
+    /// is.
+    NetworkNamespace,
 }
 
 /// Something alive, with what proves it ours.

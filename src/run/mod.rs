@@ -27,8 +27,8 @@ use crate::residue::Residue;
 use crate::run::facts::{Removal, StartedRun};
 use crate::run::rounds::{Rounds, Watch, look_once, still_held};
 use crate::run::subject::Subject;
-use crate::scope::Scope;
 use crate::scope::decide::{gather, gather_after};
+use crate::scope::{Scope, roots};
 use crate::snap::Snap;
 use crate::steps;
 use crate::view::View;
@@ -49,7 +49,11 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let started = StartedRun::now(Command::Verify, subject);
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
-    let (scope, detached) = with_earlier_result(host, &subject.snap, scope);
+    let (mut scope, detached) = with_earlier_result(host, &subject.snap, scope);
+    if scope.told_by_shims.is_some() {
+        let told = scope.told_by_shims.clone();
+        (scope.roots, scope.inside) = roots::resolve_as_told(host, &subject.snap, &subject.profile, told)?;
+    }
     let plan = steps::plan(subject.profile.patience.grace());
     let mut history = look_once(&plan, &view, &scope, None);
     rounds::add_remembered(&plan, &mut history, detached);
@@ -194,7 +198,9 @@ fn until_nothing_new<'a>(
             rounds::add_blind(rounds.plan, &mut whole, newer.blind);
             break;
         }
-        scope = newer.union(scope);
+        // The shims that told where the roots are may have ended.
+        let (roots, inside) = (scope.roots.clone(), scope.inside.clone());
+        scope = Scope { roots, inside, ..newer.union(scope) };
         surveyed = look_once(rounds.plan, &view, &scope, Some(rounds.live));
     }
     Ok((whole, scope, view))

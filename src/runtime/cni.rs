@@ -33,6 +33,8 @@ pub struct Attachment {
     pub network: String,
     /// The name of the interface in the sandbox.
     pub interface: String,
+    /// The sandbox, of a result that is not known to be ours and says so itself.
+    pub sandbox: Option<String>,
     /// Links that the plugins made on the host: name and hardware address.
     pub host_links: Vec<(String, String)>,
     /// Where the sandbox's network namespace is bound.
@@ -112,6 +114,7 @@ fn attachment(network: String, interface: String, answer: Answer) -> Attachment 
     Attachment {
         network,
         interface,
+        sandbox: None,
         netns,
         host_links: on_host.map(|i| (i.name, i.mac.to_ascii_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
@@ -173,7 +176,7 @@ fn of_other(bytes: &[u8]) -> Option<Attachment> {
         Some(_) => cached.result,
         None => json::parse(bytes).ok()?,
     };
-    Some(attachment(cached.network, cached.interface, answer))
+    Some(Attachment { sandbox: cached.container, ..attachment(cached.network, cached.interface, answer) })
 }
 
 /// Our IDs that stand in a name between two dashes; network and interface may have dashes, too, and so may an ID.

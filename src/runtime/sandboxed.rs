@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::json;
 use crate::linux::host::Host;
 use crate::runtime::bundle::{MAX_DOCUMENT, bundle_paths};
 use crate::runtime::{ContainerId, groups};
@@ -59,7 +60,7 @@ fn is_anothers(bytes: &[u8], inside: &Roots, id: &ContainerId) -> bool {
         #[serde(rename = "bundleDir", default)]
         bundle: PathBuf,
     }
-    let named = serde_json::from_slice(bytes).map_or_else(|_| PathBuf::new(), |state: State| state.bundle);
+    let named = json::parse(bytes).map_or_else(|_| PathBuf::new(), |state: State| state.bundle);
     let ours = bundle_paths(inside, id);
     !named.as_os_str().is_empty() && !ours.iter().any(|own| inside.spellings(own).contains(&named))
 }

@@ -5,19 +5,25 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::linux::host::Host;
 use crate::order;
 use crate::snap::Snap;
 use crate::snap::profile::ToldBy;
+use crate::text;
 
 /// Where it was told to work; none where it was not told.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfiguredRoots {
     /// containerd's state directory.
+    #[serde(with = "text::option")]
     pub state: Option<PathBuf>,
     /// containerd's root directory.
+    #[serde(with = "text::option")]
     pub root: Option<PathBuf>,
-    /// kubelet's root directory.
+    /// kubelet's root directory. Its files tell a later run the same.
+    #[serde(skip)]
     pub kubelet: Option<PathBuf>,
 }
 

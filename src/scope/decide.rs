@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::{Scope, devices, links, manners, roots};
+use crate::scope::shims::told_by_shims;
+use crate::scope::{Scope, devices, forgotten, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -17,7 +18,12 @@ pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
 
 /// The same after an earlier run that left something.
 pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
-    let (roots, inside) = roots::resolve(view.host, snap, profile)?;
+    let (mut roots, mut inside) = roots::resolve(view.host, snap, profile)?;
+    let known = || earlier.and_then(|earlier| earlier.told_by_shims.clone());
+    let told_by_shims = told_by_shims(view, snap, &roots, &inside).or_else(known);
+    if told_by_shims.is_some() {
+        (roots, inside) = roots::resolve_as_told(view.host, snap, profile, told_by_shims.clone())?;
+    }
     let mut gather = Gather::new(view, snap, &roots, &inside);
     gather.bundles();
     gather.runc_states();
@@ -31,15 +37,18 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
     let rule_comments = gather.rule_comments(&profile.network.rule_comments);
     let groups_above = gather.groups_above();
+    let streams = gather.streams();
     let Gather {
         containers, shims, mut foreign, foreign_ids, mut bystanders, blind, doubts, nonsense, ..
     } = gather;
     let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
+    let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
     let mut scope = Scope {
         snap: snap.clone(),
         roots,
         inside,
+        told_by_shims,
         services: profile.services.clone(),
         links: profile.network.links.clone(),
         rule_comments,
@@ -47,6 +56,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         foreign: foreign.into_iter().collect(),
         containers: containers.into_values().collect(),
         network: Network::default(),
+        streams,
         graceful: Default::default(),
         devices: Vec::new(),
         groups_above,
@@ -56,6 +66,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         doubts,
         nonsense,
     };
+    forgotten::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;

@@ -8,7 +8,7 @@ use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, shim};
-use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
+use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::view::View;
@@ -40,6 +40,8 @@ pub(super) struct Gather<'a> {
     pub(super) runc_hidden: Option<String>,
     /// Another instance of the same snap that runs on this machine.
     pub(super) sibling: Option<String>,
+    /// True if what has its root on a snapshot of our containerd's is ours by that.
+    pub(super) root_proves: bool,
 }
 
 impl<'a> Gather<'a> {
@@ -62,6 +64,7 @@ impl<'a> Gather<'a> {
             nonsense: Vec::new(),
             runc_hidden: None,
             sibling: sibling_of(view, snap),
+            root_proves: images::proves(view, snap, roots),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Held<'a> {
     places: Vec<(String, PathBuf)>,
     /// The same directories, in every spelling.
     directories: Vec<PathBuf>,
+    /// Where containerd keeps what it makes containers of, in every spelling; nothing where others do so, too.
+    images: Vec<PathBuf>,
     /// Devices that are ours: those of files of ours, and kubelet's volumes in memory.
     devices: HashSet<String>,
     /// IDs and uids of ours.
@@ -57,8 +59,9 @@ impl<'a> Held<'a> {
         let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
+        let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
         let (devices, proven) = (devices.clone(), scope.proven_ids());
-        let mut held = Held { roots, snap, places, directories, devices, ids, tasks, proven };
+        let mut held = Held { roots, snap, places, directories, images, devices, ids, tasks, proven };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
         held.devices.extend(in_memory);
@@ -110,15 +113,18 @@ impl<'a> Held<'a> {
     }
 
     /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.
-    /// Layers do not count for a mount in the snap's directories: there it may be one of a containerd that no root names.
+    /// For a mount in the snap's directories only layers in containerd's own root count: others may be of a containerd that no
+    /// root names.
     pub fn shows_ours(&self, mount: &Mount) -> bool {
         if self.is_somebodys_root(mount) {
             return false;
         }
         self.shows_place(mount)
             || self.devices.contains(&mount.device)
-            || !self.is_in_snap(mount)
-                && mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d)))
+            || match self.is_in_snap(mount) {
+                false => mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d))),
+                true => mount.layers().any(|layer| self.images.iter().any(|root| layer.starts_with(root))),
+            }
     }
 
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
@@ -236,6 +242,17 @@ mod tests {
                 format!("1 0 0:1 / /run/kata-containers/shared/sandboxes/{id}/mounts rw - tmpfs t rw\n");
             assert_eq!(!ours(&scope, &table, &[]).is_empty(), expected, "{id}");
         }
+    }
+
+    #[test]
+    fn in_the_snaps_directories_layers_of_its_own_containerd_alone() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            2 1 0:50 / COMMON/debug/root rw - overlay o ro,lowerdir=COMMON/var/lib/containerd/x/1/fs:/srv/b\n\
+            3 1 0:51 / COMMON/other/rootfs rw - overlay o ro,lowerdir=COMMON/other/snapshots/1/fs\n";
+        let mut scope = scope_of(&[]);
+        assert_eq!(ours(&scope, table, &[]), [format!("{COMMON}/debug/root")]);
+        scope.roots.root = "/var/lib/containerd".into();
+        assert!(ours(&scope, &table.replace("COMMON/var", "/var"), &[]).is_empty());
     }
 
     #[test]

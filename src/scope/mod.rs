@@ -9,10 +9,12 @@ pub mod bundles;
 pub mod decide;
 pub mod devices;
 mod earlier;
+mod forgotten;
 mod gather;
 pub mod graceful;
 mod groups;
 pub mod held;
+mod images;
 mod link_facts;
 mod link_verdict;
 mod links;
@@ -35,6 +37,7 @@ use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
 use crate::order;
 use crate::residue::witness::{Proven, Witness};
+use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, Pod, shim};
 use crate::scope::graceful::Graceful;
 use crate::scope::network::Network;
@@ -56,6 +59,10 @@ pub struct Scope {
     /// The profile's paths as processes inside the snap know them; other texts only in a parallel instance.
     #[serde(skip_deserializing)]
     pub inside: Roots,
+    /// Where its living shims were seen to work, if the profile and the configuration do not tell: once they have ended nothing
+    /// does.
+    #[serde(default)]
+    pub told_by_shims: Option<ConfiguredRoots>,
     /// The services that matter for the order.
     #[serde(skip_deserializing)]
     pub services: Services,
@@ -74,6 +81,9 @@ pub struct Scope {
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,
+    /// Directories with streams that shims of ours had open, where others have containers of the same IDs.
+    #[serde(skip)]
+    pub streams: BTreeSet<PathBuf>,
     /// How our applications are to be ended.
     #[serde(skip_deserializing)]
     pub graceful: Graceful,
@@ -176,6 +186,8 @@ pub enum Proof {
     ShimId,
     /// A root file system on our snapshots.
     RootFs,
+    /// CNI's result for a network namespace that a process of ours is in.
+    CniResult,
 }
 
 /// A shim of ours.
@@ -303,6 +315,8 @@ impl Scope {
         let known: HashSet<_> = self.shims.iter().map(|s| s.process).collect();
         self.shims.extend(older.shims.into_iter().filter(|s| !known.contains(&s.process)));
         self.network = self.network.union(older.network);
+        self.told_by_shims = self.told_by_shims.or(older.told_by_shims);
+        self.streams.extend(older.streams);
         self.graceful = self.graceful.union(older.graceful);
         let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
         self.devices.extend(new);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Blind, gone};
 use crate::linux::cgroup::Hierarchy;
+use crate::linux::mountinfo::MountTable;
 use crate::linux::netns;
 use crate::linux::proc::ProcessId;
 use crate::order;
@@ -37,7 +38,7 @@ pub(super) struct Namespaces {
 }
 
 /// What the machine shows.
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     view: &'a View<'a>,
     /// Where each namespace is bound.
     binds: BTreeMap<u64, Vec<PathBuf>>,
@@ -49,10 +50,10 @@ struct Machine<'a> {
 }
 
 /// One source's word for one namespace of one container.
-struct Claim<'a> {
-    container: &'a Container,
-    by: NetnsProof,
-    inode: u64,
+pub(super) struct Claim<'a> {
+    pub(super) container: &'a Container,
+    pub(super) by: NetnsProof,
+    pub(super) inode: u64,
     path: Option<PathBuf>,
 }
 
@@ -74,12 +75,7 @@ pub(super) fn gather(
             return found;
         }
     };
-    let index = view.cgroups().as_ref().map(|tree| tree.index()).unwrap_or_default();
-    let mut machine = Machine { view, binds: BTreeMap::new(), at: HashMap::new(), hosts: Vec::new(), index };
-    for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
-        machine.binds.entry(inode).or_default().push(mount.point.clone());
-        machine.at.insert(netns::plain(&mount.point), inode);
-    }
+    let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, attachments);
     if !claims.is_empty() {
         let (strangers, hidden) = machine.strangers(scope, &claims, &mut found.inhabited);
@@ -100,14 +96,29 @@ pub(super) fn gather(
     found
 }
 
-impl Machine<'_> {
-    fn bound_at(&self, path: &Path) -> Option<u64> {
+impl<'a> Machine<'a> {
+    pub(super) fn of(view: &'a View<'a>, table: &MountTable) -> Machine<'a> {
+        let index = view.cgroups().as_ref().map(|tree| tree.index()).unwrap_or_default();
+        let mut machine =
+            Machine { view, binds: BTreeMap::new(), at: HashMap::new(), hosts: Vec::new(), index };
+        for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
+            machine.binds.entry(inode).or_default().push(mount.point.clone());
+            machine.at.insert(netns::plain(&mount.point), inode);
+        }
+        machine
+    }
+
+    pub(super) fn bound_at(&self, path: &Path) -> Option<u64> {
         let path = netns::plain(path);
         let copy = || Some(Path::new(HOSTFS).join(path.strip_prefix("/").ok()?));
         self.at.get(&path).or_else(|| self.at.get(&copy()?)).copied()
     }
 
-    fn claims<'s>(&mut self, scope: &'s Scope, attachments: &[(String, Attachment)]) -> Vec<Claim<'s>> {
+    pub(super) fn claims<'s>(
+        &mut self,
+        scope: &'s Scope,
+        attachments: &[(String, Attachment)],
+    ) -> Vec<Claim<'s>> {
         let mut claims = Vec::new();
         self.hosts =
             ["self", "1"].iter().filter_map(|pid| netns::of_process(self.view.host, pid).ok()).collect();
@@ -151,7 +162,7 @@ impl Machine<'_> {
     }
 
     /// Who is in one of the claimed namespaces and in no container of ours; and whether anybody could not be asked.
-    fn strangers(
+    pub(super) fn strangers(
         &self,
         scope: &Scope,
         claims: &[Claim],
@@ -190,13 +201,15 @@ impl Machine<'_> {
         shims.chain(inits).chain(proven().flat_map(|c| self.pids(c))).collect()
     }
 
-    /// The processes in a container's groups.
+    /// The processes in a container's groups, and those of its that are in others.
     fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
         let places = container.cgroups.iter().flat_map(|group| {
             let hierarchies = self.index.get(group.as_os_str()).into_iter().flatten();
             hierarchies.map(move |hierarchy| (*hierarchy, group))
         });
-        places.filter_map(|(h, g)| self.view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec())
+        let in_groups =
+            places.filter_map(|(h, g)| self.view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec());
+        container.strays.iter().map(|stray| stray.get().pid).chain(in_groups)
     }
 
     /// One that has come since, or that is in a group below a container's.

@@ -9,6 +9,7 @@ use super::rootfs::RootFs;
 use crate::error::Blind;
 use crate::linux::cgroup::full;
 use crate::linux::proc::Proc;
+use crate::order;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
@@ -236,30 +237,44 @@ impl Gather<'_> {
         container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
     }
 
-    /// Processes that init has inherited, in a mount namespace of their own, in no group that is known: their root tells.
+    /// Processes that init has inherited, in a mount namespace of their own, in no group that is known: their root tells. Each
+    /// is the first one of a container, so that each is asked to end by itself.
     fn lost_processes(&mut self, processes: &Processes, accounted: &HashSet<i32>) {
         let own = self.view.mount_namespace("self");
         let inherited =
             |p: &&Proc| p.parent == 1 && !p.kernel && p.id.pid != 1 && !accounted.contains(&p.id.pid);
-        let lost: Vec<Proc> = processes.iter().filter(inherited).cloned().collect();
+        let apart = |p: &&Proc| {
+            let its = self.view.mount_namespace(&p.id.pid.to_string());
+            its.is_some() && its != own
+        };
+        let lost = processes.iter().filter(inherited).filter(apart);
+        let mut lost: Vec<Proc> =
+            lost.filter(|p| matches!(self.root_of(p, processes), RootFs::Ours)).cloned().collect();
+        order::sort_by_key(&mut lost, |p| p.id.pid);
+        let mut inhabitants: HashMap<PathBuf, usize> = HashMap::new();
+        for group in lost.iter().flat_map(|p| self.view.membership(p.id.pid)) {
+            *inhabitants.entry(group).or_default() += 1;
+        }
         for process in lost {
-            let its = self.view.mount_namespace(&process.id.pid.to_string());
-            if its.is_none() || its == own || !matches!(self.root_of(&process, processes), RootFs::Ours) {
-                continue;
-            }
             let groups = self.view.membership(process.id.pid);
-            let name = |group: &PathBuf| {
+            // A group with several of them is no container's: it tells no name, and is not killed as one.
+            let (alone, crowded): (Vec<_>, Vec<_>) =
+                groups.iter().partition(|group| inhabitants.get(*group) == Some(&1));
+            let name = |group: &&PathBuf| {
                 let name = group.file_name().and_then(|n| n.to_str())?;
                 crate::runtime::shim::name(name.strip_suffix(".scope").unwrap_or(name).as_bytes())
             };
-            let id = groups.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
+            let id = alone.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
             let id = ContainerId { namespace: "k8s.io".into(), id };
-            let wholly: Vec<&PathBuf> =
-                groups.iter().filter(|group| self.is_wholly_ours(group, processes)).collect();
-            wholly.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
+            let wholly = |group: &&&PathBuf| self.is_wholly_ours(group, processes);
+            let (alone, crowded): (Vec<_>, Vec<_>) =
+                (alone.iter().filter(wholly).collect(), crowded.iter().filter(wholly).collect());
+            alone.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
             let container = self.claim(id, Bundle::default(), Proof::RootFs);
             container.witnesses.insert(Witness::RootOnSnapshot);
             container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
+            // Once they have ended it is empty, and was for nobody else.
+            container.cgroups.extend(crowded.into_iter().map(|group| group.to_path_buf()));
         }
     }
 
@@ -315,7 +330,7 @@ impl Gather<'_> {
         let parent = group.parent().unwrap_or(group);
         let place = hierarchy.map_or_else(|| parent.to_path_buf(), |h| full(&h.point, parent));
         let mut pids = self.pids_of(group).unwrap_or_default();
-        pids.sort_unstable();
+        order::sort(&mut pids);
         pids.dedup();
         let pids: Vec<String> = pids.iter().take(MAX_NAMED).map(|pid| format!("process {pid}")).collect();
         format!("the living group {name} in {} ({})", text::show(&place), pids.join(", "))

@@ -29,8 +29,7 @@ pub(super) enum RootFs {
 
 impl Gather<'_> {
     pub(super) fn root_of(&self, process: &Proc, processes: &Processes) -> RootFs {
-        // A directory that another containerd uses as well proves nothing.
-        if self.is_out_of_reach(&self.roots.root) {
+        if !self.root_proves {
             return RootFs::Elsewhere;
         }
         if processes.shim(process.parent).is_some_and(|args| args.address != self.inside.address) {

@@ -9,7 +9,7 @@ use crate::error::{Blind, Result};
 use crate::linux::host::Host;
 use crate::linux::place;
 use crate::order;
-use crate::runtime::told;
+use crate::runtime::told::{self, ConfiguredRoots};
 use crate::snap::Snap;
 use crate::snap::profile::{Alias, Profile, Roots, Unresolved, is_shared};
 use crate::text::show;
@@ -19,9 +19,26 @@ const NOWHERE: &str = "/proc/nowhere";
 
 /// The roots as they are called here, and as processes inside the snap know them.
 pub fn resolve(host: &Host, snap: &Snap, profile: &Profile) -> Result<(Roots, Roots)> {
+    resolve_as_told(host, snap, profile, None)
+}
+
+/// The same where its living shims tell of other places than the configuration does: they know.
+pub fn resolve_as_told(
+    host: &Host,
+    snap: &Snap,
+    profile: &Profile,
+    by_shims: Option<ConfiguredRoots>,
+) -> Result<(Roots, Roots)> {
     let mut roots = profile.resolve(snap)?;
     let mut inside = profile.resolve(&snap.inside())?;
-    let told = told::read(host, snap, &roots.told_by);
+    let mut told = told::read(host, snap, &roots.told_by);
+    if let Some(by_shims) = by_shims {
+        told = ConfiguredRoots {
+            state: by_shims.state.or(told.state),
+            root: by_shims.root.or(told.root),
+            kubelet: told.kubelet,
+        };
+    }
     move_to(snap, &mut roots, &told);
     move_to(&snap.inside(), &mut inside, &told);
     let found = Found::of(host, snap, &roots);
@@ -40,7 +57,7 @@ pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
 }
 
 /// What the snap's own configuration says, instead of what the profile does.
-fn move_to(snap: &Snap, roots: &mut Roots, told: &told::ConfiguredRoots) {
+fn move_to(snap: &Snap, roots: &mut Roots, told: &ConfiguredRoots) {
     let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
     let new = |path: &Option<PathBuf>| path.clone().filter(|path| !known.contains(path));
     for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {

@@ -1,6 +1,7 @@
 //! Which shims are ours: root's, with our containerd's address, in our PID namespace, and in the snap's unit or at work in
 //! a bundle of ours.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
@@ -11,10 +12,13 @@ use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
+use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
-use crate::snap::units;
+use crate::snap::profile::Roots;
+use crate::snap::{Snap, units};
 use crate::text;
+use crate::view::View;
 
 /// Whose a process is that calls itself a shim of our containerd.
 enum Verdict {
@@ -27,6 +31,52 @@ enum Verdict {
 
 /// As many PIDs are named.
 const MAX_NAMED: usize = 10;
+
+/// Where the living shims of our containerd work, if that is in no directory of ours: a proven shim's bundle is ours, wherever
+/// it lies. Nothing where they work in several places.
+pub(super) fn told_by_shims(
+    view: &View,
+    snap: &Snap,
+    roots: &Roots,
+    inside: &Roots,
+) -> Option<ConfiguredRoots> {
+    let processes = view.processes().as_ref().ok()?;
+    let serves = |p: &Proc| processes.shim(p.id.pid).filter(|args| args.address == inside.address);
+    let shims =
+        processes.iter().filter_map(|p| Some((p, serves(p)?, works_elsewhere(view, inside, p.id.pid)?)));
+    let shims: Vec<_> = shims.collect();
+    if shims.is_empty() {
+        return None;
+    }
+    let gather = Gather::new(view, snap, roots, inside);
+    let depth = view.pid_namespace_depth(None);
+    let ours = |(process, args, _): &&(&Proc, &ShimArgs, PathBuf)| {
+        matches!(gather.judge(process, args, depth), Verdict::Ours(_))
+    };
+    let mut told = shims.iter().filter(ours).map(|(_, _, bundle)| ConfiguredRoots {
+        state: bundle.ancestors().nth(3).map(Path::to_path_buf),
+        root: root_of_bundle(view, bundle),
+        kubelet: None,
+    });
+    let first = told.next()?;
+    told.all(|other| other.state == first.state).then_some(first)
+}
+
+/// containerd's root, where the bundle's work directory is.
+fn root_of_bundle(view: &View, bundle: &Path) -> Option<PathBuf> {
+    let work = view.host.link(&bundle.join("work")).ok()?;
+    let is_work =
+        work.is_absolute() && work.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
+    work.ancestors().nth(3).filter(|_| is_work).map(Path::to_path_buf)
+}
+
+/// The bundle that a shim works in, where that lies in no directory of ours: containerd's state has been moved.
+fn works_elsewhere(view: &View, inside: &Roots, pid: i32) -> Option<PathBuf> {
+    let cwd = std::fs::read_link(view.host.path(Path::new(&format!("/proc/{pid}/cwd")))).ok()?;
+    let is_bundle = cwd.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
+    let places = inside.spellings(&inside.state);
+    (is_bundle && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
+}
 
 impl Gather<'_> {
     pub(super) fn shims(&mut self) {
@@ -80,7 +130,7 @@ impl Gather<'_> {
     }
 
     fn own_shim(&mut self, process: &Proc, args: &ShimArgs, witness: Witness) {
-        if let Some(place) = self.works_elsewhere(process.id.pid) {
+        if let Some(place) = works_elsewhere(self.view, self.inside, process.id.pid) {
             let why = format!(
                 "it works in '{}', which is not below the state directory that the profile names",
                 text::show(&place)
@@ -90,6 +140,24 @@ impl Gather<'_> {
         let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
         let (namespace, id) = (args.namespace.clone(), args.id.clone());
         self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
+    }
+
+    /// Where others have containers of our IDs, names do not tell whose a stream is: a shim of ours has its own open.
+    pub(super) fn streams(&self) -> BTreeSet<PathBuf> {
+        let shares_id = |shim: &&Shim| {
+            let serves = |c: &&Container| Some(&c.shim_id) == shim.id.as_ref() || shim.id.is_none();
+            self.containers.values().filter(serves).any(|c| self.foreign_ids.contains(&c.id.id))
+        };
+        let mut found = BTreeSet::new();
+        for shim in self.shims.iter().filter(shares_id) {
+            let open = PathBuf::from(format!("/proc/{}/fd", shim.process.pid));
+            for name in self.view.host.list(&open).unwrap_or_default() {
+                let Ok(file) = self.view.host.link(&open.join(name)) else { continue };
+                let directory = file.parent().filter(|d| d.parent() == Some(&self.roots.fifos));
+                found.extend(directory.map(Path::to_path_buf));
+            }
+        }
+        found
     }
 
     /// A shim of another containerd is nobody's business here, but for one that runs in a service of this very snap:
@@ -171,15 +239,6 @@ impl Gather<'_> {
         groups::container_of(name).is_some()
             || group.ancestors().any(groups::is_kubelets)
             || self.containers.values().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)))
-    }
-
-    /// The bundle of a shim, where that lies in no directory of ours: containerd's state has been moved, and what else is
-    /// there cannot be found.
-    fn works_elsewhere(&self, pid: i32) -> Option<PathBuf> {
-        let cwd = std::fs::read_link(self.view.host.path(Path::new(&format!("/proc/{pid}/cwd")))).ok()?;
-        let is_bundle = cwd.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
-        let places = self.inside.spellings(&self.inside.state);
-        (is_bundle && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
     }
 
     /// A shim's working directory is its bundle: of the container that it was started for, or of one that it serves.

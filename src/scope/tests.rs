@@ -136,3 +136,126 @@ fn a_container_whose_bundle_is_the_neighbours_is_not_ours_whatever_its_state_say
     // What lies in our own directories decides before anything of theirs.
     assert_eq!(ids(&[CGROUPS, own, theirs, (&format!("{}/x", &bundle[1..]), "")]), 1);
 }
+
+/// Two pods whose files are all gone, in one group that has no container's name.
+fn forgotten(more: &[(&str, &str)]) -> Scope {
+    let mut files: Vec<(String, String)> = vec![
+        (CGROUPS.0.into(), CGROUPS.1.to_owned() + "2 1 0:4 net:[71] /run/netns/cni-a rw - nsfs nsfs rw\n"),
+        ("proc/self/status".into(), "NSpid:\t9\n".into()),
+        ("sys/fs/cgroup/odd/cgroup.procs".into(), "60\n61\n".into()),
+    ];
+    let root =
+        "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs";
+    for pid in [60, 61] {
+        let at = |name: &str| format!("proc/{pid}/{name}");
+        files.extend([
+            (at("stat"), format!("{pid} {STAT}")),
+            (at("cmdline"), String::new()),
+            (at("cgroup"), "0::/odd\n".into()),
+            (at("status"), format!("NSpid:\t{pid}\t1\n")),
+            (
+                at("mountinfo"),
+                format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={root},workdir=/w\n"),
+            ),
+        ]);
+    }
+    files.extend(more.iter().map(|(path, text)| (path.to_string(), text.to_string())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+    let dir = tree(&files);
+    let namespace = |pid: &str, kind: &str, number: u32| {
+        let ns = dir.path().join("proc").join(pid).join("ns");
+        std::fs::create_dir_all(&ns).unwrap();
+        std::os::unix::fs::symlink(format!("{kind}:[{number}]"), ns.join(kind)).unwrap();
+    };
+    for (pid, mount, net) in [("self", 1, 7), ("60", 2, 71), ("61", 3, 72), ("77", 4, 71)] {
+        if dir.path().join("proc").join(pid).exists() {
+            namespace(pid, "mnt", mount);
+            namespace(pid, "net", net);
+        }
+    }
+    gathered(&dir)
+}
+
+const RESULT: &str = r#"{"containerId":"ID","networkName":"pods","ifName":"eth0",
+    "result":{"interfaces":[{"name":"eth0","sandbox":"/var/run/netns/cni-a"}],"ips":[{"address":"10.1.0.2/16"}]}}"#;
+
+#[test]
+fn each_process_that_has_lost_all_else_is_asked_by_itself() {
+    let scope = forgotten(&[]);
+    let found: Vec<_> = scope.containers.iter().map(|c| (c.id.id.as_str(), c.strays.len())).collect();
+    assert_eq!(found, [("process-60", 1), ("process-61", 1)]);
+    // The group is no container's to be killed as one; empty, it was theirs.
+    assert!(
+        scope.containers.iter().all(|c| c.proven_cgroups.is_empty() && c.cgroups == [PathBuf::from("/odd")])
+    );
+}
+
+#[test]
+fn a_sandbox_is_known_by_the_network_namespace_that_cni_made_for_it() {
+    let (a, b) = ("a".repeat(64), "b".repeat(64));
+    let result = |id: &str| (format!("var/lib/cni/results/pods-{id}-eth0"), RESULT.replace("ID", id));
+    let (of_a, of_b) = (result(&a), result(&b));
+    let scope = forgotten(&[(&of_a.0, &of_a.1)]);
+    let sandbox = scope.containers.iter().find(|c| c.id.id == a).unwrap();
+    assert_eq!(sandbox.witnesses, [Witness::NetworkNamespace].into());
+    assert_eq!(scope.network.results, [PathBuf::from("/").join(&of_a.0)]);
+    let inodes: Vec<_> = scope.network.namespaces.iter().filter_map(|n| n.inode).collect();
+    assert_eq!(inodes, [71, 72]);
+    // Of two that both name it neither is believed, and both are told.
+    let scope = forgotten(&[(&of_a.0, &of_a.1), (&of_b.0, &of_b.1)]);
+    assert!(scope.proven_ids().iter().all(|id| id.starts_with("process-")), "{:?}", scope.proven_ids());
+    assert_eq!(scope.blind.len(), 1, "{:?}", scope.blind);
+    // Nor is anything where somebody else is in it, too, or of an ID that runc's state gives to another.
+    let stat = format!("77 {STAT}");
+    let user = [("proc/77/stat", &*stat), ("proc/77/cmdline", "sh"), ("proc/77/cgroup", "0::/user.slice\n")];
+    let scope = forgotten(&[&user[..], &[(&of_a.0, &of_a.1)]].concat());
+    assert!(!scope.proven_ids().contains(&*a));
+    let state = format!(
+        r#"{{"config":{{"labels":["bundle=/run/containerd/{TASKS}/k8s.io/{a}"]}}}}"#,
+        TASKS = crate::runtime::bundle::TASKS
+    );
+    let file = format!("run/containerd/runc/k8s.io/{a}/state.json");
+    let scope = forgotten(&[(&of_a.0, &of_a.1), (&file, &state)]);
+    assert!(!scope.proven_ids().contains(&*a));
+}
+
+#[test]
+fn living_shims_tell_where_their_containerd_works() {
+    let stat = format!("50 {STAT}");
+    let group = "/system.slice/snap.microk8s.daemon-containerd.service";
+    let address = "/var/snap/microk8s/common/run/containerd.sock";
+    let line = format!("shim\0-namespace\0k8s.io\0-id\0a\0-address\0{address}\0");
+    for (unit, followed) in [(group, true), ("/user.slice/session-1.scope", false)] {
+        let procs = format!("sys/fs/cgroup{unit}/cgroup.procs");
+        let membership = format!("0::{unit}\n");
+        let dir = tree(&[
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&procs, "50\n"),
+            ("proc/50/stat", &stat),
+            ("proc/50/cmdline", &line),
+            ("proc/50/status", "NSpid:\t50\n"),
+            ("proc/50/cgroup", &membership),
+            ("mnt/big/run/io.containerd.runtime.v2.task/k8s.io/a/config.json", "{}"),
+        ]);
+        let bundle = "/mnt/big/run/io.containerd.runtime.v2.task/k8s.io/a";
+        std::os::unix::fs::symlink(bundle, dir.path().join("proc/50/cwd")).unwrap();
+        std::os::unix::fs::symlink(
+            "/mnt/big/lib/io.containerd.runtime.v2.task/k8s.io/a",
+            dir.path().join(&bundle[1..]).join("work"),
+        )
+        .unwrap();
+        let scope = gathered(&dir);
+        assert_eq!(scope.roots.state == Path::new("/mnt/big/run"), followed, "{unit}");
+        assert_eq!(scope.roots.root == Path::new("/mnt/big/lib"), followed, "{unit}");
+        assert_eq!(scope.doubts.is_empty(), followed, "{unit}: {:?}", scope.doubts);
+        assert_eq!(scope.roots.data, crate::fixture::roots().data, "nothing outside becomes data");
+        // A later run has only the result of this one to know it by, as far as that is read back.
+        std::fs::remove_dir_all(dir.path().join("proc/50")).unwrap();
+        let known: Scope = serde_json::from_str(&serde_json::to_string(&scope).unwrap()).unwrap();
+        let (snap, profile) = microk8s();
+        let host = Host::at(dir.path());
+        let later = gather_after(&View::new(&host, None), &snap, &profile, Some(&known)).unwrap();
+        assert_eq!(later.roots, scope.roots, "{unit}");
+    }
+}

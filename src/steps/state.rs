@@ -124,7 +124,8 @@ fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
 }
 
 /// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
-/// that somebody else has too are left. One that only containerd's database names may be that of somebody who runs unseen.
+/// that somebody else has too are left, but for what a shim of ours had open. One that only containerd's database names may be
+/// that of somebody who runs unseen.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();
@@ -141,7 +142,8 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
             !streams.is_empty() && streams.iter().all(|name| container_of(name).is_some_and(is_one))
         };
         let is_recorded = all_of(&|id| recorded.contains(id));
-        if all_of(&|id| ids.contains(id)) || is_recorded && is_sure() {
+        let is_ours = scope.streams.contains(&directory) || all_of(&|id| ids.contains(id));
+        if is_ours || is_recorded && is_sure() {
             finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
         } else if is_recorded {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";

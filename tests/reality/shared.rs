@@ -89,10 +89,14 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
     // Only now: a containerd that starts removes what it does not know.
     stage.also(|_| beside(who))?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
-    // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named.
+    // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So
+    // do directories that our containerd has made and in which others have things by now.
     let images: fn(&Thing) -> bool = |t| {
+        let has_others = || std::fs::read_dir(&t.path).is_ok_and(|mut entries| entries.next().is_some());
         t.kind == Kind::File
-            && (t.path.starts_with("/var/lib/containerd") || t.path.starts_with("/var/lib/kubelet"))
+            && (t.path.starts_with("/var/lib/containerd")
+                || t.path.starts_with("/var/lib/kubelet")
+                || t.path.starts_with("/run/containerd") && t.looks.starts_with('4') && has_others())
     };
     // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
     let statuses: &[i32] =

@@ -68,7 +68,7 @@ impl Told {
         let mut words = text.split_whitespace().peekable();
         while let Some(word) = words.next() {
             let number = words.peek().map(|next| next.trim_matches(|c: char| !c.is_ascii_digit()));
-            if matches!(word.trim_matches('('), "pid" | "process")
+            if matches!(word.trim_matches('('), "pid" | "process" | "shim")
                 && let Some(Ok(pid)) = number.map(str::parse)
             {
                 self.pids.insert(pid);

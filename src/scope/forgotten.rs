@@ -1,0 +1,75 @@
+//! Sandboxes of which nothing but their network is left: CNI's result says for whom a namespace was made, and a process of
+//! ours is in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Blind;
+use crate::residue::witness::Witness;
+use crate::runtime::{ContainerId, cni, shim};
+use crate::scope::netns::Machine;
+use crate::scope::network::NetnsProof;
+use crate::scope::{Container, Proof, Scope};
+use crate::text::escape;
+use crate::view::View;
+
+/// Adds the sandboxes that CNI's results name for network namespaces in which processes of ours are, and nobody else is. By
+/// their IDs all else is known that was made for them: addresses, rules, sockets. `foreign` are IDs of others.
+pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
+    let Ok(table) = view.own_mounts() else { return };
+    if !scope.containers.iter().any(is_forgotten) {
+        return;
+    }
+    let mut machine = Machine::of(view, table);
+    let claims = machine.claims(scope, &[]);
+    let (strangers, _) = machine.strangers(scope, &claims, &mut BTreeSet::new());
+    let lived_in = claims.iter().filter(|c| c.by == NetnsProof::Process && is_forgotten(c.container));
+    let lived_in: BTreeSet<u64> =
+        lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)).collect();
+    let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for attachment in cni::results(view.host, &scope.roots.cni, &scope.sole_ids()).others {
+        let inode = attachment.netns.as_ref().and_then(|path| machine.bound_at(path));
+        let id = attachment.sandbox.as_ref().and_then(|id| shim::name(id.as_bytes()));
+        if let (Some(inode), Some(id)) = (inode.filter(|inode| lived_in.contains(inode)), id) {
+            named.entry(inode).or_default().insert(id);
+        }
+    }
+    for ids in named.into_values() {
+        let other = ids.iter().find(|id| foreign.iter().any(|other| other.id == **id));
+        match (ids.first(), other) {
+            (Some(id), None) if ids.len() == 1 => scope.containers.push(sandbox(id)),
+            _ => {
+                let all: Vec<_> = ids.iter().map(|id| escape(id.as_bytes())).collect();
+                let why = "a process of ours is in the namespace, and the results do not tell for whom that was made";
+                scope.blind.push(Blind::new(format!("CNI's results of {}", all.join(", ")), why));
+            }
+        }
+    }
+}
+
+/// True for a container of ours of which no file tells the ID.
+fn is_forgotten(container: &Container) -> bool {
+    let lives_alone = |proof: &Proof| matches!(proof, Proof::RootFs | Proof::ParentShim);
+    container.is_proven() && container.evidence.iter().all(lives_alone)
+}
+
+fn sandbox(id: &str) -> Container {
+    Container {
+        id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
+        shim_id: id.into(),
+        sandbox: true,
+        pod: None,
+        cgroups: Vec::new(),
+        init: None,
+        netns: None,
+        netns_of_state: None,
+        socket: None,
+        binds: Vec::new(),
+        shares: false,
+        privileged: false,
+        evidence: [Proof::CniResult].into(),
+        witnesses: [Witness::NetworkNamespace].into(),
+        contradicted: false,
+        proven_cgroups: Vec::new(),
+        strays: Vec::new(),
+    }
+}
