@@ -74,7 +74,11 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
     };
     let mut notes = vec![
         Note::of(Listeners, "ports on which processes of this snap listen", listeners(view, scope)),
-        Note::of(Links, "left alone", links.map(|b| format!("{} ({})", b.what, b.why))),
+        Note::of(
+            Links,
+            "left alone",
+            links.map(|b| format!("{} ({})", b.what, b.why)).chain(places::of_namespaces(view, scope)),
+        ),
         Note::of(
             KubeProxyRules,
             "firewall rules of a whole node that are left: they are another's, or nothing ties them to this snap",

@@ -2,18 +2,20 @@
 //! the network namespaces go, which know whose a link is.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::links::{Block, Link};
+use crate::linux::links::{Block, Link, netns_id};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
+use crate::scope::netns::Namespaces;
 use crate::scope::network::{Network, OwnedLink};
 use crate::scope::{Bystander, BystanderKind, Scope};
 use crate::snap::units;
@@ -76,6 +78,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         }
     };
     gathered.network.links = host_ends(&facts, &recorded.ours);
+    gathered.network.blind.extend(led_to(&facts, &gathered.network.links, &namespaces));
     let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
     // A port of a bridge of ours that nobody knows is worth a look at where it leads.
     if facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
@@ -177,6 +180,26 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
         }
     }
     owned.into_values().collect()
+}
+
+/// Namespaces that nobody claims and that a link of ours leads to: with the link goes the last tie.
+fn led_to(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
+    let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
+    let mut leads: BTreeMap<i32, String> =
+        ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))).collect();
+    leads.retain(|nsid, _| !facts.sandboxes.contains_key(nsid) && !facts.others.contains_key(nsid));
+    let mut found = Vec::new();
+    for path in namespaces.unclaimed.values().chain(namespaces.elsewhere.values()) {
+        if leads.is_empty() {
+            break;
+        }
+        let Ok(Some(nsid)) = File::open(path).and_then(|netns| netns_id(&netns)) else { continue };
+        if let Some(link) = leads.get(&nsid) {
+            let why = format!("{link}, a link of ours, leads into it, and nothing else says whose it is");
+            found.push(Blind::new(format!("the network namespace {}", show(path)), why));
+        }
+    }
+    found
 }
 
 fn owned_link(link: &Link, because: String) -> OwnedLink {
