@@ -8,6 +8,7 @@ use crate::linux::mountinfo::Mount;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
 use crate::run::places;
+use crate::run::settings;
 use crate::runtime::{short, stop_signal};
 use crate::scope::graceful::Manner;
 use crate::scope::{BystanderKind, Scope};
@@ -97,6 +98,7 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
         ),
         places::of_outside(view, scope),
         places::of_logs(view, scope),
+        settings::changed(view, scope),
     ];
     notes.retain(|note| !note.items.is_empty());
     notes
