@@ -55,6 +55,7 @@ struct Recorded {
 /// same one.
 pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gathered {
     let mut gathered = Gathered::default();
+    gathered.network.own = netns::of_process(view.host, "self").ok();
     // Where nothing of ours is, nobody's results are read.
     let any =
         !scope.containers.is_empty() || !scope.shims.is_empty() || earlier.is_some_and(Network::is_known);

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::runtime::docker;
 use crate::runtime::hook_plan::{Patience, Plan};
-use crate::runtime::metadata::{self, Records};
+use crate::runtime::metadata::{self, Record, Records};
 use crate::scope::graceful::{Graceful, Manner};
 use crate::scope::{Container, Scope, Shim};
 use crate::snap::profile::{Profile, Roots};
@@ -22,7 +23,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> Graceful {
         Ok(None) => (Records::default(), Some("there is none".to_owned())),
         Err(why) => (Records::default(), Some(why)),
     };
-    let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
+    let known = applications.into_iter().filter_map(|c| manner(view, scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     manners.sort_by(|a, b| a.container.cmp(&b.container));
     Graceful { manners, unread, patience }
@@ -34,8 +35,15 @@ fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
     metadata::read_file(&view.host.path(&file)).map_err(|e| e.to_string())
 }
 
-fn manner(scope: &Scope, records: &Records, container: &Container, patience: Patience) -> Option<Manner> {
-    let record = records.containers.get(&container.id)?;
+fn manner(
+    view: &View,
+    scope: &Scope,
+    records: &Records,
+    container: &Container,
+    patience: Patience,
+) -> Option<Manner> {
+    let of_docker = of_docker(view, scope, container);
+    let record = of_docker.as_ref().or_else(|| records.containers.get(&container.id))?;
     let sandbox = records.sandbox_of(&container.id);
     let serves = |s: &&Shim| {
         s.namespace == container.id.namespace && s.id.as_ref().is_none_or(|id| *id == container.shim_id)
@@ -48,6 +56,13 @@ fn manner(scope: &Scope, records: &Records, container: &Container, patience: Pat
         hook: record.pre_stop.as_ref().map(|hook| hook.kind()),
         plan: Plan::of(record, sandbox, shim, patience),
     })
+}
+
+/// What docker knows of a container of its own, in the snap's directories.
+fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
+    let file = docker::file_of(&container.id, &container.binds)?;
+    let ours = container.id.namespace == docker::NAMESPACE && scope.roots.is_own(&scope.snap, &file);
+    ours.then(|| docker::record(view.host, &file)).flatten()
 }
 
 /// True for what mounts volumes and makes networks for other pods: it has kubelet's directories for plugins, or those of the

@@ -87,8 +87,9 @@ fn removable(groups: &[PathBuf], owners: &HashMap<&Path, &str>) -> Vec<(PathBuf,
             *children.entry(parent).or_default() += 1;
         }
     }
+    let runtimes = |group: &&Path| groups::is_kubelets(group) || groups::is_dockers(group);
     let shared: HashSet<&Path> =
-        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(|a| groups::is_kubelets(a)).collect();
+        owners.keys().flat_map(|leaf| leaf.ancestors().skip(1)).filter(runtimes).collect();
     // Parents come first in a walk, so that the walk backwards has the children of each before it.
     let mut found = Vec::new();
     for group in groups.iter().rev() {
@@ -137,6 +138,14 @@ mod tests {
         scope.snap.revision = None;
         assert_eq!(seen(&scope), groups[..1]);
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn dockers_group_goes_with_its_last_container() {
+        let groups = ["/docker", "/docker/c1", "/mine", "/mine/c2"];
+        assert_eq!(names(&groups, &["/docker/c1", "/mine/c2"]), ["/mine/c2", "/docker/c1", "/docker"]);
+        let beside = ["/docker", "/docker/c1", "/docker/c3"];
+        assert_eq!(names(&beside, &["/docker/c1"]), ["/docker/c1"], "another daemon's");
     }
 
     #[test]
