@@ -13,6 +13,7 @@ use crate::linux::netns;
 use crate::linux::proc::Proc;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
+use crate::scope::docker_links;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
 use crate::scope::netns::Namespaces;
@@ -68,7 +69,8 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     gathered.network.namespaces = namespaces.ours.clone();
     gathered.network.blind.extend(namespaces.blind.iter().cloned());
     gathered.bystanders.extend(namespaces.bystanders.iter().cloned());
-    if !view.host.is_live() || !any {
+    let of_docker = docker_links::records(view, scope);
+    if !view.host.is_live() || !any && of_docker.is_empty() {
         return gathered;
     }
     let mut facts = match Facts::read(&namespaces) {
@@ -86,6 +88,10 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         facts.learn_deserted(&namespaces);
     }
     gathered.network.rivals = rivals(view, scope);
+    if !any {
+        gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+        return gathered;
+    }
     let networks = match recorded.ours[..] {
         [] => networks_of_bridges(&facts, &ends),
         _ => pod_networks(&recorded.ours),
@@ -97,20 +103,25 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         others: &recorded.others,
         addresses: gathered.network.addresses.iter().copied().collect(),
         networks,
-        kubelet: gathered
-            .network
-            .rivals
-            .iter()
-            .find(|(name, _)| *name != DOCKERD)
-            .map(|(_, why)| why.clone()),
+        kubelet: other_kubelet(&gathered.network),
     };
     shared_links(&judge, &scope.links, &mut gathered);
-    let owned: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
-    let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
-    gathered.network.blocks =
-        blocks.filter_map(|b| Some((b.address?, b.prefix))).filter(|(a, _)| !is_link_local(*a)).collect();
+    gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+    gathered.network.blocks = blocks_of(&facts, &gathered.network.links);
     gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
     gathered
+}
+
+/// A living one that is not ours.
+fn other_kubelet(network: &Network) -> Option<String> {
+    network.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.clone())
+}
+
+/// The networks that these links are in.
+fn blocks_of(facts: &Facts, links: &[OwnedLink]) -> BTreeSet<(IpAddr, u8)> {
+    let owned: HashSet<u32> = links.iter().map(|l| l.index).collect();
+    let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
+    blocks.filter_map(|b| Some((b.address?, b.prefix))).filter(|(a, _)| !is_link_local(*a)).collect()
 }
 
 /// CNI's results of our containers. Where they cannot be read, the network namespaces tell which links are ours,
