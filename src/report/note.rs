@@ -55,6 +55,8 @@ pub enum NoteKind {
     Outside,
     /// Logs of our pods that are left.
     PodLogs,
+    /// Settings of the kernel that were changed for pods.
+    Settings,
 }
 
 impl NoteKind {
@@ -70,6 +72,7 @@ impl NoteKind {
                 | NoteKind::Unproven
                 | NoteKind::Outside
                 | NoteKind::PodLogs
+                | NoteKind::Settings
         )
     }
 }

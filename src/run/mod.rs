@@ -6,6 +6,7 @@ mod notes;
 mod places;
 pub mod rounds;
 mod scripts;
+mod settings;
 pub mod subject;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use crate::order;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::{Residue, Task};
 use crate::run::places;
+use crate::run::settings;
 use crate::runtime::{short, stop_signal};
 use crate::scope::graceful::Manner;
 use crate::scope::{BystanderKind, Scope};
@@ -75,7 +76,11 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
     };
     let mut notes = vec![
         Note::of(Listeners, "ports on which processes of this snap listen", listeners(view, scope)),
-        Note::of(Links, "left alone", links.map(|b| format!("{} ({})", b.what, b.why))),
+        Note::of(
+            Links,
+            "left alone",
+            links.map(|b| format!("{} ({})", b.what, b.why)).chain(places::of_namespaces(view, scope)),
+        ),
         Note::of(
             KubeProxyRules,
             "firewall rules of a whole node that are left: they are another's, or nothing ties them to this snap",
@@ -94,6 +99,7 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
         ),
         places::of_outside(view, scope),
         places::of_logs(view, scope),
+        settings::changed(view, scope),
     ];
     notes.retain(|note| !note.items.is_empty());
     notes

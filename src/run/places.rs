@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::report::note::{Note, NoteKind};
 use crate::residue::PathKind;
 use crate::scope::Scope;
+use crate::snap::hostfs::is_for_namespaces;
 use crate::steps::{logs, wide};
 use crate::text::show;
 use crate::view::View;
@@ -34,6 +35,15 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let text = "places outside of the snap's own directories to which its roots lead; what is in them stays, but for what is \
                 proven the snap's";
     Note::of(NoteKind::Outside, text, items.into_values())
+}
+
+/// Empty files elsewhere over which namespaces of ours were bound: who made one may have made it for something else.
+pub fn of_namespaces(view: &View, scope: &Scope) -> Vec<String> {
+    let paths = scope.network.namespaces.iter().flat_map(|namespace| &namespace.paths);
+    let others = paths.filter(|p| !is_for_namespaces(p, &scope.roots.netns, scope.snap.owns(p)));
+    let empty = |path: &&PathBuf| view.host.stat(path).is_ok_and(|found| found.is_file() && found.len() == 0);
+    let why = "a network namespace of ours was bound over it, and whose it is nobody knows";
+    others.filter(empty).map(|path| format!("the file {} ({why})", show(path))).collect()
 }
 
 /// Logs of our pods, with their size, where the profile does not want them to go.

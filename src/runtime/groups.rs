@@ -65,6 +65,11 @@ pub fn is_kubelets(group: &Path) -> bool {
         || pod(last)
 }
 
+/// True for a group that docker makes for its containers, or for the steps of its builds, where nobody names another one.
+pub fn is_dockers(group: &Path) -> bool {
+    ["/docker", "/docker/buildkit"].iter().any(|own| group == Path::new(own))
+}
+
 /// Whether a group may be a container's, as far as its name tells: a hint. The name is exactly the ID, or the ID with the
 /// prefix and the suffix of a runtime's scope; not one at the top, where the host's own slices are; and not one whose ID
 /// reads like a unit or like one of kubelet's own groups.

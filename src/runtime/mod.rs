@@ -3,6 +3,7 @@
 pub mod bolt;
 pub mod bundle;
 pub mod cni;
+pub mod docker;
 pub mod exec;
 pub mod groups;
 pub mod hook_plan;

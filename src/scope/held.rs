@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::linux::mountinfo::{Mount, MountTable};
+use crate::linux::netns;
 use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::sandboxed::KATA_SHARED;
@@ -31,6 +32,10 @@ pub struct Held<'a> {
     tasks: HashSet<(&'a str, &'a str)>,
     /// IDs that a witness says are ours.
     proven: HashSet<&'a str>,
+    /// Mounts, by their IDs, of a directory at the directory itself, as docker makes one of its data.
+    itself: HashSet<u64>,
+    /// The network namespace that we are in.
+    network: Option<u64>,
 }
 
 impl<'a> Held<'a> {
@@ -60,8 +65,10 @@ impl<'a> Held<'a> {
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
-        let (devices, proven) = (devices.clone(), scope.proven_ids());
-        let mut held = Held { roots, snap, places, directories, images, devices, ids, tasks, proven };
+        let itself = table.mounts.iter().filter(|m| shows_itself(table, m)).map(|m| m.id).collect();
+        let (devices, proven, network) = (devices.clone(), scope.proven_ids(), scope.network.own);
+        let mut held =
+            Held { roots, snap, places, directories, images, devices, ids, tasks, proven, itself, network };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
         held.devices.extend(in_memory);
@@ -71,7 +78,15 @@ impl<'a> Held<'a> {
     /// True for a mount of ours: below one of our roots, of an ID of ours in a shared one, or of something of ours. One at a
     /// root was put there by somebody else, and stays.
     pub fn is_ours(&self, mount: &Mount) -> bool {
-        self.is_placed(mount) || self.shows_ours(mount)
+        self.is_placed(mount) || self.shows_ours(mount) || self.hides_nothing(mount)
+    }
+
+    /// In the snap's directories: one of a directory at itself, or a name for the network that everybody is in.
+    fn hides_nothing(&self, mount: &Mount) -> bool {
+        let of_snap = format!("/run/snap.{}", self.snap.instance);
+        let network = self.network.is_some() && netns::of_mount(mount) == self.network;
+        let in_snap = self.roots.is_own(self.snap, &mount.point);
+        in_snap && self.itself.contains(&mount.id) || network && (in_snap || mount.point.starts_with(of_snap))
     }
 
     /// By where it is alone.
@@ -113,18 +128,22 @@ impl<'a> Held<'a> {
     }
 
     /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.
-    /// For a mount in the snap's directories only layers in containerd's own root count: others may be of a containerd that no
-    /// root names.
+    /// For a mount in the snap's directories only layers in containerd's own root count, unless the profile says that all there
+    /// goes: others may be of a containerd that no root names.
     pub fn shows_ours(&self, mount: &Mount) -> bool {
         if self.is_somebodys_root(mount) {
             return false;
         }
         self.shows_place(mount)
             || self.devices.contains(&mount.device)
-            || match self.is_in_snap(mount) {
+            || match self.is_in_snap(mount) && !self.is_in_data(mount) {
                 false => mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d))),
                 true => mount.layers().any(|layer| self.images.iter().any(|root| layer.starts_with(root))),
             }
+    }
+
+    fn is_in_data(&self, mount: &Mount) -> bool {
+        self.roots.data.iter().any(|data| mount.point.starts_with(data) && mount.point != *data)
     }
 
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
@@ -165,6 +184,13 @@ fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
     let mount = above.max_by_key(|m| m.point.components().count())?;
     let below = path.strip_prefix(&mount.point).ok()?;
     Some((mount.device.clone(), mount.root.join(below).components().collect()))
+}
+
+/// True if a mount shows what would be there without it.
+fn shows_itself(table: &MountTable, mount: &Mount) -> bool {
+    let parent = table.mounts.iter().find(|m| m.id == mount.parent && m.device == mount.device);
+    let place = parent.and_then(|m| Some(m.root.join(mount.point.strip_prefix(&m.point).ok()?)));
+    mount.root != Path::new("/") && place.is_some_and(|place| place == mount.root)
 }
 
 /// kubelet makes a file system for each of these volumes; it mounts nobody else's there.
@@ -215,6 +241,27 @@ mod tests {
             3 1 8:2 /snap/common/x /mnt/x rw - ext4 /dev/b rw\n4 1 8:2 / /mnt/big rw - ext4 /dev/b rw\n\
             5 1 8:3 /kubelet COMMON/var/lib/kubelet rw - ext4 /dev/c rw\n6 1 8:3 /kubelet/pods/a /mnt/y rw - ext4 /dev/c rw\n";
         assert_eq!(ours(&scope_of(&[]), table, &[]), ["/mnt/x", "/mnt/y"]);
+    }
+
+    #[test]
+    fn what_hides_nothing_and_what_lies_where_all_is_to_go() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            2 1 8:1 COMMON/docker COMMON/docker rw - ext4 /dev/a rw\n3 1 8:1 COMMON/x COMMON/docker rw - ext4 /dev/a rw\n\
+            4 1 0:4 net:[7] COMMON/run/netns/default rw - nsfs nsfs rw\n5 1 0:4 net:[8] COMMON/run/netns/a rw - nsfs nsfs rw\n\
+            6 1 0:4 net:[7] /run/netns/host rw - nsfs nsfs rw\n\
+            7 2 0:50 / COMMON/docker/overlay2/a/merged rw - overlay o ro,lowerdir=/srv/a,upperdir=COMMON/docker/overlay2/a/diff\n\
+            8 2 0:51 / COMMON/docker/users rw - tmpfs own rw\n";
+        let mut scope = scope_of(&[]);
+        scope.network.own = Some(7);
+        scope.roots.data = vec![format!("{COMMON}/docker").into()];
+        let ids = |scope: &Scope| {
+            let table = parse(table.replace("COMMON", COMMON).as_bytes());
+            let held = Held::of(&table, &scope.roots, &scope.snap, scope, &HashSet::new());
+            table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&scope), [2, 4, 7]);
+        scope.network.own = None;
+        assert_eq!(ids(&scope), [2, 7]);
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //! the network namespaces go, which know whose a link is.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::links::{Block, Link};
+use crate::linux::links::{Block, Link, netns_id};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
 use crate::order;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
+use crate::scope::docker_links;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
+use crate::scope::netns::Namespaces;
 use crate::scope::network::{Network, OwnedLink};
 use crate::scope::{Bystander, BystanderKind, Scope};
 use crate::snap::units;
@@ -53,6 +56,7 @@ struct Recorded {
 /// same one.
 pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gathered {
     let mut gathered = Gathered::default();
+    gathered.network.own = netns::of_process(view.host, "self").ok();
     // Where nothing of ours is, nobody's results are read.
     let any =
         !scope.containers.is_empty() || !scope.shims.is_empty() || earlier.is_some_and(Network::is_known);
@@ -65,7 +69,8 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     gathered.network.namespaces = namespaces.ours.clone();
     gathered.network.blind.extend(namespaces.blind.iter().cloned());
     gathered.bystanders.extend(namespaces.bystanders.iter().cloned());
-    if !view.host.is_live() || !any {
+    let of_docker = docker_links::records(view, scope);
+    if !view.host.is_live() || !any && of_docker.is_empty() {
         return gathered;
     }
     let mut facts = match Facts::read(&namespaces) {
@@ -76,12 +81,17 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         }
     };
     gathered.network.links = host_ends(&facts, &recorded.ours);
+    gathered.network.blind.extend(led_to(&facts, &gathered.network.links, &namespaces));
     let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
     // A port of a bridge of ours that nobody knows is worth a look at where it leads.
     if facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
         facts.learn_deserted(&namespaces);
     }
     gathered.network.rivals = rivals(view, scope);
+    if !any {
+        gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+        return gathered;
+    }
     let networks = match recorded.ours[..] {
         [] => networks_of_bridges(&facts, &ends),
         _ => pod_networks(&recorded.ours),
@@ -93,20 +103,26 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         others: &recorded.others,
         addresses: gathered.network.addresses.iter().copied().collect(),
         networks,
-        kubelet: gathered
-            .network
-            .rivals
-            .iter()
-            .find(|(name, _)| *name != DOCKERD)
-            .map(|(_, why)| why.clone()),
+        kubelet: other_kubelet(&gathered.network),
     };
     shared_links(&judge, &scope.links, &mut gathered);
-    let owned: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
-    let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
-    let blocks = blocks.filter_map(|b| Some((b.address?, b.prefix)));
-    gathered.network.blocks = order::set(blocks.filter(|(a, _)| !is_link_local(*a)));
+    gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+    gathered.network.blocks = blocks_of(&facts, &gathered.network.links);
     gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
     gathered
+}
+
+/// A living one that is not ours.
+fn other_kubelet(network: &Network) -> Option<String> {
+    network.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.clone())
+}
+
+/// The networks that these links are in.
+fn blocks_of(facts: &Facts, links: &[OwnedLink]) -> BTreeSet<(IpAddr, u8)> {
+    let owned: HashSet<u32> = links.iter().map(|l| l.index).collect();
+    let blocks = facts.addresses.iter().filter(|b| owned.contains(&b.link));
+    let blocks = blocks.filter_map(|b| Some((b.address?, b.prefix)));
+    order::set(blocks.filter(|(a, _)| !is_link_local(*a)))
 }
 
 /// CNI's results of our containers. Where they cannot be read, the network namespaces tell which links are ours,
@@ -177,6 +193,26 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
         }
     }
     owned.into_values().collect()
+}
+
+/// Namespaces that nobody claims and that a link of ours leads to: with the link goes the last tie.
+fn led_to(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
+    let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
+    let mut leads: BTreeMap<i32, String> =
+        ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))).collect();
+    leads.retain(|nsid, _| !facts.sandboxes.contains_key(nsid) && !facts.others.contains_key(nsid));
+    let mut found = Vec::new();
+    for path in namespaces.unclaimed.values().chain(namespaces.elsewhere.values()) {
+        if leads.is_empty() {
+            break;
+        }
+        let Ok(Some(nsid)) = File::open(path).and_then(|netns| netns_id(&netns)) else { continue };
+        if let Some(link) = leads.get(&nsid) {
+            let why = format!("{link}, a link of ours, leads into it, and nothing else says whose it is");
+            found.push(Blind::new(format!("the network namespace {}", show(path)), why));
+        }
+    }
+    found
 }
 
 fn owned_link(link: &Link, because: String) -> OwnedLink {

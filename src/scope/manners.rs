@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::order;
 use crate::runtime::ContainerId;
+use crate::runtime::docker;
 use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Record, Records};
 use crate::runtime::streams;
@@ -30,7 +31,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
         Ok(None) => (Records::default(), Some("there is none".to_owned())),
         Err(why) => (Records::default(), Some(why)),
     };
-    let known = applications.into_iter().filter_map(|c| manner(scope, &records, c, patience));
+    let known = applications.into_iter().filter_map(|c| manner(view, scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
     let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
@@ -43,12 +44,20 @@ fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
     metadata::read_file(&view.host.path(&file)).map_err(|e| e.to_string())
 }
 
-fn manner(scope: &Scope, records: &Records, container: &Container, patience: Patience) -> Option<Manner> {
+fn manner(
+    view: &View,
+    scope: &Scope,
+    records: &Records,
+    container: &Container,
+    patience: Patience,
+) -> Option<Manner> {
     let sandbox = records.sandbox_of(&container.id);
     let serves_others = serves_others(scope, container, sandbox.is_some_and(|sandbox| sandbox.host_network));
     let unknown = Record::default();
     // Whom others need is told by its bundle, too.
-    let record = records.containers.get(&container.id).or(serves_others.then_some(&unknown))?;
+    let of_docker = of_docker(view, scope, container);
+    let recorded = of_docker.as_ref().or_else(|| records.containers.get(&container.id));
+    let record = recorded.or(serves_others.then_some(&unknown))?;
     let serves = |s: &&Shim| {
         s.namespace == container.id.namespace && s.id.as_ref().is_none_or(|id| *id == container.shim_id)
     };
@@ -60,6 +69,13 @@ fn manner(scope: &Scope, records: &Records, container: &Container, patience: Pat
         hook: record.pre_stop.as_ref().map(|hook| hook.kind()),
         plan: Plan::of(record, sandbox, shim, patience),
     })
+}
+
+/// What docker knows of a container of its own, in the snap's directories.
+fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
+    let file = docker::file_of(&container.id, &container.binds)?;
+    let ours = container.id.namespace == docker::NAMESPACE && scope.roots.is_own(&scope.snap, &file);
+    ours.then(|| docker::record(view.host, &file)).flatten()
 }
 
 /// True for what mounts volumes and makes networks for other pods: others that end after it could no longer save their work.

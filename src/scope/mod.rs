@@ -8,6 +8,7 @@
 pub mod bundles;
 pub mod decide;
 pub mod devices;
+mod docker_links;
 mod earlier;
 mod forgotten;
 mod gather;

@@ -31,8 +31,10 @@ pub(super) struct Namespaces {
     pub blind: Vec<Blind>,
     /// A file by which each can be opened.
     pub doors: BTreeMap<u64, PathBuf>,
-    /// Bound namespaces that nobody has claimed: where.
+    /// Namespaces that nobody has claimed and that are bound where CNI's are: where.
     pub unclaimed: BTreeMap<u64, PathBuf>,
+    /// The same of those that are bound elsewhere.
+    pub elsewhere: BTreeMap<u64, PathBuf>,
     /// Those that some process is in.
     pub inhabited: BTreeSet<u64>,
 }
@@ -83,6 +85,7 @@ pub(super) fn gather(
             found.judge(claim, &claims, &strangers, hidden, of_others);
         }
     }
+    found.held(&machine, &claims);
     found.leftover_files(&machine, scope, attachments);
     found.remember(&machine, earlier);
     for owned in &mut found.ours {
@@ -272,6 +275,26 @@ impl Namespaces {
         }
     }
 
+    /// A namespace that root has written down as made for a container of ours stays while somebody else is in it; and it is
+    /// not his, but left. One by another name was made by somebody else, and joined.
+    fn held(&mut self, machine: &Machine, claims: &[Claim]) {
+        let is_cnis =
+            |path: &Path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
+        let made = |claim: &&Claim| match claim.by {
+            NetnsProof::CniResult => claim.container.is_proven(),
+            NetnsProof::RuncState => {
+                claim.container.is_proven() && claim.path.as_deref().is_some_and(is_cnis)
+            }
+            _ => false,
+        };
+        let left: BTreeSet<u64> = claims.iter().filter(made).map(|claim| claim.inode).collect();
+        for (inode, why) in self.others.iter().filter(|(inode, _)| left.contains(inode)) {
+            for path in machine.binds.get(inode).into_iter().flatten() {
+                self.blind.push(Blind::new(format!("the network namespace {}", show(path)), why));
+            }
+        }
+    }
+
     /// Why a claim that nobody contradicts is not enough.
     fn doubt(&self, claim: &Claim, hidden: bool, of_others: &[Attachment]) -> Option<String> {
         let Claim { container, by, path, .. } = claim;
@@ -338,9 +361,13 @@ impl Namespaces {
     fn unclaimed(&mut self, machine: &Machine, scope: &Scope) {
         for (inode, points) in &machine.binds {
             let taken = self.others.contains_key(inode) || self.ours.iter().any(|o| o.inode == Some(*inode));
-            let in_cnis = |p: &&PathBuf| cni::is_netns(p, &scope.roots) && !machine.hosts.contains(inode);
-            if let Some(path) = points.iter().find(in_cnis).filter(|_| !taken) {
+            if taken || machine.hosts.contains(inode) {
+                continue;
+            }
+            if let Some(path) = points.iter().find(|path| cni::is_netns(path, &scope.roots)) {
                 self.unclaimed.insert(*inode, path.clone());
+            } else if let Some(path) = points.first() {
+                self.elsewhere.insert(*inode, path.clone());
             }
         }
         let door = |inode: &u64| Some((*inode, machine.binds.get(inode)?.first()?.clone()));

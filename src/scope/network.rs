@@ -29,6 +29,9 @@ pub struct Network {
     pub addresses: BTreeSet<IpAddr>,
     /// Networks of links of ours: an address and how many bits of it name the network.
     pub blocks: BTreeSet<(IpAddr, u8)>,
+    /// The network namespace that we are in ourselves: a name for it keeps nobody's network alive.
+    #[serde(skip)]
+    pub own: Option<u64>,
     /// Others' programs that are alive and manage pods, or the network of a node: what they make looks as ours does. By their
     /// names.
     pub rivals: BTreeMap<String, String>,

@@ -72,7 +72,8 @@ impl Gather<'_> {
             inside.any(|rest| rest.to_str().is_some_and(|rest| rest.starts_with(SNAPSHOTTER)))
         };
         if mount.fstype == "overlay" {
-            return layers(&mount.options).iter().any(|layer| below(layer));
+            let docker = || upper(&mount.options).is_some_and(|path| self.is_dockers(&path));
+            return layers(&mount.options).iter().any(|layer| below(layer)) || docker();
         }
         let Ok(table) = self.view.own_mounts() else { return false };
         let holds = |m: &&Mount| self.roots.root.starts_with(&m.point);
@@ -87,6 +88,16 @@ impl Gather<'_> {
             && inside.and_then(Path::to_str).is_some_and(|rest| rest.starts_with(SNAPSHOTTER))
     }
 
+    /// docker has layers of its own: `overlay2/ID/diff` below the directory of its data, which lies in the snap's.
+    fn is_dockers(&self, layer: &Path) -> bool {
+        let inside = self.snap.inside();
+        let own = [&inside.common, &inside.data].into_iter().any(|own| layer.starts_with(own));
+        let mut parts = layer.iter().rev();
+        own && parts.next().is_some_and(|name| name == "diff")
+            && parts.next().is_some()
+            && parts.next().is_some_and(|name| name == "overlay2")
+    }
+
     /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a PID
     /// namespace at least two levels down; a container of ours is at most one below us.
     fn is_near(&self, process: &Proc) -> bool {
@@ -96,6 +107,12 @@ impl Gather<'_> {
             _ => false,
         }
     }
+}
+
+/// The directory that an overlay writes to.
+fn upper(options: &[u8]) -> Option<PathBuf> {
+    let upper = options.split(|b| *b == b',').find_map(|option| option.strip_prefix(b"upperdir="))?;
+    Some(PathBuf::from(OsStr::from_bytes(upper)))
 }
 
 /// The directories that an overlay's options name as its layers; the kernel prints whole paths there.
@@ -122,6 +139,7 @@ mod tests {
         let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
         let expected = ["/a", "/b", "/var/snap/m/common/x/fs"].map(PathBuf::from);
         assert_eq!(layers(options), expected);
+        assert_eq!(upper(options).as_deref(), Some(Path::new("/var/snap/m/common/x/fs")));
         assert!(layers(b"rw,workdir=/w").is_empty());
     }
 }

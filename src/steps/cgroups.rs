@@ -82,7 +82,7 @@ pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
 /// Groups above those of our containers.
 #[derive(Default)]
 struct Above<'a> {
-    /// Kubelet's, and those that were made for our containers.
+    /// Kubelet's and docker's, and those that were made for our containers.
     ours: HashSet<&'a Path>,
     /// Those of which neither is known.
     unknown: HashSet<&'a Path>,
@@ -94,7 +94,7 @@ impl<'a> Above<'a> {
         let mut above = Above::default();
         for container in &scope.containers {
             for group in container.cgroups.iter().flat_map(|leaf| leaf.ancestors().skip(1)) {
-                if groups::is_kubelets(group) || scope.groups_above.iter().any(|made| made == group) {
+                if is_a_runtimes(group) || scope.groups_above.iter().any(|made| made == group) {
                     above.ours.insert(group);
                 } else if container.is_proven()
                     && group.components().count() > 1
@@ -106,6 +106,11 @@ impl<'a> Above<'a> {
         }
         above
     }
+}
+
+/// True for groups that kubelet or docker makes for all that it runs.
+fn is_a_runtimes(group: &Path) -> bool {
+    groups::is_kubelets(group) || groups::is_dockers(group)
 }
 
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
@@ -150,8 +155,8 @@ mod tests {
     fn names(groups: &[&str], owned: &[&str]) -> Vec<String> {
         let groups: Vec<PathBuf> = groups.iter().map(PathBuf::from).collect();
         let owners = owned.iter().map(|g| (Path::new(*g), "id")).collect();
-        let kubelets = owned.iter().flat_map(|g| Path::new(*g).ancestors().skip(1));
-        let ours = kubelets.filter(|g| groups::is_kubelets(g)).collect();
+        let above = owned.iter().flat_map(|g| Path::new(*g).ancestors().skip(1));
+        let ours = above.filter(|g| is_a_runtimes(g)).collect();
         let above = Above { ours, ..Above::default() };
         removable(&groups, &owners, &above).0.into_iter().map(|(g, _)| g.display().to_string()).collect()
     }
@@ -178,6 +183,14 @@ mod tests {
         scope.snap.revision = None;
         assert_eq!(seen(&scope), groups[..1]);
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn dockers_group_goes_with_its_last_container() {
+        let groups = ["/docker", "/docker/c1", "/mine", "/mine/c2"];
+        assert_eq!(names(&groups, &["/docker/c1", "/mine/c2"]), ["/mine/c2", "/docker/c1", "/docker"]);
+        let beside = ["/docker", "/docker/c1", "/docker/c3"];
+        assert_eq!(names(&beside, &["/docker/c1"]), ["/docker/c1"], "another daemon's");
     }
 
     #[test]

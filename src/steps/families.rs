@@ -12,6 +12,7 @@ use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::residue::{Residue, Rule};
+use crate::runtime::docker::NAMESPACE as DOCKERS;
 use crate::scope::Scope;
 use crate::text::escape;
 use crate::view::View;
@@ -129,6 +130,11 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
         });
         let rival = family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker));
         match (tied, leads.others, rival) {
+            // With the rules that lead to our pods goes what tied these to them.
+            (None, _, None) if native && had_network(family, scope) => {
+                let why = "pods of this snap had a network here; what a table of nf_tables leads to is not looked at, and it is left";
+                judged.blind.push(Blind::new(what, why));
+            }
             (None, _, rival) => {
                 let why = rival.map_or("nothing ties them to a pod of ours", String::as_str);
                 judged.others.push(format!("{what}: {why}"));
@@ -136,7 +142,17 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
             (Some(_), _, Some(rival)) if leads.ours.is_none() => {
                 judged.others.push(format!("{what}: {rival}"))
             }
-            (Some(tie), _, Some(rival)) => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
+            (Some(tie), _, Some(rival)) => {
+                let rules: Vec<Residue> = match family.by_link {
+                    true => firewall.tables.iter().flat_map(|table| of_our_links(table, scope)).collect(),
+                    false => Vec::new(),
+                };
+                match rules.is_empty() {
+                    true => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
+                    // Its chains are the other's, too; what is over our links is ours alone.
+                    false => judged.ours.extend(rules),
+                }
+            }
             (Some(tie), Some(others), None) => {
                 judged.blind.push(Blind::new(what, format!("{tie}; but {others}, and they are left")));
             }
@@ -151,6 +167,14 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
         }
     }
     judged
+}
+
+/// True if pods of ours had a network, or containers one of docker's.
+fn had_network(family: &Family, scope: &Scope) -> bool {
+    match family.by_link {
+        true => scope.containers.iter().any(|c| c.id.namespace == DOCKERS),
+        false => scope.network.is_known(),
+    }
 }
 
 /// Where the family is: `iptables-nft nat: 5 chains`.
@@ -190,20 +214,31 @@ fn members(family: &Family, table: &Table, scope: &Scope) -> Vec<Residue> {
     let chains =
         table.chains.iter().filter(|c| c.starts_with(family.chains)).map(|c| (vec![c.clone()], true));
     let rules = outside.into_iter().chain(inside).map(|rule| (rule.clone(), false));
-    let residue = |(rule, chain)| {
-        Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
-    };
-    rules.chain(chains).map(residue).collect()
+    rules.chain(chains).map(|(rule, chain)| residue(table, rule, chain)).collect()
 }
 
-/// True for a rule over links of ours, from and to their networks.
+fn of_our_links(table: &Table, scope: &Scope) -> Vec<Residue> {
+    let ours = table.rules.iter().filter(|rule| names_our_links_alone(rule, scope));
+    ours.map(|rule| residue(table, rule.clone(), false)).collect()
+}
+
+fn residue(table: &Table, rule: Vec<String>, chain: bool) -> Residue {
+    Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
+}
+
+/// True for a rule over links of ours, from and to their networks; and for the one that lets a container reach itself by its
+/// published port, which names its address twice and no link.
 fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
     let network = &scope.network;
     let mut links = ["-i", "-o"].iter().flat_map(|o| values(rule, o)).peekable();
     let mut blocks = ["-s", "-d"].iter().flat_map(|o| values(rule, o)).filter_map(block);
-    links.peek().is_some()
+    let mut targets = values(rule, "--to-destination").filter_map(destination);
+    let (source, target) = (values(rule, "-s").next(), values(rule, "-d").next());
+    let to_itself = source.is_some() && source == target && values(rule, "-j").any(|to| to == "MASQUERADE");
+    (links.peek().is_some() || to_itself)
         && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
         && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))
+        && targets.all(|target| is_in_our_networks(target, scope))
 }
 
 fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {

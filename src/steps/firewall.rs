@@ -131,7 +131,8 @@ const FORWARD: &str = "CNI-FORWARD";
 
 /// True if there may be firewall rules of ours.
 pub fn wants_rules(scope: &Scope) -> bool {
-    scope.network.is_known() || !scope.rule_comments.is_empty()
+    let network = &scope.network;
+    network.is_known() || !network.blind.is_empty() || !scope.rule_comments.is_empty()
 }
 
 /// Rules and chains of ours.

@@ -10,12 +10,13 @@ use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::bundle::TASKS;
+use crate::runtime::docker;
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::view::View;
 
 /// Programs that work in these directories.
-const RUNTIMES: [&str; 3] = ["containerd", "dockerd", "kubelet"];
+const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
 
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
@@ -71,7 +72,11 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
         found.extend(names.iter().filter(|n| of_plugin(n)).map(|name| roots.state.join(name)));
         found.push(roots.state.clone());
     }
-    found.extend(roots.runc.parent().map(Path::to_path_buf));
+    let above = [&roots.runc, &roots.fifos, &roots.shim_sockets].into_iter().filter_map(|path| path.parent());
+    found.extend(above.map(Path::to_path_buf));
+    if namespaces.contains(docker::NAMESPACE) {
+        found.extend(docker::EVERYBODYS.map(PathBuf::from));
+    }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
     let mut seen = HashSet::new();
@@ -140,6 +145,8 @@ mod tests {
             ["/run/containerd/s"],
             "a state that stays keeps what is above it"
         );
+        fs::create_dir_all(dir.path().join("run/docker/plugins")).unwrap();
+        assert_eq!(found(dir.path(), &[]), ["/run/containerd/s"], "no container of ours is docker's");
         fs::write(dir.path().join("run/containerd/own"), "").unwrap();
         assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all[..3]);
     }

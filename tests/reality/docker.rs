@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
 use support::Result;
-use support::picture::Kind;
+use support::picture::{Kind, Thing};
 use support::runtime::{Layout, Manner, Runtime, in_group};
 use support::scenes::Scene;
 
@@ -22,6 +22,10 @@ pub const ALL: &[Scene] = &[
     ("docker_ends_and_leaves_nothing_hybrid", || docker(&[])),
     ("docker_with_data_named_in_the_profile", || docker(&["data"])),
     ("docker_with_its_network_named_in_the_profile", || docker(&["data", "network"])),
+    ("docker_by_the_profile_that_is_built_in_whose_shims_were_killed", || {
+        docker(&["built in", "shims killed"])
+    }),
+    ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_beside_another_docker", beside),
     ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
 ];
@@ -37,13 +41,13 @@ impl Docker {
     fn start(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
         let layout = Layout { network: ("docker", 9), ..Layout::of_host() };
         let place = Runtime::prepare(Manner::default(), &layout, "1.6")?;
-        let (exec, socket) = (PathBuf::from(exec), PathBuf::from(format!("{exec}.sock")));
+        let (exec, socket) = (PathBuf::from(exec), PathBuf::from(format!("{exec}/docker.sock")));
         fs::create_dir_all(data)?;
         fs::create_dir_all(&exec)?;
         let log = format!("/opt/runtimes/dockerd-{}", service.replace('/', "-"));
         // Else it makes /etc/docker for a key of its own.
-        let config = exec.with_extension("json");
-        fs::write(&config, json!({"deprecated-key-path": exec.with_extension("key")}).to_string())?;
+        let config = exec.join("daemon.json");
+        fs::write(&config, json!({"deprecated-key-path": exec.join("key.json")}).to_string())?;
         let mut command = in_group(service, "dockerd")?;
         command
             .arg("--config-file")
@@ -106,6 +110,8 @@ impl Docker {
 
 const DOCKER_DATA: &str = "/var/snap/microk8s/common/var-lib-docker";
 const DOCKER_EXEC: &str = "/var/snap/microk8s/common/run/docker";
+/// The docker snap's own place.
+const BUILT_IN_EXEC: &str = "/run/snap.microk8s";
 const SERVICE: &str = "system.slice/snap.microk8s.dockerd.service";
 
 fn containers(docker: &Docker, default: bool) -> Result<()> {
@@ -126,6 +132,14 @@ fn containers(docker: &Docker, default: bool) -> Result<()> {
 
 /// The layout of the daemon's own containerd, in a profile.
 fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
+    if options.contains(&"built in") {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile/docker.json");
+        let built_in: serde_json::Value = serde_json::from_slice(&fs::read(file)?)?;
+        return stage.profile(|profile| {
+            *profile = built_in;
+            profile["snap"] = json!("microk8s");
+        });
+    }
     stage.profile(|profile| {
         *profile = json!({
             "schema": 1,
@@ -153,7 +167,8 @@ fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
 fn docker(options: &[&str]) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, options)?;
-    let mut docker = Docker::start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &[])?;
+    let exec = if options.contains(&"built in") { BUILT_IN_EXEC } else { DOCKER_EXEC };
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, exec, &[])?;
     containers(&docker, true)?;
     let least = if options.contains(&"shims killed") { 7 } else { 14 };
     docker.kill()?;
@@ -173,6 +188,21 @@ fn docker(options: &[&str]) -> Result<()> {
     demand(took < 15_000, format!("{took} ms: a stop signal was not the image's own"))
 }
 
+/// dockerd got its SIGTERM and ended its containers: nothing of theirs is left to tell whose the bridges are but its own record.
+fn ended_in_order() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["network", "create", "front"])?;
+    docker.run(&["run", "-d", "--network", "front", "app", "/app", "obedient"])?;
+    sh(&format!("kill -TERM {}", docker.daemon.id()))?;
+    docker.daemon.wait()?;
+    stage.must_show(&[(Kind::Link, 2), (Kind::Rule, 10)])?;
+    let bridges: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route);
+    let report = stage.judge(&Right::Doubt(bridges), 0)?;
+    demand(report["steps"].to_string().contains("docker0"), "docker0 is not told")
+}
+
 /// The host's own docker has docker0, its containers, its network. It starts last: any dockerd removes what the one
 /// before it has made of docker0 and of the common chains.
 fn beside() -> Result<()> {
@@ -187,6 +217,23 @@ fn beside() -> Result<()> {
         other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
         other.run(&["run", "-d", "--network", "back", "app", "/app", "obedient"])?;
         Ok(other)
+    })?;
+    // Made by whichever comes first, used by both: directories, and the chains that are called the same everywhere.
+    let links = sh("ls /sys/class/net")?;
+    let others = other.run(&["network", "ls", "--no-trunc", "--quiet"])?;
+    let is_others = |name: &str| others.lines().any(|id| id.starts_with(name.trim_start_matches("br-")));
+    let ours = links.lines().find(|name| name.starts_with("br-") && !is_others(name));
+    let ours = ours.ok_or_else(|| format!("which is our bridge: {links}"))?;
+    let address =
+        sh(&format!("ip -4 -o addr show dev {ours} | grep -o 'inet [0-9]*\\.[0-9]*\\.' | cut -c6-"))?;
+    let address = format!(" {}", address.trim());
+    demand(address.len() > 4, format!("{ours} has no address"))?;
+    let directories = ["/run/docker", "/run/docker/plugins", "/run/containerd", "/run/containerd/s"];
+    stage.shared(|thing| match thing.kind {
+        Kind::File => directories.iter().any(|path| thing.path.as_path() == Path::new(path)),
+        Kind::Cgroup => thing.path.ends_with("docker"),
+        Kind::Rule => !thing.name.contains(ours) && !thing.name.contains(&address),
+        _ => false,
     })?;
     stage.must_show(&[(Kind::Process, 10), (Kind::Mount, 8), (Kind::Link, 3), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Clean, 1)?;

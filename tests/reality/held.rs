@@ -201,7 +201,14 @@ fn used_namespace() -> Result<()> {
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 2)])?;
     let id = shell.id();
     stage.children.push(shell);
-    stage.judge(&Right::Told(|_| false, &[0, 1, 3]), 1)?;
+    // With the namespace stay its name, its link and the bridge that this is in: he is not cut off.
+    let his: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Mount | Kind::File => thing.path.starts_with("/run/netns"),
+        kind => matches!(kind, Kind::Link | Kind::Address | Kind::Route),
+    };
+    let report = stage.judge(&Right::Told(his, &[1, 3]), 1)?;
+    let told = format!("{}{}", report["notes"], report["steps"]);
+    demand(told.contains(&format!("process {id} (sleep)")), format!("he is not named: {told}"))?;
     demand(Path::new(&format!("/proc/{id}")).exists(), "the user's process was ended")
 }
 

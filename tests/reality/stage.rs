@@ -198,8 +198,15 @@ impl Stage {
     pub fn also<T>(&mut self, others: impl FnOnce(&Stage) -> Result<T>) -> Result<T> {
         let earlier = Picture::take(&self.options)?;
         let made = others(self)?;
-        self.before.adopt(&Picture::take(&self.options)?.since(&earlier));
+        self.before.adopt(&Picture::take(&self.options)?, &earlier);
         Ok(made)
+    }
+
+    /// What is there now and others use as well, whoever made it first: it is part of the machine as it was.
+    pub fn shared(&mut self, is: impl Fn(&Thing) -> bool) -> Result<()> {
+        let now = Picture::take(&self.options)?;
+        self.before.adopt(&now, &now.without(is));
+        Ok(())
     }
 
     /// True if a look now is the same as one of before.
@@ -350,6 +357,8 @@ fn allowed(thing: &Thing, polite: usize) -> bool {
     let written = format!("{USERS}/written");
     path.starts_with("/run/snap.microk8s")
         || path.starts_with("/run/snapd")
+        // The scene itself made the directory.
+        || path == Path::new(&written)
         || polite > 0 && path.starts_with(written)
         // Made by whoever asks a world's systemd hierarchy for a service first.
         || thing.kind == Kind::Cgroup && path.ends_with("system.slice")

@@ -125,17 +125,24 @@ impl Picture {
         }
     }
 
-    /// Takes over what has come and changed since `earlier`: somebody else's doing, after the picture.
-    pub fn adopt(&mut self, since: &Difference) {
-        let known = |thing: &Thing| self.things.contains_key(&(thing.kind, thing.name.clone()));
-        let changed = since.other.iter().map(|(now, _)| now).filter(|thing| known(thing));
-        let things: Vec<_> = since.more.iter().chain(changed).cloned().collect();
-        for thing in things {
-            self.things.insert((thing.kind, thing.name.clone()), thing);
+    /// Takes over what has come and changed between two later looks: somebody else's doing, after the picture. With a link of
+    /// his comes what the kernel keeps for it.
+    pub fn adopt(&mut self, now: &Picture, earlier: &Picture) {
+        for (key, thing) in &now.things {
+            let was = earlier.things.get(key);
+            let changed = was.is_some_and(|was| was.looks != thing.looks) && self.things.contains_key(key);
+            if was.is_none() || changed {
+                self.things.insert(key.clone(), thing.clone());
+            }
         }
-        for thing in &since.less {
-            self.things.remove(&(thing.kind, thing.name.clone()));
-        }
+        self.things.retain(|key, _| !earlier.things.contains_key(key) || now.things.contains_key(key));
+    }
+
+    /// The picture without some things.
+    pub fn without(&self, these: impl Fn(&Thing) -> bool) -> Picture {
+        let mut rest = self.clone();
+        rest.things.retain(|_, thing| !these(thing));
+        rest
     }
 
     pub fn has(&self, kind: Kind, name: &str) -> bool {

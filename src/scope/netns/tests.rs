@@ -52,6 +52,7 @@ fn the_namespace_that_a_proven_process_is_in_is_ours_whatever_it_is_called() {
     assert_eq!(owned.paths, [Path::new("/run/docker/netns/ab"), Path::new("/run/netns/x")]);
     assert!(found.blind.is_empty() && found.bystanders.is_empty(), "{found:?}");
     assert_eq!(found.unclaimed.into_keys().collect::<Vec<_>>(), [6]);
+    assert!(found.elsewhere.is_empty());
     // A bundle proves no process.
     let hinted = with(|c| {
         c.init = init(50);
@@ -72,8 +73,12 @@ fn where_somebody_else_is_nobody_is_cut_off() {
     let machine = machine(&[(5, "/run/netns/cni-a")], &[(50, 5), (77, 5)]);
     let scope = with(|c| (c.init, c.netns_of_state) = (init(50), Some("/var/run/netns/cni-a".into())));
     let found = judged(&machine, &scope, &[]);
-    assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.contains_key(&5), "{found:?}");
+    assert!(found.ours.is_empty() && found.others.contains_key(&5), "{found:?}");
     assert!(found.bystanders[0].why.contains("process 77 (x) of group /elsewhere"), "{found:?}");
+    // It is ours all the same by root's word, so it is left; one that a container of ours has only joined is not.
+    assert_eq!(found.blind[0].what, "the network namespace /run/netns/cni-a", "{found:?}");
+    let joined = judged(&machine, &with(|c| c.init = init(50)), &[]);
+    assert!(joined.blind.is_empty() && joined.others.contains_key(&5), "{joined:?}");
 }
 
 #[test]

@@ -155,7 +155,12 @@ impl May {
 /// Fills in `$SNAP…` and insists on a plain absolute path.
 fn plain(snap: &Snap, value: &str) -> std::result::Result<PathBuf, &'static str> {
     let filled = match value.strip_prefix('$') {
-        None => PathBuf::from(value),
+        // What snapd makes for each instance.
+        None => match value.strip_prefix("/run/snap.$SNAP_INSTANCE_NAME/") {
+            Some(below) => PathBuf::from(format!("/run/snap.{}/{below}", snap.instance)),
+            None if value.contains('$') => return Err("a variable where none is known"),
+            None => PathBuf::from(value),
+        },
         Some(rest) => {
             let (variable, below) = rest.split_once('/').unwrap_or((rest, ""));
             let base = match variable {

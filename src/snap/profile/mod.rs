@@ -26,6 +26,8 @@ use check::{at_key, unread};
 pub use roots::{Alias, Roots, ToldBy, Unresolved};
 
 const MICROK8S: &str = include_str!("microk8s.json");
+const DOCKER: &str = include_str!("docker.json");
+const K8S: &str = include_str!("k8s.json");
 
 /// Host paths at which snaps put symlinks into their own directories.
 pub const SYMLINKS: &[&str] =
@@ -250,10 +252,13 @@ impl Default for Patience {
 impl Profile {
     /// The built-in profile for a snap, if there is one.
     pub fn built_in(snap: &str) -> Result<Option<Profile>> {
-        match snap {
-            "microk8s" => Profile::parse(MICROK8S.as_bytes(), "microk8s (built in)").map(Some),
-            _ => Ok(None),
-        }
+        let text = match snap {
+            "microk8s" => MICROK8S,
+            "docker" => DOCKER,
+            "k8s" => K8S,
+            _ => return Ok(None),
+        };
+        Profile::parse(text.as_bytes(), &format!("{snap} (built in)")).map(Some)
     }
 
     pub fn read(host: &Host, file: &Path) -> Result<Profile> {

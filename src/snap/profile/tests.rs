@@ -20,6 +20,24 @@ fn the_built_in_profile_is_valid_and_names_no_user_data() {
 }
 
 #[test]
+fn the_other_built_in_profiles_are_valid_and_delete_nothing() {
+    for name in ["docker", "k8s"] {
+        let profile = Profile::built_in(name).unwrap().unwrap();
+        let roots = profile.resolve(&Snap::stand_in(name)).unwrap();
+        assert!(roots.data.is_empty() && roots.host_symlinks.is_empty(), "{name}: {roots:?}");
+        assert!(roots.shared.contains(&roots.state), "{name}");
+    }
+    let docker = Profile::built_in("docker").unwrap().unwrap();
+    let snap = Snap { instance: "docker_two".into(), ..Snap::stand_in("docker") };
+    let roots = docker.resolve(&snap).unwrap();
+    assert_eq!(roots.netns, PathBuf::from("/run/snap.docker_two/netns"));
+    assert_eq!(roots.address, PathBuf::from("/run/snap.docker_two/containerd/containerd.sock"));
+    for bad in ["/run/snap.$SNAP_INSTANCE_NAMES/x", "/run/$SNAP_INSTANCE_NAME/x", "/run/snap.$SNAP_NAME/x"] {
+        assert!(edited(|p| p["network"]["netns"] = bad.into()).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn no_profile_makes_a_foreign_directory_removable() {
     for bad in [
         "/",

@@ -65,6 +65,25 @@ fn a_snap_without_pods_has_no_tie_to_a_kubelets_chains() {
 }
 
 #[test]
+fn a_table_of_nf_tables_stays_and_is_told_when_all_that_tied_it_to_us_is_gone() {
+    let of = |change: &dyn Fn(&mut Scope)| {
+        let mut scope = scope_of(&["a"]);
+        scope.network.addresses = [[10, 1, 0, 2].into()].into();
+        change(&mut scope);
+        let nft_tables = vec![("inet".to_owned(), "calico".to_owned())];
+        of_families(&Firewall { nft_tables, ..Firewall::default() }, &scope, &BTreeSet::new)
+    };
+    let found = of(&|_| {});
+    assert!(found.ours.is_empty() && found.blind.len() == 1 && found.others.is_empty(), "{found:?}");
+    let unknown = of(&|scope| scope.network.addresses.clear());
+    assert!(unknown.blind.is_empty() && unknown.others.len() == 1, "{unknown:?}");
+    let rival = of(&|scope| {
+        scope.network.rivals.insert("calico-node".into(), "another one is alive".into());
+    });
+    assert!(rival.blind.is_empty() && rival.others.len() == 1, "{rival:?}");
+}
+
+#[test]
 fn flannels_rules_are_known_by_comment_and_network() {
     let text = "-N FLANNEL-POSTRTG\n-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
         -A FLANNEL-POSTRTG -s 10.1.0.0/16 ! -d 224.0.0.0/4 -m comment --comment \"flanneld masq\" -j MASQUERADE\n\
@@ -88,6 +107,17 @@ fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
     let expected =
         ["PREROUTING", "POSTROUTING", "DOCKER", "DOCKER-USER", "chain DOCKER", "chain DOCKER-USER"];
     assert_eq!(rules(&found), expected, "{found:?}");
+    let itself = "-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE\n";
+    assert_eq!(rules(&judged(&format!("{text}{itself}"), docker0)).len(), expected.len() + 1);
+    let others = itself.replace("172.17", "172.19");
+    assert_eq!(rules(&judged(&format!("{text}{others}"), docker0)), expected);
+    // Beside another daemon what is over our link goes, and the chains stay.
+    let beside = judged(text, |scope| {
+        docker0(scope);
+        scope.network.rivals.insert("dockerd".into(), "another dockerd is alive".into());
+    });
+    assert_eq!(rules(&beside), ["POSTROUTING", "DOCKER"], "{beside:?}");
+    assert!(beside.blind.is_empty());
     let users = format!("{text}-A DOCKER-USER -s 192.0.2.1/32 -j DROP\n");
     assert_eq!(judged(&users, docker0).blind.len(), 1);
     assert_eq!(judged(text, |_| {}).others.len(), 1, "a bridge that is not ours");

@@ -1,0 +1,92 @@
+//! What docker wrote down about a container: how it is to be stopped. containerd's database has nothing of it.
+//!
+//! It lies where the container's own files do, which the container's bundle names; a hint, as all of these are.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::bundle::MAX_DOCUMENT;
+use super::metadata::Record;
+use super::{ContainerId, stop_signal};
+use crate::json;
+use crate::linux::host::Host;
+
+/// docker's namespace in containerd.
+pub const NAMESPACE: &str = "moby";
+
+/// Directories that every docker makes, wherever it is told to work.
+pub const EVERYBODYS: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
+
+/// What its file says.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct File {
+    name: String,
+    config: Config,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    stop_signal: Option<String>,
+    stop_timeout: Option<u64>,
+}
+
+/// The file of a container that has these files of the host bound into it. One that has joined another's network has
+/// that one's.
+pub fn file_of(container: &ContainerId, binds: &[PathBuf]) -> Option<PathBuf> {
+    let own = |bind: &&PathBuf| {
+        ["hostname", "hosts", "resolv.conf"].iter().any(|name| bind.file_name().is_some_and(|n| n == *name))
+    };
+    let directory = binds.iter().filter(own).find_map(|bind| {
+        bind.parent()?.parent().filter(|all| all.file_name().is_some_and(|name| name == "containers"))
+    })?;
+    Some(directory.join(&container.id).join("config.v2.json"))
+}
+
+/// What a container's file says of how it is to be stopped.
+pub fn record(host: &Host, file: &Path) -> Option<Record> {
+    parse(&host.read_at_most(file, MAX_DOCUMENT).ok()?)
+}
+
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let file: File = json::parse(bytes).ok()?;
+    let name = file.name.trim_start_matches('/').to_owned();
+    Some(Record {
+        name: Some(name).filter(|name| !name.is_empty()),
+        stop_signal: file.config.stop_signal.as_deref().and_then(stop_signal::parse),
+        termination_grace: file.config.stop_timeout,
+        ..Record::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_container_is_to_be_stopped() {
+        let record = parse(
+            br#"{"ID":"a","Name":"/web","Config":{"Hostname":"x","StopSignal":"SIGINT","StopTimeout":3}}"#,
+        );
+        let record = record.unwrap();
+        assert_eq!(record.name.as_deref(), Some("web"));
+        assert_eq!((record.stop_signal, record.termination_grace), (Some(2), Some(3)));
+        assert_eq!(parse(br#"{"Config":{"StopSignal":null}}"#), Some(Record::default()));
+        assert!(parse(b"{").is_none() && parse(br#"{"Config":{"StopSignal":"nonsense"}}"#).is_some());
+    }
+
+    #[test]
+    fn its_file_lies_beside_those_that_it_has_bound() {
+        let of = |bind: &str| {
+            let id = ContainerId { namespace: NAMESPACE.into(), id: "a".into() };
+            file_of(&id, &["/srv/x".into(), bind.into()]).map(|file| file.display().to_string())
+        };
+        let file = Some("/d/containers/a/config.v2.json".to_string());
+        assert_eq!(of("/d/containers/a/hostname"), file);
+        assert_eq!(of("/d/containers/of-another/resolv.conf"), file);
+        assert_eq!(of("/d/other/a/hostname"), None);
+        assert_eq!(of("/d/containers/a/data"), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Bridges that docker wrote down as its own, and that nothing else ties to us: with its last container goes the last port, and
+//! an orderly stop leaves them without any.
+
+use std::path::PathBuf;
+
+use crate::error::Blind;
+use crate::linux::links::Link;
+use crate::order;
+use crate::scope::Scope;
+use crate::scope::network::Network;
+use crate::text::{escape, show};
+use crate::view::View;
+
+/// docker's record of its networks, below the directory of its data.
+const RECORD: &str = "network/files/local-kv.db";
+
+/// A few networks take some tens of kilobytes.
+const MAX_RECORD: u64 = 8 << 20;
+
+/// The records of dockers whose data is in the snap's own directories.
+pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
+    let roots = scope.roots.mounts.iter().chain(&scope.roots.data);
+    let mut files: Vec<PathBuf> = roots.map(|root| root.join(RECORD)).collect();
+    order::sort(&mut files);
+    files.dedup();
+    files.retain(|file| scope.roots.is_own(&scope.snap, file) && view.host.exists(file).unwrap_or(true));
+    files
+}
+
+/// What they name and is there. A record proves nothing: a container may reach it. Every docker has a docker0, so beside a
+/// living one it is that one's.
+pub(super) fn told(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
+    let mut found = Vec::new();
+    for file in records {
+        let text = match view.host.read_at_most(file, MAX_RECORD) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(e) => {
+                found.push(Blind::new(show(file), e));
+                continue;
+            }
+        };
+        let named = |link: &&Link| text.contains(&format!("\"BridgeName\":\"{}\"", link.name));
+        let ours = |link: &Link| network.links.iter().any(|own| own.index == link.index);
+        let others = |link: &Link| link.name == "docker0" && network.rivals.contains_key("dockerd");
+        let left = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
+        found.extend(left.map(|link| {
+            let what = format!("the link {}", escape(link.name.as_bytes()));
+            let why = format!("{} names it, and no container of this snap is in it", show(file));
+            Blind::new(what, why)
+        }));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+    use crate::linux::host::Host;
+    use crate::scope::network::OwnedLink;
+
+    #[test]
+    fn a_bridge_that_docker_wrote_down_and_that_is_there_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scope = scope_of(&[]);
+        let data = PathBuf::from("/var/snap/microk8s/common/var-lib-docker");
+        scope.roots.mounts = vec![data.clone()];
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        assert!(records(&view, &scope).is_empty());
+        let file = dir.path().join(data.strip_prefix("/").unwrap()).join(RECORD);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let record = b"\xff\0{\"BridgeIfaceCreator\":1,\"BridgeName\":\"br-1\"}{\"BridgeName\":\"docker0\"}";
+        std::fs::write(&file, record).unwrap();
+        let link = |index, name: &str, kind: &str| Link {
+            index,
+            name: name.into(),
+            kind: kind.into(),
+            ..Link::default()
+        };
+        let links = [link(1, "br-1", "bridge"), link(2, "docker0", "bridge"), link(3, "br-", "bridge")];
+        let told = |network: &Network| -> Vec<String> {
+            told(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
+        };
+        let mut network = Network::default();
+        assert_eq!(told(&network), ["the link br-1", "the link docker0"]);
+        network.rivals.insert("dockerd".into(), "another one".into());
+        let (name, r#type, because) = ("br-1".into(), "bridge".into(), String::new());
+        network.links.push(OwnedLink { index: 1, name, r#type, because });
+        assert!(told(&network).is_empty());
+    }
+}
