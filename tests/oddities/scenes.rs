@@ -15,7 +15,7 @@ use support::{Result, demand, sh};
 
 pub const ALL: &[Scene] = &[
     ("immutable_files_are_named_and_the_rest_goes", immutable),
-    ("btrfs_subvolumes_go_and_read_only_ones_are_named", btrfs),
+    ("btrfs_subvolumes_go_and_read_only_ones_too", btrfs),
     ("many_files_need_no_more_memory_than_few", many),
     ("nested_groups", || groups(&[Shape { below: "a/b/init.scope", ..CGROUPFS }])),
     ("nested_groups_hybrid", || groups(&[Shape { below: "a/b/init.scope", ..CGROUPFS }])),
@@ -83,7 +83,8 @@ fn immutable() -> Result<()> {
     demand(status == Some(0) && left(&data)?.is_empty(), format!("{status:?}: {document}"))
 }
 
-/// To the program a subvolume is a directory: its device is another, and its mount is the same one.
+/// To the program a subvolume is a directory: its device is another, and its mount is the same one. Layers of images are
+/// read-only subvolumes.
 fn btrfs() -> Result<()> {
     let snap = Snap::install("microk8s")?;
     let _disk = Disk::new("mkfs.btrfs -q", 128, &snap)?;
@@ -96,11 +97,9 @@ fn btrfs() -> Result<()> {
     ))?;
     demand(left(&data)?.len() == 8, "the look is blind")?;
     let (status, document) = hook(&snap)?;
-    let stays = ["", "/committed", "/committed/file"].map(|name| format!("{at}{name}"));
     let now = left(&data)?;
-    demand(now == stays, format!("left: {now:?}"))?;
-    let why = format!("cannot delete '{at}/committed/file': Read-only file system");
-    demand(status == Some(1) && document.to_string().contains(&why), format!("{status:?}: {document}"))
+    demand(now.is_empty(), format!("left: {now:?}"))?;
+    demand(status == Some(0), format!("{status:?}: {document}"))
 }
 
 /// Makes files by name only, which is quick; each is deleted like any other.
