@@ -29,6 +29,9 @@ enum Kind {
     Path,
     Detached,
     RuntimeLeftRunning,
+    /// A later version's.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The kind of a residue, and its JSON.
@@ -76,6 +79,7 @@ impl<'de> Deserialize<'de> for Residue {
             Kind::Path => one(&json).map(Residue::Path),
             Kind::Detached => one(&json).map(Residue::Detached),
             Kind::RuntimeLeftRunning => one(&json).map(Residue::RuntimeLeftRunning),
+            Kind::Unknown => return Err(D::Error::custom("a kind of residue that is not known here")),
         };
         read.map_err(D::Error::custom)
     }

@@ -100,7 +100,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let view = View::of_snap(&host, &subject.snap);
     live.snap_namespace = view.snap_namespace.clone();
     let live = &live;
-    let earlier = unfinished(live);
+    let (earlier, unread) = unfinished(live);
     let scope = gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;
     let plan = &steps::plan(subject.profile.patience.grace());
     let removal = Removal { live, plan, notes: &notes::before(&view, &scope), scripts: &scripts };
@@ -111,7 +111,8 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
-    let (history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
+    let (mut history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
+    rounds::add_blind(plan, &mut history, unread.into_iter().collect());
     let mut last = started.report_of_removal(&removal, true, &history, &scope, &view);
     if let Err(e) = file::write(&host, &mut last, &live.snap) {
         log::warn!("{e}");
@@ -135,18 +136,17 @@ fn run_scripts(live: &Live, deadline: Instant) -> Vec<Script> {
 }
 
 /// The scope of an earlier run that left something. What that one removed was often the last evidence of what it could
-/// not remove; and what it detached no look can see.
-fn unfinished(live: &Live) -> Option<Scope> {
+/// not remove; and what it detached no look can see. Or why its result cannot be read: what it left may be there unseen.
+fn unfinished(live: &Live) -> (Option<Scope>, Option<Blind>) {
     let earlier = match file::earlier(&live.snap) {
-        Ok(earlier) => earlier?,
-        Err(e) => {
-            log::warn!("{e}");
-            return None;
-        }
+        Ok(earlier) => earlier,
+        Err(e) => return (None, Some(Blind::new("what an earlier run has left", e))),
     };
-    let (detached, scope) = earlier.unfinished()?;
+    let Some((detached, scope)) = earlier.and_then(|earlier| earlier.unfinished()) else {
+        return (None, None);
+    };
     detached.into_iter().filter(still_held).for_each(|residue| live.remember(residue));
-    scope
+    (scope, None)
 }
 
 /// Writes the survey down, so that a run that is killed leaves it behind.

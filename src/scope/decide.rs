@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Result;
+use crate::runtime::bundle;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
@@ -19,7 +20,9 @@ pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
 /// The same after an earlier run that left something.
 pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
     let (mut roots, mut inside) = roots::resolve(view.host, snap, profile)?;
-    let known = || earlier.and_then(|earlier| earlier.told_by_shims.clone());
+    // Where containerd works in the usual place by now, the snap was installed anew since.
+    let is_back = view.host.exists(&roots.state.join(bundle::TASKS)).unwrap_or(false);
+    let known = || earlier.and_then(|earlier| earlier.told_by_shims.clone()).filter(|_| !is_back);
     let told_by_shims = told_by_shims(view, snap, &roots, &inside).or_else(known);
     if told_by_shims.is_some() {
         (roots, inside) = roots::resolve_as_told(view.host, snap, profile, told_by_shims.clone())?;

@@ -15,7 +15,7 @@ use crate::runtime::shim::{self, ShimArgs};
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
-use crate::snap::profile::Roots;
+use crate::snap::profile::{Roots, is_shared};
 use crate::snap::{Snap, units};
 use crate::text;
 use crate::view::View;
@@ -33,7 +33,8 @@ enum Verdict {
 const MAX_NAMED: usize = 10;
 
 /// Where the living shims of our containerd work, if that is in no directory of ours: a proven shim's bundle is ours, wherever
-/// it lies. Nothing where they work in several places.
+/// it lies. Nothing where they work in several places; nor within the snap's directories, where a container may have moved
+/// it, with whatever else lies there.
 pub(super) fn told_by_shims(
     view: &View,
     snap: &Snap,
@@ -42,8 +43,10 @@ pub(super) fn told_by_shims(
 ) -> Option<ConfiguredRoots> {
     let processes = view.processes().as_ref().ok()?;
     let serves = |p: &Proc| processes.shim(p.id.pid).filter(|args| args.address == inside.address);
-    let shims =
-        processes.iter().filter_map(|p| Some((p, serves(p)?, works_elsewhere(view, inside, p.id.pid)?)));
+    let outside = |place: &PathBuf| !snap.owns(place) && !snap.inside().owns(place);
+    let shims = processes
+        .iter()
+        .filter_map(|p| Some((p, serves(p)?, works_elsewhere(view, inside, p.id.pid).filter(&outside)?)));
     let shims: Vec<_> = shims.collect();
     if shims.is_empty() {
         return None;
@@ -55,7 +58,7 @@ pub(super) fn told_by_shims(
     };
     let mut told = shims.iter().filter(ours).map(|(_, _, bundle)| ConfiguredRoots {
         state: bundle.ancestors().nth(3).map(Path::to_path_buf),
-        root: root_of_bundle(view, bundle),
+        root: root_of_bundle(view, bundle).filter(&outside),
         kubelet: None,
     });
     let first = told.next()?;
@@ -76,6 +79,12 @@ fn works_elsewhere(view: &View, inside: &Roots, pid: i32) -> Option<PathBuf> {
     let is_bundle = cwd.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
     let places = inside.spellings(&inside.state);
     (is_bundle && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
+}
+
+/// True if containerd has the address and the state directory that it has by default: so have others, and only the snap's unit
+/// tells which shims are ours.
+fn is_everybodys(roots: &Roots) -> bool {
+    is_shared(&roots.address) && is_shared(&roots.state)
 }
 
 impl Gather<'_> {
@@ -218,6 +227,13 @@ impl Gather<'_> {
         if let Some(group) = membership.iter().find(|group| self.is_of_a_container(group)) {
             let why = format!("it runs in the container group {}", text::show(group));
             return Verdict::Doubtful(why);
+        }
+        if is_everybodys(self.inside) {
+            let of_service = membership.iter().find(|group| group.starts_with("/system.slice"));
+            return match of_service {
+                Some(group) => Verdict::Anothers(format!("it runs in {}", text::show(group))),
+                None => Verdict::Doubtful("its containerd listens and works where everybody's does".into()),
+            };
         }
         if self.works_in_our_bundle(pid, args) {
             return Verdict::Ours(Witness::WorksInBundle);
