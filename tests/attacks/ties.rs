@@ -30,6 +30,12 @@ pub const ALL: &[Attack] = &[
     },
     Attack { finding: "+2", name: "more_an_administrators_process_in_our_network", by: 'C', run: visitor },
     Attack { finding: "+5", name: "more_a_profile_names_the_hosts_containerd", by: 'D', run: hosts_address },
+    Attack {
+        finding: "+5",
+        name: "more_a_profile_has_all_where_the_host_has_it",
+        by: 'D',
+        run: hosts_places,
+    },
     Attack { finding: "+6", name: "more_a_foreign_pod_at_our_bridge", by: 'C', run: foreign_port },
 ];
 
@@ -114,23 +120,43 @@ fn foreign_port(trial: &mut Trial) -> Result<()> {
     trial.hook()?.clean_or_doubts(&["vethother", "cni0"])
 }
 
+/// What is ours, by words of it.
+const OUR_OWN: [&str; 10] = [
+    "/microk8s/common/",
+    "/run/containerd/",
+    "group ",
+    "kubepods",
+    "cni",
+    "veth",
+    "10.1.",
+    "app ",
+    "CNI-",
+    "Shim",
+];
+
 fn hosts_address(trial: &mut Trial) -> Result<()> {
     trial.bystander(Containerd::with("docker1", &[])?);
     trial.ours()?;
     trial.profile(|profile| profile["containerd"]["address"] = "/run/containerd/containerd.sock".into());
     // What only our own shims' address tells of may be left, and is told.
-    for own in [
-        "/microk8s/common/",
-        "/run/containerd/",
-        "group ",
-        "kubepods",
-        "cni",
-        "veth",
-        "10.1.",
-        "app ",
-        "CNI-",
-        "Shim",
-    ] {
+    for own in OUR_OWN {
+        trial.attackers_own(own);
+    }
+    trial.hook()?.ends(&[0, 1, 3], &[])
+}
+
+/// As the k8s snap's: and a host that had a containerd before, so that the snap's own never came up.
+fn hosts_places(trial: &mut Trial) -> Result<()> {
+    trial.bystander(Containerd::with("docker1", &[])?);
+    trial.ours()?;
+    trial.profile(|profile| {
+        let containerd = &mut profile["containerd"];
+        containerd["address"] = "/run/containerd/containerd.sock".into();
+        containerd["state"] = "/run/containerd".into();
+        containerd["root"] = "/var/lib/containerd".into();
+        profile["data"] = json!([]);
+    });
+    for own in OUR_OWN {
         trial.attackers_own(own);
     }
     trial.hook()?.ends(&[0, 1, 3], &[])
