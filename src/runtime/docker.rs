@@ -16,7 +16,7 @@ use crate::linux::host::Host;
 pub const NAMESPACE: &str = "moby";
 
 /// Directories that every docker makes, wherever it is told to work.
-pub const EVERYBODYS: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
+pub const SKELETON: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
 
 /// What its file says.
 #[derive(Deserialize, Default)]

@@ -19,7 +19,7 @@ use crate::snap::profile::Roots;
 pub const KATA_SHARED: &str = "/run/kata-containers/shared/sandboxes";
 
 /// Directories that Kata makes on a host, each after those below it.
-pub const KATAS: [&str; 7] = [
+pub const KATA_SKELETON: [&str; 7] = [
     KATA_SHARED,
     "/run/kata-containers/shared",
     "/run/kata-containers",
@@ -30,7 +30,7 @@ pub const KATAS: [&str; 7] = [
 ];
 
 /// Where Kata has a directory for each sandbox.
-pub const KATAS_SANDBOXES: [&str; 4] = [KATA_SHARED, "/run/vc/sbs", "/run/vc/vm", "/run/kata"];
+pub const KATA_SANDBOXES: [&str; 4] = [KATA_SHARED, "/run/vc/sbs", "/run/vc/vm", "/run/kata"];
 
 /// Where runsc keeps the states of a namespace's containers.
 pub fn runsc_directories(roots: &Roots, namespace: &str) -> [PathBuf; 2] {

@@ -29,7 +29,7 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
 
 /// What they name and is there. A record proves nothing: a container may reach it. Every docker has a docker0, so beside a
 /// living one it is that one's.
-pub(super) fn told(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
+pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
     let mut found = Vec::new();
     for file in records {
         let text = match view.host.read_at_most(file, MAX_RECORD) {
@@ -42,8 +42,8 @@ pub(super) fn told(view: &View, records: &[PathBuf], links: &[Link], network: &N
         let named = |link: &&Link| text.contains(&format!("\"BridgeName\":\"{}\"", link.name));
         let ours = |link: &Link| network.links.iter().any(|own| own.index == link.index);
         let others = |link: &Link| link.name == "docker0" && network.rivals.contains_key("dockerd");
-        let left = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
-        found.extend(left.map(|link| {
+        let there = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
+        found.extend(there.map(|link| {
             let what = format!("the link {}", escape(link.name.as_bytes()));
             let why = format!("{} names it, and no container of this snap is in it", show(file));
             Blind::new(what, why)
@@ -80,7 +80,7 @@ mod tests {
         };
         let links = [link(1, "br-1", "bridge"), link(2, "docker0", "bridge"), link(3, "br-", "bridge")];
         let told = |network: &Network| -> Vec<String> {
-            told(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
+            left(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
         };
         let mut network = Network::default();
         assert_eq!(told(&network), ["the link br-1", "the link docker0"]);

@@ -7,8 +7,8 @@ use crate::error::Blind;
 use crate::residue::witness::Witness;
 use crate::runtime::{ContainerId, cni, shim};
 use crate::scope::netns::Machine;
-use crate::scope::network::NetnsProof;
-use crate::scope::{Container, Proof, Scope};
+use crate::scope::network::NetnsEvidence;
+use crate::scope::{Container, Evidence, Scope};
 use crate::text::escape;
 use crate::view::View;
 
@@ -22,7 +22,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, &[]);
     let (strangers, _) = machine.strangers(scope, &claims, &mut BTreeSet::new());
-    let lived_in = claims.iter().filter(|c| c.by == NetnsProof::Process && is_forgotten(c.container));
+    let lived_in = claims.iter().filter(|c| c.by == NetnsEvidence::Process && is_forgotten(c.container));
     let lived_in: BTreeSet<u64> =
         lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)).collect();
     let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
@@ -48,7 +48,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
 
 /// True for a container of ours of which no file tells the ID.
 fn is_forgotten(container: &Container) -> bool {
-    let lives_alone = |proof: &Proof| matches!(proof, Proof::RootFs | Proof::ParentShim);
+    let lives_alone = |proof: &Evidence| matches!(proof, Evidence::RootFs | Evidence::ParentShim);
     container.is_proven() && container.evidence.iter().all(lives_alone)
 }
 
@@ -66,7 +66,7 @@ fn sandbox(id: &str) -> Container {
         binds: Vec::new(),
         shares: false,
         privileged: false,
-        evidence: [Proof::CniResult].into(),
+        evidence: [Evidence::CniResult].into(),
         witnesses: [Witness::NetworkNamespace].into(),
         contradicted: false,
         proven_cgroups: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
-use crate::linux::cgroup::group::made_at;
+use crate::linux::cgroup::group::serial_number;
 use crate::linux::cgroup::{Hierarchy, full};
 use crate::runtime::{ContainerId, groups, sandboxed};
 use crate::scope::Container;
@@ -64,8 +64,9 @@ impl Gather<'_> {
     }
 
     fn made_together(&self, above: &Path, child: &Path) -> bool {
-        let at =
-            |hierarchy: &Hierarchy, group: &Path| made_at(self.view.host, &full(&hierarchy.point, group));
+        let at = |hierarchy: &Hierarchy, group: &Path| {
+            serial_number(self.view.host, &full(&hierarchy.point, group))
+        };
         let places = self.places_of(child);
         !places.is_empty()
             && places.iter().all(|h| match (at(h, above), at(h, child)) {

@@ -52,16 +52,16 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
-        let proven = |c: &&Container| scope.is_proven(c);
+        let proven = |c: &&Container| scope.counts_as_ours(c);
         let uids =
             scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
-        let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
+        let doubtful = scope.containers.iter().filter(|c| !scope.counts_as_ours(c));
         for container in doubtful {
             ids.remove(container.id.id.as_str());
         }
         ids.extend(uids.filter(|uid| !uid.is_empty()));
-        let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
+        let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };

@@ -99,12 +99,12 @@ pub struct Scope {
     pub recorded: Vec<ContainerId>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
-    /// Proof that could not be read, where no other source covers it.
+    /// Evidence that could not be read, where no other source covers it.
     pub blind: Vec<Blind>,
     /// What claims to be ours, against evidence that it is not. It is told, and keeps nothing else from being removed.
     #[serde(default)]
     pub doubts: Vec<Blind>,
-    /// Proof that was there and made no sense; it was not used.
+    /// Evidence that was there and made no sense; it was not used.
     pub nonsense: Vec<String>,
 }
 
@@ -146,7 +146,7 @@ pub struct Container {
     #[serde(skip)]
     pub privileged: bool,
     /// Where it was found.
-    pub evidence: BTreeSet<Proof>,
+    pub evidence: BTreeSet<Evidence>,
     /// What proves it ours; nothing for one that is known by hints alone.
     #[serde(default)]
     pub witnesses: BTreeSet<Witness>,
@@ -176,7 +176,7 @@ impl Container {
 /// Where a container was found. Where to look, not whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Proof {
+pub enum Evidence {
     /// A bundle or work directory in our state or root directory.
     Bundle,
     /// A runc state whose `bundle=` label leads into our state directory.
@@ -279,7 +279,7 @@ impl Scope {
     }
 
     /// True unless nothing but a directory says that a container is ours: in a place that others share, anybody's does.
-    pub fn is_proven(&self, container: &Container) -> bool {
+    pub fn counts_as_ours(&self, container: &Container) -> bool {
         container.is_proven() || self.roots.shared.is_empty()
     }
 

@@ -14,7 +14,7 @@ use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
 use crate::runtime::{ContainerId, groups, short};
-use crate::scope::{Container, Proof, Shim};
+use crate::scope::{Container, Evidence, Shim};
 use crate::text;
 
 /// What is known of a control group that a container is said to have.
@@ -59,7 +59,7 @@ impl Gather<'_> {
             };
             let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
             let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-            let container = self.claim(id, bundle, Proof::ParentShim);
+            let container = self.claim(id, bundle, Evidence::ParentShim);
             if !container.cgroups.contains(group) {
                 container.cgroups.push(group.clone());
             }
@@ -75,7 +75,7 @@ impl Gather<'_> {
         let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
         let id = ContainerId { namespace: shim.namespace.clone(), id };
         let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-        let container = self.claim(id, bundle, Proof::ParentShim);
+        let container = self.claim(id, bundle, Evidence::ParentShim);
         container.witnesses.insert(Witness::ChildOfShim);
         container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
     }
@@ -231,7 +231,7 @@ impl Gather<'_> {
     }
 
     fn own_orphan(&mut self, id: ContainerId, group: &Path) {
-        let container = self.claim(id, Bundle::default(), Proof::RootFs);
+        let container = self.claim(id, Bundle::default(), Evidence::RootFs);
         container.witnesses.insert(Witness::RootOnSnapshot);
         container.cgroups.push(group.to_path_buf());
         container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
@@ -270,7 +270,7 @@ impl Gather<'_> {
             let (alone, crowded): (Vec<_>, Vec<_>) =
                 (alone.iter().filter(wholly).collect(), crowded.iter().filter(wholly).collect());
             alone.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
-            let container = self.claim(id, Bundle::default(), Proof::RootFs);
+            let container = self.claim(id, Bundle::default(), Evidence::RootFs);
             container.witnesses.insert(Witness::RootOnSnapshot);
             container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
             // Once they have ended it is empty, and was for nobody else.

@@ -14,7 +14,7 @@ use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
-use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::text;
@@ -184,7 +184,7 @@ impl Gather<'_> {
             let Some(id) = shim.id else { continue };
             let id = ContainerId { namespace: shim.namespace, id };
             if !self.foreign.contains(&id) {
-                let container = self.claim(id, Bundle::default(), Proof::ShimId);
+                let container = self.claim(id, Bundle::default(), Evidence::ShimId);
                 container.witnesses.insert(shim.witness);
             }
         }

@@ -12,7 +12,7 @@ use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::residue::{Residue, Rule};
-use crate::runtime::docker::NAMESPACE as DOCKERS;
+use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
 use crate::text::escape;
 use crate::view::View;
@@ -172,7 +172,7 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
 /// True if pods of ours had a network, or containers one of docker's.
 fn had_network(family: &Family, scope: &Scope) -> bool {
     match family.by_link {
-        true => scope.containers.iter().any(|c| c.id.namespace == DOCKERS),
+        true => scope.containers.iter().any(|c| c.id.namespace == DOCKER),
         false => scope.network.is_known(),
     }
 }

@@ -18,7 +18,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let (proven, sole) = (scope.proven_ids(), scope.sole_ids());
     let foreign: HashSet<&str> = scope.foreign.iter().map(|id| id.id.as_str()).collect();
     let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
-    for place in sandboxed::KATAS_SANDBOXES {
+    for place in sandboxed::KATA_SANDBOXES {
         // Not there, as nearly everywhere, or out of reach, and with it all that is in it.
         let Ok(names) = view.host.list(Path::new(place)) else { continue };
         let of_ours = |id: &&str| known.contains(id) && !foreign.contains(id);

@@ -21,7 +21,7 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     let mut wanted: Vec<(PathBuf, PathKind)> = Vec::new();
-    for container in scope.containers.iter().filter(|c| scope.is_proven(c)) {
+    for container in scope.containers.iter().filter(|c| scope.counts_as_ours(c)) {
         wanted.extend(names(scope, container));
     }
     of_runsc(view, scope, &mut wanted);
@@ -102,7 +102,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
 
 /// What gVisor keeps of containers of ours: files that bear both their ID and their sandbox's.
 fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
-    let own = scope.containers.iter().filter(|c| scope.is_proven(c) && c.may_be_tidied());
+    let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && c.may_be_tidied());
     let own = own.filter(|c| !scope.is_foreign(&c.id));
     let own: HashMap<(&str, &str), &Container> =
         own.map(|c| ((c.id.namespace.as_str(), c.id.id.as_str()), c)).collect();

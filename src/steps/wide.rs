@@ -27,7 +27,7 @@ pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut
 /// Bundles in a directory that others use, too, and that nothing else proves ours.
 fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
     let (proven, others): (Vec<&Container>, Vec<_>) =
-        scope.containers.iter().partition(|c| scope.is_proven(c));
+        scope.containers.iter().partition(|c| scope.counts_as_ours(c));
     let namespaces: HashSet<&str> = proven.iter().map(|c| c.id.namespace.as_str()).collect();
     // In a namespace of containerd's in which nothing is ours, what else is there is another's.
     let in_ours = others.into_iter().filter(|c| namespaces.contains(c.id.namespace.as_str()));

@@ -109,7 +109,7 @@ pub fn frozen(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
 }
 
 /// The kernel's number of a group: a later one is higher. None where there is no kernel that says so.
-pub fn made_at(host: &Host, directory: &Path) -> Option<u64> {
+pub fn serial_number(host: &Host, directory: &Path) -> Option<u64> {
     let found = statat(CWD, host.path(directory), AtFlags::SYMLINK_NOFOLLOW).ok()?;
     host.is_live().then_some(found.st_ino)
 }
