@@ -1,5 +1,5 @@
-//! Bridges that docker wrote down as its own, and that nothing else ties to us: with its last container goes the last port, and
-//! an orderly stop leaves them without any.
+//! Bridges that nothing but docker's own record ties to us. What proves a bridge ours is a container of ours in it; a docker
+//! that was stopped in order has ended its containers and left its bridges.
 
 use std::path::PathBuf;
 
@@ -27,8 +27,8 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     files
 }
 
-/// What they name and is there. A record proves nothing: a container may reach it. Every docker has a docker0, so beside a
-/// living one it is that one's.
+/// The bridges that these records name and that are there. They are told and not removed, since a container may be able to
+/// write to a record. Every docker has a docker0: beside another one that is alive, it is taken for that one's.
 pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
     let mut found = Vec::new();
     for file in records {

@@ -12,8 +12,8 @@ use crate::scope::{Container, Evidence, Scope};
 use crate::text::escape;
 use crate::view::View;
 
-/// Adds the sandboxes that CNI's results name for network namespaces in which processes of ours are, and nobody else is. By
-/// their IDs all else is known that was made for them: addresses, rules, sockets. `foreign` are IDs of others.
+/// Adds the sandboxes that CNI's results name for network namespaces in which processes of ours are, and nobody else is. Their
+/// IDs lead to all else that was made for them: addresses, rules, sockets. `foreign` are IDs of others.
 pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
     let Ok(table) = view.own_mounts() else { return };
     if !scope.containers.iter().any(is_forgotten) {
@@ -46,14 +46,15 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     }
 }
 
-/// True for a container of ours of which no file tells the ID.
+/// True for a proven container of which only processes were found, and no file that tells its ID.
 fn is_forgotten(container: &Container) -> bool {
-    let lives_alone = |proof: &Evidence| matches!(proof, Evidence::RootFs | Evidence::ParentShim);
-    container.is_proven() && container.evidence.iter().all(lives_alone)
+    let tells_no_id = |found: &Evidence| matches!(found, Evidence::RootFs | Evidence::ParentShim);
+    container.is_proven() && container.evidence.iter().all(tells_no_id)
 }
 
 fn sandbox(id: &str) -> Container {
     Container {
+        // CNI's results name no namespace of containerd's. Only CRI makes sandboxes, and this is its own.
         id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
         shim_id: id.into(),
         sandbox: true,

@@ -112,7 +112,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     gathered
 }
 
-/// A living one that is not ours.
+/// Why there may be another kubelet: a living program that manages pods and is not ours. docker's does not.
 fn other_kubelet(network: &Network) -> Option<String> {
     network.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.clone())
 }
@@ -195,7 +195,8 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
     owned.into_values().collect()
 }
 
-/// Namespaces that nobody claims and that a link of ours leads to: with the link goes the last tie.
+/// Namespaces that nobody claims and into which a link of ours leads. They are told in the first look, since with the link
+/// goes the last thing that ties them to us.
 fn orphaned_namespaces(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
     let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
     let mut leads: BTreeMap<i32, String> =

@@ -31,9 +31,9 @@ pub(super) struct Namespaces {
     pub blind: Vec<Blind>,
     /// A file by which each can be opened.
     pub doors: BTreeMap<u64, PathBuf>,
-    /// Namespaces that nobody has claimed and that are bound where CNI's are: where.
+    /// Namespaces that nobody has claimed and that are bound where CNI binds its own, each with its place.
     pub unclaimed: BTreeMap<u64, PathBuf>,
-    /// The same of those that are bound elsewhere.
+    /// The same for those that are bound elsewhere.
     pub elsewhere: BTreeMap<u64, PathBuf>,
     /// Those that some process is in.
     pub inhabited: BTreeSet<u64>,
@@ -85,7 +85,7 @@ pub(super) fn gather(
             found.judge(claim, &claims, &strangers, hidden, of_others);
         }
     }
-    found.held(&machine, &claims);
+    found.tell_held(&machine, &claims);
     found.leftover_files(&machine, scope, attachments);
     found.remember(&machine, earlier);
     for owned in &mut found.ours {
@@ -204,7 +204,7 @@ impl<'a> Machine<'a> {
         shims.chain(inits).chain(proven().flat_map(|c| self.pids(c))).collect()
     }
 
-    /// The processes in a container's groups, and those of its that are in others.
+    /// The processes in a container's groups, and those of the container that are in groups of others.
     fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
         let places = container.cgroups.iter().flat_map(|group| {
             let hierarchies = self.index.get(group.as_os_str()).into_iter().flatten();
@@ -275,9 +275,10 @@ impl Namespaces {
         }
     }
 
-    /// A namespace that root has written down as made for a container of ours stays while somebody else is in it; and it is
-    /// not his, but left. One by another name was made by somebody else, and joined.
-    fn held(&mut self, machine: &Machine, claims: &[Claim]) {
+    /// Tells of namespaces that were made for containers of ours, by root's word, and stay because somebody else is in them:
+    /// these are left over, and not a bystander's own. runc's state also names namespaces that somebody else made and a
+    /// container of ours has joined; CNI's are known by their names.
+    fn tell_held(&mut self, machine: &Machine, claims: &[Claim]) {
         let is_cnis =
             |path: &Path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
         let made = |claim: &&Claim| match claim.by {

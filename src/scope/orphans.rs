@@ -65,8 +65,9 @@ impl Gather<'_> {
             }
             return;
         }
-        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone. Of which
-        // container it is the first process, runc has written down; else it is the one's that the shim was started for.
+        // It is in a group that is no container's: a pod's, as with gVisor, or any other. So it is signalled alone. If runc
+        // has written down that it is a container's first process, it is that container's; else that of the one which the
+        // shim was started for.
         let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
         if let Some(container) = self.containers.values_mut().find(is_init) {
             container.witnesses.insert(Witness::ChildOfShim);
@@ -237,8 +238,8 @@ impl Gather<'_> {
         container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
     }
 
-    /// Processes that init has inherited, in a mount namespace of their own, in no group that is known: their root tells. Each
-    /// is the first one of a container, so that each is asked to end by itself.
+    /// Processes in no group that is known, which init has inherited and which have a mount namespace of their own: their root
+    /// tells whose they are. Each was the first process of a container, so each counts as a container and is asked to end.
     fn lost_processes(&mut self, processes: &Processes, accounted: &HashSet<i32>) {
         let own = self.view.mount_namespace("self");
         let inherited =
@@ -257,7 +258,7 @@ impl Gather<'_> {
         }
         for process in lost {
             let groups = self.view.membership(process.id.pid);
-            // A group with several of them is no container's: it tells no name, and is not killed as one.
+            // A group with several of them is no single container's: its name is no ID, and it is not killed as a whole.
             let (alone, crowded): (Vec<_>, Vec<_>) =
                 groups.iter().partition(|group| inhabitants.get(*group) == Some(&1));
             let name = |group: &&PathBuf| {
@@ -273,7 +274,7 @@ impl Gather<'_> {
             let container = self.claim(id, Bundle::default(), Evidence::RootFs);
             container.witnesses.insert(Witness::RootOnSnapshot);
             container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
-            // Once they have ended it is empty, and was for nobody else.
+            // Such a group goes, too, once they have ended and it is empty: nobody else is in it.
             container.cgroups.extend(crowded.into_iter().map(|group| group.to_path_buf()));
         }
     }
@@ -322,7 +323,7 @@ impl Gather<'_> {
         }
     }
 
-    /// A group that lives, with where it is and what runs in it.
+    /// In words: a living group, where it is, and what runs in it.
     fn living(&self, group: &Path) -> String {
         const MAX_NAMED: usize = 10;
         let name = text::show(group.file_name().map_or(group, Path::new));

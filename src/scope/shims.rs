@@ -32,8 +32,9 @@ enum Verdict {
 /// As many PIDs are named.
 const MAX_NAMED: usize = 10;
 
-/// Where the living shims of our containerd work, if that is in no directory of ours: a proven shim's bundle is ours, wherever
-/// it lies. Nothing where they work in several places.
+/// Where our containerd works, by its living shims, if the profile and the configuration name no such place: the bundle that
+/// a proven shim works in is ours, wherever it lies. Nothing if the shims work in several places: which one counts cannot be
+/// told.
 pub(super) fn told_by_shims(
     view: &View,
     snap: &Snap,
@@ -53,6 +54,7 @@ pub(super) fn told_by_shims(
     let ours = |(process, args, _): &&(&Proc, &ShimArgs, PathBuf)| {
         matches!(gather.judge(process, args, depth), Verdict::Ours(_))
     };
+    // A bundle is STATE/TASKS/NAMESPACE/ID.
     let mut told = shims.iter().filter(ours).map(|(_, _, bundle)| ConfiguredRoots {
         state: bundle.ancestors().nth(3).map(Path::to_path_buf),
         root: root_of_bundle(view, bundle),
@@ -62,7 +64,7 @@ pub(super) fn told_by_shims(
     told.all(|other| other.state == first.state).then_some(first)
 }
 
-/// containerd's root, where the bundle's work directory is.
+/// containerd's root: a bundle's link `work` leads to ROOT/TASKS/NAMESPACE/ID.
 fn root_of_bundle(view: &View, bundle: &Path) -> Option<PathBuf> {
     let work = view.host.link(&bundle.join("work")).ok()?;
     let is_work =
@@ -142,7 +144,8 @@ impl Gather<'_> {
         self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
     }
 
-    /// Where others have containers of our IDs, names do not tell whose a stream is: a shim of ours has its own open.
+    /// The directories of streams that shims of ours have open, of containers whose ID others have, too: the name of a stream
+    /// tells no more than the ID.
     pub(super) fn streams(&self) -> BTreeSet<PathBuf> {
         let shares_id = |shim: &&Shim| {
             let serves = |c: &&Container| Some(&c.shim_id) == shim.id.as_ref() || shim.id.is_none();

@@ -15,7 +15,7 @@ use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::view::View;
 
-/// Programs that work in these directories.
+/// Programs that work in these directories. A kubelet only talks to one of them.
 const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
 
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.

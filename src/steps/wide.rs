@@ -97,7 +97,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     }
 }
 
-/// The processes in proven groups of ours, which this look has listed before: their mounts need not be read to be no news.
+/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read. This
+/// look has listed the groups before: asking again costs nothing.
 fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();
