@@ -1,7 +1,8 @@
 //! Reading JSON, with less code for each type that is read.
 //!
-//! serde_json takes an array for a struct as well, its fields by their order. Nobody writes documents so, and for all that
-//! we read the code for it is 100 KB. What stands here between serde_json and a type lets it ask for an object only.
+//! serde_json also reads a struct from an array, field by field in their order. Nobody writes such documents, and the code
+//! for it is 100 KB over all types that we read. `Lean` stands between serde_json and a type, and asks for objects only; so
+//! read JSON with `parse`, not with serde_json.
 
 use std::fmt;
 
@@ -18,7 +19,7 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T
     Ok(read)
 }
 
-/// Whatever serde hands on on the way down, with its structs read from objects only.
+/// Wraps whatever serde passes on from level to level, so that a struct is read from an object at each of them.
 struct Lean<T>(T);
 
 /// Methods that need not know what is below.

@@ -1,5 +1,6 @@
-//! Sorting, compiled once. Each type that the standard library sorts, or collects into one of its trees, links 3 KB of code
-//! of its own; here indices are sorted, and the items follow.
+//! Sorting, compiled once for all types. The standard library's sort links 3 KB of code for each type that is sorted, or that
+//! is collected into a tree. Here indices are sorted, and the items put in their order; so use these functions instead of
+//! `slice::sort`, and `set` instead of `collect`, where the program's size matters.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ pub fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
 pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     let mut from = indices(items.len(), &|a, b| compare(&items[a], &items[b]));
     for start in 0..items.len() {
-        // What comes here leaves a place for another, and so on, until one belongs where the first was.
+        // The item that belongs here leaves its own place free for another one, and so on, until the circle is closed.
         let mut place = start;
         loop {
             let next = std::mem::replace(&mut from[place], place);
@@ -38,7 +39,7 @@ fn indices(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usiz
     indices
 }
 
-/// A set of them.
+/// A set of these items, filled one by one: `collect` would sort them first.
 pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
     let mut set = BTreeSet::new();
     set.extend(items);

@@ -36,8 +36,8 @@ pub use crate::runtime::{
     ContainerId, Pod, bolt, exec, groups, hook_plan, http, http_hook, metadata, pre_stop, runc, shim,
 };
 pub use crate::scope::decide::gather;
-pub use crate::scope::network::{NetnsProof, OwnedLink, OwnedNetns};
-pub use crate::scope::{Bystander, BystanderKind, Container, Proof, Scope, Shim};
+pub use crate::scope::network::{NetnsEvidence, OwnedLink, OwnedNetns};
+pub use crate::scope::{Bystander, BystanderKind, Container, Evidence, Scope, Shim};
 pub use crate::snap::Snap;
 pub use crate::snap::profile::{Profile, Roots};
 pub use crate::snap::units;

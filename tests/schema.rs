@@ -13,10 +13,10 @@ use snap_teardown::testing::ConfiguredRoots;
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
-    ContainerId, Done, Effort, End, Gate, History, Holder, Host, HostFacts, HowAttached, NetnsProof, Note,
-    NoteKind, OwnedLink, OwnedNetns, PathKind, Pod, ProcessId, Profile, Proof, Report, Residue, RunFacts,
-    Rung, Scope, Script, Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather, of_rows,
-    plan, residue, survey,
+    ContainerId, Done, Effort, End, Evidence, Gate, History, Holder, Host, HostFacts, HowAttached,
+    NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, PathKind, Pod, ProcessId, Profile, Report, Residue,
+    RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather,
+    of_rows, plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -341,8 +341,14 @@ fn every_witness() -> std::collections::BTreeSet<Witness> {
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
-    let all =
-        [Proof::Bundle, Proof::RuncState, Proof::ParentShim, Proof::ShimId, Proof::RootFs, Proof::CniResult];
+    let all = [
+        Evidence::Bundle,
+        Evidence::RuncState,
+        Evidence::ParentShim,
+        Evidence::ShimId,
+        Evidence::RootFs,
+        Evidence::CniResult,
+    ];
     scope.containers.push(Container {
         id: id.clone(),
         shim_id: "abc".into(),
@@ -387,7 +393,7 @@ fn fill(scope: &mut Scope) {
         inode: Some(4_026_532_000),
         paths: vec!["/run/netns/cni-1".into()],
         sandbox: "abc".into(),
-        because: NetnsProof::CniResult,
+        because: NetnsEvidence::CniResult,
     });
     scope.network.results.push("/var/lib/cni/results/net-abc-eth0".into());
     scope.network.blocks.insert(("10.1.0.1".parse().unwrap(), 24));

@@ -64,7 +64,8 @@ impl Deleted {
             return Err(Errno::AGAIN);
         }
         let unlinked = match unlinkat(parent, name, flags) {
-            // Of a snapshot of btrfs the topmost directory is the first to refuse.
+            // In a read-only snapshot of btrfs, as those of images' layers are, nothing can be deleted. The first to refuse is
+            // its topmost directory, and there the snapshot can be made writable.
             Err(Errno::ROFS) if make_subvolume_writable(parent.as_fd()).is_ok() => {
                 unlinkat(parent, name, flags)
             }

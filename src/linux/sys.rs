@@ -57,13 +57,13 @@ pub fn clear_loop(device: &File) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// Lets a subvolume of btrfs be written that is read-only, as snapshots of images are (BTRFS_IOC_SUBVOL_SETFLAGS of
-/// linux/btrfs.h). The kernel refuses for all but a subvolume's topmost directory.
+/// Makes a read-only subvolume of btrfs writable, such as a snapshot of an image (BTRFS_IOC_SUBVOL_SETFLAGS of linux/btrfs.h).
+/// The kernel refuses it for any directory but a subvolume's topmost one.
 pub fn make_subvolume_writable(top: BorrowedFd) -> Result<(), Errno> {
     const SUBVOL_SETFLAGS: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u64>(0x94, 26);
-    let none = 0u64;
+    let no_flags = 0u64;
     // SAFETY: the kernel reads one u64, and the descriptor is open for as long as it is borrowed.
-    let result = unsafe { nix::libc::ioctl(top.as_raw_fd(), SUBVOL_SETFLAGS as _, &raw const none) };
+    let result = unsafe { nix::libc::ioctl(top.as_raw_fd(), SUBVOL_SETFLAGS as _, &raw const no_flags) };
     Errno::result(result).map(drop)
 }
 
@@ -77,8 +77,7 @@ pub fn loop_file(device: &File) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (info[0], info[1]))
 }
 
-/// Lets a file system go on that somebody has frozen (FITHAW of linux/fs.h), by any directory of it. EINVAL if it goes on
-/// already.
+/// Thaws a file system that somebody has frozen (FITHAW of linux/fs.h), by any directory of it. EINVAL if it is not frozen.
 pub fn thaw(directory: &File) -> Result<(), Errno> {
     // _IOWR('X', 120, int)
     const FITHAW: nix::libc::c_ulong = 0xC004_5878;

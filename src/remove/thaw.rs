@@ -1,5 +1,5 @@
-//! File systems that somebody has frozen and not let go on again, as backups do. Whoever writes to one hangs beyond SIGKILL, and
-//! one that is unmounted so keeps its device for ever.
+//! File systems that somebody has frozen and not thawed, such as a backup that failed. Whoever writes to one hangs, and not
+//! even SIGKILL ends that; and one that is unmounted while it is frozen keeps its device for ever.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -16,10 +16,10 @@ use crate::linux::mountinfo::Mount;
 use crate::linux::sys;
 use crate::text::show;
 
-/// How long it may take; the kernel waits for what else is done to the file system.
+/// How long it may take: the kernel waits for whatever else is being done to the file system.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Lets the file systems of these mounts go on: in a child, which may hang.
+/// Thaws the file systems of these mounts, those that are frozen. In a child, since it may hang.
 pub fn thaw(mounts: &[Mount]) {
     if mounts.is_empty() {
         return;
@@ -33,13 +33,13 @@ pub fn thaw(mounts: &[Mount]) {
 fn thaw_one(mount: &Mount) {
     match open(&mount.point, &mount.device).map_or(Err(Errno::EINVAL), |directory| sys::thaw(&directory)) {
         Ok(()) => log::info!("'{}' was frozen, and goes on", show(&mount.point)),
-        // It is not frozen, or none that could be.
+        // It is not frozen, or of a kind that cannot be.
         Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => {}
         Err(e) => log::warn!("cannot let '{}' go on: {e}", show(&mount.point)),
     }
 }
 
-/// The directory, if it is on this device: by its path anybody could lead us to another one meanwhile.
+/// The directory, if it is on this device: since the mount was judged, its path may have come to lead somewhere else.
 fn open(point: &Path, device: &str) -> Option<File> {
     let flags = O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     let directory = File::options().read(true).custom_flags(flags).open(point).ok()?;

@@ -26,7 +26,7 @@ pub enum Advice {
     KubeProxyRules { tables: Vec<String> },
 }
 
-/// By hand: what is derived reads it into a tree of values first, by code of its own.
+/// By hand, for the program's size: derived code would read it into a tree of values first.
 impl<'de> Deserialize<'de> for Advice {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Advice, D::Error> {
         #[derive(Deserialize)]

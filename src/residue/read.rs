@@ -1,7 +1,7 @@
 //! Reading residues back from a document.
 //!
-//! By hand: what serde derives for a kind that stands beside the fields reads a residue into a tree of values first, and
-//! then each kind out of that, by code of its own: 40 KB. Here a residue's JSON is read twice instead.
+//! By hand, for the program's size: where the kind stands beside the other fields, the code that serde derives reads all into
+//! a tree of values first, and then each kind from that, which takes 40 KB. Here a residue's JSON is read twice instead.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};

@@ -24,10 +24,11 @@ pub enum Witness {
     ChildOfShim,
     /// runc's state of the container, in a directory that no container can write, names it and a bundle of ours.
     RuncState,
-    /// Its root directory is on a snapshot below the snap's own directory, mounted in the machine's own user namespace.
+    /// Its root directory, mounted in the machine's own user namespace, is on a snapshot of the snap's containerd, where no
+    /// other containerd works; or it is an overlay that writes to a layer of docker's in the snap's own directories.
     RootOnSnapshot,
-    /// A process that another witness proves ours is in the network namespace that CNI, as root, made for it, and nobody else
-    /// is.
+    /// For a sandbox of which nothing else is left: CNI's result, which root wrote, says that a network namespace was made
+    /// for it, a process that another witness proves ours is in that namespace, and nobody else is.
     NetworkNamespace,
 }
 

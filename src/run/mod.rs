@@ -51,6 +51,7 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
     let (mut scope, detached) = with_earlier_result(host, &subject.snap, scope);
+    // The shims that told where containerd worked have ended; the earlier result knows.
     if scope.told_by_shims.is_some() {
         let told = scope.told_by_shims.clone();
         (scope.roots, scope.inside) = roots::resolve_as_told(host, &subject.snap, &subject.profile, told)?;
@@ -108,6 +109,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let surveyed = look_once(plan, &view, &scope, Some(live));
     let first = started.report_of_removal(&removal, false, &surveyed, &scope, &view);
     leave_behind(first, live);
+    // Before applications are asked to end: they may have to write to these file systems first.
     thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
@@ -199,7 +201,7 @@ fn until_nothing_new<'a>(
             rounds::add_blind(rounds.plan, &mut whole, newer.blind);
             break;
         }
-        // The shims that told where the roots are may have ended.
+        // The roots stay as they were first found: the shims that told them may have ended by now.
         let (roots, inside) = (scope.roots.clone(), scope.inside.clone());
         scope = Scope { roots, inside, ..newer.union(scope) };
         surveyed = look_once(rounds.plan, &view, &scope, Some(rounds.live));

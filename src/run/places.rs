@@ -37,7 +37,8 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     Note::of(NoteKind::Outside, text, items.into_values())
 }
 
-/// Empty files elsewhere over which namespaces of ours were bound: who made one may have made it for something else.
+/// Empty files over which namespaces of ours were bound, in directories that are not for that: whoever made such a file may
+/// have made it for something else.
 pub fn of_namespaces(view: &View, scope: &Scope) -> Vec<String> {
     let paths = scope.network.namespaces.iter().flat_map(|namespace| &namespace.paths);
     let others = paths.filter(|p| !is_for_namespaces(p, &scope.roots.netns, scope.snap.owns(p)));

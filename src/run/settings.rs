@@ -1,4 +1,5 @@
-//! Settings of the kernel that a kubelet, a proxy or a network plugin changes for the whole machine, and for good.
+//! Settings of the kernel that kubelet, kube-proxy, network plugins and docker change for the whole machine, and do not set
+//! back.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use crate::report::note::{Note, NoteKind};
 use crate::scope::Scope;
 use crate::view::View;
 
-/// Below `/proc/sys`, each with the value that the kernel begins with.
+/// Their names below `/proc/sys`, each with the kernel's default.
 const SETTINGS: &[(&str, &str)] = &[
     // kubelet --protect-kernel-defaults=false
     ("kernel/panic", "0"),
@@ -30,10 +31,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("net/ipv6/conf/default/forwarding", "0"),
 ];
 
-/// The kernel sizes this one by the machine's memory, and as large as the table.
+/// The most connections that are tracked, and the size of their table. By default the kernel makes both the same, as large as
+/// the machine's memory allows; kube-proxy sets the first.
 const CONNECTIONS: [&str; 2] = ["net/netfilter/nf_conntrack_max", "net/netfilter/nf_conntrack_buckets"];
 
-/// Those that are not as the kernel begins, with what they are. Who changed them, and what they were, nobody knows.
+/// A note of those that are not at the kernel's default, each with its value. Who changed them, and what they were before,
+/// nobody knows: a distribution or an administrator may have done so, too. So they are named, and not set back.
 pub fn changed(view: &View, scope: &Scope) -> Note {
     let value = |name: &str| {
         let text = view.host.read_text(&Path::new("/proc/sys").join(name)).ok()?;

@@ -40,7 +40,7 @@ pub struct Bundle {
     pub binds: Vec<PathBuf>,
     /// True if what it mounts is passed on to the host, and so to others.
     pub shares: bool,
-    /// True if it may do on the host what root may.
+    /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     pub privileged: bool,
     /// Where its shim listens, if it is where shims do.
     pub socket: Option<PathBuf>,
@@ -93,8 +93,8 @@ struct Linux {
     namespaces: NetnsPath,
 }
 
-/// The directories of the host that a spec binds, as many as are kept, and whether one of all is shared with the host; the
-/// rest is read over.
+/// The directories of the host that a spec binds, as many as are kept, and whether any of them, kept or not, passes its
+/// mounts on to the host. All else in a spec's mounts is skipped.
 #[derive(Default)]
 struct Binds(Vec<PathBuf>, bool);
 

@@ -15,8 +15,8 @@ use crate::linux::host::Host;
 /// docker's namespace in containerd.
 pub const NAMESPACE: &str = "moby";
 
-/// Directories that every docker makes, wherever it is told to work.
-pub const EVERYBODYS: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
+/// Directories that every docker makes on a host, wherever it is told to work, each after those below it.
+pub const SKELETON: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
 
 /// What its file says.
 #[derive(Deserialize, Default)]
@@ -33,8 +33,8 @@ struct Config {
     stop_timeout: Option<u64>,
 }
 
-/// The file of a container that has these files of the host bound into it. One that has joined another's network has
-/// that one's.
+/// The file of a container that has these files of the host bound into it. docker binds `containers/ID/hostname` and the like;
+/// ID is another container's if this one has joined that one's network, so only the directory of all counts.
 pub fn file_of(container: &ContainerId, binds: &[PathBuf]) -> Option<PathBuf> {
     let own = |bind: &&PathBuf| {
         ["hostname", "hosts", "resolv.conf"].iter().any(|name| bind.file_name().is_some_and(|n| n == *name))

@@ -115,7 +115,7 @@ enum NumberOrName {
     Name(String),
 }
 
-/// By hand: what is derived reads it into a tree of values first, by code of its own.
+/// By hand, for the program's size: derived code would read it into a tree of values first.
 impl<'de> Deserialize<'de> for NumberOrName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NumberOrName, D::Error> {
         let json = Box::<RawValue>::deserialize(from)?;

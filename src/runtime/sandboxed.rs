@@ -1,9 +1,9 @@
 //! What the runtimes keep whose containers are in a sandbox of their own: gVisor's runsc and Kata.
 //!
 //! runsc has files where runc has directories: `ID_sandbox:SANDBOX.state`, an empty `.lock` beside it, and the socket
-//! `runsc-SANDBOX.sock` (gVisor `runsc/container/state_file.go`, `runsc/boot/controller.go`). They lie in runc's directory under
-//! the shim for runc, in one of their own under gVisor's. Kata has a directory for each sandbox in three places
-//! (`virtcontainers/persist/fs`, `kata_agent.go`), and makes its groups for the sandbox, not for the containers.
+//! `runsc-SANDBOX.sock` (gVisor `runsc/container/state_file.go`, `runsc/boot/controller.go`). If runc's shim started runsc,
+//! they lie in runc's directory; if gVisor's did, in one of their own. Kata has a directory for each sandbox in up to four
+//! places (`virtcontainers/persist/fs`, `kata_agent.go`), and makes its groups for the sandbox, not for the containers.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::snap::profile::Roots;
 pub const KATA_SHARED: &str = "/run/kata-containers/shared/sandboxes";
 
 /// Directories that Kata makes on a host, each after those below it.
-pub const KATAS: [&str; 7] = [
+pub const KATA_SKELETON: [&str; 7] = [
     KATA_SHARED,
     "/run/kata-containers/shared",
     "/run/kata-containers",
@@ -30,7 +30,7 @@ pub const KATAS: [&str; 7] = [
 ];
 
 /// Where Kata has a directory for each sandbox.
-pub const KATAS_SANDBOXES: [&str; 4] = [KATA_SHARED, "/run/vc/sbs", "/run/vc/vm", "/run/kata"];
+pub const KATA_SANDBOXES: [&str; 4] = [KATA_SHARED, "/run/vc/sbs", "/run/vc/vm", "/run/kata"];
 
 /// Where runsc keeps the states of a namespace's containers.
 pub fn runsc_directories(roots: &Roots, namespace: &str) -> [PathBuf; 2] {
@@ -44,7 +44,7 @@ pub fn owners_of_file(name: &str) -> Option<(&str, &str)> {
     socket.map(|id| (id, id)).or_else(state)
 }
 
-/// True if what runsc wrote down in this directory says that the container is another's.
+/// True if what runsc wrote down in this directory says that the container is another's; also if that cannot be read.
 pub fn is_of_another(host: &Host, directory: &Path, inside: &Roots, id: &ContainerId, sandbox: &str) -> bool {
     let state = directory.join(format!("{}_sandbox:{sandbox}.state", id.id));
     match host.read_at_most(&state, MAX_DOCUMENT) {
@@ -53,7 +53,7 @@ pub fn is_of_another(host: &Host, directory: &Path, inside: &Roots, id: &Contain
     }
 }
 
-/// True for a state that names a bundle, and none of the container's own.
+/// True for a state that names a bundle, and not one that a container of this ID has in our directories.
 fn is_anothers(bytes: &[u8], inside: &Roots, id: &ContainerId) -> bool {
     #[derive(Deserialize)]
     struct State {

@@ -22,7 +22,7 @@ pub struct ConfiguredRoots {
     /// containerd's root directory.
     #[serde(with = "text::option")]
     pub root: Option<PathBuf>,
-    /// kubelet's root directory. Its files tell a later run the same.
+    /// kubelet's root directory. It is not kept for a later run, which reads the same in kubelet's files.
     #[serde(skip)]
     pub kubelet: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
-use crate::scope::{Bystander, BystanderKind, Proof};
+use crate::scope::{Bystander, BystanderKind, Evidence};
 use crate::snap::profile::is_shared;
 use crate::text;
 
@@ -28,7 +28,7 @@ impl Gather<'_> {
         for id in listed.containers {
             let bundle = bundle::read_bundle(self.view.host, self.roots, &id, &mut room);
             self.nonsense.extend(bundle.nonsense.iter().cloned());
-            self.claim(id, bundle, Proof::Bundle);
+            self.claim(id, bundle, Evidence::Bundle);
         }
     }
 
@@ -111,7 +111,7 @@ impl Gather<'_> {
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }
-        let container = self.claim(id, Bundle::default(), Proof::RuncState);
+        let container = self.claim(id, Bundle::default(), Evidence::RuncState);
         if is_witness {
             container.witnesses.insert(Witness::RuncState);
         }

@@ -1,5 +1,5 @@
-//! Bridges that docker wrote down as its own, and that nothing else ties to us: with its last container goes the last port, and
-//! an orderly stop leaves them without any.
+//! Bridges that nothing but docker's own record ties to us. What proves a bridge ours is a container of ours in it; a docker
+//! that was stopped in order has ended its containers and left its bridges.
 
 use std::path::PathBuf;
 
@@ -27,9 +27,9 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     files
 }
 
-/// What they name and is there. A record proves nothing: a container may reach it. Every docker has a docker0, so beside a
-/// living one it is that one's.
-pub(super) fn told(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
+/// The bridges that these records name and that are there. They are told and not removed, since a container may be able to
+/// write to a record. Every docker has a docker0: beside another one that is alive, it is taken for that one's.
+pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
     let mut found = Vec::new();
     for file in records {
         let text = match view.host.read_at_most(file, MAX_RECORD) {
@@ -42,8 +42,8 @@ pub(super) fn told(view: &View, records: &[PathBuf], links: &[Link], network: &N
         let named = |link: &&Link| text.contains(&format!("\"BridgeName\":\"{}\"", link.name));
         let ours = |link: &Link| network.links.iter().any(|own| own.index == link.index);
         let others = |link: &Link| link.name == "docker0" && network.rivals.contains_key("dockerd");
-        let left = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
-        found.extend(left.map(|link| {
+        let there = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
+        found.extend(there.map(|link| {
             let what = format!("the link {}", escape(link.name.as_bytes()));
             let why = format!("{} names it, and no container of this snap is in it", show(file));
             Blind::new(what, why)
@@ -80,7 +80,7 @@ mod tests {
         };
         let links = [link(1, "br-1", "bridge"), link(2, "docker0", "bridge"), link(3, "br-", "bridge")];
         let told = |network: &Network| -> Vec<String> {
-            told(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
+            left(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
         };
         let mut network = Network::default();
         assert_eq!(told(&network), ["the link br-1", "the link docker0"]);

@@ -7,13 +7,13 @@ use crate::error::Blind;
 use crate::residue::witness::Witness;
 use crate::runtime::{ContainerId, cni, shim};
 use crate::scope::netns::Machine;
-use crate::scope::network::NetnsProof;
-use crate::scope::{Container, Proof, Scope};
+use crate::scope::network::NetnsEvidence;
+use crate::scope::{Container, Evidence, Scope};
 use crate::text::escape;
 use crate::view::View;
 
-/// Adds the sandboxes that CNI's results name for network namespaces in which processes of ours are, and nobody else is. By
-/// their IDs all else is known that was made for them: addresses, rules, sockets. `foreign` are IDs of others.
+/// Adds the sandboxes that CNI's results name for network namespaces in which processes of ours are, and nobody else is. Their
+/// IDs lead to all else that was made for them: addresses, rules, sockets. `foreign` are IDs of others.
 pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
     let Ok(table) = view.own_mounts() else { return };
     if !scope.containers.iter().any(is_forgotten) {
@@ -22,7 +22,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, &[]);
     let (strangers, _) = machine.strangers(scope, &claims, &mut BTreeSet::new());
-    let lived_in = claims.iter().filter(|c| c.by == NetnsProof::Process && is_forgotten(c.container));
+    let lived_in = claims.iter().filter(|c| c.by == NetnsEvidence::Process && is_forgotten(c.container));
     let lived_in: BTreeSet<u64> =
         lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)).collect();
     let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
@@ -46,14 +46,15 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     }
 }
 
-/// True for a container of ours of which no file tells the ID.
+/// True for a proven container of which only processes were found, and no file that tells its ID.
 fn is_forgotten(container: &Container) -> bool {
-    let lives_alone = |proof: &Proof| matches!(proof, Proof::RootFs | Proof::ParentShim);
-    container.is_proven() && container.evidence.iter().all(lives_alone)
+    let tells_no_id = |found: &Evidence| matches!(found, Evidence::RootFs | Evidence::ParentShim);
+    container.is_proven() && container.evidence.iter().all(tells_no_id)
 }
 
 fn sandbox(id: &str) -> Container {
     Container {
+        // CNI's results name no namespace of containerd's. Only CRI makes sandboxes, and this is its own.
         id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
         shim_id: id.into(),
         sandbox: true,
@@ -66,7 +67,7 @@ fn sandbox(id: &str) -> Container {
         binds: Vec::new(),
         shares: false,
         privileged: false,
-        evidence: [Proof::CniResult].into(),
+        evidence: [Evidence::CniResult].into(),
         witnesses: [Witness::NetworkNamespace].into(),
         contradicted: false,
         proven_cgroups: Vec::new(),

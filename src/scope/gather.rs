@@ -8,7 +8,7 @@ use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, shim};
-use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim, images};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::view::View;
@@ -69,7 +69,12 @@ impl<'a> Gather<'a> {
     }
 
     /// Takes a container as one to look for, or adds to what is known of it. Proves nothing.
-    pub(super) fn claim(&mut self, id: ContainerId, mut bundle: Bundle, evidence: Proof) -> &mut Container {
+    pub(super) fn claim(
+        &mut self,
+        id: ContainerId,
+        mut bundle: Bundle,
+        evidence: Evidence,
+    ) -> &mut Container {
         bundle.socket =
             bundle.socket.take().filter(|socket| self.is_computed(socket, &id, bundle.shim_id.as_deref()));
         self.refused.extend(bundle.refused.drain(..).map(|group| (id.clone(), group)));

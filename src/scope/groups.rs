@@ -1,19 +1,20 @@
-//! Control groups that no record names: empty ones that bear the ID of a container of ours, and those above a container's that
-//! were made for it.
+//! Control groups that no record names: empty ones that bear the ID of a container of ours, and those above a container's own
+//! that were made for it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
-use crate::linux::cgroup::group::made_at;
+use crate::linux::cgroup::group::serial_number;
 use crate::linux::cgroup::{Hierarchy, full};
 use crate::runtime::{ContainerId, groups, sandboxed};
 use crate::scope::Container;
 use crate::snap::units;
 
 impl Gather<'_> {
-    /// gVisor runs a pod in the sandbox's group or the pod's, and leaves those of its containers empty; Kata makes a group for
-    /// the sandbox. An empty group of that exact shape, below kubelet's, may go by its name.
+    /// Adds empty groups below kubelet's that are named after containers of ours. gVisor runs a whole pod in one group and
+    /// leaves those of its containers empty, and Kata makes one group for the sandbox: no record tells of either. Nothing is
+    /// in such a group that could be harmed, so its name is enough.
     pub(super) fn empty_groups(&mut self) {
         let Ok(tree) = self.view.cgroups() else { return };
         let known: HashSet<&Path> =
@@ -38,8 +39,9 @@ impl Gather<'_> {
         }
     }
 
-    /// The groups above those of proven containers that were made in one go with them, as runc makes all that are missing on
-    /// the way. What another manager has made is his.
+    /// The groups above those of proven containers that were made in one go with them. runc makes all groups that are missing
+    /// on the way to a container's, and at the end removes the last one alone. A group that another manager, such as systemd,
+    /// has made is that manager's.
     pub(super) fn groups_above(&self) -> Vec<PathBuf> {
         let managed = units::has_systemd(self.view.host);
         let mut made = BTreeSet::new();
@@ -64,8 +66,9 @@ impl Gather<'_> {
     }
 
     fn made_together(&self, above: &Path, child: &Path) -> bool {
-        let at =
-            |hierarchy: &Hierarchy, group: &Path| made_at(self.view.host, &full(&hierarchy.point, group));
+        let at = |hierarchy: &Hierarchy, group: &Path| {
+            serial_number(self.view.host, &full(&hierarchy.point, group))
+        };
         let places = self.places_of(child);
         !places.is_empty()
             && places.iter().all(|h| match (at(h, above), at(h, child)) {
@@ -75,8 +78,9 @@ impl Gather<'_> {
     }
 }
 
-/// Whether nothing to speak of was made in a hierarchy between a group and one in it. The kernel numbers groups and their files
-/// in the order in which they are made (kernfs, `idr_alloc_cyclic`); a group has some dozens of files.
+/// True if hardly anything was made in a hierarchy after a group and before one in it. The kernel numbers groups and their
+/// files in the order in which they are made (kernfs, `idr_alloc_cyclic`), and a group has some dozens of files. A group that
+/// was there before, for others, has a far lower number.
 fn in_one_go(above: u64, child: u64) -> bool {
     const FILES: u64 = 256;
     child > above && child - above <= FILES

@@ -22,7 +22,7 @@ pub struct Held<'a> {
     places: Vec<(String, PathBuf)>,
     /// The same directories, in every spelling.
     directories: Vec<PathBuf>,
-    /// Where containerd keeps what it makes containers of, in every spelling; nothing where others do so, too.
+    /// containerd's root directory, with the layers of images, in every spelling; nothing where others keep theirs there, too.
     images: Vec<PathBuf>,
     /// Devices that are ours: those of files of ours, and kubelet's volumes in memory.
     devices: HashSet<String>,
@@ -32,9 +32,9 @@ pub struct Held<'a> {
     tasks: HashSet<(&'a str, &'a str)>,
     /// IDs that a witness says are ours.
     proven: HashSet<&'a str>,
-    /// Mounts, by their IDs, of a directory at the directory itself, as docker makes one of its data.
+    /// IDs of mounts that show a directory at its own place. docker makes one of the directory of its data.
     itself: HashSet<u64>,
-    /// The network namespace that we are in.
+    /// The network namespace that we are in ourselves, the host's.
     network: Option<u64>,
 }
 
@@ -52,16 +52,16 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
-        let proven = |c: &&Container| scope.is_proven(c);
+        let proven = |c: &&Container| scope.counts_as_ours(c);
         let uids =
             scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
-        let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
+        let doubtful = scope.containers.iter().filter(|c| !scope.counts_as_ours(c));
         for container in doubtful {
             ids.remove(container.id.id.as_str());
         }
         ids.extend(uids.filter(|uid| !uid.is_empty()));
-        let own = scope.containers.iter().filter(|c| scope.is_proven(c) && !scope.is_foreign(&c.id));
+        let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
@@ -81,7 +81,8 @@ impl<'a> Held<'a> {
         self.is_placed(mount) || self.shows_ours(mount) || self.hides_nothing(mount)
     }
 
-    /// In the snap's directories: one of a directory at itself, or a name for the network that everybody is in.
+    /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
+    /// or is a name for the network namespace that everybody is in. docker makes both.
     fn hides_nothing(&self, mount: &Mount) -> bool {
         let of_snap = format!("/run/snap.{}", self.snap.instance);
         let network = self.network.is_some() && netns::of_mount(mount) == self.network;
@@ -94,8 +95,8 @@ impl<'a> Held<'a> {
         self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount)
     }
 
-    /// In the directory that Kata shares with the guest of a sandbox. All of Kata's users have theirs there, so the ID counts
-    /// only where a witness says that it is ours.
+    /// True for a mount in the directory that Kata shares with a sandbox's virtual machine. Everybody who uses Kata has such
+    /// mounts below the same directory, so an ID counts only where a witness says that it is ours.
     fn is_of_kata(&self, mount: &Mount) -> bool {
         let below = mount.point.strip_prefix(KATA_SHARED).ok();
         below.and_then(|below| below.iter().next()?.to_str()).is_some_and(|id| self.proven.contains(id))
@@ -128,8 +129,9 @@ impl<'a> Held<'a> {
     }
 
     /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.
-    /// For a mount in the snap's directories only layers in containerd's own root count, unless the profile says that all there
-    /// goes: others may be of a containerd that no root names.
+    /// For an overlay in the snap's directories only layers in the root of our containerd count: other layers there may be of
+    /// a containerd that the profile does not name. In directories that the profile gives up as data, any layer of ours
+    /// counts.
     pub fn shows_ours(&self, mount: &Mount) -> bool {
         if self.is_somebodys_root(mount) {
             return false;
@@ -186,7 +188,7 @@ fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
     Some((mount.device.clone(), mount.root.join(below).components().collect()))
 }
 
-/// True if a mount shows what would be there without it.
+/// True if a mount shows a directory at its own place, which would be seen there without it, too.
 fn shows_itself(table: &MountTable, mount: &Mount) -> bool {
     let parent = table.mounts.iter().find(|m| m.id == mount.parent && m.device == mount.device);
     let place = parent.and_then(|m| Some(m.root.join(mount.point.strip_prefix(&m.point).ok()?)));

@@ -1,4 +1,4 @@
-//! Whether what lies in containerd's root directory is of our containerd alone.
+//! Whether a snapshot in containerd's root directory can only be one of our containerd.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,8 +8,10 @@ use crate::snap::Snap;
 use crate::snap::profile::{Roots, is_shared};
 use crate::view::View;
 
-/// True if only our containerd makes snapshots in its root directory. One to which the snap's configuration or a link in its
-/// directories leads is another's while that one lives: a containerd locks its database for as long as it runs.
+/// True if only our containerd makes snapshots in its root directory: then a process with its root on one is ours. That is so
+/// in the snap's own directories. Elsewhere, the snap's configuration or a link in its directories has to lead there, and no
+/// other containerd may run there now: each one locks its database for as long as it runs. Where that cannot be told, it
+/// proves nothing.
 pub(super) fn proves(view: &View, snap: &Snap, roots: &Roots) -> bool {
     if snap.owns(&roots.root) {
         return true;
@@ -25,7 +27,8 @@ pub(super) fn proves(view: &View, snap: &Snap, roots: &Roots) -> bool {
     holders.into_iter().all(|pid| view.unit_of(pid) == Some(snap.instance.as_str()))
 }
 
-/// The processes that hold a lock on a file of this number. The device is not compared: some file systems show another one.
+/// The processes that hold a lock on a file with this inode. Devices are not compared, since on some file systems, such as
+/// btrfs, stat shows another one than /proc/locks. One holder too many makes us prove less, never more.
 fn locked_by(locks: &[u8], inode: u64) -> Vec<i32> {
     let text = String::from_utf8_lossy(locks);
     let holder = |line: &str| {

@@ -81,7 +81,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         }
     };
     gathered.network.links = host_ends(&facts, &recorded.ours);
-    gathered.network.blind.extend(led_to(&facts, &gathered.network.links, &namespaces));
+    gathered.network.blind.extend(orphaned_namespaces(&facts, &gathered.network.links, &namespaces));
     let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
     // A port of a bridge of ours that nobody knows is worth a look at where it leads.
     if facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
@@ -89,7 +89,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     }
     gathered.network.rivals = rivals(view, scope);
     if !any {
-        gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+        gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
         return gathered;
     }
     let networks = match recorded.ours[..] {
@@ -106,13 +106,13 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         kubelet: other_kubelet(&gathered.network),
     };
     shared_links(&judge, &scope.links, &mut gathered);
-    gathered.network.blind.extend(docker_links::told(view, &of_docker, &facts.links, &gathered.network));
+    gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
     gathered.network.blocks = blocks_of(&facts, &gathered.network.links);
     gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
     gathered
 }
 
-/// A living one that is not ours.
+/// Why there may be another kubelet: a living program that manages pods and is not ours. docker's does not.
 fn other_kubelet(network: &Network) -> Option<String> {
     network.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.clone())
 }
@@ -195,8 +195,9 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
     owned.into_values().collect()
 }
 
-/// Namespaces that nobody claims and that a link of ours leads to: with the link goes the last tie.
-fn led_to(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
+/// Namespaces that nobody claims and into which a link of ours leads. They are told in the first look, since with the link
+/// goes the last thing that ties them to us.
+fn orphaned_namespaces(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
     let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
     let mut leads: BTreeMap<i32, String> =
         ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))).collect();

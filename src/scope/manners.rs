@@ -14,7 +14,8 @@ use crate::scope::{Container, Scope, Shim};
 use crate::snap::profile::Profile;
 use crate::view::View;
 
-/// Gathers what is known of our applications; and of which streams that nothing else tells of our containerd's database does.
+/// Gathers how our applications are to be ended; and which containers our containerd's database names that are known
+/// otherwise by the names of their streams alone.
 pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<ContainerId>) {
     let own = &profile.patience;
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
@@ -25,7 +26,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     if applications.is_empty() && unknown.is_empty() {
         return (Graceful { patience, ..Graceful::default() }, Vec::new());
     }
-    let nobody = applications.is_empty();
+    let no_applications = applications.is_empty();
     let (records, unread) = match read(view, scope) {
         Ok(Some(records)) => (records, None),
         Ok(None) => (Records::default(), Some("there is none".to_owned())),
@@ -35,7 +36,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     let mut manners: Vec<Manner> = known.collect();
     order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
     let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
-    (Graceful { manners, unread: unread.filter(|_| !nobody), patience }, recorded)
+    (Graceful { manners, unread: unread.filter(|_| !no_applications), patience }, recorded)
 }
 
 fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
@@ -54,7 +55,7 @@ fn manner(
     let sandbox = records.sandbox_of(&container.id);
     let serves_others = serves_others(scope, container, sandbox.is_some_and(|sandbox| sandbox.host_network));
     let unknown = Record::default();
-    // Whom others need is told by its bundle, too.
+    // Also of a container that no database names: its bundle alone may show that others need it.
     let of_docker = of_docker(view, scope, container);
     let recorded = of_docker.as_ref().or_else(|| records.containers.get(&container.id));
     let record = recorded.or(serves_others.then_some(&unknown))?;

@@ -60,8 +60,8 @@ pub struct Scope {
     /// The profile's paths as processes inside the snap know them; other texts only in a parallel instance.
     #[serde(skip_deserializing)]
     pub inside: Roots,
-    /// Where its living shims were seen to work, if the profile and the configuration do not tell: once they have ended nothing
-    /// does.
+    /// Where its living shims were seen to work, if the profile and the configuration do not tell. Kept for later looks and
+    /// runs: once these shims have ended, nothing tells.
     #[serde(default)]
     pub told_by_shims: Option<ConfiguredRoots>,
     /// The services that matter for the order.
@@ -91,20 +91,21 @@ pub struct Scope {
     /// Block devices that only mounts of ours used.
     #[serde(default)]
     pub devices: Vec<Device>,
-    /// Control groups above our containers' that were made for them.
+    /// Control groups above our containers' that were made for them alone.
     #[serde(default, with = "text::list")]
     pub groups_above: Vec<PathBuf>,
-    /// Containers that our containerd's database names, and nothing else does.
+    /// Containers of which nothing tells but our containerd's database and the names of their streams: hints. Their streams
+    /// go only where nobody else can have the same ID.
     #[serde(default)]
     pub recorded: Vec<ContainerId>,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
-    /// Proof that could not be read, where no other source covers it.
+    /// Evidence that could not be read, where no other source covers it.
     pub blind: Vec<Blind>,
     /// What claims to be ours, against evidence that it is not. It is told, and keeps nothing else from being removed.
     #[serde(default)]
     pub doubts: Vec<Blind>,
-    /// Proof that was there and made no sense; it was not used.
+    /// Evidence that was there and made no sense; it was not used.
     pub nonsense: Vec<String>,
 }
 
@@ -142,11 +143,11 @@ pub struct Container {
     /// True if what it mounts is passed on to the host, and so to others.
     #[serde(skip)]
     pub shares: bool,
-    /// True if it may do on the host what root may.
+    /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     #[serde(skip)]
     pub privileged: bool,
     /// Where it was found.
-    pub evidence: BTreeSet<Proof>,
+    pub evidence: BTreeSet<Evidence>,
     /// What proves it ours; nothing for one that is known by hints alone.
     #[serde(default)]
     pub witnesses: BTreeSet<Witness>,
@@ -176,7 +177,7 @@ impl Container {
 /// Where a container was found. Where to look, not whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Proof {
+pub enum Evidence {
     /// A bundle or work directory in our state or root directory.
     Bundle,
     /// A runc state whose `bundle=` label leads into our state directory.
@@ -187,7 +188,7 @@ pub enum Proof {
     ShimId,
     /// A root file system on our snapshots.
     RootFs,
-    /// CNI's result for a network namespace that a process of ours is in.
+    /// CNI's result names it for a network namespace that a process of ours is in.
     CniResult,
 }
 
@@ -278,8 +279,10 @@ impl Scope {
         self.foreign.contains(id)
     }
 
-    /// True unless nothing but a directory says that a container is ours: in a place that others share, anybody's does.
-    pub fn is_proven(&self, container: &Container) -> bool {
+    /// Whether what is dead of a container, such as its files and mounts, goes as ours: it is proven, or it was found in
+    /// directories that are the snap's alone. In one that others share, a container may be anybody's. For what lives, only
+    /// `Container::is_proven` counts.
+    pub fn counts_as_ours(&self, container: &Container) -> bool {
         container.is_proven() || self.roots.shared.is_empty()
     }
 

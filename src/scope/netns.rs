@@ -16,7 +16,7 @@ use crate::linux::proc::ProcessId;
 use crate::order;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
-use crate::scope::network::{NetnsProof, Network, OwnedNetns};
+use crate::scope::network::{NetnsEvidence, Network, OwnedNetns};
 use crate::scope::{Bystander, BystanderKind, Container, Scope};
 use crate::snap::hostfs::HOSTFS;
 use crate::text::{escape, show};
@@ -31,9 +31,9 @@ pub(super) struct Namespaces {
     pub blind: Vec<Blind>,
     /// A file by which each can be opened.
     pub doors: BTreeMap<u64, PathBuf>,
-    /// Namespaces that nobody has claimed and that are bound where CNI's are: where.
+    /// Namespaces that nobody has claimed and that are bound where CNI binds its own, each with its place.
     pub unclaimed: BTreeMap<u64, PathBuf>,
-    /// The same of those that are bound elsewhere.
+    /// The same for those that are bound elsewhere.
     pub elsewhere: BTreeMap<u64, PathBuf>,
     /// Those that some process is in.
     pub inhabited: BTreeSet<u64>,
@@ -54,7 +54,7 @@ pub(super) struct Machine<'a> {
 /// One source's word for one namespace of one container.
 pub(super) struct Claim<'a> {
     pub(super) container: &'a Container,
-    pub(super) by: NetnsProof,
+    pub(super) by: NetnsEvidence,
     pub(super) inode: u64,
     path: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ pub(super) fn gather(
             found.judge(claim, &claims, &strangers, hidden, of_others);
         }
     }
-    found.held(&machine, &claims);
+    found.tell_held(&machine, &claims);
     found.leftover_files(&machine, scope, attachments);
     found.remember(&machine, earlier);
     for owned in &mut found.ours {
@@ -135,13 +135,13 @@ impl<'a> Machine<'a> {
             let process = process.then(|| self.of_process(container)).flatten();
             if let Some(inode) = process {
                 of_pods.insert(pod);
-                claims.push(Claim { container, by: NetnsProof::Process, inode, path: None });
+                claims.push(Claim { container, by: NetnsEvidence::Process, inode, path: None });
             }
             let results = attachments.iter().filter(|(id, _)| *id == container.id.id);
             let of_cni =
-                results.filter_map(|(_, a)| a.netns.as_ref()).map(|path| (NetnsProof::CniResult, path));
-            let state = container.netns_of_state.iter().map(|path| (NetnsProof::RuncState, path));
-            let bundle = container.netns.iter().map(|path| (NetnsProof::Bundle, path));
+                results.filter_map(|(_, a)| a.netns.as_ref()).map(|path| (NetnsEvidence::CniResult, path));
+            let state = container.netns_of_state.iter().map(|path| (NetnsEvidence::RuncState, path));
+            let bundle = container.netns.iter().map(|path| (NetnsEvidence::Bundle, path));
             for (by, path) in state.chain(of_cni).chain(bundle) {
                 if let Some(inode) = self.bound_at(path).filter(|inode| !self.hosts.contains(inode)) {
                     claims.push(Claim { container, by, inode, path: Some(netns::plain(path)) });
@@ -204,7 +204,7 @@ impl<'a> Machine<'a> {
         shims.chain(inits).chain(proven().flat_map(|c| self.pids(c))).collect()
     }
 
-    /// The processes in a container's groups, and those of its that are in others.
+    /// The processes in a container's groups, and those of the container that are in groups of others.
     fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
         let places = container.cgroups.iter().flat_map(|group| {
             let hierarchies = self.index.get(group.as_os_str()).into_iter().flatten();
@@ -245,7 +245,7 @@ impl Namespaces {
         // Witnesses come first, and of two that differ the kernel is believed, and the other one told.
         let differs =
             |other: &&Claim| other.container.id == container.id && other.by < *by && other.inode != *inode;
-        if let Some(better) = all.iter().find(differs).filter(|_| *by >= NetnsProof::CniResult) {
+        if let Some(better) = all.iter().find(differs).filter(|_| *by >= NetnsEvidence::CniResult) {
             let (by, better, id) = (by.words(), better.by.words(), short(&container.id.id));
             let why = format!("{by} of container {id} names it, and {better} tells of another one");
             return self.blind.push(Blind::new(what(), why));
@@ -275,14 +275,15 @@ impl Namespaces {
         }
     }
 
-    /// A namespace that root has written down as made for a container of ours stays while somebody else is in it; and it is
-    /// not his, but left. One by another name was made by somebody else, and joined.
-    fn held(&mut self, machine: &Machine, claims: &[Claim]) {
+    /// Tells of namespaces that were made for containers of ours, by root's word, and stay because somebody else is in them:
+    /// these are left over, and not a bystander's own. runc's state also names namespaces that somebody else made and a
+    /// container of ours has joined; CNI's are known by their names.
+    fn tell_held(&mut self, machine: &Machine, claims: &[Claim]) {
         let is_cnis =
             |path: &Path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
         let made = |claim: &&Claim| match claim.by {
-            NetnsProof::CniResult => claim.container.is_proven(),
-            NetnsProof::RuncState => {
+            NetnsEvidence::CniResult => claim.container.is_proven(),
+            NetnsEvidence::RuncState => {
                 claim.container.is_proven() && claim.path.as_deref().is_some_and(is_cnis)
             }
             _ => false,
@@ -306,10 +307,10 @@ impl Namespaces {
             ));
         }
         let names = |a: &&Attachment| a.netns.as_deref().map(netns::plain) == *path && path.is_some();
-        if *by >= NetnsProof::CniResult && of_others.iter().any(|a| names(&a)) {
+        if *by >= NetnsEvidence::CniResult && of_others.iter().any(|a| names(&a)) {
             return Some("CNI's result of another's container names it, too".into());
         }
-        if *by != NetnsProof::Bundle {
+        if *by != NetnsEvidence::Bundle {
             return None;
         }
         if hidden {
@@ -326,10 +327,10 @@ impl Namespaces {
         let known: HashSet<&String> =
             scope.containers.iter().filter(|c| c.is_proven()).map(|c| &c.id.id).collect();
         let of_cni =
-            attachments.iter().filter_map(|(id, a)| Some((id, a.netns.as_ref()?, NetnsProof::CniResult)));
+            attachments.iter().filter_map(|(id, a)| Some((id, a.netns.as_ref()?, NetnsEvidence::CniResult)));
         let named = scope.containers.iter().flat_map(|c| {
-            let state = c.netns_of_state.iter().map(move |path| (&c.id.id, path, NetnsProof::RuncState));
-            state.chain(c.netns.iter().map(move |path| (&c.id.id, path, NetnsProof::Bundle)))
+            let state = c.netns_of_state.iter().map(move |path| (&c.id.id, path, NetnsEvidence::RuncState));
+            state.chain(c.netns.iter().map(move |path| (&c.id.id, path, NetnsEvidence::Bundle)))
         });
         let mut files: BTreeMap<PathBuf, OwnedNetns> = BTreeMap::new();
         for (id, path, because) in named.chain(of_cni).filter(|(id, ..)| known.contains(id)) {
@@ -353,7 +354,7 @@ impl Namespaces {
                 && !others
                 && !self.ours.iter().any(known)
             {
-                self.ours.push(OwnedNetns { because: NetnsProof::EarlierRun, ..old.clone() });
+                self.ours.push(OwnedNetns { because: NetnsEvidence::EarlierRun, ..old.clone() });
             }
         }
     }
@@ -375,14 +376,14 @@ impl Namespaces {
     }
 }
 
-impl NetnsProof {
+impl NetnsEvidence {
     fn words(self) -> &'static str {
         match self {
-            NetnsProof::Process => "a process",
-            NetnsProof::RuncState => "runc's state",
-            NetnsProof::CniResult => "CNI's result",
-            NetnsProof::EarlierRun => "an earlier run",
-            NetnsProof::Bundle => "the bundle",
+            NetnsEvidence::Process => "a process",
+            NetnsEvidence::RuncState => "runc's state",
+            NetnsEvidence::CniResult => "CNI's result",
+            NetnsEvidence::EarlierRun => "an earlier run",
+            NetnsEvidence::Bundle => "the bundle",
         }
     }
 }

@@ -51,14 +51,14 @@ pub struct OwnedNetns {
     /// The sandbox that it was made for.
     pub sandbox: String,
     /// Who says so.
-    pub because: NetnsProof,
+    pub because: NetnsEvidence,
 }
 
 /// Who says that a network namespace is a container's. Only a bundle can be written by a container, so it proves nothing
 /// that another contradicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NetnsProof {
+pub enum NetnsEvidence {
     /// A process of a proven container is in it.
     Process,
     /// runc's state, which only root can write, names it.

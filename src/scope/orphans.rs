@@ -14,7 +14,7 @@ use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
 use crate::runtime::{ContainerId, groups, short};
-use crate::scope::{Container, Proof, Shim};
+use crate::scope::{Container, Evidence, Shim};
 use crate::text;
 
 /// What is known of a control group that a container is said to have.
@@ -59,14 +59,15 @@ impl Gather<'_> {
             };
             let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
             let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-            let container = self.claim(id, bundle, Proof::ParentShim);
+            let container = self.claim(id, bundle, Evidence::ParentShim);
             if !container.cgroups.contains(group) {
                 container.cgroups.push(group.clone());
             }
             return;
         }
-        // In a group that is no container's: a pod's, as gVisor has it, or any other. It is signalled alone. Of which
-        // container it is the first process, runc has written down; else it is the one's that the shim was started for.
+        // It is in a group that is no container's: a pod's, as with gVisor, or any other. So it is signalled alone. If runc
+        // has written down that it is a container's first process, it is that container's; else that of the one which the
+        // shim was started for.
         let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
         if let Some(container) = self.containers.values_mut().find(is_init) {
             container.witnesses.insert(Witness::ChildOfShim);
@@ -75,7 +76,7 @@ impl Gather<'_> {
         let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
         let id = ContainerId { namespace: shim.namespace.clone(), id };
         let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-        let container = self.claim(id, bundle, Proof::ParentShim);
+        let container = self.claim(id, bundle, Evidence::ParentShim);
         container.witnesses.insert(Witness::ChildOfShim);
         container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
     }
@@ -231,14 +232,14 @@ impl Gather<'_> {
     }
 
     fn own_orphan(&mut self, id: ContainerId, group: &Path) {
-        let container = self.claim(id, Bundle::default(), Proof::RootFs);
+        let container = self.claim(id, Bundle::default(), Evidence::RootFs);
         container.witnesses.insert(Witness::RootOnSnapshot);
         container.cgroups.push(group.to_path_buf());
         container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
     }
 
-    /// Processes that init has inherited, in a mount namespace of their own, in no group that is known: their root tells. Each
-    /// is the first one of a container, so that each is asked to end by itself.
+    /// Processes in no group that is known, which init has inherited and which have a mount namespace of their own: their root
+    /// tells whose they are. Each was the first process of a container, so each counts as a container and is asked to end.
     fn lost_processes(&mut self, processes: &Processes, accounted: &HashSet<i32>) {
         let own = self.view.mount_namespace("self");
         let inherited =
@@ -257,7 +258,7 @@ impl Gather<'_> {
         }
         for process in lost {
             let groups = self.view.membership(process.id.pid);
-            // A group with several of them is no container's: it tells no name, and is not killed as one.
+            // A group with several of them is no single container's: its name is no ID, and it is not killed as a whole.
             let (alone, crowded): (Vec<_>, Vec<_>) =
                 groups.iter().partition(|group| inhabitants.get(*group) == Some(&1));
             let name = |group: &&PathBuf| {
@@ -270,10 +271,10 @@ impl Gather<'_> {
             let (alone, crowded): (Vec<_>, Vec<_>) =
                 (alone.iter().filter(wholly).collect(), crowded.iter().filter(wholly).collect());
             alone.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
-            let container = self.claim(id, Bundle::default(), Proof::RootFs);
+            let container = self.claim(id, Bundle::default(), Evidence::RootFs);
             container.witnesses.insert(Witness::RootOnSnapshot);
             container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
-            // Once they have ended it is empty, and was for nobody else.
+            // Such a group goes, too, once they have ended and it is empty: nobody else is in it.
             container.cgroups.extend(crowded.into_iter().map(|group| group.to_path_buf()));
         }
     }
@@ -322,7 +323,7 @@ impl Gather<'_> {
         }
     }
 
-    /// A group that lives, with where it is and what runs in it.
+    /// In words: a living group, where it is, and what runs in it.
     fn living(&self, group: &Path) -> String {
         const MAX_NAMED: usize = 10;
         let name = text::show(group.file_name().map_or(group, Path::new));

@@ -22,7 +22,8 @@ pub fn resolve(host: &Host, snap: &Snap, profile: &Profile) -> Result<(Roots, Ro
     resolve_as_told(host, snap, profile, None)
 }
 
-/// The same where its living shims tell of other places than the configuration does: they know.
+/// The same where living shims work in other places than the configuration names. The shims count more: the configuration may
+/// have been changed since they were started.
 pub fn resolve_as_told(
     host: &Host,
     snap: &Snap,
@@ -104,7 +105,8 @@ impl Found {
                 Ok(place) => {
                     found.aliases.push(Alias { name: path.clone(), place: place.path, links: place.links })
                 }
-                // Whoever looks there next is told that the server does not answer; what is known by the spelling can still go.
+                // Whoever looks there next is told that the server does not answer; what is known by the spelling can still
+                // go.
                 Err(_) if host.reach(path).is_err() => {}
                 Err(why) => found.unresolved.push(Unresolved { path: path.clone(), why }),
             }

@@ -14,7 +14,7 @@ use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
-use crate::scope::{Bystander, BystanderKind, Container, Proof, Shim};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim};
 use crate::snap::profile::{Roots, is_shared};
 use crate::snap::{Snap, units};
 use crate::text;
@@ -56,6 +56,7 @@ pub(super) fn told_by_shims(
     let ours = |(process, args, _): &&(&Proc, &ShimArgs, PathBuf)| {
         matches!(gather.judge(process, args, depth), Verdict::Ours(_))
     };
+    // A bundle is STATE/TASKS/NAMESPACE/ID.
     let mut told = shims.iter().filter(ours).map(|(_, _, bundle)| ConfiguredRoots {
         state: bundle.ancestors().nth(3).map(Path::to_path_buf),
         root: root_of_bundle(view, bundle).filter(&outside),
@@ -65,7 +66,7 @@ pub(super) fn told_by_shims(
     told.all(|other| other.state == first.state).then_some(first)
 }
 
-/// containerd's root, where the bundle's work directory is.
+/// containerd's root: a bundle's link `work` leads to ROOT/TASKS/NAMESPACE/ID.
 fn root_of_bundle(view: &View, bundle: &Path) -> Option<PathBuf> {
     let work = view.host.link(&bundle.join("work")).ok()?;
     let is_work =
@@ -151,7 +152,8 @@ impl Gather<'_> {
         self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
     }
 
-    /// Where others have containers of our IDs, names do not tell whose a stream is: a shim of ours has its own open.
+    /// The directories of streams that shims of ours have open, of containers whose ID others have, too: the name of a stream
+    /// tells no more than the ID.
     pub(super) fn streams(&self) -> BTreeSet<PathBuf> {
         let shares_id = |shim: &&Shim| {
             let serves = |c: &&Container| Some(&c.shim_id) == shim.id.as_ref() || shim.id.is_none();
@@ -193,7 +195,7 @@ impl Gather<'_> {
             let Some(id) = shim.id else { continue };
             let id = ContainerId { namespace: shim.namespace, id };
             if !self.foreign.contains(&id) {
-                let container = self.claim(id, Bundle::default(), Proof::ShimId);
+                let container = self.claim(id, Bundle::default(), Evidence::ShimId);
                 container.witnesses.insert(shim.witness);
             }
         }

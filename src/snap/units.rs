@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::linux::host::Host;
 
-/// True if systemd runs here, and its slices are its own (sd_booted(3)); also where that cannot be told.
+/// True if systemd runs this machine (sd_booted(3)), so that slices and scopes are its own; also where that cannot be told.
 pub fn has_systemd(host: &Host) -> bool {
     host.exists(Path::new("/run/systemd/system")).unwrap_or(true)
 }

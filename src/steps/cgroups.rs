@@ -82,9 +82,9 @@ pub fn read_only(view: &View, scope: &Scope) -> Vec<PathBuf> {
 /// Groups above those of our containers.
 #[derive(Default)]
 struct Above<'a> {
-    /// Kubelet's and docker's, and those that were made for our containers.
+    /// Those of kubelet and docker, and those that were made for containers of ours.
     ours: HashSet<&'a Path>,
-    /// Those of which neither is known.
+    /// All others, but for systemd's: nobody knows for whom they were made.
     unknown: HashSet<&'a Path>,
 }
 
@@ -108,13 +108,13 @@ impl<'a> Above<'a> {
     }
 }
 
-/// True for groups that kubelet or docker makes for all that it runs.
+/// True for a group that kubelet or docker makes for everything that it runs.
 fn is_a_runtimes(group: &Path) -> bool {
     groups::is_kubelets(group) || groups::is_dockers(group)
 }
 
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
-/// groups above one that hold nothing else; and those above one that then hold nothing, and may be somebody's.
+/// groups above one that hold nothing else. Second, those above one that would then be empty, too, and may be somebody's.
 fn removable(
     groups: &[PathBuf],
     owners: &HashMap<&Path, &str>,

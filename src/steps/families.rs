@@ -12,7 +12,7 @@ use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::residue::{Residue, Rule};
-use crate::runtime::docker::NAMESPACE as DOCKERS;
+use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
 use crate::text::escape;
 use crate::view::View;
@@ -130,7 +130,7 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
         });
         let rival = family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker));
         match (tied, leads.others, rival) {
-            // With the rules that lead to our pods goes what tied these to them.
+            // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {
                 let why = "pods of this snap had a network here; what a table of nf_tables leads to is not looked at, and it is left";
                 judged.blind.push(Blind::new(what, why));
@@ -149,7 +149,7 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
                 };
                 match rules.is_empty() {
                     true => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
-                    // Its chains are the other's, too; what is over our links is ours alone.
+                    // Both dockers use the same chains; a rule over links of ours is ours alone.
                     false => judged.ours.extend(rules),
                 }
             }
@@ -169,10 +169,10 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
     judged
 }
 
-/// True if pods of ours had a network, or containers one of docker's.
+/// True if something of ours had a network that this family may have served: pods, or containers of docker's.
 fn had_network(family: &Family, scope: &Scope) -> bool {
     match family.by_link {
-        true => scope.containers.iter().any(|c| c.id.namespace == DOCKERS),
+        true => scope.containers.iter().any(|c| c.id.namespace == DOCKER),
         false => scope.network.is_known(),
     }
 }

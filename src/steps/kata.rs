@@ -11,15 +11,15 @@ use crate::scope::Scope;
 use crate::text::show;
 use crate::view::View;
 
-/// Adds it: of a sandbox that is proven ours, and of a dead one that nothing contradicts. Else its mounts or its machine may
-/// live, and nothing says whose they are.
+/// Adds it for a sandbox that is proven ours, and for a dead one that nothing contradicts. Any other is told: its virtual
+/// machine may be alive, and nothing says whose it is.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let Ok(table) = view.own_mounts() else { return };
     let (proven, sole) = (scope.proven_ids(), scope.sole_ids());
     let foreign: HashSet<&str> = scope.foreign.iter().map(|id| id.id.as_str()).collect();
     let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
-    for place in sandboxed::KATAS_SANDBOXES {
-        // Not there, as nearly everywhere, or out of reach, and with it all that is in it.
+    for place in sandboxed::KATA_SANDBOXES {
+        // Few machines have Kata. If the place is out of reach, so is all that is in it.
         let Ok(names) = view.host.list(Path::new(place)) else { continue };
         let of_ours = |id: &&str| known.contains(id) && !foreign.contains(id);
         for id in names.iter().filter_map(|name| name.to_str()).filter(of_ours) {

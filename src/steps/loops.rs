@@ -82,7 +82,8 @@ pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
     found
 }
 
-/// Mounts on devices of ours, and on those that only our mounts used, one of each: their file systems are ours.
+/// Mounts whose file systems are ours to thaw, one for each device: those on devices of ours, and on devices that only mounts
+/// of ours use. What else is frozen may be so for somebody's backup.
 pub fn file_systems(view: &View, scope: &Scope) -> Vec<Mount> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
     let on_devices: Vec<&Mount> = table.mounts.iter().filter(|m| m.is_on_device()).collect();

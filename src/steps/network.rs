@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::fixture::scope_of;
     use crate::linux::host::Host;
-    use crate::scope::network::{NetnsProof, OwnedNetns};
+    use crate::scope::network::{NetnsEvidence, OwnedNetns};
 
     #[test]
     fn namespaces_where_they_were_bound_and_no_others() {
@@ -132,7 +132,7 @@ mod tests {
             inode,
             paths: paths.iter().map(PathBuf::from).collect(),
             sandbox: "a".into(),
-            because: NetnsProof::RuncState,
+            because: NetnsEvidence::RuncState,
         };
         scope.network.namespaces = vec![
             owned(Some(1), &["/run/netns/cni-ours", "/var/run/netns/cni-ours", "/run/snap.docker/netns/ab"]),

@@ -15,7 +15,7 @@ use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::view::View;
 
-/// Programs that work in these directories.
+/// Programs that work in these directories. A kubelet only talks to one of them.
 const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
 
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
@@ -57,7 +57,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let of_runsc: Vec<PathBuf> = of_runsc.collect();
     found.extend(of_runsc.iter().cloned());
     found.extend(of_runsc.iter().filter_map(|path| path.parent().map(Path::to_path_buf)));
-    found.extend(sandboxed::KATAS.map(PathBuf::from));
+    found.extend(sandboxed::KATA_SKELETON.map(PathBuf::from));
     for root in &roots.shared {
         found.extend(namespaces.iter().map(|name| root.join(TASKS).join(name)));
         let below =
@@ -75,7 +75,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let above = [&roots.runc, &roots.fifos, &roots.shim_sockets].into_iter().filter_map(|path| path.parent());
     found.extend(above.map(Path::to_path_buf));
     if namespaces.contains(docker::NAMESPACE) {
-        found.extend(docker::EVERYBODYS.map(PathBuf::from));
+        found.extend(docker::SKELETON.map(PathBuf::from));
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));

@@ -21,7 +21,7 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     let mut wanted: Vec<(PathBuf, PathKind)> = Vec::new();
-    for container in scope.containers.iter().filter(|c| scope.is_proven(c)) {
+    for container in scope.containers.iter().filter(|c| scope.counts_as_ours(c)) {
         wanted.extend(names(scope, container));
     }
     of_runsc(view, scope, &mut wanted);
@@ -100,9 +100,9 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     names
 }
 
-/// What gVisor keeps of containers of ours: files that bear both their ID and their sandbox's.
+/// What gVisor keeps of containers of ours: files that are named after both a container and its sandbox.
 fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
-    let own = scope.containers.iter().filter(|c| scope.is_proven(c) && c.may_be_tidied());
+    let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && c.may_be_tidied());
     let own = own.filter(|c| !scope.is_foreign(&c.id));
     let own: HashMap<(&str, &str), &Container> =
         own.map(|c| ((c.id.namespace.as_str(), c.id.id.as_str()), c)).collect();
@@ -123,9 +123,9 @@ fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
     }
 }
 
-/// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID, so those of an ID
-/// that somebody else has too are left, but for what a shim of ours had open. One that only containerd's database names may be
-/// that of somebody who runs unseen.
+/// Streams lie in directories of random names: `RANDOM/ID-stdout`. They say no more than the ID. So those of an ID that
+/// somebody else has, too, are left, unless a shim of ours had them open. Those of an ID that only containerd's database
+/// names go only if all was seen and no other runtime runs, of which a container might have the same ID.
 fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();

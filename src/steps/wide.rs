@@ -27,7 +27,7 @@ pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut
 /// Bundles in a directory that others use, too, and that nothing else proves ours.
 fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
     let (proven, others): (Vec<&Container>, Vec<_>) =
-        scope.containers.iter().partition(|c| scope.is_proven(c));
+        scope.containers.iter().partition(|c| scope.counts_as_ours(c));
     let namespaces: HashSet<&str> = proven.iter().map(|c| c.id.namespace.as_str()).collect();
     // In a namespace of containerd's in which nothing is ours, what else is there is another's.
     let in_ours = others.into_iter().filter(|c| namespaces.contains(c.id.namespace.as_str()));
@@ -97,7 +97,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     }
 }
 
-/// The processes in proven groups of ours, which this look has listed before: their mounts need not be read to be no news.
+/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read. This
+/// look has listed the groups before: asking again costs nothing.
 fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();

@@ -1,4 +1,4 @@
-//! Block devices under volumes (A.7): loops over our files, loops that stand for a disk, frozen file systems; device-mapper
+//! Block devices under volumes (32): loops over our files, loops that stand for a disk, frozen file systems; device-mapper
 //! and LUKS where the kernel has them.
 //!
 //! RIGHT: over a file of ours the mount, the mapping and the loop are gone, status 0. Over another disk the device whose only

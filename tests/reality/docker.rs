@@ -1,4 +1,4 @@
-//! docker's daemon from the snap's directories (A.9): Debian's dockerd with a containerd of its own, containers on the
+//! docker's daemon from the snap's directories (34): Debian's dockerd with a containerd of its own, containers on the
 //! default bridge, on a network of the user's, on the host's, on another container's and on none.
 //!
 //! RIGHT: everything is ended, with the stop signal that the image names, and nothing is left: the overlays, the network

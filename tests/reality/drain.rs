@@ -1,4 +1,4 @@
-//! Pods that serve storage to others (A.8): they are asked to end after those that may need them.
+//! Pods that serve storage to others (33): they are asked to end after those that may need them.
 //!
 //! RIGHT: what an application writes in its last seconds to a file system that a pod serves is on the server's disk; two
 //! tiers within one grace.

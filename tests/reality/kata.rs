@@ -1,4 +1,4 @@
-//! Kata's shape (A.3): the machine's monitor in /kata_overhead/ID, the pod's group kata_ID, the shared directories.
+//! Kata's shape (28): the machine's monitor in /kata_overhead/ID, the pod's group kata_ID, the shared directories.
 //!
 //! RIGHT: monitor, groups, mounts, and the entries of that ID below /run/kata-containers and /run/vc are gone. Where no
 //! shim lives that proves the monitor, it is at the very least named: left or blind, and never status 0.

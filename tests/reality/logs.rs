@@ -1,4 +1,4 @@
-//! /var/log/pods and /var/log/containers of our pods (A.14).
+//! /var/log/pods and /var/log/containers of our pods (38).
 //!
 //! RIGHT: those of the snap's own pods, known by their uids, go with MicroK8s; with a profile that does not ask for it they
 //! are named with their size. Those of others stay.

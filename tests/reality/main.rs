@@ -5,6 +5,8 @@
 //! exists, and one after the hook has run and snapd has deleted the snap's directories. What differs must be what the
 //! report tells of, thing by thing, and of no other kind than the scene's RIGHT line allows. Each scene first shows that
 //! the picture sees what is there; with SNAP_TEARDOWN_HOOK=/bin/true every one of them fails at its demands.
+//!
+//! The numbers at the tops of the files are those of the complaints in tests/COMPLAINTS.md.
 
 mod app;
 mod bounds;

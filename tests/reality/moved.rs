@@ -1,4 +1,4 @@
-//! containerd's root and state on another disk (A.1), told in every place in which a user may tell it.
+//! containerd's root and state on another disk (26), told in every place in which a user may tell it.
 //!
 //! RIGHT: the applications get their SIGTERM, everything that runs or is mounted is ended, the bundles and the snapshots
 //! of these containers may go; what else lies at the new place is named and not deleted; a container of the same ID that

@@ -1,5 +1,5 @@
-//! What network plugins and proxies leave: ifb devices (A.10), rules of kube-proxy, flannel and Calico (A.11), bridges under
-//! other names (A.12), conntrack entries (A.13), settings of the kernel.
+//! What network plugins and proxies leave: ifb devices (35), rules of kube-proxy, flannel and Calico (36), bridges under
+//! other names (35), conntrack entries (37), settings of the kernel (39).
 //!
 //! RIGHT: gone where CNI's own results or our pods' addresses prove it ours and nobody else uses it; else told; never silent.
 //! Others' devices, chains, virtual servers and flows stay.

@@ -1,4 +1,4 @@
-//! Roots that are, or are reached through, symlinks and bind mounts (A.2).
+//! Roots that are, or are reached through, symlinks and bind mounts (27).
 //!
 //! RIGHT: a root is a place, not a spelling: what is mounted below it goes under both spellings, the applications get
 //! their SIGTERM, the user's files stay whole. What lies at the other place and was made by our containers may go, the

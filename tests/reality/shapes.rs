@@ -1,4 +1,4 @@
-//! Containers and shims of other shapes: gVisor's sandbox in the pod's group and its shim without `-id` (A.5), groups of no
+//! Containers and shims of other shapes: gVisor's sandbox in the pod's group and its shim without `-id` (30), groups of no
 //! shape that CRI makes, processes in a pod's group instead of a container's.
 //!
 //! RIGHT: what hangs from a proven shim, or whose root is a snapshot of ours, is ours whatever its group is called: it gets

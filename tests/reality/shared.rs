@@ -1,4 +1,4 @@
-//! Directories that the snap shares with every other runtime of the host (A.4), and what is left of them (A.6).
+//! Directories that the snap shares with every other runtime of the host (29), and what is left of them (31).
 //!
 //! RIGHT: mounts, bundles and states of owned IDs are ended and gone; those of another namespace, of another runtime and of
 //! unknown IDs stay. Directories that are empty by that go, deepest first, if nobody else uses them, so that the next snap

@@ -108,8 +108,9 @@ pub fn frozen(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     host.read_text(&directory.join(file)).is_ok_and(|state| state == yes)
 }
 
-/// The kernel's number of a group: a later one is higher. None where there is no kernel that says so.
-pub fn made_at(host: &Host, directory: &Path) -> Option<u64> {
+/// The kernel's number of a group, its inode: the later a group was made, the higher. None for a fixture, whose files are not
+/// numbered so.
+pub fn serial_number(host: &Host, directory: &Path) -> Option<u64> {
     let found = statat(CWD, host.path(directory), AtFlags::SYMLINK_NOFOLLOW).ok()?;
     host.is_live().then_some(found.st_ino)
 }

@@ -48,7 +48,7 @@ fn the_namespace_that_a_proven_process_is_in_is_ours_whatever_it_is_called() {
         machine(&[(5, "/run/docker/netns/ab"), (5, "/run/netns/x"), (6, "/run/netns/cni-other")], &[(50, 5)]);
     let found = judged(&machine, &with(|c| c.init = init(50)), &[]);
     let [owned] = &found.ours[..] else { panic!("{found:?}") };
-    assert_eq!((owned.inode, owned.because), (Some(5), NetnsProof::Process));
+    assert_eq!((owned.inode, owned.because), (Some(5), NetnsEvidence::Process));
     assert_eq!(owned.paths, [Path::new("/run/docker/netns/ab"), Path::new("/run/netns/x")]);
     assert!(found.blind.is_empty() && found.bystanders.is_empty(), "{found:?}");
     assert_eq!(found.unclaimed.into_keys().collect::<Vec<_>>(), [6]);
@@ -90,7 +90,7 @@ fn a_bundle_that_says_otherwise_is_told_and_changes_nothing() {
     let found = judged(&machine, &names("/run/netns/cni-forged"), &[]);
     assert_eq!(
         found.ours.iter().map(|n| (n.inode, n.because)).collect::<Vec<_>>(),
-        [(Some(5), NetnsProof::RuncState)]
+        [(Some(5), NetnsEvidence::RuncState)]
     );
     assert!(found.blind[0].what.contains("cni-forged"), "{found:?}");
     let found = judged(&machine, &names("/run/netns/cni-nothing"), &[]);
@@ -127,7 +127,7 @@ fn what_an_earlier_run_knew_counts_where_it_is_still_the_same() {
         inode: Some(inode),
         paths: vec![path.into()],
         sandbox: "a".into(),
-        because: NetnsProof::Process,
+        because: NetnsEvidence::Process,
     };
     let earlier = Network {
         namespaces: vec![old(5, "/run/netns/cni-a"), old(7, "/run/netns/cni-b")],
@@ -136,5 +136,5 @@ fn what_an_earlier_run_knew_counts_where_it_is_still_the_same() {
     let host = Host::at(machine.path());
     let found = gather(&View::new(&host, None), &scope_of(&[]), &[], &[], Some(&earlier));
     assert_eq!(found.ours.iter().map(|n| n.inode).collect::<Vec<_>>(), [Some(5)]);
-    assert_eq!(found.ours[0].because, NetnsProof::EarlierRun);
+    assert_eq!(found.ours[0].because, NetnsEvidence::EarlierRun);
 }
