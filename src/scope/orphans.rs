@@ -297,6 +297,7 @@ impl Gather<'_> {
             let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let name = name.strip_suffix(".scope").unwrap_or(name);
             let tail = name.rsplit(['-', ':']).next().unwrap_or(name);
+            let tail = tail.strip_prefix("kata_").unwrap_or(tail);
             carriers.entry(tail).or_default().push(group);
             if tail != name {
                 carriers.entry(name).or_default().push(group);
