@@ -1,6 +1,6 @@
 //! Ours is also what ours holds: mounts that are known by what they show, wherever they are mounted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -65,7 +65,8 @@ impl<'a> Held<'a> {
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
-        let itself = table.mounts.iter().filter(|m| shows_itself(table, m)).map(|m| m.id).collect();
+        let by_id: HashMap<u64, &Mount> = table.mounts.iter().map(|m| (m.id, m)).collect();
+        let itself = table.mounts.iter().filter(|m| shows_itself(&by_id, m)).map(|m| m.id).collect();
         let (devices, proven, network) = (devices.clone(), scope.proven_ids(), scope.network.own);
         let mut held =
             Held { roots, snap, places, directories, images, devices, ids, tasks, proven, itself, network };
@@ -187,8 +188,8 @@ fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
 }
 
 /// True if a mount shows what would be there without it.
-fn shows_itself(table: &MountTable, mount: &Mount) -> bool {
-    let parent = table.mounts.iter().find(|m| m.id == mount.parent && m.device == mount.device);
+fn shows_itself(by_id: &HashMap<u64, &Mount>, mount: &Mount) -> bool {
+    let parent = by_id.get(&mount.parent).filter(|m| m.device == mount.device);
     let place = parent.and_then(|m| Some(m.root.join(mount.point.strip_prefix(&m.point).ok()?)));
     mount.root != Path::new("/") && place.is_some_and(|place| place == mount.root)
 }
