@@ -10,7 +10,7 @@ use crate::linux::netns;
 use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::sandboxed::KATA_SHARED;
-use crate::scope::{Container, Scope};
+use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
 
@@ -52,9 +52,8 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
-        let proven = |c: &&Container| scope.is_proven(c);
-        let uids =
-            scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
+        let of_pods = scope.containers.iter().filter(|c| c.pod_proven).filter_map(|c| c.pod.as_ref());
+        let uids = of_pods.map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
         let doubtful = scope.containers.iter().filter(|c| !scope.is_proven(c));
         for container in doubtful {
@@ -308,6 +307,12 @@ mod tests {
         let mut scope = scope_of(&["a", "c"]);
         scope.containers[1].witnesses.clear();
         scope.containers[0].pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-1".into() });
+        scope.containers[0].pod_proven = true;
+        // It has written into its own bundle of which pod it would like to be.
+        let mut claimant = scope.containers[0].clone();
+        (claimant.id.id, claimant.pod_proven) = ("d".into(), false);
+        claimant.pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-2".into() });
+        scope.containers.push(claimant);
         scope.roots.shared = ["/run/containerd", "/var/lib/kubelet"].map(PathBuf::from).to_vec();
         let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
         let cri = "/run/containerd/io.containerd.grpc.v1.cri/sandboxes";
