@@ -54,6 +54,7 @@ fn sandbox(id: &str) -> Container {
         shim_id: id.into(),
         sandbox: true,
         pod: None,
+        pod_proven: false,
         cgroups: vec![],
         init: None,
         netns: None,

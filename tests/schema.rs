@@ -354,6 +354,7 @@ fn fill(scope: &mut Scope) {
         shim_id: "abc".into(),
         sandbox: true,
         pod: Some(Pod { namespace: "default".into(), name: "web".into(), uid: "1-2".into() }),
+        pod_proven: true,
         cgroups: vec!["/kubepods/abc".into()],
         init: Some(process),
         netns: Some("/run/netns/cni-1".into()),

@@ -30,7 +30,8 @@ struct File {
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
     stop_signal: Option<String>,
-    stop_timeout: Option<u64>,
+    /// -1 is for ever.
+    stop_timeout: Option<i64>,
 }
 
 /// The file of a container that has these files of the host bound into it. docker binds `containers/ID/hostname` and the like;
@@ -56,7 +57,7 @@ fn parse(bytes: &[u8]) -> Option<Record> {
     Some(Record {
         name: Some(name).filter(|name| !name.is_empty()),
         stop_signal: file.config.stop_signal.as_deref().and_then(stop_signal::parse),
-        termination_grace: file.config.stop_timeout,
+        termination_grace: file.config.stop_timeout.map(|t| u64::try_from(t).unwrap_or(u64::MAX)),
         ..Record::default()
     })
 }
@@ -74,6 +75,8 @@ mod tests {
         assert_eq!(record.name.as_deref(), Some("web"));
         assert_eq!((record.stop_signal, record.termination_grace), (Some(2), Some(3)));
         assert_eq!(parse(br#"{"Config":{"StopSignal":null}}"#), Some(Record::default()));
+        let patient = parse(br#"{"Config":{"StopSignal":"SIGINT","StopTimeout":-1}}"#).unwrap();
+        assert_eq!((patient.stop_signal, patient.termination_grace), (Some(2), Some(u64::MAX)));
         assert!(parse(b"{").is_none() && parse(br#"{"Config":{"StopSignal":"nonsense"}}"#).is_some());
     }
 

@@ -65,6 +65,19 @@ pub fn is_kubelets(group: &Path) -> bool {
         || pod(last)
 }
 
+/// True for a group in that of the pod with this uid. One in a container's is none: there that one may make what it likes.
+pub fn is_of_pod(group: &Path, uid: &str) -> bool {
+    let above = group.parent().into_iter().flat_map(Path::iter).filter_map(OsStr::to_str);
+    let in_container = |name: &str| container_of(name.strip_prefix("kata_").unwrap_or(name)).is_some();
+    let (pod, systemds) = (format!("pod{uid}"), format!("-pod{}.slice", uid.replace('-', "_")));
+    // Without systemd the slice is a part of the group's own name.
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let slice = name.split_once(':').map_or("", |(slice, _)| slice);
+    let own = above.clone().next_back().unwrap_or_default();
+    let is_pods = own == pod || own.ends_with(&systemds) || slice.ends_with(&systemds);
+    !uid.is_empty() && is_pods && !above.into_iter().any(in_container)
+}
+
 /// True for a group that docker makes for its containers, or for the steps of its builds, where nobody names another one.
 pub fn is_dockers(group: &Path) -> bool {
     ["/docker", "/docker/buildkit"].iter().any(|own| group == Path::new(own))
@@ -108,6 +121,30 @@ mod tests {
     use super::*;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_pods_groups_are_kubelets_and_not_those_that_a_container_makes() {
+        let of = |path: &str| is_of_pod(Path::new(&path.replace("ID", HEX)), "1-2");
+        for path in [
+            "/kubepods/besteffort/pod1-2/ID",
+            "/kubepods/pod1-2/kata_ID",
+            "/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-ID.scope",
+            "/kubepods-burstable-pod1_2.slice:cri-containerd:ID",
+        ] {
+            assert!(of(path), "{path}");
+        }
+        for path in [
+            "/kubepods/pod1-3/ID",
+            "/kubepods/pod1-23/ID",
+            "/kubepods/pod1-2/x/ID",
+            "/kubepods/pod9/ID/pod1-2/ID",
+            "/kubepods.slice/kubepods-pod9.slice/cri-containerd-ID.scope/pod1-2/ID",
+            "/pod1-2",
+        ] {
+            assert!(!of(path), "{path}");
+        }
+        assert!(!is_of_pod(Path::new("/kubepods/pod/a"), ""));
+    }
 
     #[test]
     fn spec_paths_of_both_drivers() {

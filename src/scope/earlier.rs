@@ -21,6 +21,7 @@ impl Gather<'_> {
         for old in containers {
             let plain = |name: &String| shim::name(name.as_bytes()).is_some();
             let named = [&old.id.namespace, &old.id.id, &old.shim_id].into_iter().all(plain);
+            self.containers.entry(old.id.clone()).and_modify(|own| own.remember_pod(old));
             if !named || self.containers.contains_key(&old.id) || self.foreign_ids.contains(&old.id.id) {
                 continue;
             }

@@ -59,6 +59,7 @@ fn sandbox(id: &str) -> Container {
         shim_id: id.into(),
         sandbox: true,
         pod: None,
+        pod_proven: false,
         cgroups: Vec::new(),
         init: None,
         netns: None,

@@ -82,6 +82,7 @@ impl<'a> Gather<'a> {
             shim_id: bundle.shim_id.unwrap_or_else(|| id.id.clone()),
             sandbox: bundle.is_sandbox,
             pod: bundle.pod,
+            pod_proven: false,
             cgroups: bundle.groups,
             init: None,
             netns: bundle.netns,

@@ -1,6 +1,6 @@
 //! Ours is also what ours holds: mounts that are known by what they show, wherever they are mounted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::linux::netns;
 use crate::order;
 use crate::runtime::bundle::TASKS;
 use crate::runtime::sandboxed::KATA_SHARED;
-use crate::scope::{Container, Scope};
+use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
 
@@ -52,9 +52,8 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
-        let proven = |c: &&Container| scope.counts_as_ours(c);
-        let uids =
-            scope.containers.iter().filter(proven).filter_map(|c| c.pod.as_ref()).map(|pod| pod.uid.as_str());
+        let of_pods = scope.containers.iter().filter(|c| c.pod_proven).filter_map(|c| c.pod.as_ref());
+        let uids = of_pods.map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
         let doubtful = scope.containers.iter().filter(|c| !scope.counts_as_ours(c));
         for container in doubtful {
@@ -65,7 +64,8 @@ impl<'a> Held<'a> {
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
-        let itself = table.mounts.iter().filter(|m| shows_itself(table, m)).map(|m| m.id).collect();
+        let by_id: HashMap<u64, &Mount> = table.mounts.iter().map(|m| (m.id, m)).collect();
+        let itself = table.mounts.iter().filter(|m| shows_itself(&by_id, m)).map(|m| m.id).collect();
         let (devices, proven, network) = (devices.clone(), scope.proven_ids(), scope.network.own);
         let mut held =
             Held { roots, snap, places, directories, images, devices, ids, tasks, proven, itself, network };
@@ -189,8 +189,8 @@ fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
 }
 
 /// True if a mount shows a directory at its own place, which would be seen there without it, too.
-fn shows_itself(table: &MountTable, mount: &Mount) -> bool {
-    let parent = table.mounts.iter().find(|m| m.id == mount.parent && m.device == mount.device);
+fn shows_itself(by_id: &HashMap<u64, &Mount>, mount: &Mount) -> bool {
+    let parent = by_id.get(&mount.parent).filter(|m| m.device == mount.device);
     let place = parent.and_then(|m| Some(m.root.join(mount.point.strip_prefix(&m.point).ok()?)));
     mount.root != Path::new("/") && place.is_some_and(|place| place == mount.root)
 }
@@ -309,6 +309,12 @@ mod tests {
         let mut scope = scope_of(&["a", "c"]);
         scope.containers[1].witnesses.clear();
         scope.containers[0].pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-1".into() });
+        scope.containers[0].pod_proven = true;
+        // It has written into its own bundle of which pod it would like to be.
+        let mut claimant = scope.containers[0].clone();
+        (claimant.id.id, claimant.pod_proven) = ("d".into(), false);
+        claimant.pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-2".into() });
+        scope.containers.push(claimant);
         scope.roots.shared = ["/run/containerd", "/var/lib/kubelet"].map(PathBuf::from).to_vec();
         let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
         let cri = "/run/containerd/io.containerd.grpc.v1.cri/sandboxes";

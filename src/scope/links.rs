@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::links::{Block, Link, netns_id};
+use crate::linux::links::{Block, Link, netns_id, shares};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
 use crate::order;
@@ -108,8 +108,20 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     shared_links(&judge, &scope.links, &mut gathered);
     gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
     gathered.network.blocks = blocks_of(&facts, &gathered.network.links);
-    gathered.network.blocks.extend(earlier.into_iter().flat_map(|e| e.blocks.iter().copied()));
+    if let Some(earlier) = earlier {
+        let known = known_blocks(&facts, &gathered.network.links, earlier);
+        gathered.network.blocks.extend(known);
+    }
     gathered
+}
+
+/// The networks of links that an earlier run had, as long as no link of somebody else's has an address in them: of two
+/// dockers each takes the same ones.
+fn known_blocks(facts: &Facts, links: &[OwnedLink], earlier: &Network) -> Vec<(IpAddr, u8)> {
+    let others = |b: &&Block| !links.iter().any(|own| own.index == b.link);
+    let others: Vec<IpAddr> = facts.addresses.iter().filter(others).filter_map(|b| b.address).collect();
+    let taken = |(network, bits): (IpAddr, u8)| others.iter().any(|a| shares(*a, network, bits));
+    earlier.blocks.iter().copied().filter(|block| !taken(*block)).collect()
 }
 
 /// Why there may be another kubelet: a living program that manages pods and is not ours. docker's does not.

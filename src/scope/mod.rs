@@ -123,6 +123,9 @@ pub struct Container {
     pub sandbox: bool,
     /// Its pod, if it has one.
     pub pod: Option<Pod>,
+    /// True if one of its control groups is that pod's: only its bundle, which it may write itself, names the pod.
+    #[serde(default)]
+    pub pod_proven: bool,
     /// Its control groups, as paths below a hierarchy's mount point.
     #[serde(rename = "groups", with = "text::list")]
     pub cgroups: Vec<PathBuf>,
@@ -166,6 +169,13 @@ impl Container {
     /// True if a witness proves it ours.
     pub fn is_proven(&self) -> bool {
         !self.witnesses.is_empty()
+    }
+
+    /// Takes over what was known of its pod, where its groups are gone that told.
+    fn remember_pod(&mut self, older: &Container) {
+        if older.pod_proven && !self.pod_proven {
+            (self.pod, self.pod_proven) = (older.pod.clone(), true);
+        }
     }
 
     /// True if what is dead of it may go: it is proven ours, or a hint says so that nothing contradicts.
@@ -310,9 +320,11 @@ impl Scope {
     /// What the other scope knows and this one does not, added: for evidence that appeared while we worked,
     /// and for evidence that we have destroyed since.
     pub fn union(mut self, older: Scope) -> Scope {
-        let netns: HashMap<_, _> = older.containers.iter().map(|c| (&c.id, &c.netns)).collect();
-        for own in self.containers.iter_mut().filter(|c| c.netns.is_none()) {
-            own.netns = netns.get(&own.id).and_then(|netns| (*netns).clone());
+        let before: HashMap<_, _> = older.containers.iter().map(|c| (&c.id, c)).collect();
+        for own in &mut self.containers {
+            let Some(old) = before.get(&own.id) else { continue };
+            own.remember_pod(old);
+            own.netns = own.netns.take().or_else(|| old.netns.clone());
         }
         let known: HashSet<_> = self.containers.iter().map(|c| c.id.clone()).collect();
         self.containers.extend(older.containers.into_iter().filter(|c| !known.contains(&c.id)));

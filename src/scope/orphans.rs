@@ -124,7 +124,16 @@ impl Gather<'_> {
                 }
             }
         }
+        containers.values_mut().for_each(|container| self.prove_pod(container));
         self.containers = containers;
+    }
+
+    /// A bundle says of which pod a container is; that pod's group is made by kubelet, and runc's record or the kernel names it.
+    fn prove_pod(&self, container: &mut Container) {
+        let uid = container.pod.as_ref().map_or("", |pod| pod.uid.as_str());
+        let is_there = |g: &&PathBuf| self.recorded.contains(*g) || self.places.contains_key(g.as_os_str());
+        let mut groups = container.cgroups.iter().filter(is_there);
+        container.pod_proven = container.is_proven() && groups.any(|g| groups::is_of_pod(g, uid));
     }
 
     fn standing(&self, container: &Container, group: &Path, processes: &Processes) -> Standing {
@@ -298,6 +307,7 @@ impl Gather<'_> {
             let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let name = name.strip_suffix(".scope").unwrap_or(name);
             let tail = name.rsplit(['-', ':']).next().unwrap_or(name);
+            let tail = tail.strip_prefix("kata_").unwrap_or(tail);
             carriers.entry(tail).or_default().push(group);
             if tail != name {
                 carriers.entry(name).or_default().push(group);

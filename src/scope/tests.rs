@@ -137,6 +137,42 @@ fn a_container_whose_bundle_is_the_neighbours_is_not_ours_whatever_its_state_say
     assert_eq!(ids(&[CGROUPS, own, theirs, (&format!("{}/x", &bundle[1..]), "")]), 1);
 }
 
+#[test]
+fn a_living_group_that_carries_the_id_in_any_shape_contradicts_a_bundle() {
+    let id = "a".repeat(64);
+    let bundle =
+        format!("var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}/x");
+    let contradicted = |name: &str, pids: &str| {
+        let group = format!("sys/fs/cgroup/kubepods/podA/{name}/cgroup.procs");
+        let scope = gathered(&tree(&[CGROUPS, (&bundle, ""), (&group, pids)]));
+        (scope.containers[0].contradicted, scope.doubts.len())
+    };
+    for before in ["", "cri-containerd-", "kata_", "kata_overhead:", "kubepods-podA.slice:kata:"] {
+        assert_eq!(contradicted(&format!("{before}{id}"), "77\n"), (true, 1), "{before}");
+        assert_eq!(contradicted(&format!("{before}{id}"), ""), (false, 0), "{before}");
+    }
+    assert_eq!(contradicted("kata_b", "77\n"), (false, 0));
+}
+
+#[test]
+fn a_pod_is_a_containers_by_its_group_and_not_by_what_its_bundle_says() {
+    let bundle = "var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
+    let spec = r#"{"annotations":{"io.kubernetes.cri.sandbox-name":"p","io.kubernetes.cri.sandbox-uid":"1-2"},"linux":{"cgroupsPath":"GROUP"}}"#;
+    let state = format!(r#"{{"config":{{"labels":["bundle=/{bundle}"]}}}}"#);
+    let proven = |group: &str, recorded: bool, there: bool| {
+        let config = (format!("{bundle}/config.json"), spec.replace("GROUP", group));
+        let procs = format!("sys/fs/cgroup{group}/cgroup.procs");
+        let mut files = vec![CGROUPS, (&*config.0, &*config.1)];
+        files.extend(recorded.then_some(("run/containerd/runc/k8s.io/a/state.json", state.as_str())));
+        files.extend(there.then_some((&*procs, "")));
+        gathered(&tree(&files)).containers[0].pod_proven
+    };
+    assert!(proven("/kubepods/pod1-2/a", true, true));
+    assert!(!proven("/kubepods/pod1-2/a", true, false), "a bundle claims what is not there");
+    assert!(!proven("/kubepods/pod1-2/a", false, true), "nothing proves the container");
+    assert!(!proven("/kubepods/pod3/a", true, true), "its group is another pod's");
+}
+
 /// Two pods whose files are all gone, in one group that has no container's name.
 fn forgotten(more: &[(&str, &str)]) -> Scope {
     let mut files: Vec<(String, String)> = vec![

@@ -236,9 +236,18 @@ fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
     let (source, target) = (values(rule, "-s").next(), values(rule, "-d").next());
     let to_itself = source.is_some() && source == target && values(rule, "-j").any(|to| to == "MASQUERADE");
     (links.peek().is_some() || to_itself)
+        && is_written_by_docker(rule)
         && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
         && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))
         && targets.all(|target| is_in_our_networks(target, scope))
+}
+
+/// docker has rules in its own chains and in four of the kernel's, and no comments on them; DOCKER-USER is for users. What
+/// names its links elsewhere, as ufw's chains do, a user has written.
+fn is_written_by_docker(rule: &[String]) -> bool {
+    let shared = ["FORWARD", "POSTROUTING", "PREROUTING", "OUTPUT"].contains(&rule[0].as_str());
+    let its_own = rule[0].starts_with("DOCKER") && rule[0] != "DOCKER-USER";
+    (shared || its_own) && values(rule, "--comment").next().is_none()
 }
 
 fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {

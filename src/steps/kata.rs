@@ -24,7 +24,9 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         let of_ours = |id: &&str| known.contains(id) && !foreign.contains(id);
         for id in names.iter().filter_map(|name| name.to_str()).filter(of_ours) {
             let path: PathBuf = Path::new(place).join(id);
-            let is_dead = || !table.mounts.iter().any(|m| m.point.starts_with(&path));
+            // Of a living one only the place that it shares has mounts.
+            let of_it = sandboxed::KATA_SANDBOXES.map(|place| Path::new(place).join(id));
+            let is_dead = || !table.mounts.iter().any(|m| of_it.iter().any(|path| m.point.starts_with(path)));
             if proven.contains(id) || sole.contains(id) && is_dead() {
                 let what = PathKind::RuntimeState;
                 finding.residues.push(Residue::Path(residue::Path { path, what }));
@@ -72,7 +74,11 @@ mod tests {
         };
         assert_eq!(found(true, true, false), (2, 0));
         assert_eq!(found(false, false, false), (2, 0));
-        assert_eq!(found(true, false, false), (1, 1), "something lives there");
+        assert_eq!(
+            found(true, false, false),
+            (0, 2),
+            "something lives there, and its run directory is in use"
+        );
         assert_eq!(found(false, false, true), (0, 2));
     }
 }

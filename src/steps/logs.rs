@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::error::Blind;
 use crate::linux::place;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
-use crate::scope::Scope;
+use crate::scope::{Container, Scope};
+use crate::text::show;
 use crate::view::View;
 
 /// Where kubelet has them written, a directory for each pod.
@@ -19,15 +21,36 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.roots.logs {
         let path = |(path, what)| Residue::Path(residue::Path { path, what });
         finding.residues.extend(of_ours(view, scope).into_iter().map(path));
+        finding.blind.extend(claimed(view, scope));
     }
+}
+
+/// What its logs are called, and whether the pod is proven to be the container's.
+fn named(container: &Container) -> Option<(String, bool)> {
+    let pod = container.pod.as_ref().filter(|pod| !pod.uid.is_empty())?;
+    Some((format!("{}_{}_{}", pod.namespace, pod.name, pod.uid), container.pod_proven))
+}
+
+/// The logs of pods of which only a bundle says that a container of ours was in them: they may be another kubelet's.
+fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
+    let named = || scope.containers.iter().filter_map(named);
+    let ours: HashSet<String> = named().filter(|(_, proven)| *proven).map(|(name, _)| name).collect();
+    let mut claimed: HashSet<String> = named().map(|(name, _)| name).collect();
+    claimed.retain(|name| !ours.contains(name));
+    if claimed.is_empty() {
+        return Vec::new();
+    }
+    let there = entries(view, PODS).into_iter().filter(|(_, name)| claimed.contains(name));
+    let why = "only a bundle says that they are of a pod of ours; they are left";
+    there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect()
 }
 
 /// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
 pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
     let ids = scope.sole_ids();
     let ours = scope.containers.iter().filter(|c| ids.contains(c.id.id.as_str()));
-    let pods = ours.filter_map(|c| c.pod.as_ref()).filter(|pod| !pod.uid.is_empty());
-    let pods: HashSet<String> = pods.map(|p| format!("{}_{}_{}", p.namespace, p.name, p.uid)).collect();
+    let pods = ours.filter_map(named).filter(|(_, proven)| *proven);
+    let pods: HashSet<String> = pods.map(|(name, _)| name).collect();
     if pods.is_empty() {
         return Vec::new();
     }
@@ -98,6 +121,7 @@ mod tests {
         let mut scope = crate::fixture::scope_of(&["a"]);
         let pod = |uid: &str| Some(Pod { namespace: "default".into(), name: "p".into(), uid: uid.into() });
         scope.containers[0].pod = pod(own);
+        scope.containers[0].pod_proven = true;
         let host = Host::at(dir.path());
         let view = View::new(&host, None);
         let found = of_ours(&view, &scope);
@@ -105,6 +129,14 @@ mod tests {
         assert_eq!(size(&view, &directory), 5);
         let link = PathBuf::from("/var/log/containers/p_default_c-a.log");
         assert_eq!(found, [(link, PathKind::PodLogLink), (directory, PathKind::PodLogs)]);
+        assert!(claimed(&view, &scope).is_empty());
+        // A container writes into its own bundle that it is in another's pod.
+        let mut claimant = scope.containers[0].clone();
+        (claimant.pod, claimant.pod_proven) = (pod(other), false);
+        scope.containers.push(claimant);
+        assert_eq!(of_ours(&view, &scope), found);
+        assert!(claimed(&view, &scope)[0].what.contains(other));
+        scope.containers.pop();
         scope.containers[0].pod = pod("");
         assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");
     }

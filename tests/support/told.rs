@@ -80,6 +80,10 @@ impl Told {
     pub fn of(&self, thing: &Thing) -> bool {
         match thing.kind {
             Kind::Process => number_in(&thing.name).is_some_and(|pid| self.pids.contains(&pid)),
+            // A mapping is told by its name; where udev runs, the node goes with it.
+            Kind::File if thing.path.starts_with("/dev/mapper") => {
+                thing.path.file_name().is_some_and(|name| self.words.contains(&*name.to_string_lossy()))
+            }
             Kind::Mount | Kind::Cgroup | Kind::File => self.of_path(&thing.path),
             Kind::Socket if thing.path.is_absolute() => self.of_path(&thing.path),
             Kind::Device => self.of_path(&thing.path) || self.of_words(&thing.name, 4),

@@ -183,6 +183,20 @@ fn what_an_earlier_run_had_proven_needs_no_result_and_no_namespace_any_more() {
 }
 
 #[test]
+fn the_networks_of_an_earlier_run_count_until_somebody_elses_link_has_one_of_them() {
+    let mut facts = facts();
+    let known = |text: &str| block(0, text).address.map(|a| (a, block(0, text).prefix)).unwrap();
+    let (bridge, gone) = (known("10.1.0.1/24"), known("172.17.0.1/16"));
+    let earlier = Network { blocks: [bridge, gone].into(), ..Network::default() };
+    let own = [owned_link(&facts.links[1], String::new())];
+    assert_eq!(known_blocks(&facts, &own, &earlier), [bridge, gone]);
+    facts.links.push(link(60, "docker0", "bridge", None, None));
+    facts.addresses.push(block(60, "172.17.0.1/16"));
+    assert_eq!(known_blocks(&facts, &own, &earlier), [bridge]);
+    assert!(known_blocks(&facts, &[], &earlier).is_empty());
+}
+
+#[test]
 fn names_do_not_speak_to_the_terminal() {
     let mut facts = facts();
     facts.links.push(link(20, "a\u{1b}[31mRED", "tun", Some(5), None));

@@ -93,16 +93,22 @@ fn flannels_rules_are_known_by_comment_and_network() {
     assert!(found.ours.is_empty() && found.others.len() == 1, "{found:?}");
 }
 
+fn docker0(scope: &mut Scope) {
+    let (name, r#type, because) = ("docker0".into(), "bridge".into(), String::new());
+    scope.network.links = vec![crate::scope::network::OwnedLink { index: 3, name, r#type, because }];
+    scope.network.blocks = [([172, 17, 0, 1].into(), 16)].into();
+}
+
+fn beside_another_dockerd(scope: &mut Scope) {
+    docker0(scope);
+    scope.network.rivals.insert("dockerd".into(), "another dockerd is alive".into());
+}
+
 #[test]
 fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
     let text = "-N DOCKER\n-N DOCKER-USER\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
         -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n-A POSTROUTING -s 10.9.0.0/16 -o eth0 -j MASQUERADE\n\
         -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\n-A DOCKER-USER -j RETURN\n";
-    let docker0 = |scope: &mut Scope| {
-        let (name, r#type, because) = ("docker0".into(), "bridge".into(), String::new());
-        scope.network.links = vec![crate::scope::network::OwnedLink { index: 3, name, r#type, because }];
-        scope.network.blocks = [([172, 17, 0, 1].into(), 16)].into();
-    };
     let found = judged(text, docker0);
     let expected =
         ["PREROUTING", "POSTROUTING", "DOCKER", "DOCKER-USER", "chain DOCKER", "chain DOCKER-USER"];
@@ -112,15 +118,23 @@ fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
     let others = itself.replace("172.17", "172.19");
     assert_eq!(rules(&judged(&format!("{text}{others}"), docker0)), expected);
     // Beside another daemon what is over our link goes, and the chains stay.
-    let beside = judged(text, |scope| {
-        docker0(scope);
-        scope.network.rivals.insert("dockerd".into(), "another dockerd is alive".into());
-    });
+    let beside = judged(text, beside_another_dockerd);
     assert_eq!(rules(&beside), ["POSTROUTING", "DOCKER"], "{beside:?}");
     assert!(beside.blind.is_empty());
     let users = format!("{text}-A DOCKER-USER -s 192.0.2.1/32 -j DROP\n");
     assert_eq!(judged(&users, docker0).blind.len(), 1);
     assert_eq!(judged(text, |_| {}).others.len(), 1, "a bridge that is not ours");
+}
+
+#[test]
+fn what_a_user_wrote_over_dockers_links_stays() {
+    let users = "-N ufw-user-input\n-A ufw-user-input -i docker0 -p tcp -m tcp --dport 5432 -j ACCEPT\n-A INPUT -i docker0 -j DROP\n\
+        -A FORWARD -i docker0 -m comment --comment mine -j DROP\n";
+    let dockers = "-N DOCKER\n-A FORWARD -o docker0 -j DOCKER\n-A DOCKER ! -i docker0 -o docker0 -j DROP\n";
+    let text = format!("{dockers}{users}");
+    assert_eq!(rules(&judged(&text, docker0)), ["FORWARD", "DOCKER", "chain DOCKER"]);
+    let text = format!("{text}-N DOCKER-USER\n-A DOCKER-USER -i docker0 -j DROP\n");
+    assert_eq!(rules(&judged(&text, beside_another_dockerd)), ["FORWARD", "DOCKER"]);
 }
 
 #[test]
