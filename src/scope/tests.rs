@@ -106,6 +106,52 @@ fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
     assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
 }
 
+/// A pod's process in the process namespace of another's first process: the pod has it from its host (`hostPID`).
+fn in_the_namespace_of(root: &str, processes: &[(i32, i32)]) -> Scope {
+    let (id, ours) = ("a".repeat(64), root_on(1));
+    let mut files = vec![
+        (CGROUPS.0.into(), CGROUPS.1.to_owned()),
+        ("proc/self/status".into(), "NSpid:\t9\n".into()),
+        (format!("sys/fs/cgroup/lxc.payload.g/kubepods/podA/{id}/cgroup.procs"), "61\n".into()),
+        ("proc/61/mountinfo".into(), ours),
+        ("proc/72/mountinfo".into(), root.to_owned()),
+        ("proc/70/mountinfo".into(), "1 0 0:9 / / rw - ext4 /dev/x rw\n".into()),
+    ];
+    for (pid, parent) in processes {
+        let depth = if *pid == 70 { "70" } else { "61\t9" };
+        files.extend([
+            (format!("proc/{pid}/stat"), format!("{pid} {STAT}").replace("S 1", &format!("S {parent}"))),
+            (format!("proc/{pid}/cmdline"), String::new()),
+            (format!("proc/{pid}/status"), format!("NSpid:\t{depth}\n")),
+        ]);
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+    gathered(&tree(&files))
+}
+
+fn root_on(snapshot: u32) -> String {
+    let snapshots =
+        "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
+    format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={snapshots}/{snapshot}/fs,workdir=/w\n")
+}
+
+#[test]
+fn what_is_in_a_guests_own_process_namespace_is_the_guests() {
+    let told = |scope: Scope| (scope.containers.len(), scope.blind.len(), scope.doubts.len());
+    let guests = "1 0 0:8 / / rw - zfs pool/guest rw\n";
+    // Its shim, the guest's first process, and the monitor that is on the machine itself.
+    let below = [(61, 71), (71, 72), (72, 70), (70, 1)];
+    assert_eq!(told(in_the_namespace_of(guests, &below)), (0, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 72), (72, 1)])), (0, 0, 0));
+    // A container of ours has processes below its first one, and first ones on the machine itself.
+    assert_eq!(told(in_the_namespace_of(&root_on(2), &below)), (1, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 70), (70, 1)])), (1, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 1)])), (1, 0, 0));
+    // What cannot be looked up, or leads in a circle, is told.
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 71)])), (0, 1, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 71), (71, 72), (72, 71)])), (0, 1, 0));
+}
+
 #[test]
 fn beside_another_instance_that_runs_a_comment_that_names_the_snap_proves_nothing() {
     let group = "sys/fs/cgroup/system.slice/snap.microk8s_two.daemon-kubelite.service/cgroup.procs";
