@@ -237,6 +237,23 @@ fn each_process_that_has_lost_all_else_is_asked_by_itself() {
 }
 
 #[test]
+fn a_lost_process_in_a_managers_group_is_asked_alone() {
+    let (slice, session) = ("/user.slice", "/user.slice/user-0.slice/session-7.scope");
+    let in_group = |group: &str, pid: i32| {
+        let procs = format!("sys/fs/cgroup{group}/cgroup.procs");
+        [(procs, format!("{pid}\n")), (format!("proc/{pid}/cgroup"), format!("0::{group}\n"))]
+    };
+    let files = [in_group(slice, 60), in_group(session, 61)].concat();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+    let scope = forgotten(&[&files[..], &[("sys/fs/cgroup/odd/cgroup.procs", "")]].concat());
+    let found: Vec<_> =
+        scope.containers.iter().map(|c| (c.id.id.as_str(), c.strays.len(), c.cgroups.clone())).collect();
+    // Whoever logs in is put into the slice; nobody comes into a session later.
+    assert_eq!(found, [("process-60", 1, vec![]), ("session-7", 1, vec![PathBuf::from(session)])]);
+    assert!(scope.containers.iter().all(|c| c.proven_cgroups.is_empty()));
+}
+
+#[test]
 fn a_sandbox_is_known_by_the_network_namespace_that_cni_made_for_it() {
     let (a, b) = ("a".repeat(64), "b".repeat(64));
     let result = |id: &str| (format!("var/lib/cni/results/pods-{id}-eth0"), RESULT.replace("ID", id));
