@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::fixture::{microk8s, scope_of};
 use crate::linux::host::Host;
+use crate::runtime::bundle::TASKS;
 use crate::scope::decide::{gather, gather_after};
 use crate::view::View;
 
@@ -273,13 +274,32 @@ fn a_sandbox_is_known_by_the_network_namespace_that_cni_made_for_it() {
     let user = [("proc/77/stat", &*stat), ("proc/77/cmdline", "sh"), ("proc/77/cgroup", "0::/user.slice\n")];
     let scope = forgotten(&[&user[..], &[(&of_a.0, &of_a.1)]].concat());
     assert!(!scope.proven_ids().contains(&*a));
-    let state = format!(
-        r#"{{"config":{{"labels":["bundle=/run/containerd/{TASKS}/k8s.io/{a}"]}}}}"#,
-        TASKS = crate::runtime::bundle::TASKS
-    );
+    let state = format!(r#"{{"config":{{"labels":["bundle=/run/containerd/{TASKS}/k8s.io/{a}"]}}}}"#);
     let file = format!("run/containerd/runc/k8s.io/{a}/state.json");
     let scope = forgotten(&[(&of_a.0, &of_a.1), (&file, &state)]);
     assert!(!scope.proven_ids().contains(&*a));
+}
+
+#[test]
+fn a_sandbox_is_nobodys_by_a_namespace_whose_others_are_hidden_or_by_an_id_that_is_in_doubt() {
+    let a = "a".repeat(64);
+    let (path, text) = (format!("var/lib/cni/results/pods-{a}-eth0"), RESULT.replace("ID", &a));
+    let result = (&*path, &*text);
+    let proven = |more: &[(&str, &str)]| {
+        let scope = forgotten(&[&[result], more].concat());
+        (scope.proven_ids().contains(&*a), scope.blind.len())
+    };
+    assert_eq!(proven(&[]), (true, 0));
+    // A namespace that does not read like one, as any other that may not be read.
+    let stat = format!("78 {STAT}");
+    let user = [("proc/78/stat", &*stat), ("proc/78/cmdline", "sh"), ("proc/78/cgroup", "0::/user.slice\n")];
+    let hidden = [&user[..], &[("proc/78/ns/net", "")]].concat();
+    assert_eq!(proven(&hidden), (false, 1));
+    // Only a bundle of ours names it, and somebody's group carries it, too.
+    let bundle = format!("var/snap/microk8s/common/run/containerd/{TASKS}/k8s.io/{a}/config.json");
+    let group = format!("sys/fs/cgroup/kubepods.slice/crio-{a}.scope/cgroup.procs");
+    let claimed = [&user[..], &[(&*bundle, "{}"), (&*group, "78\n")]].concat();
+    assert!(!proven(&claimed).0);
 }
 
 #[test]
