@@ -179,7 +179,7 @@ fn host_pid_guest(trial: &mut Trial) -> Result<()> {
     let guest = command.stdin(std::process::Stdio::null()).spawn()?;
     until("the guest's pod runs", || {
         Ok(sh(&format!(
-            "for p in $(cat $(find /sys/fs/cgroup -path '*/pod1/{ID}/cgroup.procs')); do cat /proc/$p/comm; done"
+            "for p in $(find /sys/fs/cgroup -path '*/pod1/{ID}/cgroup.procs' -exec cat {{}} +); do cat /proc/$p/comm 2>/dev/null || true; done"
         ))?
         .contains("app"))
     })?;
