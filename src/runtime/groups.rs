@@ -110,6 +110,15 @@ pub fn is_of_a_manager(group: &Path) -> bool {
     ["system.slice", "user.slice", "machine.slice", "init.scope"].contains(&top)
 }
 
+/// True if a manager may put more processes into this group of his: he makes slices and services for whoever comes, a scope
+/// for those alone who are in it at first.
+pub fn is_open_to_others(group: &Path) -> bool {
+    const OPEN: [&str; 5] = [".slice", ".service", ".socket", ".mount", ".swap"];
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let top = group.components().count() < 3;
+    is_of_a_manager(group) && (top || OPEN.iter().any(|unit| name.ends_with(unit)))
+}
+
 /// True if a group's name carries an ID that nobody has by accident, and it is this one.
 pub fn carries_long_id(group: &Path, id: &str) -> bool {
     let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -173,6 +182,22 @@ mod tests {
         }
         for name in ["", "kubepods", &HEX[1..], &HEX.to_uppercase(), &format!("libpod-{HEX}.scope")] {
             assert_eq!(container_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn whom_a_managers_groups_are_for() {
+        for (group, open) in [
+            ("/user.slice", true),
+            ("/init.scope", true),
+            ("/user.slice/user-1000.slice", true),
+            ("/user.slice/user-1000.slice/user@1000.service", true),
+            ("/user.slice/user-1000.slice/session-7.scope", false),
+            ("/system.slice/web", false),
+            ("/odd.slice", false),
+            ("/odd", false),
+        ] {
+            assert_eq!(is_open_to_others(Path::new(group)), open, "{group}");
         }
     }
 

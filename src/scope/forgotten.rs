@@ -21,7 +21,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     }
     let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, &[]);
-    let (strangers, _) = machine.strangers(scope, &claims, &mut BTreeSet::new());
+    let (strangers, hidden) = machine.strangers(scope, &claims, &mut BTreeSet::new());
     let lived_in = claims.iter().filter(|c| c.by == NetnsEvidence::Process && is_forgotten(c.container));
     let lived_in: BTreeSet<u64> =
         lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)).collect();
@@ -34,15 +34,24 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         }
     }
     for ids in named.into_values() {
-        let other = ids.iter().find(|id| foreign.iter().any(|other| other.id == **id));
-        match (ids.first(), other) {
-            (Some(id), None) if ids.len() == 1 => scope.containers.push(sandbox(id)),
-            _ => {
-                let all: Vec<_> = ids.iter().map(|id| escape(id.as_bytes())).collect();
-                let why = "a process of ours is in the namespace, and the results do not tell for whom that was made";
-                scope.blind.push(Blind::new(format!("CNI's results of {}", all.join(", ")), why));
+        let known = |id: &String| scope.containers.iter().find(|c| c.id.id == *id);
+        let other = |id: &String| {
+            let is_foreign = foreign.iter().any(|other| other.id == *id);
+            is_foreign || known(id).is_some_and(|container| !container.is_proven())
+        };
+        let why = match ids.first() {
+            // One of ours that has joined a namespace proves nothing while others who are in it cannot be seen.
+            _ if hidden => "a process of ours is in the namespace, and who else is cannot be told",
+            Some(id) if ids.len() == 1 && !other(id) => {
+                if known(id).is_none() {
+                    scope.containers.push(sandbox(id));
+                }
+                continue;
             }
-        }
+            _ => "a process of ours is in the namespace, and the results do not tell for whom that was made",
+        };
+        let all: Vec<_> = ids.iter().map(|id| escape(id.as_bytes())).collect();
+        scope.blind.push(Blind::new(format!("CNI's results of {}", all.join(", ")), why));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is gathered while ownership is decided.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,15 @@ use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::view::View;
+
+/// From where a process descends that is deeper in process namespaces than we are.
+#[derive(Clone)]
+pub(super) enum Descent {
+    Ours,
+    /// From a first process that has its root elsewhere, and its mounts in this namespace.
+    Elsewhere(Option<PathBuf>),
+    Unknown,
+}
 
 /// The gathering itself.
 pub(super) struct Gather<'a> {
@@ -42,6 +52,8 @@ pub(super) struct Gather<'a> {
     pub(super) sibling: Option<String>,
     /// True if what has its root on a snapshot of our containerd's is ours by that.
     pub(super) root_proves: bool,
+    /// From where processes descend, by PID, as far as anybody has looked.
+    pub(super) descents: RefCell<HashMap<i32, Descent>>,
 }
 
 impl<'a> Gather<'a> {
@@ -65,6 +77,7 @@ impl<'a> Gather<'a> {
             runc_hidden: None,
             sibling: sibling_of(view, snap),
             root_proves: images::proves(view, snap, roots),
+            descents: RefCell::default(),
         }
     }
 

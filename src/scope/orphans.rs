@@ -268,8 +268,9 @@ impl Gather<'_> {
         for process in lost {
             let groups = self.view.membership(process.id.pid);
             // A group with several of them is no single container's: its name is no ID, and it is not killed as a whole.
-            let (alone, crowded): (Vec<_>, Vec<_>) =
-                groups.iter().partition(|group| inhabitants.get(*group) == Some(&1));
+            let alone =
+                |group: &&PathBuf| inhabitants.get(*group) == Some(&1) && !groups::is_open_to_others(group);
+            let (alone, crowded): (Vec<_>, Vec<_>) = groups.iter().partition(alone);
             let name = |group: &&PathBuf| {
                 let name = group.file_name().and_then(|n| n.to_str())?;
                 crate::runtime::shim::name(name.strip_suffix(".scope").unwrap_or(name).as_bytes())
@@ -277,8 +278,10 @@ impl Gather<'_> {
             let id = alone.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
             let id = ContainerId { namespace: "k8s.io".into(), id };
             let wholly = |group: &&&PathBuf| self.is_wholly_ours(group, processes);
-            let (alone, crowded): (Vec<_>, Vec<_>) =
-                (alone.iter().filter(wholly).collect(), crowded.iter().filter(wholly).collect());
+            // Nor is one in a manager's place, where it may put others.
+            let (managed, alone): (Vec<_>, Vec<_>) =
+                alone.iter().filter(wholly).partition(|group| groups::is_of_a_manager(group));
+            let crowded: Vec<_> = crowded.iter().filter(wholly).chain(managed).collect();
             alone.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
             let container = self.claim(id, Bundle::default(), Evidence::RootFs);
             container.witnesses.insert(Witness::RootOnSnapshot);
@@ -290,7 +293,8 @@ impl Gather<'_> {
 
     /// True if every process in a group has its root on our snapshots, and the group is none that everybody is in.
     fn is_wholly_ours(&self, group: &Path, processes: &Processes) -> bool {
-        if group.components().count() < 2 || groups::is_kubelets(group) {
+        let of_all = group.components().count() < 2 || groups::is_open_to_others(group);
+        if of_all || groups::is_kubelets(group) {
             return false;
         }
         self.pids_of(group).is_ok_and(|pids| {

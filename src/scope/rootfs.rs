@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::gather::Gather;
+use super::gather::{Descent, Gather};
 use crate::linux::identity::namespace_of;
 use crate::linux::mountinfo::{self, Mount};
 use crate::linux::proc::Proc;
@@ -39,16 +39,15 @@ impl Gather<'_> {
         if unit.is_some_and(|unit| unit != self.snap.instance) {
             return RootFs::Elsewhere;
         }
-        let file = self.view.directory_of(process).join("mountinfo");
-        let table = match self.view.host.read(&file) {
-            Ok(bytes) => mountinfo::parse(&bytes),
-            // EINVAL is what the kernel says of one that is about to go.
-            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return RootFs::Gone,
-            Err(e) => return RootFs::Unknown(e.to_string()),
-        };
-        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
-        if !root.is_some_and(|root| self.is_on_our_snapshots(root)) || !self.is_near(process) {
-            return RootFs::Elsewhere;
+        match (self.reads_like_ours(process), self.levels_below(process)) {
+            (Err(root), _) => return root,
+            (Ok(true), Some(0)) => {}
+            (Ok(true), Some(1)) => {
+                if let Some(root) = self.of_guest(process, processes) {
+                    return root;
+                }
+            }
+            (Ok(_), _) => return RootFs::Elsewhere,
         }
         let (host, pid) = (self.view.host, process.id.pid.to_string());
         if namespace_of(host, &pid, "user") != namespace_of(host, "self", "user") {
@@ -61,6 +60,75 @@ impl Gather<'_> {
             }
             _ => RootFs::Ours,
         }
+    }
+
+    /// Whether a process's root is, by its path, on a snapshot of ours.
+    fn reads_like_ours(&self, process: &Proc) -> Result<bool, RootFs> {
+        let file = self.view.directory_of(process).join("mountinfo");
+        let table = match self.view.host.read(&file) {
+            Ok(bytes) => mountinfo::parse(&bytes),
+            // EINVAL is what the kernel says of one that is about to go.
+            Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Err(RootFs::Gone),
+            Err(e) => return Err(RootFs::Unknown(e.to_string())),
+        };
+        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
+        Ok(root.is_some_and(|root| self.is_on_our_snapshots(root)))
+    }
+
+    /// What a process is instead of ours, if it is a guest's in the guest's own process namespace (a pod's with `hostPID`): it
+    /// is as near as a container of ours. But a container's first process has its root on our snapshots, too; a guest's
+    /// has not.
+    fn of_guest(&self, process: &Proc, processes: &Processes) -> Option<RootFs> {
+        match self.descent(process, processes) {
+            Descent::Ours => None,
+            Descent::Elsewhere(mounts) => {
+                // A container's own that has changed its root shares its mounts with the others.
+                let same = mounts.is_some() && mounts == self.mounts_of(process);
+                let why =
+                    "its root reads like a snapshot of ours, and the first process above it has another";
+                Some(if same { RootFs::Doubtful(why.into()) } else { RootFs::Elsewhere })
+            }
+            Descent::Unknown => Some(match self.reads_like_ours(process) {
+                Err(RootFs::Gone) => RootFs::Gone,
+                _ => RootFs::Unknown("which process is the first above it cannot be told".into()),
+            }),
+        }
+    }
+
+    /// Looks up from a process as far as it goes deeper than we are. What is found is kept for each on the way: many in a row
+    /// would take long.
+    fn descent(&self, process: &Proc, processes: &Processes) -> Descent {
+        let depth = |pid| self.view.pid_namespace_depth(pid);
+        let own = depth(None);
+        let (mut first, mut way) = (process, Vec::new());
+        let found = loop {
+            if let Some(known) = self.descents.borrow().get(&first.id.pid) {
+                break known.clone();
+            }
+            way.push(first.id.pid);
+            let above = Some(first.parent).filter(|parent| *parent != 1);
+            match above.map(|parent| (processes.get(parent), depth(Some(parent)))) {
+                // Numbers that were given again while all were read may make a circle.
+                Some((Some(parent), its)) if its > own && !way.contains(&parent.id.pid) => first = parent,
+                Some((_, its)) if its.is_none() || its > own => break Descent::Unknown,
+                _ if first.id == process.id => break Descent::Ours,
+                _ => break self.descent_from(first),
+            }
+        };
+        self.descents.borrow_mut().extend(way.into_iter().map(|pid| (pid, found.clone())));
+        found
+    }
+
+    fn descent_from(&self, first: &Proc) -> Descent {
+        match self.reads_like_ours(first) {
+            Ok(true) => Descent::Ours,
+            Ok(false) => Descent::Elsewhere(self.mounts_of(first)),
+            Err(_) => Descent::Unknown,
+        }
+    }
+
+    fn mounts_of(&self, process: &Proc) -> Option<PathBuf> {
+        self.view.mount_namespace(&process.id.pid.to_string())
     }
 
     /// An overlay says itself where its layers are; of the others (native, btrfs), the kernel says which directory of the
@@ -98,14 +166,11 @@ impl Gather<'_> {
             && parts.next().is_some_and(|name| name == "overlay2")
     }
 
-    /// The same path in another guest's mount namespace is another directory. A guest's own containers are in a PID
-    /// namespace at least two levels down; a container of ours is at most one below us.
-    fn is_near(&self, process: &Proc) -> bool {
+    /// How many process namespaces a process is below us. The same path in another guest's mount namespace is another
+    /// directory. A guest's own containers are at least two levels down; a container of ours is at most one below us.
+    fn levels_below(&self, process: &Proc) -> Option<usize> {
         let depth = |pid| self.view.pid_namespace_depth(pid);
-        match (depth(None), depth(Some(process.id.pid))) {
-            (Some(own), Some(its)) => its == own || its == own + 1,
-            _ => false,
-        }
+        depth(Some(process.id.pid))?.checked_sub(depth(None)?)
     }
 }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::fixture::{microk8s, scope_of};
 use crate::linux::host::Host;
+use crate::runtime::bundle::TASKS;
 use crate::scope::decide::{gather, gather_after};
 use crate::view::View;
 
@@ -104,6 +105,52 @@ fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
     ]);
     let scope = gathered(&dir);
     assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+}
+
+/// A pod's process in the process namespace of another's first process: the pod has it from its host (`hostPID`).
+fn in_the_namespace_of(root: &str, processes: &[(i32, i32)]) -> Scope {
+    let (id, ours) = ("a".repeat(64), root_on(1));
+    let mut files = vec![
+        (CGROUPS.0.into(), CGROUPS.1.to_owned()),
+        ("proc/self/status".into(), "NSpid:\t9\n".into()),
+        (format!("sys/fs/cgroup/lxc.payload.g/kubepods/podA/{id}/cgroup.procs"), "61\n".into()),
+        ("proc/61/mountinfo".into(), ours),
+        ("proc/72/mountinfo".into(), root.to_owned()),
+        ("proc/70/mountinfo".into(), "1 0 0:9 / / rw - ext4 /dev/x rw\n".into()),
+    ];
+    for (pid, parent) in processes {
+        let depth = if *pid == 70 { "70" } else { "61\t9" };
+        files.extend([
+            (format!("proc/{pid}/stat"), format!("{pid} {STAT}").replace("S 1", &format!("S {parent}"))),
+            (format!("proc/{pid}/cmdline"), String::new()),
+            (format!("proc/{pid}/status"), format!("NSpid:\t{depth}\n")),
+        ]);
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+    gathered(&tree(&files))
+}
+
+fn root_on(snapshot: u32) -> String {
+    let snapshots =
+        "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
+    format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={snapshots}/{snapshot}/fs,workdir=/w\n")
+}
+
+#[test]
+fn what_is_in_a_guests_own_process_namespace_is_the_guests() {
+    let told = |scope: Scope| (scope.containers.len(), scope.blind.len(), scope.doubts.len());
+    let guests = "1 0 0:8 / / rw - zfs pool/guest rw\n";
+    // Its shim, the guest's first process, and the monitor that is on the machine itself.
+    let below = [(61, 71), (71, 72), (72, 70), (70, 1)];
+    assert_eq!(told(in_the_namespace_of(guests, &below)), (0, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 72), (72, 1)])), (0, 0, 0));
+    // A container of ours has processes below its first one, and first ones on the machine itself.
+    assert_eq!(told(in_the_namespace_of(&root_on(2), &below)), (1, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 70), (70, 1)])), (1, 0, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 1)])), (1, 0, 0));
+    // What cannot be looked up, or leads in a circle, is told.
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 71)])), (0, 1, 0));
+    assert_eq!(told(in_the_namespace_of(guests, &[(61, 71), (71, 72), (72, 71)])), (0, 1, 0));
 }
 
 #[test]
@@ -227,6 +274,23 @@ fn each_process_that_has_lost_all_else_is_asked_by_itself() {
 }
 
 #[test]
+fn a_lost_process_in_a_managers_group_is_asked_alone() {
+    let (slice, session) = ("/user.slice", "/user.slice/user-0.slice/session-7.scope");
+    let in_group = |group: &str, pid: i32| {
+        let procs = format!("sys/fs/cgroup{group}/cgroup.procs");
+        [(procs, format!("{pid}\n")), (format!("proc/{pid}/cgroup"), format!("0::{group}\n"))]
+    };
+    let files = [in_group(slice, 60), in_group(session, 61)].concat();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+    let scope = forgotten(&[&files[..], &[("sys/fs/cgroup/odd/cgroup.procs", "")]].concat());
+    let found: Vec<_> =
+        scope.containers.iter().map(|c| (c.id.id.as_str(), c.strays.len(), c.cgroups.clone())).collect();
+    // Whoever logs in is put into the slice; nobody comes into a session later.
+    assert_eq!(found, [("process-60", 1, vec![]), ("session-7", 1, vec![PathBuf::from(session)])]);
+    assert!(scope.containers.iter().all(|c| c.proven_cgroups.is_empty()));
+}
+
+#[test]
 fn a_sandbox_is_known_by_the_network_namespace_that_cni_made_for_it() {
     let (a, b) = ("a".repeat(64), "b".repeat(64));
     let result = |id: &str| (format!("var/lib/cni/results/pods-{id}-eth0"), RESULT.replace("ID", id));
@@ -246,13 +310,32 @@ fn a_sandbox_is_known_by_the_network_namespace_that_cni_made_for_it() {
     let user = [("proc/77/stat", &*stat), ("proc/77/cmdline", "sh"), ("proc/77/cgroup", "0::/user.slice\n")];
     let scope = forgotten(&[&user[..], &[(&of_a.0, &of_a.1)]].concat());
     assert!(!scope.proven_ids().contains(&*a));
-    let state = format!(
-        r#"{{"config":{{"labels":["bundle=/run/containerd/{TASKS}/k8s.io/{a}"]}}}}"#,
-        TASKS = crate::runtime::bundle::TASKS
-    );
+    let state = format!(r#"{{"config":{{"labels":["bundle=/run/containerd/{TASKS}/k8s.io/{a}"]}}}}"#);
     let file = format!("run/containerd/runc/k8s.io/{a}/state.json");
     let scope = forgotten(&[(&of_a.0, &of_a.1), (&file, &state)]);
     assert!(!scope.proven_ids().contains(&*a));
+}
+
+#[test]
+fn a_sandbox_is_nobodys_by_a_namespace_whose_others_are_hidden_or_by_an_id_that_is_in_doubt() {
+    let a = "a".repeat(64);
+    let (path, text) = (format!("var/lib/cni/results/pods-{a}-eth0"), RESULT.replace("ID", &a));
+    let result = (&*path, &*text);
+    let proven = |more: &[(&str, &str)]| {
+        let scope = forgotten(&[&[result], more].concat());
+        (scope.proven_ids().contains(&*a), scope.blind.len())
+    };
+    assert_eq!(proven(&[]), (true, 0));
+    // A namespace that does not read like one, as any other that may not be read.
+    let stat = format!("78 {STAT}");
+    let user = [("proc/78/stat", &*stat), ("proc/78/cmdline", "sh"), ("proc/78/cgroup", "0::/user.slice\n")];
+    let hidden = [&user[..], &[("proc/78/ns/net", "")]].concat();
+    assert_eq!(proven(&hidden), (false, 1));
+    // Only a bundle of ours names it, and somebody's group carries it, too.
+    let bundle = format!("var/snap/microk8s/common/run/containerd/{TASKS}/k8s.io/{a}/config.json");
+    let group = format!("sys/fs/cgroup/kubepods.slice/crio-{a}.scope/cgroup.procs");
+    let claimed = [&user[..], &[(&*bundle, "{}"), (&*group, "78\n")]].concat();
+    assert!(!proven(&claimed).0);
 }
 
 #[test]

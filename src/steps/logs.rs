@@ -7,7 +7,9 @@ use crate::error::Blind;
 use crate::linux::place;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
+use crate::runtime::Pod;
 use crate::scope::{Container, Scope};
+use crate::steps::skeleton;
 use crate::text::show;
 use crate::view::View;
 
@@ -25,22 +27,29 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     }
 }
 
-/// What its logs are called, and whether the pod is proven to be the container's.
-fn named(container: &Container) -> Option<(String, bool)> {
-    let pod = container.pod.as_ref().filter(|pod| !pod.uid.is_empty())?;
-    Some((format!("{}_{}_{}", pod.namespace, pod.name, pod.uid), container.pod_proven))
+/// What the logs of our containers' pods are called, and whether these are ours: by proof; or, of pods that a reboot has ended,
+/// by the bundle's word, while nobody else is alive whose they could be.
+fn named(view: &View, scope: &Scope) -> Vec<(String, bool)> {
+    let own = scope.containers.iter().filter_map(|c| Some((c, c.pod.as_ref()?)));
+    let own: Vec<(&Container, &Pod)> = own.filter(|(_, pod)| !pod.uid.is_empty()).collect();
+    let doubted = own.iter().any(|(container, _)| !container.pod_proven);
+    let alone = doubted && scope.network.rivals.is_empty() && !skeleton::others_run(view, scope);
+    let ids = scope.sole_ids();
+    let is_ours = |c: &Container| (alone || c.pod_proven) && ids.contains(c.id.id.as_str());
+    let name = |pod: &Pod| format!("{}_{}_{}", pod.namespace, pod.name, pod.uid);
+    own.into_iter().map(|(container, pod)| (name(pod), is_ours(container))).collect()
 }
 
 /// The logs of pods of which only a bundle says that a container of ours was in them: they may be another kubelet's.
 fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
-    let named = || scope.containers.iter().filter_map(named);
-    let ours: HashSet<String> = named().filter(|(_, proven)| *proven).map(|(name, _)| name).collect();
-    let mut claimed: HashSet<String> = named().map(|(name, _)| name).collect();
-    claimed.retain(|name| !ours.contains(name));
+    let named = named(view, scope);
+    let is_ours = |name: &String| named.iter().any(|(own, ours)| own == name && *ours);
+    let claimed: HashSet<&str> =
+        named.iter().map(|(name, _)| name).filter(|name| !is_ours(name)).map(String::as_str).collect();
     if claimed.is_empty() {
         return Vec::new();
     }
-    let there = entries(view, PODS).into_iter().filter(|(_, name)| claimed.contains(name));
+    let there = entries(view, PODS).into_iter().filter(|(_, name)| claimed.contains(name.as_str()));
     let why = "only a bundle says that they are of a pod of ours; they are left";
     there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect()
 }
@@ -48,8 +57,7 @@ fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
 /// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
 pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
     let ids = scope.sole_ids();
-    let ours = scope.containers.iter().filter(|c| ids.contains(c.id.id.as_str()));
-    let pods = ours.filter_map(named).filter(|(_, proven)| *proven);
+    let pods = named(view, scope).into_iter().filter(|(_, ours)| *ours);
     let pods: HashSet<String> = pods.map(|(name, _)| name).collect();
     if pods.is_empty() {
         return Vec::new();
@@ -100,7 +108,6 @@ pub fn size(view: &View, directory: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::linux::host::Host;
-    use crate::runtime::Pod;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -134,6 +141,7 @@ mod tests {
         let mut claimant = scope.containers[0].clone();
         (claimant.pod, claimant.pod_proven) = (pod(other), false);
         scope.containers.push(claimant);
+        scope.network.rivals.insert("k3s".into(), "it is alive".into());
         assert_eq!(of_ours(&view, &scope), found);
         assert!(claimed(&view, &scope)[0].what.contains(other));
         scope.containers.pop();

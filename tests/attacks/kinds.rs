@@ -9,10 +9,11 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::attackers::{Container, User};
-use crate::bystanders::{Process, Same, result, until, write};
+use crate::bystanders::{Lives, Process, Same, result, until, write};
 use crate::lies::python;
 use crate::trial::{Attack, Trial};
-use support::{Result, sh};
+use support::runtime::in_group;
+use support::{Result, built, sh};
 
 pub const ALL: &[Attack] = &[
     Attack { finding: "+1", name: "more_groups_of_all_managers_named_by_bundles", by: 'A', run: managers },
@@ -22,6 +23,12 @@ pub const ALL: &[Attack] = &[
         name: "more_a_container_in_the_hosts_processes_poses_as_a_shim",
         by: 'A',
         run: host_pid_shim,
+    },
+    Attack {
+        finding: "+1",
+        name: "more_a_guests_pod_in_the_guests_processes_reads_like_ours",
+        by: 'A',
+        run: host_pid_guest,
     },
     Attack {
         finding: "+1",
@@ -150,6 +157,35 @@ os.execv('/usr/bin/python3', ['containerd-shim-runc-v2', '-c', 'import time; tim
         until("it poses", || Ok(fs::read(format!("/proc/{pid}/cmdline"))?.starts_with(b"containerd-shim")))?;
     }
     trial.hook()?.doubts(&["session-3", "k8s.io/3"])
+}
+
+/// A guest with the same snap, and its pod with `hostPID`: one process namespace below us, and by its path on our snapshots.
+fn host_pid_guest(trial: &mut Trial) -> Result<()> {
+    let app = built("app")?.display().to_string();
+    let script = format!(
+        "mount -t tmpfs x /var/snap
+        at=/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1
+        mkdir -p $at/fs $at/work $at/lower $at/root; cp {app} $at/lower/app
+        for h in /sys/fs/cgroup /sys/fs/cgroup/*; do
+            [ ! -d $h/lxc.payload.guest ] || (mkdir -p $h/lxc.payload.guest/kubepods/pod1/{ID}) || true; done
+        unshare --mount sh -ec \"for h in /sys/fs/cgroup/lxc.payload.guest /sys/fs/cgroup/*/lxc.payload.guest; do
+                [ ! -d \\$h ] || echo \\$\\$ >\\$h/kubepods/pod1/{ID}/cgroup.procs; done
+            mount -t overlay overlay -o lowerdir=$at/lower,upperdir=$at/fs,workdir=$at/work $at/root
+            exec chroot $at/root /app obedient\" &
+        wait"
+    );
+    let mut command = in_group("lxc.payload.guest", "unshare")?;
+    command.args(["--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", &script]);
+    let guest = command.stdin(std::process::Stdio::null()).spawn()?;
+    until("the guest's pod runs", || {
+        Ok(sh(&format!(
+            "for p in $(find /sys/fs/cgroup -path '*/pod1/{ID}/cgroup.procs' -exec cat {{}} +); do cat /proc/$p/comm 2>/dev/null || true; done"
+        ))?
+        .contains("app"))
+    })?;
+    trial.bystander(Lives(guest));
+    trial.ours()?;
+    trial.hook()?.clean()
 }
 
 /// runc's states are believed since only root can make them: these lie where a container can write.

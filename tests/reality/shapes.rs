@@ -31,6 +31,7 @@ pub const ALL: &[Scene] = &[
     ("a_process_in_its_pods_group", || in_the_pods_group(true)),
     ("a_process_in_its_pods_group_and_no_shim", || in_the_pods_group(false)),
     ("a_container_moved_into_the_root_group", in_the_root_group),
+    ("a_container_moved_into_the_slice_of_all_users", in_the_slice_of_all_users),
     ("a_look_alike_shim_in_another_unit_stays", || look_alike("system.slice/other.service", &[0, 3])),
     ("a_look_alike_shim_in_no_unit_is_doubtful", || look_alike("elsewhere", &[3])),
 ];
@@ -229,6 +230,20 @@ fn in_the_root_group() -> Result<()> {
         &Right::Told(|thing| thing.kind == Kind::Cgroup && thing.path.ends_with("elsewhere"), &[0, 1, 3]),
         1,
     )?;
+    Ok(())
+}
+
+/// It is ended alone: the slice is for whoever logs in, and stays.
+fn in_the_slice_of_all_users() -> Result<()> {
+    let slice = "/sys/fs/cgroup/user.slice";
+    let mut stage = Stage::beside("1.7", || sh(&format!("mkdir {slice}")).map(|_| Vec::new()))?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    sh(&format!("echo {} > {slice}/cgroup.procs", pods[0].containers[0].pid))?;
+    stage.stop()?;
+    kill_shims(&stage)?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 4)])?;
+    stage.judge(&Right::Clean, 1)?;
     Ok(())
 }
 
