@@ -188,6 +188,11 @@ pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
     match read_trusted(&Host::live(), &directory) {
         Ok(bytes) => parse(&directory, &bytes).map(Some),
         Err(e) if e.is_gone() => Ok(None),
+        // Where others can write, there is no result of ours.
+        Err(e @ Error::Malformed { .. }) => {
+            log::warn!("{e}");
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }
