@@ -24,7 +24,7 @@ struct Demand {
 
 /// Our system calls for each further pod, the deletion of its 55 files and 25 directories included. 340 were enough before
 /// each process's witnesses, and what is mounted in its namespaces, were looked at.
-const MOST_CALLS: f64 = 450.0;
+const MOST_CALLS: f64 = 420.0;
 const MOST_MIB: f64 = 8.0;
 
 impl Results {
@@ -120,7 +120,7 @@ impl Results {
                 format!("nothing to do / pass, {pods} pods of others"),
                 self.nothing_ratio(pods),
                 most,
-                4.0,
+                6.0, // of a few milliseconds
             );
             demand(format!("graceful / forced, {pods} obedient pods"), self.graceful_ratio(pods), 2.0, 3.0);
             let peak = self.taken(pods, "forced").map(|t| t.peak_kib).max();
