@@ -49,24 +49,6 @@ pub fn scope_of(ids: &[&str]) -> Scope {
 }
 
 fn sandbox(id: &str) -> Container {
-    Container {
-        id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
-        shim_id: id.into(),
-        sandbox: true,
-        pod: None,
-        pod_proven: false,
-        cgroups: vec![],
-        init: None,
-        netns: None,
-        netns_of_state: None,
-        socket: None,
-        binds: vec![],
-        shares: false,
-        privileged: false,
-        evidence: Default::default(),
-        witnesses: [Witness::RuncState].into(),
-        contradicted: false,
-        proven_cgroups: vec![],
-        strays: vec![],
-    }
+    let id = ContainerId { namespace: "k8s.io".into(), id: id.into() };
+    Container { sandbox: true, witnesses: [Witness::RuncState].into(), ..Container::of_id(id) }
 }

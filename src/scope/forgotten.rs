@@ -62,25 +62,12 @@ fn is_forgotten(container: &Container) -> bool {
 }
 
 fn sandbox(id: &str) -> Container {
+    // CNI's results name no namespace of containerd's. Only CRI makes sandboxes, and this is its own.
+    let id = ContainerId { namespace: "k8s.io".into(), id: id.into() };
     Container {
-        // CNI's results name no namespace of containerd's. Only CRI makes sandboxes, and this is its own.
-        id: ContainerId { namespace: "k8s.io".into(), id: id.into() },
-        shim_id: id.into(),
         sandbox: true,
-        pod: None,
-        pod_proven: false,
-        cgroups: Vec::new(),
-        init: None,
-        netns: None,
-        netns_of_state: None,
-        socket: None,
-        binds: Vec::new(),
-        shares: false,
-        privileged: false,
         evidence: [Evidence::CniResult].into(),
         witnesses: [Witness::NetworkNamespace].into(),
-        contradicted: false,
-        proven_cgroups: Vec::new(),
-        strays: Vec::new(),
+        ..Container::of_id(id)
     }
 }

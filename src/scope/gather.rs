@@ -95,21 +95,13 @@ impl<'a> Gather<'a> {
             shim_id: bundle.shim_id.unwrap_or_else(|| id.id.clone()),
             sandbox: bundle.is_sandbox,
             pod: bundle.pod,
-            pod_proven: false,
             cgroups: bundle.groups,
-            init: None,
             netns: bundle.netns,
-            netns_of_state: None,
             socket: bundle.socket,
             binds: bundle.binds,
             shares: bundle.shares,
             privileged: bundle.privileged,
-            evidence: BTreeSet::new(),
-            witnesses: BTreeSet::new(),
-            contradicted: false,
-            proven_cgroups: Vec::new(),
-            strays: Vec::new(),
-            id,
+            ..Container::of_id(id)
         });
         container.evidence.insert(evidence);
         container

@@ -166,6 +166,30 @@ pub struct Container {
 }
 
 impl Container {
+    /// One of which only the ID is known so far.
+    pub(crate) fn of_id(id: ContainerId) -> Container {
+        Container {
+            shim_id: id.id.clone(),
+            id,
+            sandbox: false,
+            pod: None,
+            pod_proven: false,
+            cgroups: Vec::new(),
+            init: None,
+            netns: None,
+            netns_of_state: None,
+            socket: None,
+            binds: Vec::new(),
+            shares: false,
+            privileged: false,
+            evidence: BTreeSet::new(),
+            witnesses: BTreeSet::new(),
+            contradicted: false,
+            proven_cgroups: Vec::new(),
+            strays: Vec::new(),
+        }
+    }
+
     /// True if a witness proves it ours.
     pub fn is_proven(&self) -> bool {
         !self.witnesses.is_empty()
