@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -86,6 +88,24 @@ fn options() -> Result<Options> {
     Ok(Options { without, contents: vec![USERS.into(), "/home".into()], world: true })
 }
 
+/// The picture of a machine on which nothing happens any more. What others have started goes on for a while: a container
+/// that is said to run is still `runc init`, and containerd collects its garbage. That must not look like the hook's work.
+fn at_rest(options: &Options) -> Result<Picture> {
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut last = Picture::take(options)?; // what these programs make on their own is there before the look that counts
+    loop {
+        sleep(Duration::from_millis(100));
+        let now = Picture::take(options)?;
+        let changes = now.since(&last);
+        let starts = now.any(|thing| thing.kind == Kind::Process && thing.looks.starts_with("(runc:["));
+        if changes.is_empty() && !starts {
+            return Ok(now);
+        }
+        demand(Instant::now() < until, format!("the world does not come to rest:\n{changes:.20}"))?;
+        last = now;
+    }
+}
+
 impl Stage {
     /// A world, its picture, and the snap with the profile that is built in.
     pub fn new(version: &'static str) -> Result<Stage> {
@@ -101,8 +121,7 @@ impl Stage {
 
     pub fn from_here(version: &'static str, others: Vec<Runtime>) -> Result<Stage> {
         let options = options()?;
-        Picture::take(&options)?; // what these programs make on their own is there before the look that counts
-        let before = Picture::take(&options)?;
+        let before = at_rest(&options)?;
         let snap = Snap::install("microk8s")?;
         let (runtime, children) = (None, Vec::new());
         Ok(Stage { snap, runtime, others, children, version, before, options, profile: None })
@@ -198,7 +217,7 @@ impl Stage {
     pub fn also<T>(&mut self, others: impl FnOnce(&Stage) -> Result<T>) -> Result<T> {
         let earlier = Picture::take(&self.options)?;
         let made = others(self)?;
-        self.before.adopt(&Picture::take(&self.options)?, &earlier);
+        self.before.adopt(&at_rest(&self.options)?, &earlier);
         Ok(made)
     }
 

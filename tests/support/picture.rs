@@ -145,6 +145,10 @@ impl Picture {
         rest
     }
 
+    pub fn any(&self, is: impl Fn(&Thing) -> bool) -> bool {
+        self.things.values().any(is)
+    }
+
     pub fn has(&self, kind: Kind, name: &str) -> bool {
         self.things.contains_key(&(kind, name.to_owned()))
     }
