@@ -65,6 +65,22 @@ pub fn is_kubelets(group: &Path) -> bool {
         || pod(last)
 }
 
+/// True for a group that kubelet makes for one pod. One in a container's is none: there that one may make what it likes.
+pub fn is_a_pods(group: &Path) -> bool {
+    let names = || group.iter().filter_map(OsStr::to_str);
+    let name = names().next_back().unwrap_or_default();
+    let own = name.strip_suffix(".slice").map_or(name, |slice| slice.rsplit('-').next().unwrap_or(slice));
+    let is_named = own.strip_prefix("pod").is_some_and(|uid| !uid.is_empty());
+    is_named
+        && names().any(|name| name.contains("kubepods"))
+        && names().all(|name| container_of(name).is_none())
+}
+
+/// The container ID in the name of a group that is directly in a pod's.
+pub fn container_in_a_pod(group: &Path) -> Option<&str> {
+    group.file_name()?.to_str().and_then(container_of).filter(|_| group.parent().is_some_and(is_a_pods))
+}
+
 /// True for a group in that of the pod with this uid. One in a container's is none: there that one may make what it likes.
 pub fn is_of_pod(group: &Path, uid: &str) -> bool {
     let above = group.parent().into_iter().flat_map(Path::iter).filter_map(OsStr::to_str);
@@ -153,6 +169,20 @@ mod tests {
             assert!(!of(path), "{path}");
         }
         assert!(!is_of_pod(Path::new("/kubepods/pod/a"), ""));
+    }
+
+    #[test]
+    fn which_groups_are_pods() {
+        let is = |path: &str| is_a_pods(Path::new(&path.replace("ID", HEX)));
+        for path in ["/kubepods/pod1-2", "/kubepods/besteffort/pod1", "/kubepods.slice/kubepods-pod1_2.slice"]
+        {
+            assert!(is(path), "{path}");
+        }
+        for path in
+            ["/kubepods", "/kubepods/podinfo/../x", "/kubepods/pod", "/pods/pod1", "/kubepods/pod1/ID/pod2"]
+        {
+            assert!(!is(path), "{path}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.empty_groups();
     gather.prove_groups();
     gather.orphans();
+    gather.empty_siblings();
     gather.contradicted_ids();
     gather.refused_groups();
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));

@@ -29,7 +29,7 @@ impl Gather<'_> {
             if kubelets
                 && !known.contains(group)
                 && !self.foreign_ids.contains(&id.id)
-                && self.places_of(group).iter().all(|h| !self.view.is_occupied(h, group))
+                && self.is_empty(group)
             {
                 found.insert(((*id).clone(), group.to_path_buf()));
             }
@@ -37,6 +37,38 @@ impl Gather<'_> {
         for (id, group) in found {
             self.containers.entry(id).and_modify(|container| container.cgroups.push(group));
         }
+    }
+
+    /// Adds empty groups of containers beside proven ones, in the group of the same pod: all of a pod's containers are one
+    /// runtime's. Such a group is left where its process has gone elsewhere, and no record tells of it any more.
+    pub(super) fn empty_siblings(&mut self) {
+        let Ok(tree) = self.view.cgroups() else { return };
+        let proven = self.containers.values().filter(|c| c.is_proven());
+        let leaves = proven.flat_map(|c| c.proven_cgroups.iter().map(move |group| (group.get(), &c.id)));
+        let pods: HashMap<&Path, &ContainerId> = leaves
+            .filter_map(|(group, id)| Some((group.parent().filter(|above| groups::is_a_pods(above))?, id)))
+            .collect();
+        if pods.is_empty() {
+            return;
+        }
+        let known: HashSet<&Path> =
+            self.containers.values().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+        let mut found = BTreeSet::new();
+        for (_, group) in tree.each().filter(|(_, group)| !known.contains(*group)) {
+            let Some(sibling) = group.parent().and_then(|above| pods.get(above)) else { continue };
+            if groups::container_in_a_pod(group).is_some_and(|id| !self.foreign_ids.contains(id))
+                && self.is_empty(group)
+            {
+                found.insert(((*sibling).clone(), group.to_path_buf()));
+            }
+        }
+        for (id, group) in found {
+            self.containers.entry(id).and_modify(|container| container.cgroups.push(group));
+        }
+    }
+
+    fn is_empty(&self, group: &Path) -> bool {
+        self.places_of(group).iter().all(|hierarchy| !self.view.is_occupied(hierarchy, group))
     }
 
     /// The groups above those of proven containers that were made in one go with them. runc makes all groups that are missing

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::order;
 use crate::runtime::ContainerId;
 use crate::runtime::docker;
+use crate::runtime::groups;
 use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Record, Records};
 use crate::runtime::streams;
@@ -15,13 +16,14 @@ use crate::snap::profile::Profile;
 use crate::view::View;
 
 /// Gathers how our applications are to be ended; and which containers our containerd's database names that are known
-/// otherwise by the names of their streams alone.
+/// otherwise by the names of their streams or of empty groups alone.
 pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<ContainerId>) {
     let own = &profile.patience;
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
     let applications: Vec<&Container> = scope.containers.iter().filter(|c| !c.sandbox).collect();
     let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
     let mut unknown = streams::ids(view.host, &scope.roots);
+    unknown.extend(groups_of_kubelets(view));
     unknown.retain(|id| !known.contains(id.as_str()));
     if applications.is_empty() && unknown.is_empty() {
         return (Graceful { patience, ..Graceful::default() }, Vec::new());
@@ -37,6 +39,12 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
     let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
     (Graceful { manners, unread: unread.filter(|_| !no_applications), patience }, recorded)
+}
+
+/// The IDs after which empty groups in those of pods are named.
+fn groups_of_kubelets(view: &View) -> Vec<String> {
+    let Ok(tree) = view.cgroups() else { return Vec::new() };
+    tree.each().filter_map(|(_, group)| groups::container_in_a_pod(group).map(str::to_owned)).collect()
 }
 
 fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {

@@ -94,8 +94,8 @@ pub struct Scope {
     /// Control groups above our containers' that were made for them alone.
     #[serde(default, with = "text::list")]
     pub groups_above: Vec<PathBuf>,
-    /// Containers of which nothing tells but our containerd's database and the names of their streams: hints. Their streams
-    /// go only where nobody else can have the same ID.
+    /// Containers of which nothing tells but our containerd's database and the names of their streams or of empty groups:
+    /// hints. Their streams go only where nobody else can have the same ID; their groups, while they are empty.
     #[serde(default)]
     pub recorded: Vec<ContainerId>,
     /// What looks like ours and is not.

@@ -20,13 +20,17 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         Ok(tree) => tree,
         Err(e) => return Finding { residues: vec![], blind: vec![Blind::new("control groups", e)] },
     };
-    let owners: HashMap<&Path, &str> = scope
+    let mut owners: HashMap<&Path, &str> = scope
         .containers
         .iter()
         .flat_map(|c| c.cgroups.iter().map(|g| (g.as_path(), c.id.id.as_str())))
         .collect();
+    let unnamed = unnamed(view, scope, &owners);
+    owners.extend(unnamed.iter().copied());
     let mut finding = Finding::default();
-    let above = Above::of(view, scope);
+    let mut above = Above::of(view, scope);
+    let kubelets = unnamed.iter().flat_map(|(group, _)| group.ancestors().skip(1));
+    above.ours.extend(kubelets.filter(|group| groups::is_kubelets(group)));
     let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
     for (hierarchy, all) in writable {
         let (found, unknown) = removable(all, &owners, &above);
@@ -48,6 +52,19 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }));
     }
     finding
+}
+
+/// Empty groups in those of pods that nothing ties to a container of ours but its ID, be it one that only our containerd's
+/// database knows.
+fn unnamed<'a>(view: &'a View, scope: &'a Scope, known: &HashMap<&Path, &str>) -> Vec<(&'a Path, &'a str)> {
+    let Ok(tree) = view.cgroups() else { return Vec::new() };
+    let mut ids = scope.sole_ids();
+    ids.extend(scope.recorded.iter().map(|id| id.id.as_str()));
+    let named = |group: &'a Path| groups::container_in_a_pod(group).filter(|id| ids.contains(id));
+    let occupied = |group: &Path| tree.hierarchies.iter().any(|h| view.is_occupied(h, group));
+    let others = tree.each().filter(|(_, group)| !known.contains_key(group));
+    let all = others.filter_map(|(_, group)| Some((group, named(group)?)));
+    all.filter(|(group, _)| !occupied(group)).collect()
 }
 
 /// Groups of services of a snap that is not installed. systemd removes a service's group when the last process in

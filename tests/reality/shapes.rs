@@ -31,7 +31,10 @@ pub const ALL: &[Scene] = &[
     ("a_process_in_its_pods_group", || in_the_pods_group(true)),
     ("a_process_in_its_pods_group_and_no_shim", || in_the_pods_group(false)),
     ("a_container_moved_into_the_root_group", in_the_root_group),
-    ("a_container_moved_into_the_slice_of_all_users", in_the_slice_of_all_users),
+    ("a_container_moved_into_the_slice_of_all_users", || in_the_slice_of_all_users(&Known::All)),
+    ("a_container_moved_away_and_all_records_gone", || in_the_slice_of_all_users(&Known::Database)),
+    ("a_container_moved_away_and_the_database_gone", || in_the_slice_of_all_users(&Known::Pause)),
+    ("a_pod_moved_away_and_all_records_gone", || in_the_slice_of_all_users(&Known::DatabaseAlone)),
     ("a_look_alike_shim_in_another_unit_stays", || look_alike("system.slice/other.service", &[0, 3])),
     ("a_look_alike_shim_in_no_unit_is_doubtful", || look_alike("elsewhere", &[3])),
 ];
@@ -233,8 +236,20 @@ fn in_the_root_group() -> Result<()> {
     Ok(())
 }
 
+/// What is known of a container whose process is elsewhere.
+#[derive(PartialEq)]
+enum Known {
+    All,
+    /// No bundle, no state of runc's.
+    Database,
+    /// The same, and no pause process in its pod.
+    DatabaseAlone,
+    /// Nothing; but its pod's pause process runs where it was.
+    Pause,
+}
+
 /// It is ended alone: the slice is for whoever logs in, and stays.
-fn in_the_slice_of_all_users() -> Result<()> {
+fn in_the_slice_of_all_users(known: &Known) -> Result<()> {
     let slice = "/sys/fs/cgroup/user.slice";
     let mut stage = Stage::beside("1.7", || sh(&format!("mkdir {slice}")).map(|_| Vec::new()))?;
     stage.start_usual()?;
@@ -242,7 +257,20 @@ fn in_the_slice_of_all_users() -> Result<()> {
     sh(&format!("echo {} > {slice}/cgroup.procs", pods[0].containers[0].pid))?;
     stage.stop()?;
     kill_shims(&stage)?;
-    stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 4)])?;
+    let mut least = 2;
+    if *known == Known::DatabaseAlone {
+        sh(
+            "for f in $(find /sys/fs/cgroup/kubepods -name cgroup.procs); do for p in $(cat $f); do kill -KILL $p; done; done",
+        )?;
+        least = 1;
+    }
+    if *known != Known::All {
+        forget_all()?;
+    }
+    if *known == Known::Pause {
+        sh(&format!("rm -r {COMMON}/var/lib/containerd/io.containerd.metadata.v1.bolt"))?;
+    }
+    stage.must_show(&[(Kind::Process, least), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Clean, 1)?;
     Ok(())
 }
