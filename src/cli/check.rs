@@ -35,7 +35,7 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
             [&profile.containerd.state, &profile.containerd.root]
                 .iter()
                 .any(|root| is_shared(Path::new(root))),
-            "containerd's state or root is a directory that other containerds use, too: without its shims, what is the snap's there cannot be told and stays",
+            "containerd's state or root is shared with other containerds (below /run/containerd or /var/lib/containerd): without its shims, what is the snap's there cannot be told and stays",
         ),
         (profile.data.is_empty(), "no data: images stay, and go into the snapshot that 'snap remove' takes"),
     ];

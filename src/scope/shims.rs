@@ -34,7 +34,8 @@ const MAX_NAMED: usize = 10;
 
 /// Where the living shims of our containerd work, if that is in no directory of ours: a proven shim's bundle is ours, wherever
 /// it lies. Nothing where they work in several places; nor within the snap's directories, where a container may have moved
-/// it, with whatever else lies there.
+/// it, with whatever else lies there. Where the profile names a directory that all runtimes share, they cannot have been moved
+/// from there into the snap's: then the profile is wrong, and they work where they were started.
 pub(super) fn told_by_shims(
     view: &View,
     snap: &Snap,
@@ -43,7 +44,8 @@ pub(super) fn told_by_shims(
 ) -> Option<ConfiguredRoots> {
     let processes = view.processes().as_ref().ok()?;
     let serves = |p: &Proc| processes.shim(p.id.pid).filter(|args| args.address == inside.address);
-    let outside = |place: &PathBuf| !snap.owns(place) && !snap.inside().owns(place);
+    let misnamed = is_shared(&roots.state);
+    let outside = |place: &PathBuf| misnamed || !snap.owns(place) && !snap.inside().owns(place);
     let shims = processes
         .iter()
         .filter_map(|p| Some((p, serves(p)?, works_elsewhere(view, inside, p.id.pid).filter(&outside)?)));

@@ -178,7 +178,6 @@ fn shared_state(trial: &mut Trial) -> Result<()> {
     trial.bystander(other);
     trial.ours()?;
     trial.profile(|profile| profile["containerd"]["state"] = "/run/containerd".into());
-    trial.attackers_own("/microk8s/common/"); // what is where the profile does not say may be left, and told
     let mut came = trial.hook()?;
     let path = trial.snap.dir.join("teardown.json").display().to_string();
     let (status, said) = trial.program(&["profile", "check", &path])?;
