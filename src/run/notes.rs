@@ -43,7 +43,9 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
     let applications = || tasks.iter().filter(|task| !task.sandbox);
     let manners = || applications().filter_map(|task| Some((scope.graceful.of(&task.container)?, task)));
     let cut = manners().filter(|(manner, _)| manner.plan.is_cut());
-    let cut = cut.map(|(m, of)| format!("{}: {} s of {} s", who(of, Some(m)), m.plan.limit, m.plan.asked));
+    let asked = |seconds| if seconds == u64::MAX { "any time".to_owned() } else { format!("{seconds} s") };
+    let cut =
+        cut.map(|(m, of)| format!("{}: {} s of {}", who(of, Some(m)), m.plan.limit, asked(m.plan.asked)));
     let not_run = manners()
         .filter_map(|(m, of)| Some(format!("{}: {} ({})", who(of, Some(m)), m.hook?, name(&m.not_run()?))));
     notes.extend([
