@@ -1,8 +1,10 @@
 //! Firewall rules that pods' proxies and networks keep for a whole node: kube-proxy's and kubelet's chains, flannel's,
-//! Calico's, docker's; tables of nf_tables and virtual servers.
+//! Calico's, docker's, those that CNI's plugins share; tables of nf_tables and virtual servers.
 //!
 //! No rule of these says whose it is. A family of rules is ours where nobody else lives that makes the like, where
 //! something ties it to us, and where all that it leads to is ours: then it goes, rule by rule. Else it stays, and is told.
+
+mod ipvs;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use crate::order;
 use crate::residue::{Residue, Rule};
 use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
+use crate::steps::skeleton;
 use crate::text::escape;
 use crate::view::View;
 
@@ -22,7 +25,9 @@ struct Family {
     /// Whose, in words.
     of: &'static str,
     /// How the names of its chains begin.
-    chains: &'static str,
+    chains: &'static [&'static str],
+    /// The chain in which users have rules of their own.
+    users: &'static str,
     /// How the comments on its rules in others' chains begin.
     comments: &'static [&'static str],
     /// Its own tables of nf_tables.
@@ -33,58 +38,90 @@ struct Family {
     of_kubelet: bool,
     /// True if rules in others' chains are its own that name a link of ours and nothing else.
     by_link: bool,
+    /// True if every container runtime may use them, each for its sandboxes: then pods of ours are a tie.
+    of_plugins: bool,
 }
 
 const KUBELETS: &[&str] =
     &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", "kube-proxy", "kube-router"];
 
-const FAMILIES: [Family; 5] = [
+const FAMILIES: [Family; 6] = [
     Family {
         of: "kube-proxy and kubelet",
-        chains: "KUBE-",
+        chains: &["KUBE-"],
+        users: "",
         comments: &[],
         tables: &["kube-proxy"],
         makers: KUBELETS,
         of_kubelet: true,
         by_link: false,
+        of_plugins: false,
     },
     Family {
         of: "flannel",
-        chains: "FLANNEL-",
+        chains: &["FLANNEL-"],
+        users: "",
         comments: &["flanneld "],
         tables: &["flannel-ipv4", "flannel-ipv6"],
         makers: &["flanneld", "k3s", "k3s-server", "k3s-agent", "kubelite"],
         of_kubelet: false,
         by_link: false,
+        of_plugins: false,
     },
     Family {
         of: "Calico",
-        chains: "cali-",
+        chains: &["cali-"],
+        users: "",
         comments: &["cali:"],
         tables: &["calico"],
         makers: &["calico-node", "calico-felix"],
         of_kubelet: false,
         by_link: false,
+        of_plugins: false,
     },
     Family {
         of: "Cilium",
-        chains: "CILIUM_",
+        chains: &["CILIUM_"],
+        users: "",
         comments: &["cilium: "],
         tables: &["cilium"],
         makers: &["cilium-agent"],
         of_kubelet: false,
         by_link: false,
+        of_plugins: false,
     },
     Family {
         of: "docker",
-        chains: "DOCKER",
+        chains: &["DOCKER"],
+        users: "DOCKER-USER",
         comments: &[],
         tables: &["docker-bridges"],
         makers: &["dockerd"],
         of_kubelet: false,
         by_link: true,
+        of_plugins: false,
+    },
+    Family {
+        of: "CNI's plugins",
+        chains: &["CNI-HOSTPORT-", "CNI-FORWARD", "CNI-ADMIN"],
+        users: "CNI-ADMIN",
+        comments: &[],
+        tables: &[],
+        makers: &[],
+        of_kubelet: false,
+        by_link: false,
+        of_plugins: true,
     },
 ];
+
+impl Family {
+    fn has(&self, chain: &str) -> bool {
+        self.chains.iter().any(|begin| chain.starts_with(begin))
+    }
+}
+
+/// As many chains are named.
+const MAX_NAMED: usize = 5;
 
 /// What became clear of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -107,14 +144,18 @@ struct Leads {
 /// Judges all families that are there.
 pub fn judge(view: &View, scope: &Scope) -> Judged {
     let firewall = view.firewall(&scope.programs());
-    let mut judged = of_families(firewall, scope, &|| {
-        order::set(addresses().unwrap_or_default().iter().filter_map(|b: &Block| b.address))
-    });
-    virtual_servers(view, scope, &mut judged);
+    let node = || order::set(addresses().unwrap_or_default().iter().filter_map(|b: &Block| b.address));
+    let mut judged = of_families(firewall, scope, &node, &|| skeleton::others_run(view, scope));
+    ipvs::judge(view, scope, &mut judged);
     judged
 }
 
-fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<IpAddr>) -> Judged {
+fn of_families(
+    firewall: &Firewall,
+    scope: &Scope,
+    node: &dyn Fn() -> BTreeSet<IpAddr>,
+    others_run: &dyn Fn() -> bool,
+) -> Judged {
     let mut judged = Judged::default();
     for family in &FAMILIES {
         let places = places(family, firewall);
@@ -125,10 +166,14 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
         let leads = leads(family, firewall, scope, &node());
         let native = firewall.nft_tables.iter().any(|(_, name)| family.tables.contains(&name.as_str()));
         let tied = leads.ours.clone().or_else(|| {
-            (family.of_kubelet && scope.roots.kubelet.is_some() && scope.network.is_known())
+            let with_kubelet = family.of_kubelet || family.of_plugins;
+            (with_kubelet && scope.roots.kubelet.is_some() && scope.network.is_known())
                 .then(|| "the snap has a kubelet".to_owned())
         });
-        let rival = family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker));
+        let runtime =
+            (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
+        let rival =
+            family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker)).or(runtime.as_ref());
         match (tied, leads.others, rival) {
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {
@@ -148,10 +193,15 @@ fn of_families(firewall: &Firewall, scope: &Scope, node: &dyn Fn() -> BTreeSet<I
                     false => Vec::new(),
                 };
                 match rules.is_empty() {
+                    true if family.of_plugins => judged.others.push(format!("{what}: {rival}")),
                     true => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
                     // Both dockers use the same chains; a rule over links of ours is ours alone.
                     false => judged.ours.extend(rules),
                 }
+            }
+            // What is for sandboxes of ours bears their IDs, and goes in any case.
+            (Some(_), Some(others), None) if family.of_plugins => {
+                judged.others.push(format!("{what}: {others}"));
             }
             (Some(tie), Some(others), None) => {
                 judged.blind.push(Blind::new(what, format!("{tie}; but {others}, and they are left")));
@@ -177,17 +227,24 @@ fn had_network(family: &Family, scope: &Scope) -> bool {
     }
 }
 
-/// Where the family is: `iptables-nft nat: 5 chains`.
+/// Where the family is: `iptables-nft nat: 50 chains KUBE-…`, or the chains' names if they are few.
 fn places(family: &Family, firewall: &Firewall) -> Vec<String> {
     let mut found = Vec::new();
     for table in &firewall.tables {
         let program = table.program.file_name().unwrap_or_default().to_string_lossy();
-        let chains = table.chains.iter().filter(|c| c.starts_with(family.chains)).count();
+        let chains: Vec<&str> = table.chains.iter().filter(|c| family.has(c)).map(String::as_str).collect();
         let rules = table.rules.iter().filter(|rule| is_commented(family, rule)).count();
-        match (chains, rules) {
+        match (chains.len(), rules) {
             (0, 0) => {}
             (0, n) => found.push(format!("{program} {}: {n} rules", table.name)),
-            (n, _) => found.push(format!("{program} {}: {n} chains {}…", table.name, family.chains)),
+            (n, _) if n <= MAX_NAMED => {
+                found.push(format!(
+                    "{program} {}: chains {}",
+                    table.name,
+                    escape(chains.join(" ").as_bytes())
+                ));
+            }
+            (n, _) => found.push(format!("{program} {}: {n} chains {}…", table.name, family.chains[0])),
         }
     }
     let native = firewall.nft_tables.iter().filter(|(_, name)| family.tables.contains(&name.as_str()));
@@ -200,8 +257,8 @@ fn is_commented(family: &Family, rule: &[String]) -> bool {
 }
 
 fn is_member(family: &Family, rule: &[String]) -> bool {
-    let leads_in = ["-j", "-g"].iter().any(|o| values(rule, o).any(|chain| chain.starts_with(family.chains)));
-    rule[0].starts_with(family.chains) || leads_in || is_commented(family, rule)
+    let leads_in = ["-j", "-g"].iter().any(|o| values(rule, o).any(|chain| family.has(chain)));
+    family.has(&rule[0]) || leads_in || is_commented(family, rule)
 }
 
 /// Rules in others' chains first: then nothing leads in any more; then the family's own; then its chains.
@@ -210,9 +267,8 @@ fn members(family: &Family, table: &Table, scope: &Scope) -> Vec<Residue> {
         .rules
         .iter()
         .filter(|rule| is_member(family, rule) || (family.by_link && names_our_links_alone(rule, scope)))
-        .partition(|rule| rule[0].starts_with(family.chains));
-    let chains =
-        table.chains.iter().filter(|c| c.starts_with(family.chains)).map(|c| (vec![c.clone()], true));
+        .partition(|rule| family.has(&rule[0]));
+    let chains = table.chains.iter().filter(|c| family.has(c)).map(|c| (vec![c.clone()], true));
     let rules = outside.into_iter().chain(inside).map(|rule| (rule.clone(), false));
     rules.chain(chains).map(|(rule, chain)| residue(table, rule, chain)).collect()
 }
@@ -257,6 +313,7 @@ fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {
 /// To whom the family's rules lead: where packets are sent, whose they are, over which links they go.
 fn leads(family: &Family, firewall: &Firewall, scope: &Scope, node: &BTreeSet<IpAddr>) -> Leads {
     let mut leads = Leads::default();
+    let sandboxes = scope.proven_ids();
     let rules = firewall.tables.iter().flat_map(|t| &t.rules).filter(|rule| is_member(family, rule));
     for rule in rules {
         for target in values(rule, "--to-destination").filter_map(destination) {
@@ -275,9 +332,18 @@ fn leads(family: &Family, firewall: &Firewall, scope: &Scope, node: &BTreeSet<Ip
                 leads.others.get_or_insert(format!("they name {text}, which is not known to be ours"));
             }
         }
-        // Users have a chain of their own there.
-        if rule[0] == "DOCKER-USER" && rule[1..] != ["-j", "RETURN"] {
-            leads.others.get_or_insert("users have rules of their own in DOCKER-USER".into());
+        if rule[0] == family.users && rule[1..] != ["-j", "RETURN"] {
+            leads.others.get_or_insert(format!("users have rules of their own in {}", family.users));
+        }
+        match tagged_id(rule).filter(|_| family.of_plugins) {
+            Some(id) if sandboxes.contains(id) => {
+                leads.ours.get_or_insert("they are for pods of ours".into());
+            }
+            Some(id) => {
+                let id = escape(id.as_bytes());
+                leads.others.get_or_insert(format!("they are for {id}, which is not known to be ours"));
+            }
+            None => {}
         }
         let links = ["-i", "-o"].iter().flat_map(|o| values(rule, o));
         for link in links.filter(|name| scope.network.links.iter().any(|own| own.name == **name)) {
@@ -295,6 +361,12 @@ fn values<'a>(rule: &'a [String], option: &'a str) -> impl Iterator<Item = &'a s
     rule.windows(2).filter(move |pair| pair[0] == option).map(|pair| pair[1].as_str())
 }
 
+/// The ID in a comment of CNI's plugins, such as `dnat name: "net" id: "0123…"`.
+pub(super) fn tagged_id(rule: &[String]) -> Option<&str> {
+    let (_, rest) = values(rule, "--comment").next()?.rsplit_once("id: \"")?;
+    rest.strip_suffix('"')
+}
+
 /// The address in `10.1.0.2:80`, `[fd00::2]:80`, or alone.
 fn destination(text: &str) -> Option<IpAddr> {
     let host = match text.strip_prefix('[') {
@@ -310,53 +382,6 @@ fn block(text: &str) -> Option<Block> {
     let (address, prefix) =
         text.split_once('/').unwrap_or((text, if text.contains(':') { "128" } else { "32" }));
     Some(Block { link: 0, address: Some(address.parse().ok()?), prefix: prefix.parse().ok()? })
-}
-
-/// Virtual servers of IPVS. They are listed in one file, and left: an address of ours in them is told.
-fn virtual_servers(view: &View, scope: &Scope, judged: &mut Judged) {
-    let file = std::path::Path::new("/proc/self/net/ip_vs");
-    let text = match view.host.read_text(file) {
-        Ok(text) => text,
-        Err(e) if e.is_gone() => return,
-        Err(e) => return judged.blind.push(Blind::new("virtual servers (IPVS)", e)),
-    };
-    let (servers, real) = parse_ip_vs(&text);
-    if servers == 0 {
-        return;
-    }
-    let ours = real.iter().filter(|a| scope.network.addresses.contains(a)).count();
-    let what = format!("{servers} virtual servers (IPVS)");
-    let rival = KUBELETS.iter().find_map(|maker| scope.network.rivals.get(*maker));
-    match (ours, rival) {
-        (0, Some(rival)) => judged.others.push(format!("{what}: {rival}")),
-        (0, None) if scope.roots.kubelet.is_none() => {
-            judged.others.push(format!("{what}: nothing ties them to a pod of ours"));
-        }
-        (n, _) => {
-            let why = format!(
-                "{n} of their {} targets are pods of ours; 'ipvsadm -C' or a reboot removes all",
-                real.len()
-            );
-            judged.blind.push(Blind::new(what, why));
-        }
-    }
-}
-
-/// How many virtual servers there are, and where they lead: `TCP  0A98B705:0050 rr`, `  -> 0A010002:0050 Masq 1 0 0`.
-fn parse_ip_vs(text: &str) -> (usize, Vec<IpAddr>) {
-    let lines = || text.lines().filter(|l| !l.contains("LocalAddress:") && !l.contains("RemoteAddress:"));
-    let is_server = |l: &&str| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|p| l.starts_with(p));
-    let target = |l: &str| {
-        let place = l.trim_start().strip_prefix("-> ")?.split_whitespace().next()?;
-        match place.strip_prefix('[') {
-            Some(rest) => rest.split(']').next()?.parse().ok(),
-            None => {
-                let number = u32::from_str_radix(place.split(':').next()?, 16).ok()?;
-                Some(IpAddr::from(number.to_be_bytes()))
-            }
-        }
-    };
-    (lines().filter(is_server).count(), lines().filter_map(target).collect())
 }
 
 #[cfg(test)]

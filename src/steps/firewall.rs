@@ -11,7 +11,7 @@ use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{NftRule, Residue, Rule};
 use crate::scope::Scope;
-use crate::steps::families;
+use crate::steps::families::{self, tagged_id};
 use crate::view::View;
 
 /// Those that are ours: rules first, then the chains that hold nothing but rules of ours.
@@ -110,12 +110,6 @@ fn is_hash(chain: &str) -> bool {
         chain.strip_prefix("CNI-").map(|t| t.strip_prefix("DN-").or(t.strip_prefix("SN-")).unwrap_or(t));
     chain.len() == CHAIN_NAME_LEN
         && tail.is_some_and(|t| t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-}
-
-/// The ID in a comment such as `dnat name: "net" id: "0123…"`.
-fn tagged_id(rule: &[String]) -> Option<&str> {
-    let (_, rest) = value(rule, "--comment")?.rsplit_once("id: \"")?;
-    rest.strip_suffix('"')
 }
 
 fn value<'a>(rule: &'a [String], option: &str) -> Option<&'a str> {

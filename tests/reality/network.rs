@@ -8,15 +8,19 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::moved;
 use crate::stage::{Right, Stage, demand, furnish, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
-use support::runtime::Pod;
+use support::runtime::{Layout, Pod, Runtime};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
     ("an_ifb_device_for_each_limited_pod", || bandwidth("1.7")),
     ("an_ifb_device_for_each_limited_pod_2_1", || bandwidth("2.1")),
+    ("ports_of_the_host", || host_ports(&[])),
+    ("ports_of_the_host_and_the_firewall_plugin", || host_ports(&[FIREWALL])),
+    ("ports_of_the_host_beside_another_runtime", host_ports_of_two),
     ("a_bridge_under_another_name", || bridge("podbr7")),
     ("a_bridge_under_another_name_hybrid", || bridge("podbr7")),
     ("a_bridge_with_an_ordinary_name_of_a_users", users_bridge),
@@ -51,6 +55,54 @@ fn a_bridge(name: &str) -> serde_json::Value {
         "type": "bridge", "bridge": name, "isGateway": true, "ipMasq": true,
         "ipam": {"type": "host-local", "subnet": "10.77.0.0/16"}
     })
+}
+
+const FIREWALL: &str = "firewall";
+
+/// The chains that portmap and the firewall plugin make once for all sandboxes.
+fn shared_chains() -> Result<usize> {
+    let rules = sh("iptables-save")?;
+    Ok(rules
+        .lines()
+        .filter(|l| [":CNI-HOSTPORT-", ":CNI-FORWARD", ":CNI-ADMIN"].iter().any(|c| l.starts_with(c)))
+        .count())
+}
+
+/// The chains that CNI's plugins share go with the last pod that uses them.
+fn host_ports(more: &[&str]) -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    let more = more.iter().map(|plugin| json!({"type": plugin, "backend": "iptables"}));
+    let plugins: Vec<_> = [a_bridge("cni0"), portmap].into_iter().chain(more).collect();
+    start(&mut stage, &json!(plugins))?;
+    stage.runtime()?.make_pods("served", &["--host-port", "18081:80"], &["/app", "obedient"])?;
+    stage.stop()?;
+    demand(shared_chains()? >= 3, "the plugins have made no chains for all")?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 10)])?;
+    stage.judge(&Right::Clean, 0)?;
+    Ok(())
+}
+
+/// Beside another runtime, which uses them or may, they stay; what is for our pods goes.
+fn host_ports_of_two() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        let other = Runtime::start(Layout::of_host(), "1.7")?;
+        moved::run(&other, "other", "web")?;
+        Ok(vec![other])
+    })?;
+    stage.start_usual()?;
+    stage.runtime()?.make_pods("served", &["--host-port", "18081:80"], &["/app", "obedient"])?;
+    stage.stop()?;
+    demand(shared_chains()? >= 3, "the plugins have made no chains for all")?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 10)])?;
+    // Rules for the pod alone bear its ID or a hash of it.
+    stage.shared(|thing| {
+        let its_own = ["dnat name", "CNI-DN-"].iter().any(|word| thing.name.contains(word));
+        thing.kind == Kind::Rule && thing.name.contains("CNI-HOSTPORT-") && !its_own
+    })?;
+    let report = stage.judge(&Right::Clean, 0)?;
+    let notes = report["notes"].to_string();
+    demand(notes.contains("CNI-HOSTPORT-DNAT") && notes.contains("another container runtime"), notes)
 }
 
 fn bandwidth(version: &'static str) -> Result<()> {

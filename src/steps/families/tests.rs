@@ -14,7 +14,7 @@ fn judged(text: &str, change: impl Fn(&mut Scope)) -> Judged {
     change(&mut scope);
     let table = firewall::parse("/usr/sbin/iptables-nft".into(), "nat", text);
     let firewall = Firewall { tables: vec![table], ..Firewall::default() };
-    of_families(&firewall, &scope, &|| [[192, 168, 1, 1].into()].into())
+    of_families(&firewall, &scope, &|| [[192, 168, 1, 1].into()].into(), &|| false)
 }
 
 fn rules(judged: &Judged) -> Vec<String> {
@@ -71,7 +71,7 @@ fn a_table_of_nf_tables_stays_and_is_told_when_all_that_tied_it_to_us_is_gone() 
         scope.network.addresses = [[10, 1, 0, 2].into()].into();
         change(&mut scope);
         let nft_tables = vec![("inet".to_owned(), "calico".to_owned())];
-        of_families(&Firewall { nft_tables, ..Firewall::default() }, &scope, &BTreeSet::new)
+        of_families(&Firewall { nft_tables, ..Firewall::default() }, &scope, &BTreeSet::new, &|| false)
     };
     let found = of(&|_| {});
     assert!(found.ours.is_empty() && found.blind.len() == 1 && found.others.is_empty(), "{found:?}");
@@ -138,7 +138,7 @@ fn what_a_user_wrote_over_dockers_links_stays() {
 }
 
 #[test]
-fn destinations_blocks_and_virtual_servers_are_read() {
+fn destinations_and_blocks_are_read() {
     let ip = |text: &str| text.parse::<IpAddr>().ok();
     for (text, address) in [("10.1.0.2:80", "10.1.0.2"), ("[fd00::2]:80", "fd00::2"), ("fd00::2", "fd00::2")]
     {
@@ -147,8 +147,33 @@ fn destinations_blocks_and_virtual_servers_are_read() {
     assert!(
         destination("x:1").is_none() && block("x/1").is_none() && block("10.0.0.1").unwrap().prefix == 32
     );
-    let text = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight\n\
-        TCP  0A98B705:0050 rr \n  -> 0A010002:0050      Masq    1      0          0\nTCP  [fd00::1]:0050 rr\n  -> [fd00::2]:0050 Masq 1\n";
-    let (servers, real) = parse_ip_vs(text);
-    assert_eq!((servers, real), (2, vec![ip("10.1.0.2").unwrap(), ip("fd00::2").unwrap()]));
+}
+
+#[test]
+fn the_chains_that_cnis_plugins_share_go_with_the_last_that_uses_them() {
+    let of = |text: &str, others_run: bool| {
+        let mut scope = scope_of(&["a"]);
+        scope.network.addresses = [[10, 1, 0, 2].into()].into();
+        let table = firewall::parse("/usr/sbin/iptables-nft".into(), "nat", text);
+        let firewall = Firewall { tables: vec![table], ..Firewall::default() };
+        of_families(&firewall, &scope, &BTreeSet::new, &|| others_run)
+    };
+    let chains = "-N CNI-HOSTPORT-DNAT\n-N CNI-HOSTPORT-MASQ\n-N CNI-DN-0\n\
+        -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+        -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE\n";
+    let expected = ["PREROUTING", "CNI-HOSTPORT-MASQ", "chain CNI-HOSTPORT-DNAT", "chain CNI-HOSTPORT-MASQ"];
+    let found = of(chains, false);
+    assert_eq!(rules(&found), expected);
+    assert!(found.blind.is_empty() && found.others.is_empty(), "{found:?}");
+    let beside = of(chains, true);
+    assert!(beside.ours.is_empty() && beside.blind.is_empty() && beside.others.len() == 1, "{beside:?}");
+    let of_a = "-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"n\\\" id: \\\"a\\\"\" -j CNI-DN-0\n";
+    assert_eq!(rules(&of(&format!("{chains}{of_a}"), false)).len(), expected.len() + 1);
+    let of_b = of_a.replace("id: \\\"a", "id: \\\"b");
+    let found = of(&format!("{chains}{of_b}"), false);
+    assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
+    let users = "-N CNI-FORWARD\n-N CNI-ADMIN\n-A FORWARD -j CNI-FORWARD\n-A CNI-FORWARD -j CNI-ADMIN\n";
+    assert_eq!(rules(&of(users, false)).len(), 4);
+    let found = of(&format!("{users}-A CNI-ADMIN -s 192.0.2.1/32 -j DROP\n"), false);
+    assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
 }

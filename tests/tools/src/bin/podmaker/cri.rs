@@ -52,10 +52,15 @@ messages! {
         #[prost(string, tag = "1")] cgroup_parent: String,
         #[prost(message, optional, tag = "2")] security: Option<SandboxSecurity>,
     }
+    PortMapping {
+        #[prost(int32, tag = "2")] container_port: i32,
+        #[prost(int32, tag = "3")] host_port: i32,
+    }
     SandboxConfig {
         #[prost(message, optional, tag = "1")] metadata: Option<Metadata>,
         #[prost(string, tag = "2")] hostname: String,
         #[prost(string, tag = "3")] log_directory: String,
+        #[prost(message, repeated, tag = "5")] port_mappings: Vec<PortMapping>,
         #[prost(map = "string, string", tag = "7")] annotations: std::collections::HashMap<String, String>,
         #[prost(message, optional, tag = "8")] linux: Option<LinuxSandbox>,
     }

@@ -36,7 +36,7 @@ enum Command {
         wait: u64,
     },
     /// Make pods.
-    Run(Run),
+    Run(Box<Run>),
     /// List the pods and their containers.
     List,
     /// Print what the runtime knows of one container, or with --sandbox of one sandbox.
@@ -110,6 +110,9 @@ struct Run {
     /// passed on.
     #[arg(long)]
     mount: Vec<String>,
+    /// HOST:CONTAINER, a TCP port of the host that leads to one of the pod's.
+    #[arg(long)]
+    host_port: Vec<String>,
     /// KEY=VALUE, of the sandbox.
     #[arg(long)]
     annotation: Vec<String>,
@@ -182,12 +185,12 @@ async fn ask_version(socket: &str, limit: Duration) -> Result<Value> {
     Ok(json!({ "name": it.runtime_name, "version": it.runtime_version, "api": it.runtime_api_version }))
 }
 
-async fn make(runtime: &Runtime, args: Run) -> Result<Value> {
+async fn make(runtime: &Runtime, args: Box<Run>) -> Result<Value> {
     let pods: Vec<_> = match args.count {
         None => vec![(args.pod.clone(), args.uid.clone())],
         Some(n) => (0..n).map(|i| (format!("{}-{i}", args.pod), format!("{}-{i}", args.uid))).collect(),
     };
-    let args = std::rc::Rc::new(args);
+    let args: std::rc::Rc<Run> = args.into();
     let mut made = Vec::new();
     for some in pods.chunks(args.parallel.max(1)) {
         let started: Vec<_> = some
@@ -221,6 +224,7 @@ async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Resul
         }),
         hostname: if args.host_network { String::new() } else { name.into() },
         log_directory: log_directory(args, name, uid),
+        port_mappings: args.host_port.iter().map(|text| port_mapping(text)).collect::<Result<_>>()?,
         annotations: pairs(&args.annotation)?,
         linux: Some(cri::LinuxSandbox {
             cgroup_parent: args.cgroup_parent.replace("{uid}", uid),
@@ -329,6 +333,11 @@ async fn stop(runtime: &Runtime, mut sandboxes: Vec<String>) -> Result<Value> {
 /// Several of KEY=VALUE.
 fn pairs(texts: &[String]) -> Result<HashMap<String, String>> {
     texts.iter().map(|text| pair(text, '=')).collect()
+}
+
+fn port_mapping(text: &str) -> Result<cri::PortMapping> {
+    let (host, container) = pair(text, ':')?;
+    Ok(cri::PortMapping { container_port: container.parse()?, host_port: host.parse()? })
 }
 
 fn pair(text: &str, separator: char) -> Result<(String, String)> {
