@@ -4,6 +4,7 @@
 //! No rule of these says whose it is. A family of rules is ours where nobody else lives that makes the like, where
 //! something ties it to us, and where all that it leads to is ours: then it goes, rule by rule. Else it stays, and is told.
 
+mod docker;
 mod ipvs;
 
 use std::collections::BTreeSet;
@@ -189,7 +190,7 @@ fn of_families(
             }
             (Some(tie), _, Some(rival)) => {
                 let rules: Vec<Residue> = match family.by_link {
-                    true => firewall.tables.iter().flat_map(|table| of_our_links(table, scope)).collect(),
+                    true => docker::Own::of(firewall, scope).rules(firewall),
                     false => Vec::new(),
                 };
                 match rules.is_empty() {
@@ -207,7 +208,8 @@ fn of_families(
                 judged.blind.push(Blind::new(what, format!("{tie}; but {others}, and they are left")));
             }
             (Some(tie), None, None) => {
-                judged.ours.extend(firewall.tables.iter().flat_map(|table| members(family, table, scope)));
+                let own = family.by_link.then(|| docker::Own::of(firewall, scope));
+                judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own.as_ref())));
                 if native {
                     let why =
                         format!("{tie}; what a table of nf_tables leads to is not looked at, and it is left");
@@ -262,48 +264,17 @@ fn is_member(family: &Family, rule: &[String]) -> bool {
 }
 
 /// Rules in others' chains first: then nothing leads in any more; then the family's own; then its chains.
-fn members(family: &Family, table: &Table, scope: &Scope) -> Vec<Residue> {
-    let (inside, outside): (Vec<_>, Vec<_>) = table
-        .rules
-        .iter()
-        .filter(|rule| is_member(family, rule) || (family.by_link && names_our_links_alone(rule, scope)))
-        .partition(|rule| family.has(&rule[0]));
+fn members(family: &Family, table: &Table, own: Option<&docker::Own>) -> Vec<Residue> {
+    let is_own = |rule: &[String]| own.is_some_and(|own| own.has(table, rule));
+    let members = table.rules.iter().filter(|rule| is_member(family, rule) || is_own(rule));
+    let (inside, outside): (Vec<_>, Vec<_>) = members.partition(|rule| family.has(&rule[0]));
     let chains = table.chains.iter().filter(|c| family.has(c)).map(|c| (vec![c.clone()], true));
     let rules = outside.into_iter().chain(inside).map(|rule| (rule.clone(), false));
     rules.chain(chains).map(|(rule, chain)| residue(table, rule, chain)).collect()
 }
 
-fn of_our_links(table: &Table, scope: &Scope) -> Vec<Residue> {
-    let ours = table.rules.iter().filter(|rule| names_our_links_alone(rule, scope));
-    ours.map(|rule| residue(table, rule.clone(), false)).collect()
-}
-
 fn residue(table: &Table, rule: Vec<String>, chain: bool) -> Residue {
     Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
-}
-
-/// True for a rule over links of ours, from and to their networks; and for the one that lets a container reach itself by its
-/// published port, which names its address twice and no link.
-fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
-    let network = &scope.network;
-    let mut links = ["-i", "-o"].iter().flat_map(|o| values(rule, o)).peekable();
-    let mut blocks = ["-s", "-d"].iter().flat_map(|o| values(rule, o)).filter_map(block);
-    let mut targets = values(rule, "--to-destination").filter_map(destination);
-    let (source, target) = (values(rule, "-s").next(), values(rule, "-d").next());
-    let to_itself = source.is_some() && source == target && values(rule, "-j").any(|to| to == "MASQUERADE");
-    (links.peek().is_some() || to_itself)
-        && is_written_by_docker(rule)
-        && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
-        && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))
-        && targets.all(|target| is_in_our_networks(target, scope))
-}
-
-/// docker has rules in its own chains and in four of the kernel's, and no comments on them; DOCKER-USER is for users. What
-/// names its links elsewhere, as ufw's chains do, a user has written.
-fn is_written_by_docker(rule: &[String]) -> bool {
-    let shared = ["FORWARD", "POSTROUTING", "PREROUTING", "OUTPUT"].contains(&rule[0].as_str());
-    let its_own = rule[0].starts_with("DOCKER") && rule[0] != "DOCKER-USER";
-    (shared || its_own) && values(rule, "--comment").next().is_none()
 }
 
 fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {

@@ -22,6 +22,7 @@ pub const ALL: &[Scene] = &[
     ("docker_ends_and_leaves_nothing_hybrid", || docker(&[])),
     ("docker_with_data_named_in_the_profile", || docker(&["data"])),
     ("docker_with_its_network_named_in_the_profile", || docker(&["data", "network"])),
+    ("docker_by_the_profile_that_is_built_in", || docker(&["built in"])),
     ("docker_by_the_profile_that_is_built_in_whose_shims_were_killed", || {
         docker(&["built in", "shims killed"])
     }),
@@ -121,7 +122,19 @@ fn containers(docker: &Docker, default: bool) -> Result<()> {
         docker.run(&["run", "-d", "--name", "one", "-p", "8080:80", "app", "/app", "obedient"])?;
         docker.run(&["run", "-d", "--network", "container:one", "app", "/app", "obedient"])?;
     }
-    docker.run(&["run", "-d", "--network", "front", "-p", "8081:80/udp", "app", "/app", "obedient"])?;
+    docker.run(&[
+        "run",
+        "-d",
+        "--network",
+        "front",
+        "-p",
+        "8081:80/udp",
+        "-p",
+        "127.0.0.1:8082:80",
+        "app",
+        "/app",
+        "obedient",
+    ])?;
     docker.run(&["run", "-d", "--network", "front", "--tmpfs", "/tmp", "app", "/app", "obedient"])?;
     docker.run(&["run", "-d", "--network", "host", "app", "/app", "obedient"])?;
     docker.run(&["run", "-d", "--network", "none", "-v", "volume:/v", "app", "/app", "obedient"])?;

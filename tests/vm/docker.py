@@ -52,7 +52,6 @@ def furnish(tree, system, hook):
         shutil.copy(root / program, tree / "bin")
     shutil.copy(root / "usr/bin/tini-static", tree / "bin/docker-init")
     shutil.copy(SERVICES / "dockerd-wrapper", tree / "bin")
-    shutil.copy(SERVICES / "teardown.json", tree)
     if hook:
         (tree / "meta/hooks").mkdir(parents=True)
         shutil.copy(hook, tree / "meta/hooks/remove")

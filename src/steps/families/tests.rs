@@ -127,6 +127,32 @@ fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
 }
 
 #[test]
+fn a_port_published_on_loopback_is_unguarded_with_its_container() {
+    let dockers = "-N DOCKER\n-A DOCKER -d 127.0.0.1/32 ! -i docker0 -p tcp -m tcp --dport 8081 -j DNAT --to-destination 172.17.0.2:81\n";
+    let guard = "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 8081 -j DROP\n";
+    let found = |nat: &str, raw: &str, change: fn(&mut Scope)| {
+        let mut scope = scope_of(&["a"]);
+        change(&mut scope);
+        let table = |name, text| firewall::parse("/usr/sbin/iptables-nft".into(), name, text);
+        let tables = vec![table("nat", nat), table("raw", raw)];
+        let firewall = Firewall { tables, ..Firewall::default() };
+        rules(&of_families(&firewall, &scope, &BTreeSet::new, &|| false))
+    };
+    assert_eq!(found(dockers, guard, docker0), ["DOCKER", "chain DOCKER", "PREROUTING"]);
+    assert_eq!(found(dockers, guard, beside_another_dockerd), ["DOCKER", "PREROUTING"]);
+    for users in [
+        guard.replace("8081", "8082"),
+        guard.replace("tcp", "udp"),
+        guard.replace("! -i lo ", ""),
+        guard.replace("-j DROP", "-m comment --comment mine -j DROP"),
+    ] {
+        assert_eq!(found(dockers, &users, beside_another_dockerd), ["DOCKER"], "{users}");
+    }
+    let anothers = dockers.replace("docker0", "br-1").replace("172.17", "172.19").replace("-N DOCKER\n", "");
+    assert_eq!(found(&format!("{dockers}{anothers}"), guard, beside_another_dockerd), ["DOCKER"]);
+}
+
+#[test]
 fn what_a_user_wrote_over_dockers_links_stays() {
     let users = "-N ufw-user-input\n-A ufw-user-input -i docker0 -p tcp -m tcp --dport 5432 -j ACCEPT\n-A INPUT -i docker0 -j DROP\n\
         -A FORWARD -i docker0 -m comment --comment mine -j DROP\n";

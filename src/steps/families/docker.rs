@@ -1,0 +1,92 @@
+//! Rules of docker's over bridges of ours: those in its own chains and in the kernel's bear no name but the bridge's.
+
+use std::collections::HashSet;
+
+use super::{block, destination, is_in_our_networks, residue, values};
+use crate::linux::firewall::{Firewall, Table};
+use crate::residue::Residue;
+use crate::scope::Scope;
+
+/// What makes rules ours alone, whoever else uses the same chains.
+pub(super) struct Own<'a> {
+    scope: &'a Scope,
+    /// Ports of the host that lead to containers of ours, and to nobody else's.
+    ports: HashSet<Port<'a>>,
+}
+
+impl<'a> Own<'a> {
+    pub(super) fn of(firewall: &'a Firewall, scope: &'a Scope) -> Own<'a> {
+        let all = firewall.tables.iter().flat_map(|table| &table.rules);
+        let (own, others): (Vec<_>, Vec<_>) = all
+            .filter_map(|rule| Some((published(rule)?, names_our_links_alone(rule, scope))))
+            .partition(|(_, ours)| *ours);
+        let others: HashSet<Port> = others.into_iter().map(|(port, _)| port).collect();
+        let ports = own.into_iter().map(|(port, _)| port).filter(|port| !others.contains(port)).collect();
+        Own { scope, ports }
+    }
+
+    pub(super) fn has(&self, table: &Table, rule: &[String]) -> bool {
+        let is_guard = || table.name == "raw" && guarded(rule).is_some_and(|port| self.ports.contains(&port));
+        names_our_links_alone(rule, self.scope) || is_guard()
+    }
+
+    pub(super) fn rules(&self, firewall: &Firewall) -> Vec<Residue> {
+        let rules =
+            firewall.tables.iter().flat_map(|table| table.rules.iter().map(move |rule| (table, rule)));
+        let own = rules.filter(|(table, rule)| self.has(table, rule));
+        own.map(|(table, rule)| residue(table, rule.clone(), false)).collect()
+    }
+}
+
+/// An address of the host, a protocol and a port.
+type Port<'a> = (&'a str, &'a str, &'a str);
+
+/// The port that leads to a container, where it is one of a certain address.
+fn published(rule: &[String]) -> Option<Port<'_>> {
+    values(rule, "--to-destination").next()?;
+    port(rule)
+}
+
+/// The port of the loopback device that nobody outside may reach: a rule before all others that names neither the bridge nor
+/// the container.
+fn guarded(rule: &[String]) -> Option<Port<'_>> {
+    let words: Vec<&str> = rule.iter().map(String::as_str).collect();
+    match words[..] {
+        ["PREROUTING", "-d", _, "!", "-i", "lo", "-p", one, "-m", two, "--dport", _, "-j", "DROP"]
+            if one == two =>
+        {
+            port(rule)
+        }
+        _ => None,
+    }
+}
+
+fn port(rule: &[String]) -> Option<Port<'_>> {
+    Some((values(rule, "-d").next()?, values(rule, "-p").next()?, values(rule, "--dport").next()?))
+}
+
+/// True for a rule over links of ours, from and to their networks; and for the one that lets a container reach itself by its
+/// published port, which names its address twice and no link.
+fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
+    let network = &scope.network;
+    let mut links = ["-i", "-o"].iter().flat_map(|o| values(rule, o)).peekable();
+    let mut targets = values(rule, "--to-destination").filter_map(destination).peekable();
+    // Of a published port, the address before the translation is the host's.
+    let addresses: &[&str] = if targets.peek().is_some() { &["-s"] } else { &["-s", "-d"] };
+    let mut blocks = addresses.iter().flat_map(|o| values(rule, o)).filter_map(block);
+    let (source, target) = (values(rule, "-s").next(), values(rule, "-d").next());
+    let to_itself = source.is_some() && source == target && values(rule, "-j").any(|to| to == "MASQUERADE");
+    (links.peek().is_some() || to_itself)
+        && is_written_by_docker(rule)
+        && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
+        && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))
+        && targets.all(|target| is_in_our_networks(target, scope))
+}
+
+/// docker has rules in its own chains and in four of the kernel's, and no comments on them; DOCKER-USER is for users. What
+/// names its links elsewhere, as ufw's chains do, a user has written.
+fn is_written_by_docker(rule: &[String]) -> bool {
+    let shared = ["FORWARD", "POSTROUTING", "PREROUTING", "OUTPUT"].contains(&rule[0].as_str());
+    let its_own = rule[0].starts_with("DOCKER") && rule[0] != "DOCKER-USER";
+    (shared || its_own) && values(rule, "--comment").next().is_none()
+}
