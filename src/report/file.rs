@@ -34,23 +34,19 @@ const UNFINISHED: &str = ".teardown.json.";
 
 /// Where a snap's result lies.
 pub fn path(snap: &Snap) -> PathBuf {
-    directory(snap).join(NAME)
+    snap.run_dir().join(NAME)
 }
 
 /// The snap's directory below /run, made if it is not there; an error if others than root can change it.
 pub fn own_directory(snap: &Snap) -> Result<PathBuf> {
-    ours(&directory(snap), true)
-}
-
-fn directory(snap: &Snap) -> PathBuf {
-    PathBuf::from(format!("/run/snap.{}", snap.instance))
+    ours(&snap.run_dir(), true)
 }
 
 /// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where, and
 /// cuts from it what there is no room for.
 pub fn write(host: &Host, report: &mut Report, snap: &Snap) -> Result<()> {
     report.fit(LARGEST - ROOM_FOR_PATH);
-    let first = write_in(report, &directory(snap), true);
+    let first = write_in(report, &snap.run_dir(), true);
     let done = first.or_else(|e| {
         host.reach(&snap.common).and_then(|()| write_in(report, &snap.common, false)).map_err(|_| e)
     });
@@ -128,7 +124,7 @@ fn read_trusted(host: &Host, directory: &Path) -> Result<Vec<u8>> {
 /// Reads the last result; none if there is none. One from the snap's own directory says so, and proves nothing: into that
 /// containers may write, as root, so that it names no scope.
 pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
-    for (directory, proven) in [(directory(snap), true), (snap.common.clone(), false)] {
+    for (directory, proven) in [(snap.run_dir(), true), (snap.common.clone(), false)] {
         let mut report: Report =
             match read_trusted(host, &directory).and_then(|bytes| parse(&directory, &bytes)) {
                 Ok(report) => report,
@@ -184,7 +180,7 @@ impl Earlier {
 /// The last result, for a run that removes: only from where nobody but root can write, never from the snap's own
 /// directories, into which containers may.
 pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
-    let directory = directory(snap);
+    let directory = snap.run_dir();
     match read_trusted(&Host::live(), &directory) {
         Ok(bytes) => parse(&directory, &bytes).map(Some),
         Err(e) if e.is_gone() => Ok(None),

@@ -20,7 +20,7 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
         .chain(&roots.moved)
         .chain(&roots.shared)
         .chain(&bound)
-        .filter(|p| !roots.is_own(&scope.snap, p));
+        .filter(|p| !roots.is_own(&scope.snap, p) && !scope.snap.owns_at_run(p));
     let there = |path: &Path| view.host.exists(path).unwrap_or(true);
     let left = places.filter_map(|place| place.ancestors().find(|above| there(above)));
     let mut items: BTreeMap<PathBuf, String> = BTreeMap::new();

@@ -84,10 +84,10 @@ impl<'a> Held<'a> {
     /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
     /// or is a name for the network namespace that everybody is in. docker makes both.
     fn hides_nothing(&self, mount: &Mount) -> bool {
-        let of_snap = format!("/run/snap.{}", self.snap.instance);
         let network = self.network.is_some() && netns::of_mount(mount) == self.network;
         let in_snap = self.roots.is_own(self.snap, &mount.point);
-        in_snap && self.itself.contains(&mount.id) || network && (in_snap || mount.point.starts_with(of_snap))
+        in_snap && self.itself.contains(&mount.id)
+            || network && (in_snap || self.snap.owns_at_run(&mount.point))
     }
 
     /// By where it is alone.

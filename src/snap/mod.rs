@@ -169,6 +169,23 @@ impl Snap {
         below(&self.home_on_host()) || roots.any(|root| below(&root))
     }
 
+    /// The instance's own directory below /run, which snapd's template lets it use and nobody takes away.
+    pub fn run_dir(&self) -> PathBuf {
+        PathBuf::from(format!("/run/snap.{}", self.instance))
+    }
+
+    /// True for what we write there ourselves: the result, also one that is not finished, and the lock.
+    pub fn is_result(&self, path: &Path) -> bool {
+        let name = path.strip_prefix(self.run_dir()).ok().and_then(|below| below.iter().next());
+        let name = name.map_or(&b""[..], |name| name.as_encoded_bytes());
+        name.starts_with(b"teardown.") || name.starts_with(b".teardown.")
+    }
+
+    /// True for that directory or a path below it.
+    pub fn owns_at_run(&self, path: &Path) -> bool {
+        path.starts_with(self.run_dir())
+    }
+
     /// True for a path strictly below the snap's common or data directory.
     pub fn owns(&self, path: &Path) -> bool {
         [&self.common, &self.data].into_iter().any(|root| path.starts_with(root) && path != root)

@@ -6,6 +6,7 @@ use crate::error::{Blind, Result};
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::scope::Scope;
+use crate::snap::Snap;
 use crate::text::show;
 use crate::view::View;
 
@@ -15,6 +16,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     for path in &scope.roots.data {
         let there = match scope.roots.is_own(&scope.snap, path) {
+            _ if scope.snap.owns_at_run(path) => at_run(view, &scope.snap, path),
             true => is_there(view, path).map(|there| if there { vec![path.clone()] } else { vec![] }),
             false => of_runtime(view, path),
         };
@@ -43,6 +45,19 @@ fn is_there(view: &View, path: &Path) -> Result<bool> {
     }
 }
 
+/// What is in the snap's own directory in /run, but for our result; or one thing below that.
+fn at_run(view: &View, snap: &Snap, path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = match view.host.exists(path)? {
+        true if *path == snap.run_dir() => {
+            view.host.list(path)?.into_iter().map(|name| path.join(name)).collect()
+        }
+        true => vec![path.to_path_buf()],
+        false => Vec::new(),
+    };
+    found.retain(|path| !snap.is_result(path));
+    Ok(found)
+}
+
 /// Outside of the snap's own directories, where a link of the administrator's leads: what containerd makes there, by its
 /// names. What else he keeps beside that is his.
 fn of_runtime(view: &View, path: &Path) -> Result<Vec<PathBuf>> {
@@ -68,6 +83,31 @@ mod tests {
     use std::fs;
 
     const ROOT: &str = "var/snap/microk8s/common/var/lib/containerd";
+
+    #[test]
+    fn all_that_is_in_the_snaps_directory_in_run_but_the_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run/snap.microk8s");
+        for name in ["containerd", "netns"] {
+            fs::create_dir_all(run.join(name)).unwrap();
+        }
+        for name in ["docker.pid", "teardown.json", "teardown.lock", ".teardown.json.1"] {
+            fs::write(run.join(name), "").unwrap();
+        }
+        let host = Host::at(dir.path());
+        let (snap, _) = microk8s();
+        let found = |path: &str| {
+            let found = at_run(&View::new(&host, None), &snap, Path::new(path)).unwrap();
+            crate::order::set(found.iter().map(|path| path.display().to_string()))
+        };
+        let all = ["containerd", "docker.pid", "netns"].map(|name| format!("/run/snap.microk8s/{name}"));
+        assert_eq!(found("/run/snap.microk8s"), all.into());
+        assert_eq!(found("/run/snap.microk8s/netns").len(), 1);
+        assert!(
+            found("/run/snap.microk8s/swarm").is_empty()
+                && found("/run/snap.microk8s/teardown.json").is_empty()
+        );
+    }
 
     #[test]
     fn behind_an_administrators_link_what_containerd_made_then_the_link() {

@@ -98,7 +98,7 @@ impl Profile {
             netns: check("network.netns", &self.network.netns, May::OwnOrShared)?,
             iptables: one("network.iptables", &self.network.iptables, May::Shipped)?,
             host_symlinks: all("host-symlinks", &self.host_symlinks, May::Symlink)?,
-            data: all("data", &self.data, May::Own)?,
+            data: all("data", &self.data, May::Data)?,
             scripts: one("hooks", &self.scripts, May::Own)?,
             told_by: ToldBy {
                 containerd: all("containerd.told-by", &c.told_by, May::Own)?,
@@ -122,6 +122,8 @@ impl Profile {
 enum May {
     /// Strictly below `$SNAP_COMMON` or `$SNAP_DATA`.
     Own,
+    /// Own, or the instance's own directory in /run, or below that.
+    Data,
     /// Own, or one of the paths that container runtimes share on a host.
     OwnOrShared,
     /// A known place for a symlink.
@@ -132,12 +134,13 @@ enum May {
 
 impl May {
     fn allows(self, snap: &Snap, path: &Path) -> std::result::Result<(), &'static str> {
-        let shared = || {
-            let of_snap = PathBuf::from(format!("/run/snap.{}", snap.instance));
-            is_shared(path) || path.starts_with(of_snap)
-        };
+        let shared = || is_shared(path) || snap.owns_at_run(path);
         let (allowed, reason) = match self {
             May::Own => (snap.owns(path), "not below $SNAP_COMMON or $SNAP_DATA"),
+            May::Data => (
+                snap.owns(path) || snap.owns_at_run(path),
+                "neither below $SNAP_COMMON or $SNAP_DATA nor in /run/snap.$SNAP_INSTANCE_NAME",
+            ),
             May::OwnOrShared => (
                 snap.owns(path) || shared(),
                 "neither below $SNAP_COMMON or $SNAP_DATA nor a path that container runtimes share",
@@ -156,8 +159,12 @@ impl May {
 fn plain(snap: &Snap, value: &str) -> std::result::Result<PathBuf, &'static str> {
     let filled = match value.strip_prefix('$') {
         // What snapd makes for each instance.
-        None => match value.strip_prefix("/run/snap.$SNAP_INSTANCE_NAME/") {
-            Some(below) => PathBuf::from(format!("/run/snap.{}/{below}", snap.instance)),
+        None => match value.strip_prefix("/run/snap.$SNAP_INSTANCE_NAME") {
+            Some("") => snap.run_dir(),
+            Some(below) if below.starts_with('/') => {
+                PathBuf::from(format!("/run/snap.{}{below}", snap.instance))
+            }
+            Some(_) => return Err("a variable where none is known"),
             None if value.contains('$') => return Err("a variable where none is known"),
             None => PathBuf::from(value),
         },
