@@ -271,7 +271,7 @@ fn every_command_is_known_and_those_that_can_be_run_here_work() {
 fn a_command_that_does_not_work_would_be_noticed() {
     let scratch = tempfile::tempdir().unwrap();
     assert_ne!(runs("snap-teardown surve --snap microk8s", scratch.path()).0, 0);
-    assert_eq!(runs("snap-teardown report --snap microk8s", scratch.path()).0, 2, "/run is not private");
+    assert_eq!(runs("snap-teardown report --snap microk8s", scratch.path()).0, 3, "/run is not private");
     assert_eq!(
         commands(
             "`sudo snap-teardown x`\n```console\n$ a b\n```\n    tests/x y   # z\n.nf\nsnap-teardown \\-\\-v\n{\n.fi\n"

@@ -73,7 +73,8 @@ built in. While the snap is installed, use survey.
 ";
 
 const REPORT: &str = "\
-Shows the result of the last removal, and exits with its status.
+Shows the result of the last removal, and exits with its status; with 3 if there is no result. With --json, the
+document is printed as the file has it.
 
 Usage: snap-teardown report --snap NAME [--json]
 ";

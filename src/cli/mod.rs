@@ -50,7 +50,7 @@ fn carry_out(call: Call) -> Result<u8> {
             let report = run::verify(&Host::live(), &subject(&options)?)?;
             show(&options, &report)
         }
-        Call::Report(options) => show(&options, &last(&snap(&options)?)?),
+        Call::Report(options) => report(&options),
         Call::ProfileShow(options) => {
             let profile = subject(&options)?.profile;
             say(&readable(&profile))
@@ -75,8 +75,13 @@ fn readable(profile: &Profile) -> String {
 }
 
 fn say(text: &str) -> Result<u8> {
-    tell(text);
-    Ok(0)
+    tell(text).map(|()| 0)
+}
+
+/// To standard error. That nobody reads it must not end the run.
+fn say_aside(text: &str) -> Result<()> {
+    let _ = writeln!(std::io::stderr(), "snap-teardown: {}", text::printable(text));
+    Ok(())
 }
 
 fn survey(options: &Options) -> Result<u8> {
@@ -85,7 +90,7 @@ fn survey(options: &Options) -> Result<u8> {
     if options.json {
         return show(options, &report);
     }
-    tell(&survey::of(&report, &subject.profile, &Page::of_output()));
+    tell(&survey::of(&report, &subject.profile, &Page::of_output()))?;
     Ok(report.exit_status)
 }
 
@@ -96,37 +101,51 @@ fn remove(options: &Options) -> Result<u8> {
         return Err(Error::NotStarted(what.into()));
     }
     journal::start();
+    if run::is_running(&subject.snap) {
+        say_aside(&format!("another run works on snap '{}'; waiting for it", subject.snap.instance))?;
+    }
     let report = {
         let mut progress = Progress::new();
         program::remove(&subject, &mut |step, count, effort| progress.tell(step, count, effort))?
     };
-    if options.json || std::io::stdout().is_terminal() {
-        return show(options, &report);
-    }
-    // As the last line of a hook: snapd keeps 100 lines and 10 KiB.
-    tell(&report.output());
+    let told = match options.json || std::io::stdout().is_terminal() {
+        true => show(options, &report).map(drop),
+        // As the last line of a hook: snapd keeps 100 lines and 10 KiB.
+        false => tell(&report.output()),
+    };
+    // What was done is done: status 2 would say that nothing was touched.
+    told.or_else(|e| say_aside(&e.to_string()))?;
     Ok(report.exit_status)
 }
 
 /// Prints a report, and returns the exit status that goes with it.
 fn show(options: &Options, report: &Report) -> Result<u8> {
     if options.json {
-        tell(&format!("{}\n", text::printable_json(&text::json(report))));
+        tell(&format!("{}\n", text::printable_json(&text::json(report))))?;
     } else {
-        tell(&result::of(report, &Page::of_output()));
+        tell(&result::of(report, &Page::of_output()))?;
     }
     Ok(report.exit_status)
 }
 
-/// The result of the last run.
-fn last(snap: &Snap) -> Result<Report> {
-    file::read(&Host::live(), snap)?.ok_or_else(|| {
-        Error::NotStarted(format!(
+/// Shows the result of the last run. That there is none is no wrong call: a machine was booted since, say.
+fn report(options: &Options) -> Result<u8> {
+    const NOT_KNOWN: u8 = 3;
+    let snap = snap(options)?;
+    let Some((report, text)) = file::read_with_text(&Host::live(), &snap)? else {
+        return say_aside(&format!(
             "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
             snap.instance,
-            text::show(&file::path(snap))
+            text::show(&file::path(&snap))
         ))
-    })
+        .map(|()| NOT_KNOWN);
+    };
+    match text {
+        Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
+        _ if options.json => drop(show(options, &report)?),
+        _ => tell(&result::of_file(&report, run::is_running(&snap), &Page::of_output()))?,
+    }
+    Ok(report.exit_status)
 }
 
 fn subject(options: &Options) -> Result<Subject> {

@@ -14,10 +14,27 @@ use crate::text;
 
 /// What a run did, and what is left.
 pub fn of(report: &Report, page: &Page) -> String {
-    let mut out = head(report, page);
+    of_file(report, false, page)
+}
+
+/// The same, read from its file, perhaps while the run goes on that writes it.
+pub fn of_file(report: &Report, goes_on: bool, page: &Page) -> String {
+    let mut out = match goes_on {
+        true => page.yellow(
+            &page.paragraph("", "A run works on this snap at this moment: ask again when it is done."),
+        ),
+        false => head(report, page),
+    };
     if !report.complete {
-        let why = "This was written before anything was removed: the run goes on, or it was killed.";
-        out.push_str(&page.yellow(&page.paragraph("", why)));
+        let end = match goes_on {
+            true => String::new(),
+            false => format!(
+                ", and the run was killed before its end; run 'snap-teardown remove --snap {}' to do the rest",
+                report.snap.instance
+            ),
+        };
+        let why = format!("This was written before anything was removed{end}.");
+        out.push_str(&page.yellow(&page.paragraph("", &why)));
     }
     out.push_str(&notes(report, page));
     out.push_str(&scripts(report, page));
