@@ -250,6 +250,9 @@ impl Default for Patience {
 }
 
 impl Profile {
+    /// The snaps for which one is built in.
+    pub const BUILT_IN: [&str; 3] = ["microk8s", "docker", "k8s"];
+
     /// The built-in profile for a snap, if there is one.
     pub fn built_in(snap: &str) -> Result<Option<Profile>> {
         let text = match snap {
