@@ -174,17 +174,17 @@ fn one_of(word: &OsString, known: &[&'static str], what: &str) -> Result<&'stati
     let found = known.iter().find(|k| word == **k);
     found.copied().ok_or_else(|| {
         let word = text::escape(word.as_encoded_bytes());
-        usage(&format!("there is no {what} '{word}'{}", meant(&word, known)))
+        usage(&format!("there is no {what} '{word}'{}", near(&word, known)))
     })
 }
 
 fn unknown_option(name: &str) -> Error {
     let known = ["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run", "--help", "--version"];
-    usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), meant(name, &known)))
+    usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), near(name, &known)))
 }
 
 /// What somebody who typed this may have meant.
-pub fn meant(word: &str, known: &[&'static str]) -> String {
+pub fn near(word: &str, known: &[&str]) -> String {
     let near = known.iter().map(|k| (distance(word, k), k)).min();
     match near {
         Some((distance, near)) if distance <= 2 => format!("; did you mean '{near}'?"),

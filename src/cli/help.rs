@@ -92,7 +92,7 @@ Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
        snap-teardown profile schema
 
   show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
-  check     Say whether a file is a valid profile; if not, what is wrong with it and in which line
+  check     Say whether a file (or standard input: -) is a valid profile; if not, what is wrong and in which line
   init      Draft a profile from the snap while it runs; remarks go to standard error. Needs root
   schema    Print the JSON Schema of profiles
 

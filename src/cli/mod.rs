@@ -195,7 +195,7 @@ fn subject(options: &Options) -> Result<Subject> {
             "snap '{}' is not installed, and no profile is built in for it{}; of a snap that was removed, name a copy of its \
              teardown.json with --profile",
             snap.instance,
-            arguments::meant(&snap.name, &Profile::BUILT_IN)
+            arguments::near(&snap.name, &Profile::BUILT_IN)
         )));
     }
     let mut subject = program::subject(snap, options.profile.as_deref())?;
