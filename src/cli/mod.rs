@@ -127,7 +127,7 @@ fn remove(options: &Options) -> Result<u8> {
     }
     let report = {
         let mut progress = Progress::new();
-        program::remove(&subject, &mut |step, count, effort| progress.tell(step, count, effort))?
+        program::remove(&subject, &mut |step, residues, effort| progress.tell(step, residues, effort))?
     };
     let told = match options.json || std::io::stdout().is_terminal() {
         true => show(options, &report).map(drop),
