@@ -80,8 +80,8 @@ pub fn tell(report: &Report) {
             continue;
         }
         let line = format!(
-            "{}: {} found, {} removed, {} left, {} not looked at, {} ms",
-            step.name, c.found, c.removed, c.left, c.blind, step.elapsed_ms
+            "snap \"{}\": {}: {} found, {} removed, {} left, {} not looked at, {} ms",
+            report.snap.instance, step.name, c.found, c.removed, c.left, c.blind, step.elapsed_ms
         );
         match &step.closed {
             Some(closed) => warn!("{line}; did nothing: {}", closed.why),
@@ -101,7 +101,7 @@ pub fn tell(report: &Report) {
         _ => warn!("{}", report.headline()),
     }
     for advice in &report.advice {
-        warn!("{advice}");
+        warn!("snap \"{}\": {advice}", report.snap.instance);
     }
 }
 
