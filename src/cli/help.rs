@@ -13,14 +13,14 @@ Commands:
   profile    Show, check or draft a profile: where one snap keeps its things
 
 Options:
-      --snap NAME     The snap, or an instance of it (name_key); not needed in a hook of the snap
-      --profile FILE  Use this profile instead of the one that the snap ships or that is built in
-      --json          Print the JSON document instead of text
-      --grace SECONDS Give containers so long to end; those that name a grace of their own, at most
-      --dry-run       Of remove: survey instead
-      --yes           Of remove: even though the snap is installed and enabled
-  -h, --help          Show this, or the help of a command
-  -V, --version       Show the version
+      --snap NAME        The snap, or an instance of it (name_key); not needed in a hook of the snap
+      --profile FILE     Use this profile instead of the one that the snap ships or that is built in
+      --json             Print the JSON document instead of text
+      --grace SECONDS    Give containers so long to end; those that name a grace of their own, at most
+      --dry-run          Of remove: survey instead
+      --yes              Of remove: even though the snap is installed and enabled
+  -h, --help             Show this, or the help of a command
+  -V, --version          Show the version
 
 Exit status:
   0  nothing is left
@@ -77,8 +77,8 @@ built in. While the snap is installed, use survey.
 ";
 
 const REPORT: &str = "\
-Shows the result of the last removal, and exits with its status; with 3 if there is no result. With --json, the
-document is printed as the file has it.
+Shows the result of the last removal, and exits with its status; with 3 if there is no result.
+With --json, the document is printed as the file has it.
 
 Usage: snap-teardown report --snap NAME [--json]
 ";
@@ -92,7 +92,7 @@ Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
        snap-teardown profile schema
 
   show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
-  check     Say whether a file (or standard input: -) is a valid profile; if not, what is wrong and in which line
+  check     Say whether a file (or standard input: -) is a valid profile; if not, what is wrong in which line
   init      Draft a profile from the snap while it runs; remarks go to standard error. Needs root
   schema    Print the JSON Schema of profiles
 
