@@ -42,7 +42,8 @@ pub fn hook() -> ExitCode {
     };
     match done {
         Ok(report) => {
-            tell(&report.output());
+            // What was done is done, whether or not somebody can read of it.
+            let _ = tell(&report.output());
             ExitCode::from(report.exit_status)
         }
         Err(e) => fail(&e),
@@ -82,8 +83,13 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Prints. That nobody reads it must not end the run.
-pub fn tell(text: &str) {
+/// Prints. That nobody reads on is no error (`| head`); that it cannot be written (a full disk) is.
+pub fn tell(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::NotStarted(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
 }

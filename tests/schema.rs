@@ -208,6 +208,36 @@ fn the_profile_schema_and_the_parser_agree_on_words_and_paths() {
     assert_eq!(edited("/data/0", json!("/var/snap/microk8s/common/x")), (true, true));
 }
 
+#[test]
+fn who_holds_a_detached_mount_is_to_end_and_a_reboot_is_for_the_rest() {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let start = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+    let holder = |start| Holder {
+        process: ProcessId { pid: i32::try_from(std::process::id()).unwrap(), start },
+        comm: "me".into(),
+        uid: 0,
+    };
+    let (empty, subject) = (tempfile::tempdir().unwrap(), subject());
+    let scope = gather(&View::new(&Host::at(empty.path()), None), &subject.snap, &subject.profile).unwrap();
+    let advice = |stuck: &[i32], unknown| {
+        let detached = residue::Detached {
+            point: "/x".into(),
+            fstype: "tmpfs".into(),
+            holders: vec![holder(start), holder(start + 1)],
+            holders_unknown: unknown,
+        };
+        let mut history = History { steps: vec![StepHistory::default(); 9], ..History::default() };
+        history.steps[5].left.push(Residue::Detached(detached));
+        let facts = RunFacts { stuck: stuck.to_vec(), ..facts() };
+        let report = Report::build(facts, &of_rows(&plan(Duration::ZERO)), &history, &scope);
+        assert_eq!(report.steps[5].left[0].holders, [holder(start)], "who has ended holds nothing");
+        report.advice.iter().map(|a| serde_json::to_value(a).unwrap()["do"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(advice(&[], false)[0], "end-holders");
+    assert_eq!(advice(&[], true)[0], "reboot");
+    assert_eq!(advice(&[holder(start).process.pid], false)[0], "reboot");
+}
+
 /// The document in the last line of a hook's output.
 fn last_line(report: &Report) -> Value {
     let output = report.output();
@@ -295,7 +325,27 @@ fn whole() -> Report {
     let mut history = History { steps: vec![StepHistory::default(); rows.len()], ..History::default() };
     history.steps[0] = step;
 
-    let facts = RunFacts {
+    let facts = facts();
+    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope);
+    assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
+    report.file = Some("/run/snap.microk8s/teardown.json".into());
+    report.notes.push(Note {
+        kind: NoteKind::Cluster,
+        text: "leave it first".into(),
+        items: vec!["a".into()],
+    });
+    let ends = [End::Exited(7), End::Killed(9), End::TookTooLong, End::NotRun("no".into())];
+    report.scripts.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
+    let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
+    assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
+    assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));
+    assert!(advised(|a| matches!(a, Advice::Allow { .. })));
+    report
+}
+
+/// What is known of a run besides its history.
+fn facts() -> RunFacts {
+    RunFacts {
         command: Command::Remove,
         profile: "built in".into(),
         host: HostFacts {
@@ -315,22 +365,7 @@ fn whole() -> Report {
             text: "left".into(),
             items: vec!["iptables-nft nat: 3 chains".into()],
         }],
-    };
-    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope);
-    assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
-    report.file = Some("/run/snap.microk8s/teardown.json".into());
-    report.notes.push(Note {
-        kind: NoteKind::Cluster,
-        text: "leave it first".into(),
-        items: vec!["a".into()],
-    });
-    let ends = [End::Exited(7), End::Killed(9), End::TookTooLong, End::NotRun("no".into())];
-    report.scripts.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
-    let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
-    assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
-    assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));
-    assert!(advised(|a| matches!(a, Advice::Allow { .. })));
-    report
+    }
 }
 
 fn every_witness() -> std::collections::BTreeSet<Witness> {

@@ -38,6 +38,12 @@ pub struct Options {
     pub profile: Option<PathBuf>,
     /// `--json`.
     pub json: bool,
+    /// `--yes`.
+    pub yes: bool,
+    /// `--dry-run`.
+    pub dry_run: bool,
+    /// `--grace SECONDS`.
+    pub grace: Option<u64>,
 }
 
 const COMMANDS: [&str; 5] = ["survey", "remove", "verify", "report", "profile"];
@@ -54,6 +60,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Long("snap") => raw.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
             Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
             Arg::Long("json") => raw.options.json = true,
+            Arg::Long("yes") => raw.options.yes = true,
+            Arg::Long("dry-run") => raw.options.dry_run = true,
+            Arg::Long("grace") => raw.options.grace = Some(seconds(parser.value().map_err(wrong)?)?),
             Arg::Value(word) => raw.words.push(word),
             Arg::Short(letter) => return Err(unknown_option(&format!("-{letter}"))),
             Arg::Long(name) => return Err(unknown_option(&format!("--{name}"))),
@@ -90,13 +99,20 @@ impl RawArguments {
             None => return Err(usage("say what to do: survey, remove, verify, report or profile")),
             Some("profile") => return self.profile(),
             Some(command) => {
-                self.fits(command, &["--snap", "--profile", "--json"])?;
+                let options = match command {
+                    "remove" => &["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run"][..],
+                    "survey" => &["--snap", "--profile", "--json", "--grace"],
+                    "verify" => &["--snap", "--profile", "--json"],
+                    _ => &["--snap", "--json"],
+                };
+                self.fits(command, options)?;
                 command
             }
         };
         let options = std::mem::take(&mut self.options);
         self.no_more(match call {
             "survey" => Call::Survey(options),
+            "remove" if options.dry_run => Call::Survey(options),
             "remove" => Call::Remove(options),
             "verify" => Call::Verify(options),
             _ => Call::Report(options),
@@ -132,6 +148,9 @@ impl RawArguments {
             ("--snap", self.options.snap.is_some()),
             ("--profile", self.options.profile.is_some()),
             ("--json", self.options.json),
+            ("--yes", self.options.yes),
+            ("--dry-run", self.options.dry_run),
+            ("--grace", self.options.grace.is_some()),
         ];
         match given.into_iter().find(|(name, there)| *there && !allowed.contains(name)) {
             Some((name, _)) => Err(usage(&format!("'{command}' has no option '{name}'"))),
@@ -155,17 +174,17 @@ fn one_of(word: &OsString, known: &[&'static str], what: &str) -> Result<&'stati
     let found = known.iter().find(|k| word == **k);
     found.copied().ok_or_else(|| {
         let word = text::escape(word.as_encoded_bytes());
-        usage(&format!("there is no {what} '{word}'{}", meant(&word, known)))
+        usage(&format!("there is no {what} '{word}'{}", near(&word, known)))
     })
 }
 
 fn unknown_option(name: &str) -> Error {
-    let known = ["--snap", "--profile", "--json", "--help", "--version"];
-    usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), meant(name, &known)))
+    let known = ["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run", "--help", "--version"];
+    usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), near(name, &known)))
 }
 
 /// What somebody who typed this may have meant.
-fn meant(word: &str, known: &[&'static str]) -> String {
+pub fn near(word: &str, known: &[&str]) -> String {
     let near = known.iter().map(|k| (distance(word, k), k)).min();
     match near {
         Some((distance, near)) if distance <= 2 => format!("; did you mean '{near}'?"),
@@ -189,6 +208,11 @@ fn distance(a: &str, b: &str) -> usize {
 
 fn given_text(value: OsString) -> Result<String> {
     value.into_string().map_err(|v| usage(&format!("'{}' is no name", text::escape(v.as_encoded_bytes()))))
+}
+
+fn seconds(value: OsString) -> Result<u64> {
+    let text = given_text(value)?;
+    text.parse().map_err(|_| usage(&format!("'{}' is no number of seconds", text::escape(text.as_bytes()))))
 }
 
 /// A relative name is meant from where we were called, and we are about to leave that directory.
@@ -224,11 +248,17 @@ mod tests {
 
     #[test]
     fn options_may_stand_anywhere() {
-        let options = |json| Options { snap: Some("microk8s".into()), profile: None, json };
+        let options = |json| Options { snap: Some("microk8s".into()), json, ..Options::default() };
         assert_eq!(call("survey --snap microk8s --json").unwrap(), Call::Survey(options(true)));
         assert_eq!(call("--snap=microk8s verify").unwrap(), Call::Verify(options(false)));
         assert_eq!(call("profile --snap microk8s init").unwrap(), Call::ProfileInit(options(false)));
         assert_eq!(call("profile check -- --odd").unwrap(), Call::ProfileCheck(path("--odd".into())));
+    }
+
+    #[test]
+    fn a_dry_run_is_a_survey() {
+        let Call::Survey(options) = call("remove --dry-run --snap own --grace 7").unwrap() else { panic!() };
+        assert_eq!((options.snap.as_deref(), options.grace), (Some("own"), Some(7)));
     }
 
     #[test]
@@ -256,6 +286,9 @@ mod tests {
             ("profile check", "name the file"),
             ("profile check a b", "'b' is one word too many"),
             ("profile schema --json", "'profile schema' has no option '--json'"),
+            ("report --profile x", "'report' has no option '--profile'"),
+            ("verify --yes", "'verify' has no option '--yes'"),
+            ("remove --grace soon", "'soon' is no number of seconds"),
         ] {
             let error = error(line);
             assert!(error.contains(said), "{line}: {error}");

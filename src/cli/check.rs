@@ -1,23 +1,47 @@
 //! Says what is wrong with a profile, and shows the line.
 
+use std::io::Read;
 use std::path::Path;
 
-use crate::error::{Error, Position, Result};
+use crate::cli::arguments::near;
+
+use crate::error::{Context, Error, Position, Result};
 use crate::linux::host::Host;
-use crate::snap::profile::{Profile, is_shared};
+use crate::snap::profile::{Profile, is_shared, place};
 use crate::text;
 
-/// Checks a profile file. Returns what to print when it is valid.
+/// Checks a profile file, or what comes by standard input (`-`). Returns what to print when it is valid.
 pub fn check(file: &Path) -> Result<String> {
-    let host = Host::live();
-    let bytes = host.read(file)?;
-    let from = format!("'{}'", text::show(file));
-    let profile = Profile::parse(&bytes, &from).map_err(|error| with_line(error, &bytes))?;
-    let mut said = format!("{}: a valid profile for snap '{}'\n", text::show(file), profile.snap);
+    const STANDARD_INPUT: &str = "standard input";
+    let (bytes, name) = match file.file_name().is_some_and(|name| name == "-") {
+        true => (input()?, STANDARD_INPUT.into()),
+        false => (Profile::bytes(&Host::live(), file)?, text::show(file)),
+    };
+    let profile = Profile::parse(&bytes, &format!("'{name}'")).map_err(|error| with_line(error, &bytes))?;
+    let mut said = format!("{name}: a valid profile for snap '{}'\n", profile.snap);
     for remark in remarks(&profile) {
         said.push_str(&format!("  note: {remark}\n"));
     }
     Ok(said)
+}
+
+fn input() -> Result<Vec<u8>> {
+    const LARGEST: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    std::io::stdin().take(LARGEST).read_to_end(&mut bytes).context("read", Path::new("/dev/stdin"))?;
+    Ok(bytes)
+}
+
+/// True if what is deleted with all it holds would take more with it than the runtime's own.
+fn holds_more(profile: &Profile, data: &str) -> bool {
+    let data = Path::new(data);
+    let around = |root: &str| Path::new(root).starts_with(data);
+    let runtimes = [&profile.containerd.root, &profile.containerd.state];
+    let of_pods =
+        data.components().any(|c| matches!(c.as_os_str().to_str(), Some("kubelet" | "pods" | "volumes")));
+    of_pods
+        || profile.kubelet.as_ref().is_some_and(|k| around(&k.root) || data.starts_with(&k.root))
+        || runtimes.iter().any(|root| around(root) && data != Path::new(root))
 }
 
 /// What is allowed and may still be an oversight.
@@ -37,6 +61,14 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
                 .any(|root| is_shared(Path::new(root))),
             "containerd's state or root is shared with other containerds (below /run/containerd or /var/lib/containerd): without its shims, what is the snap's there cannot be told and stays",
         ),
+        (
+            profile.data.iter().any(|data| holds_more(profile, data)),
+            "data names a directory that holds more than containerd's own things, such as volumes: all of it would be deleted for good",
+        ),
+        (
+            profile.network.links.iter().any(|link| link.contains(['*', '?', '['])),
+            "network.links are whole names: '*', '?' and '[' stand for themselves. Links of single pods are found without a name",
+        ),
         (profile.data.is_empty(), "no data: images stay, and go into the snapshot that 'snap remove' takes"),
     ];
     all.into_iter().filter(|(there, _)| *there).map(|(_, remark)| remark).collect()
@@ -49,7 +81,40 @@ const MAX_WIDTH: usize = 100;
 fn with_line(error: Error, bytes: &[u8]) -> Error {
     let Error::Profile { from, position, reason } = error else { return error };
     let shown = position.and_then(|at| excerpt(bytes, at)).unwrap_or_default();
+    let reason = in_words(&reason, bytes, position).unwrap_or(reason);
     Error::Profile { from, position, reason: reason + &shown }
+}
+
+/// The usual mistakes by their names, where the parser only says what it does not understand.
+fn in_words(reason: &str, bytes: &[u8], position: Option<Position>) -> Option<String> {
+    let at = position?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Some("the file begins with a byte order mark; save it as UTF-8 without one".into());
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Some("the file is UTF-16; save it as UTF-8".into());
+    }
+    if matches!(
+        reason,
+        "key must be a string" | "expected value" | "trailing characters" | "expected `,` or `}`"
+    ) {
+        let line = bytes.split(|b| *b == b'\n').nth(at.line.checked_sub(1)?)?;
+        return match line.get(at.column.checked_sub(1)?)? {
+            b'/' | b'#' => Some("JSON has no comments".into()),
+            b'\'' => Some("JSON has no single quotes; write \"".into()),
+            _ => None,
+        };
+    }
+    let (what, known) = reason.split_once(", expected ").unwrap_or((reason, ""));
+    let unknown = what.strip_prefix("unknown field `").map(|name| name.trim_end_matches('`'));
+    if unknown.is_none() && !what.starts_with("missing field") {
+        return None;
+    }
+    let key = place::open_at(bytes, &at).map(|key| key + ": ").unwrap_or_default();
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let meant = unknown.map(|name| near(&name.replace('_', "-").to_lowercase(), &known)).unwrap_or_default();
+    let known = if known.is_empty() { String::new() } else { format!(" (known here: {})", known.join(", ")) };
+    Some(format!("{key}{what}{meant}{known}"))
 }
 
 fn excerpt(bytes: &[u8], Position { line, column }: Position) -> Option<String> {
@@ -108,6 +173,54 @@ mod tests {
         assert!(error.contains("1 | … ") && error.contains("\"root\": \"/root\""), "{error}");
         let error = checked(&"\0".repeat(3_000_000)).unwrap_err();
         assert!(error.len() < 1000, "{} characters", error.len());
+    }
+
+    #[test]
+    fn the_usual_mistakes_have_names() {
+        let in_kubelet =
+            |text: &str| SMALL.replace("\"own\",", &format!("\"own\", \"kubelet\": {{{text}}},"));
+        let bom = format!("\u{feff}{SMALL}");
+        for (text, said) in [
+            (bom.as_str(), "byte order mark"),
+            (&SMALL.replace("{\n  \"schema\"", "{ // mine\n  \"schema\""), "JSON has no comments"),
+            (&SMALL.replace("1,\n", "1, # mine\n"), "JSON has no comments"),
+            (&SMALL.replace("\"snap\"", "'snap'"), "JSON has no single quotes"),
+            (&SMALL.replace("\"own\"", "'own'"), "JSON has no single quotes"),
+            (&in_kubelet(""), "kubelet: missing field `root`\n"),
+            (
+                &SMALL.replace("\"root\"", "\"roots\""),
+                "containerd: unknown field `roots`; did you mean 'root'?",
+            ),
+            (&SMALL.replace("\"schema\"", "\"shema\""), ": unknown field `shema`; did you mean 'schema'?"),
+            (&SMALL.replace("\"root\"", "\"shimSockets\""), "did you mean 'shim-sockets'?"),
+            ("[]", "line 1, column 1: a list, where an object is expected"),
+            (&SMALL.replace("COMMON/root", "COMMON/a\\u0000b"), "is a path with a zero byte"),
+        ] {
+            let error = checked(text).expect_err(said);
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_named_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), SMALL).unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let error = check(&dir.path().join("link")).unwrap_err().to_string();
+        assert!(error.contains("a symbolic link, where a regular file is expected"), "{error}");
+    }
+
+    #[test]
+    fn what_would_hurt_gets_a_remark() {
+        let with = |more: &str| checked(&SMALL.replace("\"own\",", &format!("\"own\", {more},"))).unwrap();
+        for data in ["$SNAP_COMMON/var", "$SNAP_COMMON/var/lib/kubelet", "$SNAP_COMMON/k/x"] {
+            let kubelet = "\"kubelet\": {\"root\": \"$SNAP_COMMON/k\"}";
+            let kubelet = if data.ends_with("var") { &kubelet.replace("/k", "/var/k") } else { kubelet };
+            let said = with(&format!("{kubelet}, \"data\": [\"{data}\"]"));
+            assert!(said.contains("holds more than containerd's own"), "{data}: {said}");
+        }
+        let said = with("\"data\": [\"$SNAP_COMMON/root\"], \"network\": {\"links\": [\"cali*\"]}");
+        assert!(said.contains("'*', '?' and '['") && !said.contains("holds more"), "{said}");
     }
 
     #[test]

@@ -13,11 +13,14 @@ Commands:
   profile    Show, check or draft a profile: where one snap keeps its things
 
 Options:
-      --snap NAME     The snap, or an instance of it (name_key); not needed in a hook of the snap
-      --profile FILE  Use this profile instead of the one that the snap ships or that is built in
-      --json          Print the JSON document instead of text
-  -h, --help          Show this, or the help of a command
-  -V, --version       Show the version
+      --snap NAME        The snap, or an instance of it (name_key); not needed in a hook of the snap
+      --profile FILE     Use this profile instead of the one that the snap ships or that is built in
+      --json             Print the JSON document instead of text
+      --grace SECONDS    Give containers so long to end; those that name a grace of their own, at most
+      --dry-run          Of remove: survey instead
+      --yes              Of remove: even though the snap is installed and enabled
+  -h, --help             Show this, or the help of a command
+  -V, --version          Show the version
 
 Exit status:
   0  nothing is left
@@ -36,7 +39,7 @@ Examples:
 const SURVEY: &str = "\
 Shows what of a snap is there, in the order in which it would go, and what to know before. Changes nothing.
 
-Usage: snap-teardown survey --snap NAME [--profile FILE] [--json]
+Usage: snap-teardown survey --snap NAME [--profile FILE] [--grace SECONDS] [--json]
 
 Root can look everywhere. Without root some places cannot be looked at, and the exit status is 3 if nothing
 was seen elsewhere. Status 1 means that something is there, as is normal while the snap is in use.
@@ -47,7 +50,7 @@ Keep a copy of this program before you remove the snap: afterwards, report and v
 const REMOVE: &str = "\
 Removes what is there, looks again, and reports. Needs root.
 
-Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--json]
+Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--grace SECONDS] [--yes] [--dry-run] [--json]
 
 Applications are ended first, each by its own preStop hook and stop signal, within its own grace. Then all
 else goes, in order: containers, shims, network, mounts, control groups, state, data. The run ends by the
@@ -56,7 +59,8 @@ profile's deadline. SIGTERM, SIGINT and SIGHUP end it early, with a report.
 As the last line of a snap's hook script:
   exec \"$SNAP/bin/snap-teardown\" remove
 
-From outside, for a snap whose hook never ran (snapd skips the hooks of a disabled snap), name the snap. The
+From outside, for a snap whose hook never ran (snapd skips the hooks of a disabled snap), name the snap. One
+that is installed and enabled is refused without --yes: type 'snap remove NAME', whose hook does this. The
 result replaces an earlier one in /run/snap.NAME/teardown.json, and goes, in short, to the journal
 (journalctl -t snap-teardown). If standard output is not a terminal, its last line is the result as cut JSON.
 ";
@@ -73,7 +77,8 @@ built in. While the snap is installed, use survey.
 ";
 
 const REPORT: &str = "\
-Shows the result of the last removal, and exits with its status.
+Shows the result of the last removal, and exits with its status; with 3 if there is no result.
+With --json, the document is printed as the file has it.
 
 Usage: snap-teardown report --snap NAME [--json]
 ";
@@ -87,7 +92,7 @@ Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
        snap-teardown profile schema
 
   show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
-  check     Say whether a file is a valid profile; if not, what is wrong with it and in which line
+  check     Say whether a file (or standard input: -) is a valid profile; if not, what is wrong in which line
   init      Draft a profile from the snap while it runs; remarks go to standard error. Needs root
   schema    Print the JSON Schema of profiles
 

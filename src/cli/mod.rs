@@ -18,6 +18,8 @@ mod wrap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
 use crate::linux::host::Host;
 use crate::program::{self, fail, tell};
@@ -38,7 +40,15 @@ pub fn main() -> ExitCode {
     program::restrain();
     match call.and_then(carry_out) {
         Ok(status) => ExitCode::from(status),
-        Err(e) => fail(&e),
+        Err(e) => {
+            let status = fail(&e);
+            if matches!(e.errno_or_unknown(), Errno::EACCES | Errno::EPERM)
+                && !nix::unistd::geteuid().is_root()
+            {
+                let _ = say_aside("run it as root (sudo)");
+            }
+            status
+        }
     }
 }
 
@@ -46,11 +56,8 @@ fn carry_out(call: Call) -> Result<u8> {
     match call {
         Call::Survey(options) => survey(&options),
         Call::Remove(options) => remove(&options),
-        Call::Verify(options) => {
-            let report = run::verify(&Host::live(), &subject(&options)?)?;
-            show(&options, &report)
-        }
-        Call::Report(options) => show(&options, &last(&snap(&options)?)?),
+        Call::Verify(options) => verify(&options),
+        Call::Report(options) => report(&options),
         Call::ProfileShow(options) => {
             let profile = subject(&options)?.profile;
             say(&readable(&profile))
@@ -75,8 +82,13 @@ fn readable(profile: &Profile) -> String {
 }
 
 fn say(text: &str) -> Result<u8> {
-    tell(text);
-    Ok(0)
+    tell(text).map(|()| 0)
+}
+
+/// To standard error. That nobody reads it must not end the run.
+fn say_aside(text: &str) -> Result<()> {
+    let _ = writeln!(std::io::stderr(), "snap-teardown: {}", text::printable(text));
+    Ok(())
 }
 
 fn survey(options: &Options) -> Result<u8> {
@@ -85,8 +97,19 @@ fn survey(options: &Options) -> Result<u8> {
     if options.json {
         return show(options, &report);
     }
-    tell(&survey::of(&report, &subject.profile, &Page::of_output()));
+    tell(&survey::of(&report, &subject.profile, &Page::of_output()))?;
     Ok(report.exit_status)
+}
+
+fn verify(options: &Options) -> Result<u8> {
+    let (host, subject) = (Host::live(), subject(options)?);
+    if subject.snap.is_enabled(&host) && !file::is_there(&subject.snap) {
+        let snap = &subject.snap.instance;
+        let what =
+            format!("snap '{snap}' is installed, and nothing was removed yet: 'survey' shows what is there");
+        say_aside(&what)?;
+    }
+    show(options, &run::verify(&host, &subject)?)
 }
 
 fn remove(options: &Options) -> Result<u8> {
@@ -95,42 +118,97 @@ fn remove(options: &Options) -> Result<u8> {
         let what = "remove needs root; nothing was touched ('survey' shows what is there)";
         return Err(Error::NotStarted(what.into()));
     }
+    if !options.yes {
+        meant(options, &subject.snap)?;
+    }
     journal::start();
+    if run::is_running(&subject.snap) {
+        say_aside(&format!("another run works on snap '{}'; waiting for it", subject.snap.instance))?;
+    }
     let report = {
         let mut progress = Progress::new();
-        program::remove(&subject, &mut |step, count, effort| progress.tell(step, count, effort))?
+        program::remove(&subject, &mut |step, residues, effort| progress.tell(step, residues, effort))?
     };
-    if options.json || std::io::stdout().is_terminal() {
-        return show(options, &report);
-    }
-    // As the last line of a hook: snapd keeps 100 lines and 10 KiB.
-    tell(&report.output());
+    let told = match options.json || std::io::stdout().is_terminal() {
+        true => show(options, &report).map(drop),
+        // As the last line of a hook: snapd keeps 100 lines and 10 KiB.
+        false => tell(&report.output()),
+    };
+    // What was done is done: status 2 would say that nothing was touched.
+    told.or_else(|e| say_aside(&e.to_string()))?;
     Ok(report.exit_status)
+}
+
+/// Refuses to end a snap that is installed and enabled, unless its own hook asks: 'snap remove' does that, and all the rest.
+fn meant(options: &Options, snap: &Snap) -> Result<()> {
+    let in_its_hook = ["SNAP_INSTANCE_NAME", "SNAP_NAME"]
+        .into_iter()
+        .find_map(std::env::var_os)
+        .is_some_and(|name| name == snap.instance.as_str());
+    if options.snap.is_none() || in_its_hook || !snap.is_enabled(&Host::live()) {
+        return Ok(());
+    }
+    Err(Error::NotStarted(format!(
+        "snap '{0}' is installed and enabled: its containers would end and its images go, and nothing else of it. \
+         Type 'snap remove {0}', whose hook does this; or 'survey' to see what it would do; or 'remove --yes' if this is meant",
+        snap.instance
+    )))
 }
 
 /// Prints a report, and returns the exit status that goes with it.
 fn show(options: &Options, report: &Report) -> Result<u8> {
     if options.json {
-        tell(&format!("{}\n", text::printable_json(&text::json(report))));
+        tell(&format!("{}\n", text::printable_json(&text::json(report))))?;
     } else {
-        tell(&result::of(report, &Page::of_output()));
+        tell(&result::of(report, &Page::of_output()))?;
     }
     Ok(report.exit_status)
 }
 
-/// The result of the last run.
-fn last(snap: &Snap) -> Result<Report> {
-    file::read(&Host::live(), snap)?.ok_or_else(|| {
-        Error::NotStarted(format!(
+/// Shows the result of the last run. That there is none is no wrong call: a machine was booted since, say.
+fn report(options: &Options) -> Result<u8> {
+    const NOT_KNOWN: u8 = 3;
+    let snap = snap(options)?;
+    let Some((report, text)) = file::read_with_text(&Host::live(), &snap)? else {
+        return say_aside(&format!(
             "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
             snap.instance,
-            text::show(&file::path(snap))
+            text::show(&file::path(&snap))
         ))
-    })
+        .map(|()| NOT_KNOWN);
+    };
+    match text {
+        Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
+        _ if options.json => drop(show(options, &report)?),
+        _ => tell(&result::of_file(&report, run::is_running(&snap), &Page::of_output()))?,
+    }
+    Ok(report.exit_status)
 }
 
 fn subject(options: &Options) -> Result<Subject> {
-    program::subject(snap(options)?, options.profile.as_deref())
+    let snap = snap(options)?;
+    if options.profile.is_none()
+        && !snap.is_installed(&Host::live())
+        && Profile::built_in(&snap.name)?.is_none()
+    {
+        return Err(Error::NotStarted(format!(
+            "snap '{}' is not installed, and no profile is built in for it{}; of a snap that was removed, name a copy of its \
+             teardown.json with --profile",
+            snap.instance,
+            arguments::near(&snap.name, &Profile::BUILT_IN)
+        )));
+    }
+    let mut subject = program::subject(snap, options.profile.as_deref())?;
+    if let Some(grace) = options.grace {
+        let patience = &mut subject.profile.patience;
+        if grace > patience.deadline {
+            let reason =
+                format!("--grace: {grace} s is more than the profile's deadline, {} s", patience.deadline);
+            return Err(Error::NotStarted(reason));
+        }
+        (patience.drain, patience.maximum_grace) = (grace, Some(grace));
+    }
+    Ok(subject)
 }
 
 fn snap(options: &Options) -> Result<Snap> {

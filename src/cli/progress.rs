@@ -2,36 +2,54 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::engine::step::{Effort, Step};
+use crate::cli::page::Page;
+use crate::engine::step::{Effort, Step, StepName};
+use crate::order;
+use crate::residue::{self, Residue};
+use crate::text::printable;
 
 /// The line.
 pub struct Progress {
     shown: bool,
     terminal: bool,
+    width: usize,
 }
 
 impl Progress {
     /// Nothing yet.
     pub fn new() -> Progress {
-        Progress { shown: false, terminal: std::io::stderr().is_terminal() }
+        let width = Page::of_output().width.saturating_sub(2);
+        Progress { shown: false, terminal: std::io::stderr().is_terminal(), width }
     }
 
     /// Says what is done now, in place of what was done before.
-    pub fn tell(&mut self, step: &Step, count: usize, effort: Effort) {
+    pub fn tell(&mut self, step: &Step, residues: &[Residue], effort: Effort) {
         if !self.terminal {
             return;
         }
-        let what = match effort {
-            Effort::Ask => "asked to end",
-            Effort::Force | Effort::Last => "to remove",
-        };
-        let most = match step.grace.as_secs() {
-            0 => String::new(),
-            seconds => format!(", waiting up to {seconds} s"),
-        };
-        let _ = write!(std::io::stderr(), "\r\x1b[K{}: {count} {what}{most} ", step.name);
+        // A line that goes on in the next one could not be taken back.
+        let line: String = line(step, residues, effort).chars().take(self.width).collect();
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line} ");
         self.shown = true;
     }
+}
+
+/// What is waited for, with the pods by name.
+fn line(step: &Step, residues: &[Residue], effort: Effort) -> String {
+    const MAX_NAMED: usize = 3;
+    let what = match effort {
+        Effort::Ask if step.name == StepName::Drain => "asked to end, each within its grace",
+        Effort::Ask => "asked to end",
+        Effort::Force | Effort::Last => "to remove",
+    };
+    let pods = order::set(residues.iter().filter_map(|residue| match residue {
+        Residue::Task(residue::Task { pod, .. }) => pod.as_deref(),
+        _ => None,
+    }));
+    let named: Vec<&str> = pods.iter().take(MAX_NAMED).copied().collect();
+    let more = if pods.len() > MAX_NAMED { ", …" } else { "" };
+    let names = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) };
+    printable(&format!("{}: {} {what}{names}", step.name, residues.len())).into_owned()
 }
 
 impl Drop for Progress {
@@ -39,5 +57,34 @@ impl Drop for Progress {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::runtime::ContainerId;
+
+    #[test]
+    fn who_is_waited_for_has_a_name() {
+        let step = Step { name: StepName::Drain, efforts: &[], grace: Duration::ZERO, gates: &[] };
+        let task = |pod: &str| {
+            Residue::Task(residue::Task {
+                container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
+                pod: Some(pod.into()),
+                sandbox: false,
+                processes: vec![],
+                groups: vec![],
+                paused: false,
+                socket: None,
+                witnesses: Default::default(),
+            })
+        };
+        let said = line(&step, &["prod/db-0", "prod/web", "prod/db-0"].map(task), Effort::Ask);
+        assert_eq!(said, "drain: 3 asked to end, each within its grace: prod/db-0, prod/web");
+        let said = line(&step, &["a", "b", "c", "d\u{1b}[2J"].map(task), Effort::Force);
+        assert_eq!(said, "drain: 4 to remove: a, b, c, …");
     }
 }

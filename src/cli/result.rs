@@ -3,21 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cli::page::Page;
-use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, section};
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, section, what_to_do};
 use crate::cli::table::Table;
 use crate::order;
 use crate::remove::ability::Answer;
-use crate::report::advice::Advice;
 use crate::report::{Counts, Left, Report};
 use crate::residue::{self, Residue};
 use crate::text;
 
 /// What a run did, and what is left.
 pub fn of(report: &Report, page: &Page) -> String {
-    let mut out = head(report, page);
+    of_file(report, false, page)
+}
+
+/// The same, read from its file, perhaps while the run goes on that writes it.
+pub fn of_file(report: &Report, goes_on: bool, page: &Page) -> String {
+    let mut out = match goes_on {
+        true => page.yellow(
+            &page.paragraph("", "A run works on this snap at this moment: ask again when it is done."),
+        ),
+        false => head(report, page),
+    };
     if !report.complete {
-        let why = "This was written before anything was removed: the run goes on, or it was killed.";
-        out.push_str(&page.yellow(&page.paragraph("", why)));
+        let end = match goes_on {
+            true => String::new(),
+            false => format!(
+                ", and the run was killed before its end; run 'snap-teardown remove --snap {}' to do the rest",
+                report.snap.instance
+            ),
+        };
+        let why = format!("This was written before anything was removed{end}.");
+        out.push_str(&page.yellow(&page.paragraph("", &why)));
     }
     out.push_str(&notes(report, page));
     out.push_str(&scripts(report, page));
@@ -36,17 +52,9 @@ pub fn of(report: &Report, page: &Page) -> String {
     out
 }
 
-/// Commands are not broken where the page ends: they are there to be copied.
-fn what_to_do(advice: &Advice, page: &Page) -> String {
-    let (sentence, commands) = advice.in_commands();
-    let mut out = page.paragraph("  - ", &sentence);
-    commands.iter().for_each(|command| out.push_str(&format!("    {}\n", text::printable(command))));
-    out
-}
-
 fn steps(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["STEP", "FOUND", "REMOVED", "LEFT", "BLIND", "TIME"]);
-    for step in &report.steps {
+    for step in report.steps.iter().filter(|step| step.counts != Counts::default()) {
         let Counts { found, removed, left, blind } = step.counts;
         let counts = [found, removed, left, blind].map(|n| n.to_string());
         table.row(std::iter::once(step.name.to_string()).chain(counts).chain([seconds(step.elapsed_ms)]));
@@ -107,8 +115,10 @@ fn left(report: &Report, page: &Page) -> String {
     let each: Vec<&Left> = each.collect();
     for left in each.iter().take(MAX_NAMED) {
         let holders = left.holders.iter().take(5);
-        let holders: Vec<String> =
-            holders.map(|h| format!("{} {} (uid {})", h.process.pid, printable(&h.comm), h.uid)).collect();
+        let mut holders: Vec<String> = holders.map(ToString::to_string).collect();
+        if matches!(&left.residue, Residue::Detached(mount) if mount.holders_unknown) {
+            holders.push("others that could not be looked at".into());
+        }
         table.row([left.residue.to_string(), left.reason(), holders.join(", ")]);
     }
     let mut out = table.render(page);
@@ -140,17 +150,4 @@ fn scripts(report: &Report, page: &Page) -> String {
 
 fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms / 100 % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_stays_one_line_however_narrow_the_page() {
-        let points = vec![format!("/{}/reboot", "long".repeat(30)), "/x y".into()];
-        let page = Page { width: 40, colour: false };
-        let text = what_to_do(&Advice::UnmountOnHost { points: points.clone() }, &page);
-        assert!(text.ends_with(&format!("\n    umount {}\n    umount '/x y'\n", points[0])), "{text}");
-    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::cli::page::Page;
 use crate::cli::table::Table;
 use crate::order;
+use crate::report::advice::Advice;
 use crate::report::{Command, Outcome, Report};
 use crate::text;
 
@@ -17,6 +18,15 @@ pub fn section(page: &Page, title: &str, body: &str) -> String {
 
 /// The outcome, and where and when.
 pub fn head(report: &Report, page: &Page) -> String {
+    let all_seen = report.command == Command::Remove || nix::unistd::geteuid().is_root();
+    let first =
+        match all_seen {
+            true => String::new(),
+            false => page.yellow(&page.paragraph(
+                "",
+                "Not run as root, so what follows is neither whole nor sure: run it with sudo.",
+            )),
+        };
     let line = page.paragraph("", &report.headline());
     let line = match (report.command, report.outcome) {
         (Command::Survey, _) => page.bold(line.trim_end()) + "\n",
@@ -34,14 +44,33 @@ pub fn head(report: &Report, page: &Page) -> String {
         host.label.as_ref().map(|l| format!("AppArmor {l}")),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
-    line + &page.paragraph("", &facts.join(", "))
+    first + &line + &page.paragraph("", &facts.join(", "))
+}
+
+/// Commands are not broken where the page ends: they are there to be copied.
+pub fn what_to_do(advice: &Advice, page: &Page) -> String {
+    let (sentence, commands) = advice.in_commands();
+    let mut out = page.paragraph("  - ", &sentence);
+    commands.iter().for_each(|command| out.push_str(&format!("    {}\n", text::printable(command))));
+    out
+}
+
+/// So many of them.
+pub fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 pub fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
     let all = order::set(report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)));
-    all.iter().take(MAX_NAMED).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
-    section(page, "could not be looked at", &table.render(page))
+    // To whom is not root, all of it is closed for the same reason.
+    let most = if nix::unistd::geteuid().is_root() { MAX_NAMED } else { 3 };
+    all.iter().take(most).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
+    let mut body = table.render(page);
+    if all.len() > most {
+        body.push_str(&format!("  … and {} more (all of them: --json)\n", all.len() - most));
+    }
+    section(page, "could not be looked at", &body)
 }
 
 /// Many look alike for the same reason: one row for each reason.
@@ -92,5 +121,13 @@ mod tests {
         assert_eq!(moment(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(moment(4_107_542_399), "2100-02-28 23:59:59 UTC");
         assert_eq!(moment(1_795_467_600), "2026-11-23 21:00:00 UTC");
+    }
+
+    #[test]
+    fn a_command_stays_one_line_however_narrow_the_page() {
+        let points = vec![format!("/{}/reboot", "long".repeat(30)), "/x y".into()];
+        let page = Page { width: 40, colour: false };
+        let text = what_to_do(&Advice::UnmountOnHost { points: points.clone() }, &page);
+        assert!(text.ends_with(&format!("\n    umount {}\n    umount '/x y'\n", points[0])), "{text}");
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::cli::sections::many;
 use crate::linux::child::{self, ChildEnd};
 
 /// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
@@ -24,7 +25,7 @@ pub fn of(directory: &Path) -> String {
     let numbers: Vec<u64> =
         String::from_utf8_lossy(&output).split(' ').filter_map(|n| n.parse().ok()).collect();
     match numbers[..] {
-        [1, bytes, files] => format!("{} in {files} files", human(bytes)),
+        [1, bytes, files] => format!("{} in {}", human(bytes), many(files, "file")),
         [_, bytes, files] => format!("more than {} in {files} files", human(bytes)),
         _ => "not measured".into(),
     }

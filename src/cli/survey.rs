@@ -1,13 +1,15 @@
 //! A survey, as people read it: what would go, in which order, and what to know before.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use crate::cli::page::Page;
-use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, printable, section};
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, printable, section, what_to_do};
 use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
+use crate::report::note::NoteKind;
 use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::short;
@@ -16,6 +18,9 @@ use crate::text;
 
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
 const MAX_OTHERS: usize = 8;
+
+/// Control groups are many and all alike.
+const MAX_CGROUPS: usize = 2;
 
 /// What is there, in the order in which it would go, and what to know before.
 pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
@@ -35,7 +40,38 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     }
     out.push_str(&blind(report, page));
     out.push_str(&bystanders(report, page));
+    let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
+    out.push_str(&section(page, "what to do first", &advice));
+    out.push_str(&section(page, "in short", &in_short(report, page)));
     out
+}
+
+/// Last, since it is the last lines that a terminal still shows.
+fn in_short(report: &Report, page: &Page) -> String {
+    let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
+    let number = |of: fn(&Residue) -> bool| order::set(all().filter(|r| of(r)).map(Residue::key)).len();
+    let pods = order::set(all().filter_map(|r| match r {
+        Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
+        _ => None,
+    }));
+    let containers = number(|r| matches!(r, Residue::Task(_)));
+    let data = all().filter_map(|r| match r {
+        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
+        _ => None,
+    });
+    let kinds = [
+        (pods.len(), "pod"),
+        (containers, "container"),
+        (number(|r| matches!(r, Residue::Mount(_))), "mount"),
+        (number(|r| matches!(r, Residue::Cgroup(_))), "control group"),
+    ];
+    let mut parts: Vec<String> =
+        kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
+    parts.extend(data.map(|path| format!("{} of images in {}", sizes::of(path), text::show(path))));
+    if parts.is_empty() {
+        return String::new();
+    }
+    page.paragraph("  ", &format!("These would go: {}.", parts.join(", ")))
 }
 
 /// What people ought to know before they remove the snap.
@@ -45,9 +81,9 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let tasks = order::set(all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()));
     if !tasks.is_empty() {
         lines.push(format!(
-            "{} containers are stopped: each by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
+            "{}: each is stopped by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
              names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
-            tasks.len(),
+            many(tasks.len() as u64, "container"),
             profile.patience.maximum_grace(),
             profile.patience.drain,
             profile.patience.deadline
@@ -55,16 +91,25 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     }
     let data = |l: &&Left| matches!(l.residue, Residue::Path(residue::Path { what: PathKind::Data, .. }));
     if all().any(|l| data(&l)) {
-        lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
+        lines.push("What the directories of the step \"data\" hold (images, and what containers wrote outside of volumes) is deleted for good.".into());
     }
     if all().any(|l| matches!(l.residue, Residue::Mount(_))) {
-        let snap = &report.snap.instance;
+        lines.push(
+            "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there.".into(),
+        );
+    }
+    let home = Path::new("/var/snap").join(&report.snap.instance);
+    if home.exists() {
         lines.push(format!(
-            "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there. What lies below \
-             /var/snap/{snap} goes with the snap; snapd keeps a snapshot of it unless it is told to --purge."
+            "What lies below {} ({}) goes with the snap, volumes on this node's own disk included; snapd keeps a snapshot of it, \
+             unless it is told to --purge.",
+            text::show(&home),
+            sizes::of(&home)
         ));
     }
-    if report.advice.is_empty() && report.counts.blind == 0 && report.outcome != Outcome::Clean {
+    let clustered = report.notes.iter().any(|note| note.kind == NoteKind::Cluster);
+    if report.advice.is_empty() && !clustered && report.counts.blind == 0 && report.outcome != Outcome::Clean
+    {
         lines.push("Nothing was seen that would stand in the way of the removal.".into());
     }
     lines.extend(report.notes.iter().map(ToString::to_string));
@@ -113,7 +158,12 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     for (_, left) in sorted {
         let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
         let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
-        if *shown == if named { MAX_NAMED } else { MAX_OTHERS } {
+        let most = match left.residue {
+            _ if named => MAX_NAMED,
+            Residue::Cgroup(_) => MAX_CGROUPS,
+            _ => MAX_OTHERS,
+        };
+        if *shown == most {
             hidden += 1;
             continue;
         }

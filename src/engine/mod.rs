@@ -34,7 +34,7 @@ pub struct Acts<'a> {
     /// True once somebody has asked us to stop.
     pub interrupted: &'a mut dyn FnMut() -> bool,
     /// Told of each step that is about to act, for whoever watches.
-    pub progress: &'a mut dyn FnMut(&Step, usize, Effort),
+    pub progress: &'a mut dyn FnMut(&Step, &[Residue], Effort),
 }
 
 /// What one step met with over all rounds.
@@ -164,7 +164,7 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
             if own.closed.is_some() {
                 break;
             }
-            (acts.progress)(step, finding.residues.len(), effort);
+            (acts.progress)(step, &finding.residues, effort);
             let done = (acts.remove)(&finding.residues, effort, deadline);
             let until = deadline.min(Instant::now() + step.grace);
             let open: Vec<Residue> = waiting(&finding.residues, &done);

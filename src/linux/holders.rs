@@ -27,6 +27,19 @@ pub struct Holder {
     pub uid: u32,
 }
 
+impl Holder {
+    /// True unless it has ended; another process may have its PID by now.
+    pub fn is_alive(&self) -> bool {
+        identity(self.process.pid) == Some(self.process)
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} (uid {})", self.process.pid, escape(self.comm.as_bytes()), self.uid)
+    }
+}
+
 /// The holders of a mount, as far as they could be seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Holders {
@@ -102,7 +115,7 @@ pub fn describe(pid: i32) -> io::Result<Holder> {
 
 /// True if a mount that was detached under these holders may still be in use.
 pub fn remain(holders: &[Holder], unknown: bool) -> bool {
-    unknown || holders.iter().any(|h| identity(h.process.pid) == Some(h.process))
+    unknown || holders.iter().any(Holder::is_alive)
 }
 
 /// Users of network namespaces by inode: nothing of ours runs any more, so whoever is in one of ours, or has it

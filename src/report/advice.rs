@@ -14,6 +14,8 @@ pub enum Advice {
         /// Which, and why.
         because: Vec<String>,
     },
+    /// These processes keep mounts alive that were detached.
+    EndHolders { holders: Vec<String> },
     /// Only the host can unmount these; until then snapd 2.77 and later fail to remove the snap.
     UnmountOnHost { points: Vec<String> },
     /// Confinement refused this; these plugs or lines would allow it.
@@ -33,6 +35,7 @@ impl<'de> Deserialize<'de> for Advice {
         #[serde(rename_all = "kebab-case")]
         enum What {
             Reboot,
+            EndHolders,
             UnmountOnHost,
             Allow,
             KubeProxyRules,
@@ -41,14 +44,16 @@ impl<'de> Deserialize<'de> for Advice {
         struct Told {
             r#do: What,
             because: Option<Vec<String>>,
+            holders: Option<Vec<String>>,
             points: Option<Vec<String>>,
             refused: Option<String>,
             with: Option<String>,
             tables: Option<Vec<String>>,
         }
-        let Told { r#do, because, points, refused, with, tables } = Told::deserialize(from)?;
+        let Told { r#do, because, holders, points, refused, with, tables } = Told::deserialize(from)?;
         let advice = match r#do {
             What::Reboot => because.map(|because| Advice::Reboot { because }),
+            What::EndHolders => holders.map(|holders| Advice::EndHolders { holders }),
             What::UnmountOnHost => points.map(|points| Advice::UnmountOnHost { points }),
             What::Allow => refused.zip(with).map(|(refused, with)| Advice::Allow { refused, with }),
             What::KubeProxyRules => tables.map(|tables| Advice::KubeProxyRules { tables }),
@@ -80,6 +85,7 @@ impl Advice {
     pub(super) fn shorten(&mut self, most: usize) {
         match self {
             Advice::Reboot { because: list }
+            | Advice::EndHolders { holders: list }
             | Advice::UnmountOnHost { points: list }
             | Advice::KubeProxyRules { tables: list } => list.truncate(most),
             Advice::Allow { .. } => {}
@@ -91,6 +97,9 @@ impl std::fmt::Display for Advice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Advice::Reboot { because } => write!(f, "reboot: only that ends {}", because.join(", ")),
+            Advice::EndHolders { holders } => {
+                write!(f, "end who holds detached mounts, or reboot: {}", holders.join(", "))
+            }
             Advice::UnmountOnHost { points } => {
                 let words: Vec<String> = points.iter().map(word).collect();
                 write!(f, "{UNMOUNT} umount {}", words.join(" "))
@@ -113,6 +122,7 @@ mod tests {
     fn what_is_written_is_read() {
         let all = [
             Advice::Reboot { because: vec!["a".into()] },
+            Advice::EndHolders { holders: vec!["7 sleep (uid 0)".into()] },
             Advice::UnmountOnHost { points: vec!["/b".into()] },
             Advice::Allow { refused: "c".into(), with: "d".into() },
             Advice::KubeProxyRules { tables: vec![] },

@@ -6,6 +6,7 @@ use crate::engine::done::Done;
 use crate::engine::step::Step;
 use crate::engine::{History, StepHistory, Tracked};
 use crate::error::{Blind, errno_name};
+use crate::linux::holders::Holder;
 use crate::remove::ability::{Ability, Answer};
 use crate::report::advice::Advice;
 use crate::report::note::NoteKind;
@@ -106,7 +107,7 @@ fn left_of(residue: &Residue, key: &str, history: &StepHistory, stuck: &[i32]) -
     match (residue, tried) {
         (Residue::Detached(mount), _) => {
             left.why = Some("it was detached while in use, and is still there for whoever uses it".into());
-            left.holders = mount.holders.clone();
+            left.holders = mount.holders.iter().filter(|h| h.is_alive()).cloned().collect();
         }
         (_, Some((_, done))) => {
             let (why, errno) = done.why_left();
@@ -162,13 +163,19 @@ fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
     let because: Vec<String> = left
         .iter()
         .filter(|l| {
-            matches!(l.residue, Residue::Detached(_))
+            let stuck = |h: &Holder| facts.stuck.contains(&h.process.pid);
+            matches!(&l.residue, Residue::Detached(m) if m.holders_unknown || m.holders.iter().any(stuck))
                 || l.residue.processes().iter().any(|p| facts.stuck.contains(&p.pid))
         })
         .map(|l| l.residue.to_string())
         .collect();
     if !because.is_empty() && facts.command != Command::Survey {
         advice.push(Advice::Reboot { because: dedup(because) });
+    }
+    let known = left.iter().filter(|l| matches!(&l.residue, Residue::Detached(m) if !m.holders_unknown));
+    let holders: Vec<String> = known.flat_map(|l| &l.holders).map(ToString::to_string).collect();
+    if !holders.is_empty() {
+        advice.push(Advice::EndHolders { holders: dedup(holders) });
     }
     let on_host = left.iter().filter_map(|l| match &l.residue {
         Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),

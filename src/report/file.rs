@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::json;
 use crate::linux::host::Host;
 use crate::report::note::{Note, NoteKind};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, SCHEMA};
 use crate::residue::{self, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
@@ -35,6 +35,11 @@ const UNFINISHED: &str = ".teardown.json.";
 /// Where a snap's result lies.
 pub fn path(snap: &Snap) -> PathBuf {
     snap.run_dir().join(NAME)
+}
+
+/// True if there is a result where it belongs.
+pub fn is_there(snap: &Snap) -> bool {
+    path(snap).exists()
 }
 
 /// The snap's directory below /run, made if it is not there; an error if others than root can change it.
@@ -124,23 +129,41 @@ fn read_trusted(host: &Host, directory: &Path) -> Result<Vec<u8>> {
 /// Reads the last result; none if there is none. One from the snap's own directory says so, and proves nothing: into that
 /// containers may write, as root, so that it names no scope.
 pub fn read(host: &Host, snap: &Snap) -> Result<Option<Report>> {
+    Ok(read_with_text(host, snap)?.map(|(report, _)| report))
+}
+
+/// The same with the text of the document. Of a scope we read what a later run needs, so that only the text has all of it.
+/// There is none for a result that proves nothing: such a one is shown without its scope.
+pub fn read_with_text(host: &Host, snap: &Snap) -> Result<Option<(Report, Option<String>)>> {
     for (directory, proven) in [(snap.run_dir(), true), (snap.common.clone(), false)] {
-        let mut report: Report =
-            match read_trusted(host, &directory).and_then(|bytes| parse(&directory, &bytes)) {
-                Ok(report) => report,
-                Err(e) if e.is_gone() => continue,
-                Err(e) => return Err(e),
-            };
+        let bytes = match read_trusted(host, &directory) {
+            Ok(bytes) => bytes,
+            Err(e) if e.is_gone() => continue,
+            Err(e) => return Err(e),
+        };
+        let mut report: Report = parse(&directory, &bytes)?;
+        known(&directory, report.schema)?;
         if !proven {
             report.scope = None;
+            report.truncated = true;
             let path = directory.join(NAME);
             let text =
                 "this result was read from a directory into which containers may write; it proves nothing";
             report.notes.insert(0, Note::of(NoteKind::Unproven, text, [text::show(&path).into_owned()]));
         }
-        return Ok(Some(report));
+        let text = proven.then(|| String::from_utf8_lossy(&bytes).into_owned());
+        return Ok(Some((report, text)));
     }
     Ok(None)
+}
+
+/// Of another version nothing is known, not even what the words mean that look the same.
+fn known(directory: &Path, schema: u32) -> Result<()> {
+    if schema == SCHEMA {
+        return Ok(());
+    }
+    let reason = format!("it is of version {schema}; this program knows {SCHEMA} only");
+    Err(Error::Malformed { path: directory.join(NAME), reason })
 }
 
 fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result<T> {
@@ -150,6 +173,7 @@ fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result
 /// What a later run has to know of an earlier one.
 #[derive(Deserialize)]
 pub struct Earlier {
+    schema: u32,
     outcome: Outcome,
     steps: Vec<EarlierStep>,
     scope: Option<Scope>,
@@ -182,7 +206,10 @@ impl Earlier {
 pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
     let directory = snap.run_dir();
     match read_trusted(&Host::live(), &directory) {
-        Ok(bytes) => parse(&directory, &bytes).map(Some),
+        Ok(bytes) => {
+            let earlier: Earlier = parse(&directory, &bytes)?;
+            known(&directory, earlier.schema).map(|()| Some(earlier))
+        }
         Err(e) if e.is_gone() => Ok(None),
         // Where others can write, there is no result of ours.
         Err(e @ Error::Malformed { .. }) => {
@@ -245,6 +272,18 @@ mod tests {
         assert!(!small.truncated && small.notes.is_empty());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("a\\u009b31m\\u202e"), "{text}");
+    }
+
+    #[test]
+    fn of_another_version_nothing_is_read() {
+        let mut plain = report(1);
+        let (dir, bytes) = written(&mut plain);
+        let snap = Snap { common: dir.path().to_path_buf(), ..Snap::stand_in("no-such-snap-here") };
+        assert!(read(&Host::live(), &snap).unwrap().is_some());
+        let next = String::from_utf8(bytes).unwrap().replacen("\"schema\":1", "\"schema\":2", 1);
+        fs::write(dir.path().join(NAME), next).unwrap();
+        let error = read(&Host::live(), &snap).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use log::{Level, LevelFilter, Log, Metadata, Record, info, warn};
+use log::{Level, LevelFilter, Log, Metadata, Record, log};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 use crate::linux::sync::locked;
@@ -74,40 +74,105 @@ impl Log for Journal {
 
 /// Writes a report's lines.
 pub fn tell(report: &Report) {
+    lines(report, &mut |level, line| log!(level, "{line}"));
+}
+
+/// Hands out the lines: of each step that met something, of each container that did not end well, of the result.
+fn lines(report: &Report, to: &mut dyn FnMut(Level, String)) {
+    const MAX_CONTAINERS: usize = 20;
+    let of_snap = |text: &dyn Display| format!("snap \"{}\": {text}", report.snap.instance);
+    let mut line = |level, text: &dyn Display| to(level, of_snap(text));
     for step in &report.steps {
         let c = step.counts;
         if c.found + c.blind == 0 {
             continue;
         }
-        let line = format!(
+        let mut text = format!(
             "{}: {} found, {} removed, {} left, {} not looked at, {} ms",
             step.name, c.found, c.removed, c.left, c.blind, step.elapsed_ms
         );
-        match &step.closed {
-            Some(closed) => warn!("{line}; did nothing: {}", closed.why),
-            None if c.left > 0 => {
-                let first = step
-                    .left
-                    .first()
-                    .map(|l| format!("; first: {}: {}", l.residue, l.reason()))
-                    .unwrap_or_default();
-                warn!("{line}{first}");
-            }
-            None => info!("{line}"),
+        match (&step.closed, step.left.first()) {
+            (Some(closed), _) => text.push_str(&format!("; did nothing: {}", closed.why)),
+            (None, Some(left)) => text.push_str(&format!("; first: {}: {}", left.residue, left.reason())),
+            (None, None) => {}
         }
+        let level = if step.closed.is_some() || c.left > 0 { Level::Warn } else { Level::Info };
+        line(level, &text);
     }
-    match report.outcome {
-        Outcome::Clean => info!("{}", report.headline()),
-        _ => warn!("{}", report.headline()),
-    }
+    // That one was killed is no failure of the run.
+    let to_tell = report.endings.iter().filter(|ending| ending.is_to_be_told());
+    to_tell.take(MAX_CONTAINERS).for_each(|ending| line(Level::Info, ending));
+    let level = if report.outcome == Outcome::Clean { Level::Info } else { Level::Warn };
+    to(level, report.headline());
     for advice in &report.advice {
-        warn!("{advice}");
+        to(Level::Warn, of_snap(advice));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::History;
+    use crate::engine::step::StepName;
+    use crate::remove::drain::ending::{End, Ending};
+    use crate::report::advice::Advice;
+    use crate::report::{Command, Counts, HostFacts, RunFacts, StepReport};
+    use crate::runtime::ContainerId;
+
+    #[test]
+    fn each_line_names_the_snap_and_who_was_killed_has_one() {
+        let ending = |pod: &str, end| Ending {
+            container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
+            pod: Some(pod.into()),
+            name: Some("app".into()),
+            end,
+            elapsed_ms: 30_000,
+            asked: 30,
+            grace: 30,
+            signal: None,
+            hook: None,
+        };
+        let mut report = empty();
+        report.endings = vec![ending("prod/db-0", End::Killed), ending("prod/web", End::AfterSignal)];
+        report.steps.push(StepReport {
+            name: StepName::Drain,
+            elapsed_ms: 7,
+            counts: Counts { found: 2, removed: 2, left: 0, blind: 0 },
+            closed: None,
+            left: vec![],
+            removed: vec![],
+            blind: vec![],
+        });
+        report.advice.push(Advice::EndHolders { holders: vec!["7 sleep (uid 0)".into()] });
+        let mut said = Vec::new();
+        lines(&report, &mut |level, line| said.push(format!("{level}: {line}")));
+        assert_eq!(
+            said,
+            [
+                "INFO: snap \"microk8s\": drain: 2 found, 2 removed, 0 left, 0 not looked at, 7 ms",
+                "INFO: snap \"microk8s\": prod/db-0 (app): killed after 30.0 s",
+                &format!("INFO: {}", report.headline()),
+                "WARN: snap \"microk8s\": end who holds detached mounts, or reboot: 7 sleep (uid 0)",
+            ]
+        );
+    }
+
+    fn empty() -> Report {
+        let facts = RunFacts {
+            command: Command::Remove,
+            profile: "x".into(),
+            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
+            abilities: Default::default(),
+            started_at: 0,
+            elapsed_ms: 0,
+            complete: true,
+            stuck: vec![],
+            notes: vec![],
+            scripts: vec![],
+            endings: vec![],
+        };
+        Report::build(facts, &[], &History::default(), &crate::fixture::scope_of(&[]))
+    }
 
     #[test]
     fn a_name_makes_no_line_of_its_own() {

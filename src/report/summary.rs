@@ -149,7 +149,7 @@ impl Report {
             }
             (Command::Survey, _) => {
                 return format!(
-                    "snap-teardown: {left} leftovers of snap \"{snap}\" are there ({blind} places could not be looked at)"
+                    "snap-teardown: snap \"{snap}\": a removal would take {left} of what is there; {blind} not looked at"
                 );
             }
             (_, Outcome::Clean) => "clean",

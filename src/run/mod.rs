@@ -34,6 +34,8 @@ use crate::snap::Snap;
 use crate::steps;
 use crate::view::View;
 
+pub use lock::is_held as is_running;
+
 /// Looks, and touches nothing.
 pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let started = StartedRun::now(Command::Survey, subject);
@@ -94,7 +96,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let started = StartedRun::now(Command::Remove, subject);
     let deadline = started.at + Duration::from_secs(subject.profile.patience.deadline);
     let mut live = start(subject)?;
-    let _lock = lock::take(&live.snap, &live.interrupts, deadline)?;
+    let lock = lock::take(&live.snap, &live.interrupts, deadline)?;
     let scripts = run_scripts(&live, deadline);
 
     let host = live.host.clone();
@@ -114,8 +116,13 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
     let (mut history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
+    // The run that was waited for ended clean, and left nothing to do: its result is the one that tells something.
+    let nothing_new = lock.waited && earlier.is_none() && unread.is_none() && history.rounds == 0;
     rounds::add_blind(plan, &mut history, unread.into_iter().collect());
     let mut last = started.report_of_removal(&removal, true, &history, &scope, &view);
+    if nothing_new && last.exit_status == 0 && file::is_there(&live.snap) {
+        return Ok(last);
+    }
     if let Err(e) = file::write(&host, &mut last, &live.snap) {
         log::warn!("{e}");
     }

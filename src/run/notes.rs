@@ -23,6 +23,12 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
     let tasks = running(view, scope);
     let pods: Vec<String> = tasks.iter().filter_map(|task| task.pod.clone()).collect();
     let mut notes = vec![
+        Note::of(
+            Cluster,
+            "this node is a member of a cluster, which is not touched here: let it leave first (in MicroK8s: 'microk8s kubectl \
+             drain NODE', 'microk8s leave', then 'microk8s remove-node NODE' elsewhere)",
+            cluster(view, scope),
+        ),
         Note::of(Pods, "pods run and will be ended", pods.clone()),
         Note::of(
             HostVolumes,
@@ -33,11 +39,6 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             NetworkVolumes,
             "volumes on servers are unmounted; what is on them stays",
             network_volumes(view, scope),
-        ),
-        Note::of(
-            Cluster,
-            "this node is a member of a cluster; let it leave first, membership is not touched here",
-            cluster(view, scope),
         ),
     ];
     let applications = || tasks.iter().filter(|task| !task.sandbox);
@@ -296,6 +297,6 @@ mod tests {
         std::fs::write(backend.join("cluster.yaml"), "- Address: 10.0.0.1:1\n- Address: 10.0.0.2:1\n")
             .unwrap();
         let cluster = (NoteKind::Cluster, vec!["10.0.0.1:1".into(), "10.0.0.2:1".into()]);
-        assert_eq!(notes(&scope), [volumes, served, cluster]);
+        assert_eq!(notes(&scope), [cluster, volumes, served]);
     }
 }

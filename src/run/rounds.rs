@@ -16,7 +16,7 @@ use crate::steps::{self, Row, owned};
 use crate::view::View;
 
 /// Told what happens, for whoever watches.
-pub type Watch<'a> = &'a mut dyn FnMut(&Step, usize, Effort);
+pub type Watch<'a> = &'a mut dyn FnMut(&Step, &[Residue], Effort);
 
 /// What stays the same over all rounds of a run.
 pub struct Rounds<'a> {

@@ -102,6 +102,17 @@ impl Snap {
         })
     }
 
+    /// True if snapd has it installed, enabled or not.
+    pub fn is_installed(&self, host: &Host) -> bool {
+        MOUNT_DIRS.iter().any(|dir| host.exists(&Path::new(dir).join(&self.instance)).unwrap_or(true))
+    }
+
+    /// True if snapd has it installed and enabled: then there is a current revision.
+    pub fn is_enabled(&self, host: &Host) -> bool {
+        let current = |below: &&str| Path::new(below).join(&self.instance).join("current");
+        MOUNT_DIRS.iter().any(|dir| host.exists(&current(dir)).unwrap_or(true))
+    }
+
     /// Refuses an instance of which the machine has no trace. Within a mount namespace of its own it has the paths of the
     /// snap's own name, so a mistyped key would take what is another instance's.
     pub fn require_trace(&self, host: &Host) -> Result<()> {

@@ -48,7 +48,7 @@ fn unharmed(stage: &Stage, instance: &str) -> Result<()> {
     };
     let mut command = std::process::Command::new(program);
     let output = command
-        .args(["remove", "--snap", instance])
+        .args(["remove", "--yes", "--snap", instance])
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin")
         .output()?;

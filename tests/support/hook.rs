@@ -132,7 +132,7 @@ impl Snap {
         fs::set_permissions(copy, fs::Permissions::from_mode(0o755))?;
         let mut command = Command::new(copy);
         command
-            .args(["remove", "--snap", &self.name])
+            .args(["remove", "--yes", "--snap", &self.name])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         start(command)?.end()

@@ -42,7 +42,7 @@ impl Profile {
             }
         }
         for (key, comment) in keyed("network.rule-comments", &self.network.rule_comments) {
-            if comment.len() < 8 {
+            if comment.chars().count() < 8 {
                 let why = "is too short a comment to prove whose a rule is (8 characters at least)";
                 return fail(&key, format!("{} {why}", quoted(comment)));
             }
@@ -149,7 +149,7 @@ impl May {
                 SYMLINKS.iter().any(|s| path == Path::new(s)),
                 "not a known place for a container snap's symlink",
             ),
-            May::Shipped => (path.starts_with(&snap.dir), "not below $SNAP"),
+            May::Shipped => (path.starts_with(&snap.dir) && path != snap.dir, "not below $SNAP"),
         };
         if allowed { Ok(()) } else { Err(reason) }
     }
@@ -179,11 +179,10 @@ fn plain(snap: &Snap, value: &str) -> std::result::Result<PathBuf, &'static str>
             if below.is_empty() { base.clone() } else { base.join(below) }
         }
     };
-    let odd = value.contains('\0')
-        || value.contains("//")
-        || value.contains("/./")
-        || value.ends_with('/')
-        || value.ends_with("/.");
+    if value.contains('\0') {
+        return Err("a path with a zero byte");
+    }
+    let odd = value.contains("//") || value.contains("/./") || value.ends_with('/') || value.ends_with("/.");
     if !filled.is_absolute() {
         return Err("not an absolute path");
     }
@@ -210,7 +209,7 @@ pub(super) fn at_key(bytes: &[u8], from: &str, key: &str, reason: &str) -> Error
 
 /// Why the parser gave up, in the words of people who write profiles.
 pub(super) fn unread(bytes: &[u8], from: &str, error: &serde_json::Error) -> Error {
-    let place = Position { line: error.line(), column: error.column() };
+    let mut place = Position { line: error.line(), column: error.column().max(1) };
     let said = error.to_string();
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
     let of_value = said.strip_prefix("invalid type: ").or_else(|| said.strip_prefix("invalid value: "));
@@ -224,7 +223,10 @@ pub(super) fn unread(bytes: &[u8], from: &str, error: &serde_json::Error) -> Err
                 _ => "an object",
             };
             let found = found.replacen("sequence", "a list", 1).replacen("map", "an object", 1);
-            let key = place::key_at(bytes, &place).map(|key| key + ": ").unwrap_or_default();
+            let key = place::key_at(bytes, &place);
+            // The parser stops before some values, and behind others.
+            place = key.as_deref().and_then(|key| place::of_key(bytes, key)).unwrap_or(place);
+            let key = key.map(|key| key + ": ").unwrap_or_default();
             format!("{key}{found}, where {wanted} is expected")
         }
         None => said.to_owned(),

@@ -250,6 +250,9 @@ impl Default for Patience {
 }
 
 impl Profile {
+    /// The snaps for which one is built in.
+    pub const BUILT_IN: [&str; 3] = ["microk8s", "docker", "k8s"];
+
     /// The built-in profile for a snap, if there is one.
     pub fn built_in(snap: &str) -> Result<Option<Profile>> {
         let text = match snap {
@@ -262,7 +265,18 @@ impl Profile {
     }
 
     pub fn read(host: &Host, file: &Path) -> Result<Profile> {
-        Profile::parse(&host.read(file)?, &format!("'{}'", text::show(file)))
+        Profile::parse(&Profile::bytes(host, file)?, &format!("'{}'", text::show(file)))
+    }
+
+    /// The bytes of a profile's file.
+    pub fn bytes(host: &Host, file: &Path) -> Result<Vec<u8>> {
+        host.read(file).map_err(|e| match e.errno() {
+            Some(nix::libc::ELOOP) => {
+                let reason = "it is a symbolic link, where a regular file is expected".into();
+                Error::Malformed { path: file.to_path_buf(), reason }
+            }
+            _ => e,
+        })
     }
 
     /// The profile for a snap: the one it ships, else the built-in one. A snap with neither is refused.

@@ -42,7 +42,7 @@ pub fn of_key(text: &[u8], key: &str) -> Option<Position> {
 pub fn key_at(text: &[u8], place: &Position) -> Option<String> {
     let lines = text.split_inclusive(|b| *b == b'\n').take(place.line.saturating_sub(1));
     let place = lines.map(<[u8]>::len).sum::<usize>() + place.column.saturating_sub(1);
-    let blanks = text.iter().skip(place).take_while(|b| b.is_ascii_whitespace()).count();
+    let blanks = text.iter().skip(place).take_while(|b| b.is_ascii_whitespace() || **b == b':').count();
     let mut last = None;
     visit(text, &mut |path, at| {
         if at <= place + blanks {
@@ -52,8 +52,16 @@ pub fn key_at(text: &[u8], place: &Position) -> Option<String> {
     last.filter(|key| !key.is_empty())
 }
 
-/// Tells each value's key and where it begins, as far as the text is JSON.
-fn visit(text: &[u8], tell: &mut impl FnMut(&str, usize)) {
+/// The key of the object in which a place is; none in the outermost one.
+pub fn open_at(text: &[u8], place: &Position) -> Option<String> {
+    let lines = text.split_inclusive(|b| *b == b'\n').take(place.line.saturating_sub(1));
+    let end = lines.map(<[u8]>::len).sum::<usize>() + place.column.saturating_sub(1);
+    let open = visit(&text[..end.min(text.len())], &mut |_, _| {});
+    open.split_last().map(|(_, above)| path(above)).filter(|key| !key.is_empty())
+}
+
+/// Tells each value's key and where it begins, as far as the text is JSON. Returns what is still open at its end.
+fn visit(text: &[u8], tell: &mut impl FnMut(&str, usize)) -> Vec<Level> {
     let mut open: Vec<Level> = Vec::new();
     let mut at = 0;
     while let Some(byte) = text.get(at) {
@@ -63,12 +71,12 @@ fn visit(text: &[u8], tell: &mut impl FnMut(&str, usize)) {
                 tell(&path(&open), at);
                 open.push(if *byte == b'{' { Level::Object { key: None } } else { Level::List(0) });
             }
-            b'{' | b'[' => return,
+            b'{' | b'[' => return open,
             b'}' | b']' => drop(open.pop()),
             b',' => match open.last_mut() {
                 Some(Level::Object { key }) => *key = None,
                 Some(Level::List(n)) => *n += 1,
-                None => return,
+                None => return open,
             },
             _ => {
                 let end = end_of(text, at);
@@ -81,6 +89,7 @@ fn visit(text: &[u8], tell: &mut impl FnMut(&str, usize)) {
         }
         at += 1;
     }
+    open
 }
 
 /// Behind a string, or behind a number or a word.
@@ -156,7 +165,7 @@ mod tests {
     fn no_text_is_too_broken() {
         for length in 0..TEXT.len() {
             visit(&TEXT[..length], &mut |_, at| assert!(at < length));
-            visit(&TEXT[length..], &mut |_, _| {});
+            let _ = visit(&TEXT[length..], &mut |_, _| {});
         }
         for text in ["\"\\", "]]],,,", "{{{{", "[1,[2,", "\"a\\\"", "{\"a\"\"b\"}", "}{"] {
             visit(text.as_bytes(), &mut |_, at| assert!(at < text.len()));

@@ -1,0 +1,183 @@
+//! What people type and read, through the program: in namespaces of its own, with a snap "microk8s" that is installed and
+//! has a store of images.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::Value;
+
+const SNAP: &str = "ST=$PROGRAM; for d in /run /var /snap /root; do mkdir -p $d; mount -t tmpfs tmpfs $d; done; \
+    common=/var/snap/microk8s/common; mkdir -p $common/var/lib/containerd $common/default-storage /snap/microk8s/7 /var/snap/microk8s/7; \
+    ln -s 7 /snap/microk8s/current; ln -s 7 /var/snap/microk8s/current;";
+
+/// Runs lines of shell beside that snap. Returns what they print, and their status.
+fn typed(lines: &str) -> (i32, String) {
+    let script = format!("{SNAP} exec 2>&1; set +e; {lines}");
+    let output =
+        support::alone(&script).env("PROGRAM", env!("CARGO_BIN_EXE_snap-teardown")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code().unwrap_or(-1), text)
+}
+
+/// With these words in what is printed, whatever the line breaks.
+#[track_caller]
+fn says(text: &str, words: &str) {
+    let plain = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plain.contains(words), "'{words}' is not in:\n{text}");
+}
+
+#[test]
+fn the_result_is_printed_as_its_file_has_it() {
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; $ST report --snap microk8s --json; cat /run/snap.microk8s/teardown.json",
+    );
+    assert_eq!(status, 0, "{text}");
+    let documents: Vec<Value> =
+        serde_json::Deserializer::from_str(&text).into_iter().map(Result::unwrap).collect();
+    assert_eq!(documents[0], documents[1]);
+    let mut schema: Value = serde_json::from_str(include_str!("../src/report/schema.json")).unwrap();
+    schema.as_object_mut().unwrap().remove("anyOf");
+    schema["$ref"] = "#/$defs/document".into();
+    jsonschema::draft202012::new(&schema).unwrap().validate(&documents[0]).unwrap();
+}
+
+#[test]
+fn without_a_result_nothing_is_known_and_the_call_was_right() {
+    let (status, text) = typed("$ST report --snap microk8s");
+    assert_eq!(status, 3, "{text}");
+    says(&text, "there is no result of snap 'microk8s'");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_what_nobody_reads_is_none() {
+    for call in [
+        "--help",
+        "profile schema",
+        "profile show --snap microk8s",
+        "survey --snap microk8s",
+        "verify --snap microk8s --json",
+    ] {
+        let (status, text) = typed(&format!("$ST {call} > /dev/full"));
+        assert_eq!(status, 2, "{call}: {text}");
+        says(&text, "cannot write to standard output: No space left");
+    }
+    let (status, text) = typed("$ST remove --yes --snap microk8s > /dev/full; echo $?; ls $common/var/lib");
+    assert_eq!(status, 0, "{text}");
+    says(&text, "No space left on device (os error 28) 0");
+    let (_, text) = typed("set -o pipefail; $ST profile schema | true; echo $?");
+    assert_eq!(text, "0\n");
+}
+
+#[test]
+fn a_run_that_goes_on_is_told_from_one_that_was_killed() {
+    let unfinished = "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; \
+        sed -i 's/\"complete\":true/\"complete\":false/' teardown.json;";
+    let (_, text) = typed(&format!("{unfinished} $ST report --snap microk8s"));
+    says(
+        &text,
+        "the run was killed before its end; run 'snap-teardown remove --snap microk8s' to do the rest",
+    );
+    let (_, text) = typed(&format!("{unfinished} flock teardown.lock $ST report --snap microk8s"));
+    says(&text, "A run works on this snap at this moment: ask again when it is done.");
+}
+
+#[test]
+fn a_second_run_says_that_it_waits_and_leaves_the_first_ones_result() {
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; before=$(cat teardown.json); \
+         flock teardown.lock sleep 1 & sleep 0.3; $ST remove --yes --snap microk8s; echo $?; \
+         [ \"$before\" = \"$(cat teardown.json)\" ]",
+    );
+    says(&text, "snap-teardown: another run works on snap 'microk8s'; waiting for it");
+    assert_eq!(status, 0, "the result was replaced:\n{text}");
+}
+
+#[test]
+fn an_installed_snap_is_not_ended_by_a_word() {
+    let (status, text) = typed("$ST remove --snap microk8s; echo $?; ls -d $common/var/lib/*");
+    says(&text, "Type 'snap remove microk8s', whose hook does this");
+    assert!(status == 0 && text.ends_with("\n2\n/var/snap/microk8s/common/var/lib/containerd\n"), "{text}");
+    let (status, text) = typed("$ST remove --dry-run --snap microk8s; ls -d $common/var/lib/*");
+    assert!(status == 0 && text.ends_with("/var/lib/containerd\n"), "{text}");
+    for meant in
+        ["$ST remove --yes", "rm /snap/microk8s/current; $ST remove", "SNAP_NAME=microk8s $ST remove"]
+    {
+        let (_, text) = typed(&format!("{meant} --snap microk8s; ls $common/var/lib"));
+        says(&text, "clean: 1 found, 1 removed");
+    }
+}
+
+#[test]
+fn a_grace_is_not_above_the_deadline() {
+    let (status, text) = typed("$ST survey --snap microk8s --grace 1000");
+    assert_eq!(status, 2, "{text}");
+    says(&text, "--grace: 1000 s is more than the profile's deadline, 240 s");
+}
+
+#[test]
+fn a_disk_of_the_administrators_below_the_data_is_announced() {
+    let mounted = "mkdir /run/disk; mount --bind /run/disk $common/default-storage;";
+    for command in ["survey", "remove --yes", "verify"] {
+        let (_, text) = typed(&format!(
+            "{mounted} COLUMNS=200 $ST {command} --snap microk8s; mountpoint $common/default-storage"
+        ));
+        says(&text, "umount /var/snap/microk8s/common/default-storage");
+        says(&text, "is a mountpoint");
+        assert!(!text.contains("Nothing was seen that would stand"), "{text}");
+    }
+    let (_, text) = typed("$ST survey --snap microk8s");
+    says(&text, "Nothing was seen that would stand in the way");
+}
+
+#[test]
+fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
+    let (status, text) =
+        typed("head -c 3145728 /dev/zero > $common/var/lib/containerd/image; $ST survey --snap microk8s");
+    assert_eq!(status, 1, "{text}");
+    says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
+    says(&text, "What lies below /var/snap/microk8s (3.0 MiB in 2 files) goes with the snap");
+    assert!(!text.contains("leftover"), "{text}");
+    let last = &text[text.rfind("in short").unwrap()..];
+    says(
+        last,
+        "These would go: 3.0 MiB in 1 file of images in /var/snap/microk8s/common/var/lib/containerd.",
+    );
+}
+
+#[test]
+fn who_is_not_root_is_told_so_first() {
+    let user = "cp $ST /run/st; mkdir -p /run/snap.microk8s; touch /run/snap.microk8s/teardown.json; \
+        chmod 600 /run/snap.microk8s/teardown.json; setpriv --reuid 65534 --clear-groups /run/st";
+    for command in ["survey", "verify"] {
+        let (_, text) = typed(&format!("{user} {command} --snap microk8s"));
+        assert!(text.starts_with("Not run as root"), "{command}: {text}");
+    }
+    let (status, text) = typed(&format!("{user} report --snap microk8s"));
+    says(&text, "run it as root (sudo)");
+    assert_eq!(status, 2, "{text}");
+    let (status, text) = typed(&format!("{user} profile init --snap microk8s"));
+    says(&text, "profile init needs root");
+    assert_eq!(status, 2, "{text}");
+}
+
+#[test]
+fn before_a_removal_verify_says_that_it_is_too_early() {
+    let (_, text) = typed("$ST verify --snap microk8s");
+    assert!(
+        text.starts_with(
+            "snap-teardown: snap 'microk8s' is installed, and nothing was removed yet: 'survey'"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_snap_that_is_not_there_is_told_from_one_without_a_profile() {
+    let (status, text) = typed("$ST survey --snap microk9s");
+    assert_eq!(status, 2, "{text}");
+    says(
+        &text,
+        "snap 'microk9s' is not installed, and no profile is built in for it; did you mean 'microk8s'?",
+    );
+    let (_, text) = typed("mkdir -p /snap/own/1; ln -s 1 /snap/own/current; $ST survey --snap own");
+    says(&text, "ship one as /snap/own/1/teardown.json");
+}
