@@ -1,9 +1,9 @@
 //! Sorting, compiled once for all types. The standard library's sort links 3 KB of code for each type that is sorted, or that
 //! is collected into a tree. Here indices are sorted, and the items put in their order; so use these functions instead of
-//! `slice::sort`, and `set` instead of `collect`, where the program's size matters.
+//! `slice::sort`, and `set` and `map` instead of `collect`, where the program's size matters.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sorts; what is equal keeps its order.
 pub fn sort<T: Ord>(items: &mut [T]) {
@@ -44,6 +44,13 @@ pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
     let mut set = BTreeSet::new();
     set.extend(items);
     set
+}
+
+/// A map of these, in the same way; of those with the same key, the last one.
+pub fn map<K: Ord, V>(items: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
+    let mut map = BTreeMap::new();
+    map.extend(items);
+    map
 }
 
 #[cfg(test)]

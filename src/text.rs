@@ -177,9 +177,12 @@ pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
 
 /// For `#[serde(with = "text")]` on a path.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-    let text = String::deserialize(from)?;
-    let bytes =
-        unescape(text.as_bytes()).ok_or_else(|| serde::de::Error::custom("a path with a bad escape"))?;
+    path(&String::deserialize(from)?)
+}
+
+/// The path that was written as this text.
+pub fn path<E: serde::de::Error>(text: &str) -> Result<PathBuf, E> {
+    let bytes = unescape(text.as_bytes()).ok_or_else(|| E::custom("a path with a bad escape"))?;
     Ok(PathBuf::from(OsString::from_vec(bytes)))
 }
 

@@ -1,10 +1,8 @@
 //! Tables that fit the page. What is too long goes on in the next line: nothing is cut off, for a path with
 //! its end missing names nothing.
 
-use unicode_width::UnicodeWidthStr;
-
 use crate::cli::page::Page;
-use crate::cli::wrap::wrap;
+use crate::cli::wrap::{columns, wrap};
 use crate::text::printable;
 
 /// A table with a heading.
@@ -48,7 +46,8 @@ impl Table {
     fn is_number(&self, column: usize) -> bool {
         let number = |cell: &String| {
             let (number, unit) = cell.split_once(' ').unwrap_or((cell, ""));
-            number.chars().all(|c| c.is_ascii_digit() || c == '.') && unit.chars().all(char::is_alphabetic)
+            number.chars().all(|c| c.is_ascii_digit() || c == '.')
+                && unit.chars().all(|c| c.is_ascii_alphabetic())
         };
         self.rows.iter().filter_map(|r| r.get(column)).all(number)
     }
@@ -56,8 +55,8 @@ impl Table {
     /// As wide as what they hold; where that is too much, the widest give way.
     fn widths(&self, page: usize) -> Vec<usize> {
         let longest = |c: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.width());
-            cells.chain([self.head[c].width()]).max().unwrap_or(0)
+            let cells = self.rows.iter().filter_map(|row| row.get(c)).map(|cell| columns(cell));
+            cells.chain([columns(self.head[c])]).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = (0..self.head.len()).map(longest).collect();
         let room = page.saturating_sub(INDENT + GAP * (widths.len() - 1));
@@ -81,7 +80,7 @@ fn line(cells: &[String], widths: &[usize], numbers: &[bool]) -> String {
         let mut text = " ".repeat(INDENT);
         for (c, width) in widths.iter().enumerate() {
             let part = cells.get(c).and_then(|cell| cell.get(i)).map_or("", String::as_str);
-            let fill = " ".repeat(width.saturating_sub(part.width()));
+            let fill = " ".repeat(width.saturating_sub(columns(part)));
             if numbers[c] {
                 text.push_str(&fill);
                 text.push_str(part);
@@ -124,7 +123,7 @@ mod tests {
         table.row(["名前".into(), "/x".into()]);
         table.row(["web-1".into(), "/y".into()]);
         let text = table.render(&Page { width: 80, colour: false });
-        let columns: Vec<usize> = text.lines().map(|l| l[..l.rfind(['/', 'W']).unwrap()].width()).collect();
+        let columns: Vec<usize> = text.lines().map(|l| columns(&l[..l.rfind(['/', 'W']).unwrap()])).collect();
         assert_eq!(columns, [9, 9, 9], "{text}");
     }
 

@@ -26,6 +26,11 @@ pub fn wrap(text: &str, width: usize, hang: usize) -> Vec<String> {
     lines
 }
 
+/// How many columns a text takes. Character by character, as it is wrapped.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
 /// How many of these characters fit into so many columns; one at least, or the text would never end.
 fn how_many_fit(text: &[char], columns: usize) -> usize {
     let mut used = 0;

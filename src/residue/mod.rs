@@ -91,7 +91,7 @@ pub enum Residue {
 }
 
 /// A service of the snap that still runs, or what it left running in its group.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Service {
     /// Its name within the snap.
@@ -101,7 +101,7 @@ pub struct Service {
 }
 
 /// A container that still has processes: containerd's "task".
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Task {
     pub container: ContainerId,
@@ -120,12 +120,11 @@ pub struct Task {
     #[serde(with = "text::option")]
     pub socket: Option<PathBuf>,
     /// What proves it ours.
-    #[serde(default)]
     pub witnesses: BTreeSet<Witness>,
 }
 
 /// A containerd shim.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shim {
     pub process: ProcessId,
@@ -141,12 +140,11 @@ pub struct Shim {
     /// Those of them that still have a process: while there are any, the shim stays.
     pub held_by: Vec<String>,
     /// What proves it ours.
-    #[serde(default)]
     pub witnesses: BTreeSet<Witness>,
 }
 
 /// A network namespace of one of our sandboxes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Netns {
     /// Where it is bound, such as `/run/netns/cni-…`.
@@ -161,7 +159,7 @@ pub struct Netns {
 }
 
 /// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Link {
     /// The kernel's index.
@@ -172,7 +170,7 @@ pub struct Link {
 }
 
 /// A firewall rule, or a chain that holds nothing but our rules.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rule {
     /// The program that speaks for the rule's backend and family, such as `iptables-legacy`.
@@ -186,7 +184,7 @@ pub struct Rule {
 }
 
 /// A rule of nf_tables that a CNI plugin made without iptables.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NftRule {
     /// `ip`, `ip6` or `inet`.
@@ -200,7 +198,7 @@ pub struct NftRule {
 }
 
 /// Connections that the kernel tracks and whose answers would come from pods that are gone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Flows {
     /// The pods' addresses.
@@ -209,7 +207,7 @@ pub struct Flows {
     pub count: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mount {
     /// The kernel's mount ID.
@@ -225,7 +223,7 @@ pub struct Mount {
 }
 
 /// A loop device whose backing file is ours.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Loop {
     /// `/dev/loopN`.
@@ -249,7 +247,7 @@ pub struct Device {
 }
 
 /// A control group.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Cgroup {
     /// Full path.
@@ -260,7 +258,7 @@ pub struct Cgroup {
 }
 
 /// A file, a socket, a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Path {
     #[serde(with = "text")]
@@ -270,7 +268,7 @@ pub struct Path {
 
 /// A mount that was taken out of the table while somebody still used it. It is no longer to be seen,
 /// and still there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Detached {
     #[serde(with = "text")]
@@ -284,7 +282,7 @@ pub struct Detached {
 }
 
 /// The runtime's service, started by us as the last resort and not seen to have stopped again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RuntimeLeftRunning {
     /// Its name within the snap.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use crate::linux::host::Host;
+use crate::order;
 use crate::snap::profile::Roots;
 
 /// The container whose stream this is by its name.
@@ -16,5 +17,5 @@ pub fn container_of(name: &OsString) -> Option<&str> {
 pub fn ids(host: &Host, roots: &Roots) -> BTreeSet<String> {
     let directories = host.list(&roots.fifos).unwrap_or_default();
     let names = directories.iter().flat_map(|name| host.list(&roots.fifos.join(name)).unwrap_or_default());
-    names.filter_map(|name| container_of(&name).map(str::to_owned)).collect()
+    order::set(names.filter_map(|name| container_of(&name).map(str::to_owned)))
 }

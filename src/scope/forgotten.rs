@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Blind;
+use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::{ContainerId, cni, shim};
 use crate::scope::netns::Machine;
@@ -23,8 +24,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     let claims = machine.claims(scope, &[]);
     let (strangers, hidden) = machine.strangers(scope, &claims, &mut BTreeSet::new());
     let lived_in = claims.iter().filter(|c| c.by == NetnsEvidence::Process && is_forgotten(c.container));
-    let lived_in: BTreeSet<u64> =
-        lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)).collect();
+    let lived_in = order::set(lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)));
     let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
     for attachment in cni::results(view.host, &scope.roots.cni, &scope.sole_ids()).others {
         let inode = attachment.netns.as_ref().and_then(|path| machine.bound_at(path));

@@ -211,8 +211,8 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
 /// goes the last thing that ties them to us.
 fn orphaned_namespaces(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
     let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
-    let mut leads: BTreeMap<i32, String> =
-        ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))).collect();
+    let mut leads =
+        order::map(ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))));
     leads.retain(|nsid, _| !facts.sandboxes.contains_key(nsid) && !facts.others.contains_key(nsid));
     let mut found = Vec::new();
     for path in namespaces.unclaimed.values().chain(namespaces.elsewhere.values()) {
@@ -295,7 +295,7 @@ fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
     };
     let named = processes.iter().filter(|p| KUBELETS.iter().chain(IN_PODS).any(|name| *name == p.comm));
     let told = |p: &Proc| (p.comm.clone(), format!("another {} is alive: process {}", p.comm, p.id.pid));
-    named.filter(is_rival).map(told).collect()
+    order::map(named.filter(is_rival).map(told))
 }
 
 #[cfg(test)]

@@ -288,7 +288,7 @@ impl Namespaces {
             }
             _ => false,
         };
-        let left: BTreeSet<u64> = claims.iter().filter(made).map(|claim| claim.inode).collect();
+        let left = order::set(claims.iter().filter(made).map(|claim| claim.inode));
         for (inode, why) in self.others.iter().filter(|(inode, _)| left.contains(inode)) {
             for path in machine.binds.get(inode).into_iter().flatten() {
                 self.blind.push(Blind::new(format!("the network namespace {}", show(path)), why));

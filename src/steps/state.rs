@@ -1,7 +1,7 @@
 //! What the runtime wrote down about our containers: bundles, runc's states, sockets, streams. By computed or
 //! recorded names only: whatever else lies in a shared directory is somebody else's.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -106,7 +106,7 @@ fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
     let own = own.filter(|c| !scope.is_foreign(&c.id));
     let own: HashMap<(&str, &str), &Container> =
         own.map(|c| ((c.id.namespace.as_str(), c.id.id.as_str()), c)).collect();
-    let namespaces: BTreeSet<&str> = own.keys().map(|(namespace, _)| *namespace).collect();
+    let namespaces = order::set(own.keys().map(|(namespace, _)| *namespace));
     for namespace in namespaces {
         for directory in sandboxed::runsc_directories(&scope.roots, namespace) {
             for name in view.host.list(&directory).unwrap_or_default() {
