@@ -84,15 +84,18 @@ impl<'a> Held<'a> {
     /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
     /// or is a name for the network namespace that everybody is in. docker makes both.
     fn hides_nothing(&self, mount: &Mount) -> bool {
-        let network = self.network.is_some() && netns::of_mount(mount) == self.network;
         let in_snap = self.roots.is_own(self.snap, &mount.point);
-        in_snap && self.itself.contains(&mount.id)
-            || network && (in_snap || self.snap.owns_at_run(&mount.point))
+        in_snap && (self.itself.contains(&mount.id) || self.is_everybodys_network(mount))
     }
 
-    /// By where it is alone.
+    fn is_everybodys_network(&self, mount: &Mount) -> bool {
+        self.network.is_some() && netns::of_mount(mount) == self.network
+    }
+
+    /// By where it is alone; in the snap's directory in /run, also a name for everybody's network namespace.
     pub fn is_placed(&self, mount: &Mount) -> bool {
-        self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount)
+        let at_run = || self.snap.owns_at_run(&mount.point) && self.is_everybodys_network(mount);
+        self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount) || at_run()
     }
 
     /// True for a mount in the directory that Kata shares with a sandbox's virtual machine. Everybody who uses Kata has such
