@@ -21,6 +21,7 @@ mod moved;
 mod network;
 mod places;
 mod server;
+mod services;
 mod shapes;
 mod shared;
 mod stage;
@@ -55,5 +56,6 @@ fn main() -> ExitCode {
     ];
     let mut all = parts.concat();
     all.extend(logs::ALL);
+    all.extend(services::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
 }

@@ -1,13 +1,14 @@
-//! Writes a container image of a few static programs in the docker-archive form that `ctr images import` reads.
+//! Writes a container image of a few programs, or of a root file system, in the docker-archive form that `ctr images import` reads.
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// Writes the image `reference` to `to`; `programs` are (file on this machine, absolute path in the image). A
+/// Writes the image `reference` to `to`; `programs` are (file or directory on this machine, absolute path in the image). A
 /// stop signal is written as it is given.
 pub fn write(
     to: &Path,
@@ -19,10 +20,10 @@ pub fn write(
     let mut layer = Vec::new();
     // Mount points of what a runtime puts into every container, so that the root may also be read-only.
     for dir in ["dev", "etc", "proc", "sys", "tmp"] {
-        entry(&mut layer, &format!("{dir}/"), 0o755, b'5', &[])?;
+        directory(&mut layer, dir)?;
     }
     for (file, inside) in programs {
-        entry(&mut layer, inside.trim_start_matches('/'), 0o755, b'0', &fs::read(file)?)?;
+        add(&mut layer, Path::new(file), inside.trim_matches('/'))?;
     }
     end(&mut layer)?;
 
@@ -63,11 +64,53 @@ pub fn hex_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// One ustar entry: a 512-byte header, then the content filled up to whole blocks.
+/// A file, or a directory with all that is in it, symlinks as they are.
+fn add(out: &mut Vec<u8>, from: &Path, name: &str) -> io::Result<()> {
+    if !from.is_dir() {
+        // Readable for every user, whatever the builder's umask was.
+        let mode = if fs::metadata(from)?.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        return entry(out, name, mode, b'0', &fs::read(from)?);
+    }
+    if !name.is_empty() {
+        directory(out, name)?;
+    }
+    let mut names = fs::read_dir(from)?.map(|e| Ok(e?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort(); // the same files give the same image
+    for file in names {
+        let (path, file) = (from.join(&file), file.to_string_lossy());
+        let name = if name.is_empty() { file.into_owned() } else { format!("{name}/{file}") };
+        match fs::read_link(&path) {
+            Ok(target) => link(out, &name, &target.to_string_lossy())?,
+            Err(_) => add(out, &path, &name)?,
+        }
+    }
+    Ok(())
+}
+
+fn directory(out: &mut Vec<u8>, name: &str) -> io::Result<()> {
+    entry(out, &format!("{name}/"), 0o755, b'5', &[])
+}
+
+fn link(out: &mut Vec<u8>, name: &str, target: &str) -> io::Result<()> {
+    write_entry(out, name, target, 0o777, b'2', &[])
+}
+
 fn entry(out: &mut Vec<u8>, name: &str, mode: u32, kind: u8, content: &[u8]) -> io::Result<()> {
+    write_entry(out, name, "", mode, kind, content)
+}
+
+/// One ustar entry: a 512-byte header, then the content filled up to whole blocks.
+fn write_entry(
+    out: &mut Vec<u8>,
+    name: &str,
+    target: &str,
+    mode: u32,
+    kind: u8,
+    content: &[u8],
+) -> io::Result<()> {
     let mut header = [0u8; 512];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    if name.len() >= 100 {
+    if name.len() >= 100 || target.len() >= 100 {
         return Err(io::Error::other(format!("cannot write '{name}' to an image: name too long")));
     }
     put(0, name);
@@ -77,6 +120,7 @@ fn entry(out: &mut Vec<u8>, name: &str, mode: u32, kind: u8, content: &[u8]) -> 
     put(124, &format!("{:011o}", content.len()));
     put(136, "00000000000"); // a fixed time: the same programs give the same image
     put(148, "        "); // the checksum counts its own field as blanks
+    put(157, target);
     put(257, "ustar\0");
     put(263, "00");
     header[156] = kind;

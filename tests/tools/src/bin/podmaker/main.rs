@@ -47,7 +47,7 @@ enum Command {
     },
     /// Stop and remove pods, all of them if none is named.
     Stop { sandboxes: Vec<String> },
-    /// Write an image of static programs, to be imported with `ctr -n k8s.io images import FILE`.
+    /// Write an image of programs, or of a whole root file system, to be imported with `ctr -n k8s.io images import FILE`.
     Image {
         /// The image's reference, with registry and tag.
         #[arg(long)]
@@ -61,7 +61,7 @@ enum Command {
         /// The signal that asks its containers to stop.
         #[arg(long)]
         stop_signal: Option<String>,
-        /// FILE:PATH, a program on this machine and its place in the image.
+        /// FILE:PATH, a program or a directory on this machine and its place in the image.
         #[arg(required = true)]
         programs: Vec<String>,
     },
