@@ -104,8 +104,15 @@ pub fn is_dockers(group: &Path) -> bool {
 /// reads like a unit or like one of kubelet's own groups.
 pub fn is_group_of(group: &Path, id: &str) -> bool {
     const UNITS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
-    let looks_otherwise = UNITS.iter().any(|unit| id.ends_with(unit)) || is_kubelets(Path::new(id));
-    !looks_otherwise && is_named_after(group, id)
+    let is_units = UNITS.iter().any(|unit| id.ends_with(unit));
+    !is_units && (is_triple(group, id) || !is_kubelets(Path::new(id)) && is_named_after(group, id))
+}
+
+/// The three words of the systemd driver in one name, as runc keeps them where it ran without systemd. No group of kubelet's
+/// is called like this.
+fn is_triple(group: &Path, id: &str) -> bool {
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    matches!(name.split(':').collect::<Vec<_>>()[..], [slice, _, tail] if slice.ends_with(".slice") && tail == id)
 }
 
 /// The same, whatever the ID looks like: for groups that runc itself recorded.
@@ -115,9 +122,8 @@ pub fn is_named_after(group: &Path, id: &str) -> bool {
     let scope = name.strip_suffix(".scope");
     let of_runtime = |rest: &str| PREFIXES.iter().any(|p| rest.strip_prefix(p) == Some("-"));
     let is_scope = scope.and_then(|s| s.strip_suffix(id)).is_some_and(of_runtime);
-    let is_triple = matches!(name.split(':').collect::<Vec<_>>()[..], [slice, _, tail] if slice.ends_with(".slice") && tail == id);
-    let named = name == id || is_scope || is_triple;
-    named && (group.components().count() > 2 || container_of(name).is_some())
+    let named = name == id || is_scope;
+    is_triple(group, id) || named && (group.components().count() > 2 || container_of(name).is_some())
 }
 
 /// True for a place where another manager keeps its groups: systemd's own slices, and what runs in them.
@@ -246,5 +252,10 @@ mod tests {
         }
         assert!(is_group_of(Path::new("/kubepods/burstable/pod1/abc"), "abc"));
         assert!(is_group_of(Path::new("/k8s.io/q1"), "q1"));
+        for id in ["q1", "podinfo"] {
+            let group = format!("/kubepods-pod1.slice:cri-containerd:{id}");
+            assert!(is_group_of(Path::new(&group), id), "{group}");
+        }
+        assert!(!is_group_of(Path::new("/q1"), "q1"));
     }
 }

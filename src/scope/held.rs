@@ -117,7 +117,10 @@ impl<'a> Held<'a> {
                 let parts: Vec<&OsStr> = below.components().map(Component::as_os_str).collect();
                 let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
                 match parts[..] {
-                    [TASKS, namespace, id, _, ..] => self.tasks.contains(&(namespace, id)),
+                    // containerd puts a dot before the name of a bundle that it is about to delete.
+                    [TASKS, namespace, id, _, ..] => {
+                        self.tasks.contains(&(namespace, id.strip_prefix('.').unwrap_or(id)))
+                    }
                     ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => {
                         self.ids.contains(id)
                     }
@@ -324,6 +327,8 @@ mod tests {
         let points = [
             (format!("{tasks}/a/rootfs"), true),
             (format!("{tasks}/b/rootfs"), false),
+            (format!("{tasks}/.a/rootfs"), true),
+            (format!("{tasks}/.b/rootfs"), false),
             (format!("{tasks}/c/rootfs"), false),
             (format!("{tasks}/a"), false),
             (format!("{cri}/a/shm"), true),

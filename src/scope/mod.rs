@@ -6,6 +6,7 @@
 //! its PID namespace and its control group or the bundles that it serves. A contradiction makes a bystander.
 
 pub mod bundles;
+mod children;
 pub mod decide;
 pub mod devices;
 mod docker_links;

@@ -1,5 +1,5 @@
-//! Whose the processes are: children of our shims, and processes whose root is on our snapshots, whatever became of the
-//! bundle. Here hints become proof, or doubt.
+//! Whose the processes are, whatever became of the bundle: by the group that they are in, and by a root on our snapshots. Here
+//! hints become proof, or doubt.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
 use crate::runtime::{ContainerId, groups, short};
-use crate::scope::{Container, Evidence, Shim};
+use crate::scope::{Container, Evidence};
 use crate::text;
 
 /// What is known of a control group that a container is said to have.
@@ -30,68 +30,6 @@ enum Standing {
 }
 
 impl Gather<'_> {
-    /// A child of our shim is a container's process, whatever became of the bundle, and whatever group it is in.
-    pub(super) fn children_of_shims(&mut self) {
-        let Ok(processes) = self.view.processes() else { return };
-        let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
-        if shims.is_empty() {
-            return;
-        }
-        let known: HashSet<PathBuf> =
-            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
-        let settled = self.in_known_groups(&known);
-        for child in processes.iter().filter(|p| !settled.contains(&p.id.pid)) {
-            let Some(shim) = shims.get(&child.parent) else { continue };
-            if !shims.contains_key(&child.id.pid) {
-                self.child_of_shim(child, shim, &known);
-            }
-        }
-    }
-
-    fn child_of_shim(&mut self, child: &Proc, shim: &Shim, known: &HashSet<PathBuf>) {
-        let groups = self.view.membership(child.id.pid);
-        if groups.iter().any(|group| known.contains(group)) {
-            return;
-        }
-        for group in &groups {
-            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
-                continue;
-            };
-            let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
-            let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-            let container = self.claim(id, bundle, Evidence::ParentShim);
-            if !container.cgroups.contains(group) {
-                container.cgroups.push(group.clone());
-            }
-            return;
-        }
-        // It is in a group that is no container's: a pod's, as with gVisor, or any other. So it is signalled alone. If runc
-        // has written down that it is a container's first process, it is that container's; else that of the one which the
-        // shim was started for.
-        let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
-        if let Some(container) = self.containers.values_mut().find(is_init) {
-            container.witnesses.insert(Witness::ChildOfShim);
-            return container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
-        }
-        let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
-        let id = ContainerId { namespace: shim.namespace.clone(), id };
-        let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-        let container = self.claim(id, bundle, Evidence::ParentShim);
-        container.witnesses.insert(Witness::ChildOfShim);
-        container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
-    }
-
-    /// The processes in these groups, where each process is in one group only. They need not be asked which that is.
-    fn in_known_groups(&self, known: &HashSet<PathBuf>) -> HashSet<i32> {
-        let Ok(tree) = self.view.cgroups() else { return HashSet::new() };
-        if tree.hierarchies.len() != 1 {
-            return HashSet::new();
-        }
-        let ours = tree.each().filter(|(_, group)| known.contains(*group));
-        let pids = ours.filter_map(|(hierarchy, group)| self.view.group_pids(hierarchy, group).ok());
-        pids.flat_map(|pids| pids.to_vec()).collect()
-    }
-
     /// Says of each group that a container is said to have what proves it: what has no witness is not ended.
     pub(super) fn prove_groups(&mut self) {
         let Ok(processes) = self.view.processes() else { return };
@@ -294,7 +232,10 @@ impl Gather<'_> {
     /// True if every process in a group has its root on our snapshots, and the group is none that everybody is in.
     fn is_wholly_ours(&self, group: &Path, processes: &Processes) -> bool {
         let of_all = group.components().count() < 2 || groups::is_open_to_others(group);
-        if of_all || groups::is_kubelets(group) {
+        // kubelet makes none where containers have theirs: one that is called so there is a container's (`podinfo`).
+        let of_container = |above: &Path| groups::is_a_pods(above) || above == Path::new("/k8s.io");
+        let is_kubelets = groups::is_kubelets(group) && !group.parent().is_some_and(of_container);
+        if of_all || is_kubelets {
             return false;
         }
         self.pids_of(group).is_ok_and(|pids| {

@@ -40,7 +40,7 @@ fn what_an_earlier_run_could_not_remove_is_still_known_and_what_runs_is_not() {
     );
 }
 
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let file = dir.path().join(path);
@@ -50,13 +50,14 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-fn gathered(dir: &tempfile::TempDir) -> Scope {
+pub(super) fn gathered(dir: &tempfile::TempDir) -> Scope {
     let (snap, profile) = microk8s();
     gather(&View::new(&Host::at(dir.path()), None), &snap, &profile).unwrap()
 }
 
-const CGROUPS: (&str, &str) = ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
-const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+pub(super) const CGROUPS: (&str, &str) =
+    ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+pub(super) const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 
 #[test]
 fn a_shim_in_our_service_with_another_address_is_not_passed_over() {

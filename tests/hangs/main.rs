@@ -2,9 +2,9 @@
 //!
 //! The deadline holds to within a few seconds, the report says what was abandoned, and a second run ends clean.
 
-#[path = "../torture/actor.rs"]
+#[path = "../torture/actor/mod.rs"]
 mod actor;
-#[path = "../torture/check.rs"]
+#[path = "../torture/check/mod.rs"]
 mod check;
 #[path = "../torture/dice.rs"]
 mod dice;

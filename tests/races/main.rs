@@ -1,9 +1,9 @@
 //! What changes while the hook works: pods that start, mounts that appear, numbers and names that change hands, and a
 //! second hook.
 
-#[path = "../torture/actor.rs"]
+#[path = "../torture/actor/mod.rs"]
 mod actor;
-#[path = "../torture/check.rs"]
+#[path = "../torture/check/mod.rs"]
 mod check;
 #[path = "../torture/dice.rs"]
 mod dice;

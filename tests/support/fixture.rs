@@ -52,7 +52,12 @@ impl Bundle {
 
     /// Writes config.json below a containerd's state directory, and gives the bundle's.
     pub fn write(&self, state: &Path) -> Result<PathBuf> {
-        let dir = state.join(TASKS).join(&self.id);
+        self.write_in(&state.join(TASKS))
+    }
+
+    /// The same among the bundles of a namespace.
+    pub fn write_in(&self, bundles: &Path) -> Result<PathBuf> {
+        let dir = bundles.join(&self.id);
         fs::create_dir_all(&dir)?;
         let file = dir.join("config.json");
         fs::write(&file, self.spec.to_string())
@@ -75,7 +80,12 @@ pub fn write_bootstrap(bundle: &Path, socket: &Path) -> Result<()> {
 
 /// Where the shim of a sandbox listens, whose containerd has this address.
 pub fn socket_of(address: &str, sandbox: &str) -> PathBuf {
-    let digest = Sha256::digest(format!("{address}/k8s.io/{sandbox}").as_bytes());
+    socket_in(address, "k8s.io", sandbox)
+}
+
+/// The same in another namespace of that containerd's.
+pub fn socket_in(address: &str, namespace: &str, sandbox: &str) -> PathBuf {
+    let digest = Sha256::digest(format!("{address}/{namespace}/{sandbox}").as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Path::new(SOCKETS).join(hex)
 }

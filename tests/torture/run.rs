@@ -21,6 +21,9 @@ use support::{runtime, scenes};
 /// Worlds of a plain `cargo test`; TORTURE_WORLDS changes it.
 const WORLDS: u64 = 100;
 
+/// Has what the hook says in each world printed.
+const KEEP: &str = "TORTURE_KEEP";
+
 /// Where the plain run begins; every seed is as good as every other.
 const FIRST: u64 = 1;
 
@@ -29,6 +32,10 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("the_services_of_a_guest_were_stopped", 10, "address-nested,service-stray"),
     ("the_mount_namespace_of_a_guest_was_entered", 6, "address-nested,containerd-alive,half-deleted"),
     ("the_containers_of_a_parallel_instance_were_ended", 1, "parallel-instance"),
+    ("bundles_about_to_be_deleted_stayed_mounted_at_a_moved_place", 4, "half-deleted,root-moved,state-moved"),
+    ("containers_called_podinfo_left_their_groups", 20261127117, "nested-group,odd-ids,state-deleted"),
+    ("lost_containers_called_podinfo_left_their_groups", 20261216197, "no-shim,odd-ids,state-deleted"),
+    ("odd_names_of_the_systemd_driver_left_their_groups", 304, "odd-ids,state-deleted,systemd-names"),
     ("bombs_that_nothing_but_pids_max_bounds", 5000, "bomb,host-pid"),
 ];
 
@@ -279,6 +286,9 @@ fn in_a_world(order: &Order) -> Result<Value> {
     let complaints = fs::read_to_string(log.with_extension("err"))?;
     fs::remove_file(&log)?;
     fs::remove_file(log.with_extension("err"))?;
+    if std::env::var_os(KEEP).is_some() {
+        println!("seed {seed}:\n{}", complaints.trim());
+    }
     let last = text.lines().rev().find(|line| line.starts_with('{'));
     match last.map(serde_json::from_str) {
         Some(Ok(world)) if status.success() => Ok(world),
@@ -310,7 +320,7 @@ fn one_world(order: &Order) -> Result<Value> {
         hook::check(document)?;
     }
     let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
-    if std::env::var_os("TORTURE_KEEP").is_some() {
+    if std::env::var_os(KEEP).is_some() {
         eprintln!("{}", ended.output);
     }
     Ok(json!({

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{World, pids_in};
 use crate::dice::Dice;
@@ -16,8 +16,8 @@ impl World {
         let own: Vec<i32> = self.pids.clone();
         let bundle_damage = ["half-deleted", "bundle-deleted", "config-cut"].iter().any(|d| self.has(d));
         for id in &ids {
-            let bundle = Self::bundle(id);
-            let state = PathBuf::from(format!("/run/containerd/runc/k8s.io/{id}"));
+            let bundle = self.bundle(id);
+            let state = self.state_of(id);
             if bundle_damage && dice.percent(60) {
                 if self.has("half-deleted") {
                     // containerd renames it before it deletes; mounts move with their directory.
@@ -37,7 +37,10 @@ impl World {
                 fs::remove_dir_all(&state)?;
             }
         }
-        if self.has("init-dead") {
+        // Others may use a directory that containerd was moved to, too: with one, a bundle is no evidence by itself.
+        let is_moved = self.has("state-moved") || self.has("root-moved");
+        let only_bundles = is_moved && (self.has("state-cut") || self.has("state-deleted"));
+        if self.has("init-dead") && !only_bundles {
             // A container whose first process has died, and whose shim still serves it.
             let id = dice.one_of(&ids).clone();
             for leaf in self.leaves.clone().iter().filter(|l| l.display().to_string().contains(&id)) {

@@ -5,6 +5,8 @@
 #![allow(dead_code)] // each test that includes this uses its own part
 
 mod damage;
+mod forged;
+mod layout;
 mod others;
 mod pods;
 mod volumes;
@@ -24,6 +26,8 @@ use support::Result;
 use support::fixture;
 use support::hook::Snap;
 use support::world::{Cgroups, bind};
+
+use layout::Places;
 
 pub const COMMON: &str = "/var/snap/microk8s/common";
 pub const ADDRESS: &str = "/var/snap/microk8s/common/run/containerd.sock";
@@ -79,6 +83,20 @@ pub const FEATURES: &[&str] = &[
     "user-data",
     "foreign-socket",
     "snap-namespace",
+    "state-moved",
+    "root-moved",
+    "roots-linked",
+    "roots-bound",
+    "kubelet-linked",
+    "other-namespace",
+    "odd-ids",
+    "mounts-elsewhere",
+    "network",
+    "forged-group",
+    "forged-netns",
+    "forged-socket",
+    "forged-results",
+    "posing-user",
 ];
 
 /// What a world is made of, and whose it is.
@@ -97,8 +115,26 @@ pub struct World {
     pub paths: Vec<PathBuf>,
     /// Mounts of ours that somebody else keeps busy: point and process.
     pub busy: Vec<(PathBuf, i32)>,
+    /// Mounts of ours that only the host can unmount, from where the hook runs.
+    pub on_host: Vec<PathBuf>,
+    /// Links of ours.
+    pub links: Vec<String>,
     /// Places that our own look must not enter.
     pub hidden: Vec<PathBuf>,
+    /// What nobody promises anything of: it may stay or go.
+    pub either: Vec<PathBuf>,
+    /// Roots that were moved to somewhere outside of the snap's directories: as long as anything is in them, that is told.
+    pub moved: Vec<PathBuf>,
+    /// Places outside to which links of ours lead: noted while they are there.
+    pub linked: Vec<PathBuf>,
+    /// Words of doubts that are right here.
+    pub doubts: Vec<String>,
+    /// What has to be doubted, by a word of it: clean would be a lie.
+    pub must_doubt: Vec<String>,
+    pub places: Places,
+    seed: u64,
+    /// In which namespace of containerd's containers are made; the usual one if empty.
+    namespace: String,
     children: Vec<Child>,
     ids: Vec<String>,
     image: bool,
@@ -123,27 +159,31 @@ impl World {
         }
         let mut dice = Dice::new(seed);
         let features = features.iter().map(|&feature| feature.to_owned()).collect();
-        let mut world = World { hybrid: cgroups == Cgroups::Hybrid, features, ..World::default() };
+        let mut world = World { seed, hybrid: cgroups == Cgroups::Hybrid, features, ..World::default() };
         if world.has("snap-namespace") {
             // As snap-confine makes it, for everything of the snap: the first process keeps the host's.
             unshare(CloneFlags::CLONE_NEWNS)?;
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
         }
+        world.lay_out()?;
         World::furnish(snap)?;
         if world.has("mount-at-root") {
             // A user's own disk at the root below which every mount is ours.
             write("/srv/disk/data", "on a user's disk")?;
-            bind("/srv/disk".as_ref(), &Path::new(COMMON).join("var/lib/kubelet"))?;
+            bind("/srv/disk".as_ref(), &world.places.kubelet)?;
         }
         for _ in 0..1 + dice.below(3) {
             world.pod(&mut dice)?;
         }
+        if world.has("other-namespace") {
+            world.pod_of_moby()?;
+        }
         world.volumes(&mut dice)?;
+        if world.has("mounts-elsewhere") {
+            world.mounts_elsewhere(&mut Dice::about(seed, "elsewhere"))?;
+        }
         world.bystanders(&mut dice)?;
         world.damage(&mut dice)?;
-        for path in ["run/containerd", "var/lib/containerd"] {
-            world.paths.push(Path::new(COMMON).join(path));
-        }
         Ok(world)
     }
 
@@ -191,10 +231,6 @@ impl World {
             fs::create_dir_all(dir).map_err(|e| format!("cannot make '{}': {e}", dir.display()))?;
         }
         Ok(dirs)
-    }
-
-    fn bundle(id: &str) -> PathBuf {
-        Path::new(COMMON).join("run/containerd").join(fixture::TASKS).join(id)
     }
 
     /// A process that is nobody's business.

@@ -30,6 +30,7 @@ impl World {
             self.id_in_use_elsewhere(dice)?;
         }
         self.others_files(&own, dice)?;
+        self.forge(&own)?;
         self.services(dice)
     }
 
@@ -68,6 +69,10 @@ impl World {
                 let groups = self.make_group(&group)?;
                 self.bystander(&Part { name: "nginx".into(), groups, ..Part::default() }, &["nginx"])?;
             }
+            // Where nothing but the bundle is left of our own, it is right to doubt whose the ID is.
+            if self.has("init-dead") && (self.has("state-deleted") || self.has("state-cut")) {
+                self.doubts.push(format!("container {}", own.get(..13).unwrap_or(own)));
+            }
         }
         Ok(())
     }
@@ -91,7 +96,7 @@ impl World {
             let unit = "system.slice/snap.microk8s_two.daemon-containerd.service";
             write("/var/snap/microk8s_two/common/var/lib/containerd/x", "another instance's")?;
             let (id, pid, groups) = self.foreign_shim(ADDRESS, unit, dice)?;
-            self.foreign_state(&id, pid, &groups, &Self::bundle(&id))?;
+            self.foreign_state(&id, pid, &groups, &usual_bundle(&id))?;
             let groups = self.make_group("system.slice/snap.microk8s_two.daemon-kubelite.service")?;
             self.bystander(&Part { name: "kubelite".into(), groups, ..Part::default() }, &["kubelite"])?;
         }
@@ -175,6 +180,7 @@ impl World {
             rootfs,
             own_pid: true,
             own_net: true,
+            network: None,
             runc: None,
         };
         let part = Part {
@@ -192,7 +198,7 @@ impl World {
     /// A machine in the machine that runs the same snap: the same paths, the same address, the same names of groups.
     fn guest(&mut self, dice: &mut Dice) -> Result<()> {
         let id = dice.hex(64);
-        let rootfs = Self::bundle(&id).join("rootfs");
+        let rootfs = usual_bundle(&id).join("rootfs");
         let snapshot = fixture::snapshot(&Path::new(COMMON).join("var/lib/containerd"), 12);
         let groups = self.make_group(&format!("/lxc.payload.two/kubepods/podx/{id}"))?;
         let contained = Contained {
@@ -201,6 +207,7 @@ impl World {
             rootfs: rootfs.clone(),
             own_pid: true,
             own_net: true,
+            network: None,
             runc: None,
         };
         let part = Part {
@@ -221,8 +228,7 @@ impl World {
     /// An ID of ours of which nothing but a dead bundle is left, and which another containerd has taken into use.
     fn id_in_use_elsewhere(&mut self, dice: &mut Dice) -> Result<()> {
         let id = dice.hex(64);
-        let state = Path::new(COMMON).join("run/containerd");
-        Bundle::new(&id, &format!("/kubepods/podz/{id}")).write(&state)?;
+        Bundle::new(&id, &format!("/kubepods/podz/{id}")).write(&self.places.state)?;
         let groups = self.make_group(&format!("/kubepods/podz/{id}"))?;
         let pid = self.bystander(
             &Part { name: "nginx".into(), groups: groups.clone(), ..Part::default() },
@@ -231,6 +237,11 @@ impl World {
         let bundle = Path::new("/run/containerd").join(fixture::TASKS).join(&id);
         self.foreign_state(&id, pid, &groups, &bundle)
     }
+}
+
+/// Where the bundle of a container lies that a guest or another instance has, by its own paths.
+fn usual_bundle(id: &str) -> PathBuf {
+    Path::new(COMMON).join("run/containerd").join(fixture::TASKS).join(id)
 }
 
 /// Directories whose names begin like those of our roots.

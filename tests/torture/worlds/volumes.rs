@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
-use super::{COMMON, World, write};
+use super::{World, write};
 use crate::actor::Part;
 use crate::dice::Dice;
 use support::Result;
@@ -16,7 +16,7 @@ use support::world::{bind, mount_new};
 
 impl World {
     pub(super) fn volumes(&mut self, dice: &mut Dice) -> Result<()> {
-        let kubelet = Path::new(COMMON).join("var/lib/kubelet");
+        let kubelet = self.places.kubelet.clone();
         let pod = kubelet.join("pods").join(dice.hex(8)).join("volumes");
         let token = pod.join("kubernetes.io~projected/token");
         self.tmpfs(&token)?;
@@ -65,12 +65,16 @@ impl World {
             let pid = self.bystander(&part, &["-bash"])?;
             self.busy.push((at, pid));
         }
-        let data = Path::new(COMMON).join("var/lib/containerd");
+        let data = self.places.images.clone();
         if self.has("data-symlink") {
+            // At a place outside only what is containerd's by its name is given up.
+            let data = data.join("io.containerd.content.v1.content");
+            fs::create_dir_all(&data)?;
             symlink("/srv/users", data.join("link"))?;
             symlink("/srv/users/precious", data.join("link-to-file"))?;
             symlink("/", data.join("snapshots"))?;
-            fs::hard_link("/srv/users/precious", data.join("hard"))?;
+            // A root that is a bind mount takes no link from outside.
+            let _ = fs::hard_link("/srv/users/precious", data.join("hard"));
         }
         if self.has("data-bind") {
             self.bind_of_ours("/srv/users".as_ref(), &data.join("io.containerd.content.v1.content/x"))?;
@@ -91,7 +95,7 @@ impl World {
         Ok(())
     }
 
-    fn bind_of_ours(&mut self, from: &Path, at: &Path) -> Result<()> {
+    pub(super) fn bind_of_ours(&mut self, from: &Path, at: &Path) -> Result<()> {
         fs::create_dir_all(at)?;
         bind(from, at)?;
         self.mounts.push(at.to_path_buf());

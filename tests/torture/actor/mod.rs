@@ -17,14 +17,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
-use nix::unistd::{chdir, dup2_stdout, pivot_root, setgid, setsid, setuid};
+use nix::sys::wait::wait;
+use nix::unistd::{chdir, dup2_stdout, pivot_root, setsid};
 use serde::{Deserialize, Serialize};
 
 use support::{Result, runtime};
+
+mod behave;
+
+pub use behave::in_between;
+use behave::{be, name};
 
 const PLAY: &str = "TORTURE_PLAY";
 const PART: &str = "TORTURE_PART";
@@ -45,6 +49,8 @@ pub struct Part {
     pub containers: Vec<Contained>,
     /// A socket that it listens on, without ever answering.
     pub socket: Option<PathBuf>,
+    /// A network namespace that it is in, by its file.
+    pub network: Option<PathBuf>,
     pub guest: Option<Guest>,
 }
 
@@ -56,6 +62,8 @@ pub struct Contained {
     pub rootfs: PathBuf,
     pub own_pid: bool,
     pub own_net: bool,
+    /// The network namespace of its pod, where that has a name.
+    pub network: Option<PathBuf>,
     /// The bundle, if runc itself is to make it.
     pub runc: Option<PathBuf>,
 }
@@ -218,7 +226,10 @@ fn launch(part: Part) -> Result<()> {
     let container = part.containers.into_iter().next().ok_or("launch: which container?")?;
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     flags.set(CloneFlags::CLONE_NEWPID, container.own_pid);
-    flags.set(CloneFlags::CLONE_NEWNET, container.own_net);
+    flags.set(CloneFlags::CLONE_NEWNET, container.own_net && container.network.is_none());
+    if let Some(network) = &container.network {
+        setns(File::open(network)?, CloneFlags::CLONE_NEWNET)?;
+    }
     unshare(flags)?;
     let inner =
         Part { groups: Vec::new(), directory: Some(container.rootfs.clone()), ..container.part.clone() };
@@ -254,6 +265,13 @@ fn guest(part: Part) -> Result<()> {
 fn in_guest(part: Part) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
+    // What is mounted outside of the directories below is the machine's: a guest has another root.
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    let points = table.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| point.starts_with("/mnt/") || point.starts_with("/srv/")) {
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
     for at in ["/var/snap", "/run"] {
         mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
     }
@@ -288,124 +306,4 @@ pub fn overlay(snapshot: &Path, rootfs: &Path) -> Result<()> {
     );
     mount(Some("overlay"), rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .map_err(|e| format!("cannot mount the overlay at '{}': {e}", rootfs.display()).into())
-}
-
-fn name(name: &str) -> Result<()> {
-    let short = name.rsplit('/').next().unwrap_or_default();
-    if !short.is_empty() {
-        prctl::set_name(&std::ffi::CString::new(short.chars().take(15).collect::<String>())?)?;
-    }
-    Ok(())
-}
-
-fn be(part: Part) -> Result<()> {
-    name(&part.name)?;
-    if let Some(directory) = &part.directory {
-        chdir(directory)?;
-    }
-    let _held = part.holds.as_ref().map(File::open).transpose()?;
-    let _socket = part.socket.as_ref().map(UnixListener::bind).transpose()?;
-    if part.uid != 0 {
-        setgid(part.uid.into())?;
-        setuid(part.uid.into())?;
-    }
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD]);
-    signals.thread_block()?;
-    let children = descend(&part)?;
-    if fs::metadata("/layer").is_ok() {
-        fs::write("/ready", "it runs")?;
-    }
-    ready("up")?;
-    loop {
-        match signals.wait()? {
-            Signal::SIGTERM if part.behaviour != Behaviour::Stubborn => break,
-            Signal::SIGCHLD => reap(children, &part)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The part's descendants; how many of them come again.
-fn descend(part: &Part) -> Result<usize> {
-    let plain = |behaviour| Part { behaviour, name: part.name.clone(), ..Part::default() };
-    let line = std::slice::from_ref(&part.name);
-    match part.behaviour {
-        Behaviour::Obedient | Behaviour::Stubborn => {}
-        Behaviour::Daemon => {
-            // The one in between ends as soon as its child runs.
-            let mut between = command("be-between", &plain(Behaviour::Stubborn), line)?;
-            between.env("TORTURE_BETWEEN", "1");
-            start(between)?.0.wait()?;
-        }
-        Behaviour::Stopped | Behaviour::Traced => {
-            let mut child = command("be-still", &plain(part.behaviour), line)?;
-            child
-                .env("TORTURE_STILL", if part.behaviour == Behaviour::Traced { "traced" } else { "stopped" });
-            let (child, _) = start(child)?;
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-            if !matches!(waitpid(pid, Some(WaitPidFlag::WUNTRACED))?, WaitStatus::Stopped(..)) {
-                return Err("a child did not stop".into());
-            }
-        }
-        Behaviour::Bomb => {
-            for _ in 0..2 {
-                bomb(part)?;
-            }
-            return Ok(2);
-        }
-    }
-    Ok(0)
-}
-
-/// One more descendant of a bomb: as many as there may be, or down to the fourth generation.
-fn bomb(part: &Part) -> Result<()> {
-    let generation = std::env::var("TORTURE_GENERATION").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let limited = part.limited;
-    if generation < 3 || limited {
-        let part = Part { behaviour: Behaviour::Bomb, name: part.name.clone(), limited, ..Part::default() };
-        let mut child = command("be", &part, std::slice::from_ref(&part.name))?;
-        child.env("TORTURE_GENERATION", (generation + 1).to_string());
-        // A limit on processes, or death in between, may refuse it.
-        let _ = start(child);
-    }
-    Ok(())
-}
-
-fn reap(children: usize, part: &Part) -> Result<()> {
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive {
-            break;
-        }
-        if children > 0 {
-            bomb(part)?;
-        }
-    }
-    Ok(())
-}
-
-/// For a part of `be` that is no end in itself.
-pub fn in_between() -> Option<Result<()>> {
-    if std::env::var_os("TORTURE_BETWEEN").is_some() {
-        return Some(between());
-    }
-    let still = std::env::var("TORTURE_STILL").ok()?;
-    Some(be_still(&still))
-}
-
-fn between() -> Result<()> {
-    setsid()?;
-    let part: Part = serde_json::from_str(&std::env::var(PART)?)?;
-    let child = command("be", &part, std::slice::from_ref(&part.name))?;
-    start(child)?;
-    ready("up")
-}
-
-fn be_still(how: &str) -> Result<()> {
-    if how == "traced" {
-        nix::sys::ptrace::traceme()?;
-    }
-    ready("up")?;
-    raise(Signal::SIGSTOP)?;
-    Ok(())
 }

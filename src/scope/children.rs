@@ -1,0 +1,147 @@
+//! Children of our shims: whose container each is, whatever became of the bundle, and whatever group it is in.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::gather::Gather;
+use crate::linux::proc::Proc;
+use crate::residue::witness::{Proven, Witness};
+use crate::runtime::bundle::Bundle;
+use crate::runtime::{ContainerId, groups};
+use crate::scope::{Container, Evidence, Shim};
+
+impl Gather<'_> {
+    /// A child of our shim is a container's process, whatever became of the bundle, and whatever group it is in.
+    pub(super) fn children_of_shims(&mut self) {
+        let Ok(processes) = self.view.processes() else { return };
+        let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
+        if shims.is_empty() {
+            return;
+        }
+        let known: HashSet<PathBuf> =
+            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
+        let settled = self.in_known_groups(&known);
+        for child in processes.iter().filter(|p| !settled.contains(&p.id.pid)) {
+            let Some(shim) = shims.get(&child.parent) else { continue };
+            if !shims.contains_key(&child.id.pid) {
+                self.child_of_shim(child, shim, &known);
+            }
+        }
+    }
+
+    fn child_of_shim(&mut self, child: &Proc, shim: &Shim, known: &HashSet<PathBuf>) {
+        let groups = self.view.membership(child.id.pid);
+        if groups.iter().any(|group| known.contains(group)) {
+            return;
+        }
+        for group in &groups {
+            let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
+                continue;
+            };
+            let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
+            let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+            let container = self.claim(id, bundle, Evidence::ParentShim);
+            if !container.cgroups.contains(group) {
+                container.cgroups.push(group.clone());
+            }
+            return;
+        }
+        if let Some((id, group)) = self.named_group(&groups, shim) {
+            let container = self.claim(id, Bundle::default(), Evidence::ParentShim);
+            if !container.cgroups.contains(&group) {
+                container.cgroups.push(group);
+            }
+            return;
+        }
+        // It is in a group that is no container's: a pod's, as with gVisor, or any other. So it is signalled alone. If runc
+        // has written down that it is a container's first process, it is that container's; else that of the one which the
+        // shim was started for.
+        let is_init = |c: &&mut Container| c.id.namespace == shim.namespace && c.init == Some(child.id);
+        if let Some(container) = self.containers.values_mut().find(is_init) {
+            container.witnesses.insert(Witness::ChildOfShim);
+            return container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
+        }
+        let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
+        let id = ContainerId { namespace: shim.namespace.clone(), id };
+        let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+        let container = self.claim(id, bundle, Evidence::ParentShim);
+        container.witnesses.insert(Witness::ChildOfShim);
+        container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
+    }
+
+    /// The container of a shim's that a group is named after, directly in a pod's group or in that of containerd's namespace,
+    /// whatever the name looks like: an ID may begin as kubelet names its groups (`podinfo`), and then what a bundle says of
+    /// its group counts for nothing.
+    fn named_group(&self, groups: &[PathBuf], shim: &Shim) -> Option<(ContainerId, PathBuf)> {
+        let serves =
+            |c: &&Container| c.id.namespace == shim.namespace && Some(&c.shim_id) == shim.id.as_ref();
+        let of_namespace = Path::new("/").join(&shim.namespace);
+        let is_place = |above: &Path| groups::is_a_pods(above) || above == of_namespace;
+        // Of what a container has made below its own group, that counts; and of what looks like a place in there, nothing.
+        let own = |group: &PathBuf| {
+            let named = group.ancestors().filter(|above| above.parent().is_some_and(is_place));
+            named.last().map(Path::to_path_buf)
+        };
+        groups.iter().filter_map(own).find_map(|group| {
+            let mut served = self.containers.values().filter(serves);
+            let named = served.find(|c| groups::is_named_after(&group, &c.id.id))?;
+            Some((named.id.clone(), group))
+        })
+    }
+
+    /// The processes in these groups, where each process is in one group only. They need not be asked which that is.
+    fn in_known_groups(&self, known: &HashSet<PathBuf>) -> HashSet<i32> {
+        let Ok(tree) = self.view.cgroups() else { return HashSet::new() };
+        if tree.hierarchies.len() != 1 {
+            return HashSet::new();
+        }
+        let ours = tree.each().filter(|(_, group)| known.contains(*group));
+        let pids = ours.filter_map(|(hierarchy, group)| self.view.group_pids(hierarchy, group).ok());
+        pids.flat_map(|pids| pids.to_vec()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::runtime::bundle::TASKS;
+    use crate::scope::tests::{CGROUPS, STAT, gathered, tree};
+
+    #[test]
+    fn a_container_called_like_a_group_of_kubelets_has_its_group_by_its_shims_child() {
+        let common = "/var/snap/microk8s/common";
+        let unit = "/system.slice/snap.microk8s.daemon-containerd.service";
+        for (group, claimed) in [
+            ("/kubepods/podA/podinfo", Some("/kubepods/podA/podinfo")),
+            ("/kubepods/podA/podinfo/init.scope/k8s.io/podinfo", Some("/kubepods/podA/podinfo")),
+            ("/k8s.io/podinfo", Some("/k8s.io/podinfo")),
+            ("/user.slice/podinfo", None),
+            ("/kubepods/podinfo", None),
+        ] {
+            let bundle = format!("{}/run/containerd/{TASKS}/k8s.io/podinfo/config.json", &common[1..]);
+            let spec = format!(
+                r#"{{"linux":{{"cgroupsPath":"{}"}},"annotations":{{"io.kubernetes.cri.sandbox-id":"s"}}}}"#,
+                claimed.unwrap_or(group)
+            );
+            let line = format!("shim\0-namespace\0k8s.io\0-id\0s\0-address\0{common}/run/containerd.sock\0");
+            let dir = tree(&[
+                CGROUPS,
+                ("proc/self/status", "NSpid:\t9\n"),
+                (&bundle, &spec),
+                (&format!("sys/fs/cgroup{unit}/cgroup.procs"), "50\n"),
+                (&format!("sys/fs/cgroup{group}/cgroup.procs"), "61\n"),
+                ("proc/50/stat", &format!("50 {STAT}")),
+                ("proc/50/cmdline", &line),
+                ("proc/50/status", "NSpid:\t50\n"),
+                ("proc/50/cgroup", &format!("0::{unit}\n")),
+                ("proc/61/stat", &format!("61 {STAT}").replace("S 1", "S 50")),
+                ("proc/61/cmdline", ""),
+                ("proc/61/status", "NSpid:\t61\n"),
+                ("proc/61/cgroup", &format!("0::{group}\n")),
+            ]);
+            let scope = gathered(&dir);
+            let own = scope.containers.iter().find(|c| c.id.id == "podinfo").unwrap();
+            let groups: Vec<_> = own.cgroups.iter().map(|g| g.display().to_string()).collect();
+            assert_eq!(groups, claimed.into_iter().collect::<Vec<_>>(), "{group}: {:?}", scope.doubts);
+        }
+    }
+}
