@@ -10,6 +10,9 @@ use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, groups};
 use crate::scope::{Container, Evidence, Shim};
 
+/// Processes of a container are no deeper below its shim.
+const MAX_DEEP: usize = 1000;
+
 impl Gather<'_> {
     /// A child of our shim is a container's process, whatever became of the bundle, and whatever group it is in.
     pub(super) fn children_of_shims(&mut self) {
@@ -46,6 +49,14 @@ impl Gather<'_> {
             }
             return;
         }
+        if let Some((id, group)) = groups.iter().find_map(|group| self.group_above(group, shim)) {
+            let id = ContainerId { namespace: shim.namespace.clone(), id };
+            let container = self.claim(id, Bundle::default(), Evidence::ParentShim);
+            if !container.cgroups.contains(&group) {
+                container.cgroups.push(group);
+            }
+            return;
+        }
         if let Some((id, group)) = self.named_group(&groups, shim) {
             let container = self.claim(id, Bundle::default(), Evidence::ParentShim);
             if !container.cgroups.contains(&group) {
@@ -67,6 +78,22 @@ impl Gather<'_> {
         let container = self.claim(id, bundle, Evidence::ParentShim);
         container.witnesses.insert(Witness::ChildOfShim);
         container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
+    }
+
+    /// The group of a container that one is in which an init system of its own has made in there, and the container's ID: the
+    /// topmost group with such a name, if all that runs in it descends from this shim.
+    fn group_above(&self, group: &Path, shim: &Shim) -> Option<(String, PathBuf)> {
+        let id_of =
+            |group: &Path| group.file_name()?.to_str().and_then(groups::container_of).map(str::to_owned);
+        let (group, id) =
+            group.ancestors().skip(1).filter_map(|above| Some((above, id_of(above)?))).last()?;
+        let processes = self.view.processes().as_ref().ok()?;
+        let descends = |pid: &i32| {
+            let parents = std::iter::successors(processes.get(*pid), |p| processes.get(p.parent));
+            parents.take(MAX_DEEP).any(|p| p.parent == shim.process.pid)
+        };
+        let all = self.pids_of(group).is_ok_and(|pids| !pids.is_empty() && pids.iter().all(descends));
+        all.then(|| (id, group.to_path_buf()))
     }
 
     /// The container of a shim's that a group is named after, directly in a pod's group or in that of containerd's namespace,
@@ -142,6 +169,37 @@ mod tests {
             let own = scope.containers.iter().find(|c| c.id.id == "podinfo").unwrap();
             let groups: Vec<_> = own.cgroups.iter().map(|g| g.display().to_string()).collect();
             assert_eq!(groups, claimed.into_iter().collect::<Vec<_>>(), "{group}: {:?}", scope.doubts);
+        }
+    }
+
+    #[test]
+    fn a_container_with_an_init_system_has_its_group_if_nobody_else_is_in_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let address = "/var/snap/microk8s/common/run/containerd.sock";
+        let line = format!("shim\0-namespace\0k8s.io\0-id\0s\0-address\0{address}\0");
+        let unit = "/system.slice/snap.microk8s.daemon-containerd.service";
+        let group = format!("/kubepods/podA/{id}");
+        let process = |pid: u32, parent: u32| format!("{pid} {STAT}").replace("S 1", &format!("S {parent}"));
+        for (stranger, groups) in [("61\n62\n", vec![group.clone()]), ("61\n62\n63\n", vec![])] {
+            let dir = tree(&[
+                CGROUPS,
+                ("proc/self/status", "NSpid:\t9\n"),
+                (&format!("sys/fs/cgroup{unit}/cgroup.procs"), "50\n"),
+                (&format!("sys/fs/cgroup{group}/cgroup.procs"), ""),
+                (&format!("sys/fs/cgroup{group}/init.scope/cgroup.procs"), stranger),
+                ("proc/50/stat", &process(50, 1)),
+                ("proc/50/cmdline", &line),
+                ("proc/50/status", "NSpid:\t50\n"),
+                ("proc/50/cgroup", &format!("0::{unit}\n")),
+                ("proc/61/stat", &process(61, 50)),
+                ("proc/61/cgroup", &format!("0::{group}/init.scope\n")),
+                ("proc/62/stat", &process(62, 61)),
+                ("proc/63/stat", &process(63, 1)),
+            ]);
+            let scope = gathered(&dir);
+            let of_id = scope.containers.iter().filter(|c| c.id.id == id);
+            let found: Vec<_> = of_id.flat_map(|c| &c.cgroups).map(|g| g.display().to_string()).collect();
+            assert_eq!(found, groups, "{stranger:?}: {:?}", scope.doubts);
         }
     }
 }

@@ -117,7 +117,7 @@ pub fn journal() -> Result<()> {
     for step in steps.iter().filter(|step| step["counts"]["found"].as_u64() > Some(0)) {
         let (name, counts) = (step["name"].as_str().unwrap_or_default(), &step["counts"]);
         let begin = format!(
-            "{name}: {} found, {} removed, {} left",
+            "snap \"microk8s\": {name}: {} found, {} removed, {} left",
             counts["found"], counts["removed"], counts["left"]
         );
         let count = own.iter().filter(|line| line.starts_with(&begin)).count();
