@@ -14,12 +14,18 @@ use crate::snap::profile::{Containerd, Kubelet, NetworkNames, Patience, Profile,
 use crate::text;
 use crate::view::View;
 
+/// Refuses to draft where too little would be seen.
+pub fn require_root() -> Result<()> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Error::NotStarted(
+            "profile init needs root: others see too little of a snap's processes to tell where it keeps its things".into(),
+        )),
+    }
+}
+
 /// A profile as seen, and remarks on what was seen and what was not.
 pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
-    if !nix::unistd::geteuid().is_root() {
-        let what = "profile init needs root: others see too little of a snap's processes to tell where it keeps its things";
-        return Err(Error::NotStarted(what.into()));
-    }
     let view = View::new(host, None);
     let seen = snap_processes::processes(&view, snap);
     let mut remarks = Vec::new();

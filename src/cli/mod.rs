@@ -64,6 +64,7 @@ fn carry_out(call: Call) -> Result<u8> {
         }
         Call::ProfileCheck(file) => say(&check::check(&file)?),
         Call::ProfileInit(options) => {
+            init::require_root()?;
             let (profile, remarks) = init::draft(&Host::live(), &snap(&options)?)?;
             for remark in remarks {
                 // That nobody reads it must not end the run.
