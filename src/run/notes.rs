@@ -261,11 +261,16 @@ mod tests {
 
     #[test]
     fn a_line_of_proc_net_tcp() {
-        let line = "   0: 0100007F:3FFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 x";
-        assert_eq!(socket(line, "0A"), Some(("127.0.0.1".parse().unwrap(), 16380, 4711)));
-        assert_eq!(socket(line, "07"), None);
-        let six = "0: 00000000000000000000000001000000:1F90 0:0 0A 0:0 0:0 0 0 0 7";
-        assert_eq!(socket(six, "0A"), Some(("::1".parse().unwrap(), 8080, 7)));
+        // As the kernel prints it on this machine, whichever end its words begin with.
+        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        let line = format!(
+            "   0: {}:3FFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 x",
+            word([127, 0, 0, 1])
+        );
+        assert_eq!(socket(&line, "0A"), Some(("127.0.0.1".parse().unwrap(), 16380, 4711)));
+        assert_eq!(socket(&line, "07"), None);
+        let six = format!("0: {}{}:1F90 0:0 0A 0:0 0:0 0 0 0 7", "0".repeat(24), word([0, 0, 0, 1]));
+        assert_eq!(socket(&six, "0A"), Some(("::1".parse().unwrap(), 8080, 7)));
         for cut in 0..line.len() {
             let _ = socket(&line[..cut], "0A");
         }
