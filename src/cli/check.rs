@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::cli::arguments::near;
-
 use crate::error::{Context, Error, Position, Result};
 use crate::linux::host::Host;
 use crate::snap::profile::{Profile, is_shared, place};

@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
             if matches!(e.errno_or_unknown(), Errno::EACCES | Errno::EPERM)
                 && !nix::unistd::geteuid().is_root()
             {
-                let _ = say_aside("run it as root (sudo)");
+                say_aside("run it as root (sudo)");
             }
             status
         }
@@ -87,9 +87,8 @@ fn say(text: &str) -> Result<u8> {
 }
 
 /// To standard error. That nobody reads it must not end the run.
-fn say_aside(text: &str) -> Result<()> {
+fn say_aside(text: &str) {
     let _ = writeln!(std::io::stderr(), "snap-teardown: {}", text::printable(text));
-    Ok(())
 }
 
 fn survey(options: &Options) -> Result<u8> {
@@ -108,7 +107,7 @@ fn verify(options: &Options) -> Result<u8> {
         let snap = &subject.snap.instance;
         let what =
             format!("snap '{snap}' is installed, and nothing was removed yet: 'survey' shows what is there");
-        say_aside(&what)?;
+        say_aside(&what);
     }
     show(options, &run::verify(&host, &subject)?)
 }
@@ -124,7 +123,7 @@ fn remove(options: &Options) -> Result<u8> {
     }
     journal::start();
     if run::is_running(&subject.snap) {
-        say_aside(&format!("another run works on snap '{}'; waiting for it", subject.snap.instance))?;
+        say_aside(&format!("another run works on snap '{}'; waiting for it", subject.snap.instance));
     }
     let report = {
         let mut progress = Progress::new();
@@ -136,7 +135,9 @@ fn remove(options: &Options) -> Result<u8> {
         false => tell(&report.output()),
     };
     // What was done is done: status 2 would say that nothing was touched.
-    told.or_else(|e| say_aside(&e.to_string()))?;
+    if let Err(e) = told {
+        say_aside(&e.to_string());
+    }
     Ok(report.exit_status)
 }
 
@@ -171,12 +172,12 @@ fn report(options: &Options) -> Result<u8> {
     const NOT_KNOWN: u8 = 3;
     let snap = snap(options)?;
     let Some((report, text)) = file::read_with_text(&Host::live(), &snap)? else {
-        return say_aside(&format!(
+        say_aside(&format!(
             "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
             snap.instance,
             text::show(&file::path(&snap))
-        ))
-        .map(|()| NOT_KNOWN);
+        ));
+        return Ok(NOT_KNOWN);
     };
     match text {
         Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,

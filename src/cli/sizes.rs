@@ -1,9 +1,10 @@
 //! How much a directory holds, as far as can be told in a moment.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::sections::many;
@@ -12,8 +13,19 @@ use crate::linux::child::{self, ChildEnd};
 /// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The size in words. Counted in a child: a directory may hold a mount whose server does not answer.
-pub fn of(directory: &Path) -> String {
+/// Sizes of directories, each counted once.
+#[derive(Default)]
+pub struct Sizes(HashMap<PathBuf, String>);
+
+impl Sizes {
+    /// In words.
+    pub fn of(&mut self, directory: &Path) -> &str {
+        self.0.entry(directory.to_path_buf()).or_insert_with(|| measure(directory))
+    }
+}
+
+/// Counted in a child: a directory may hold a mount whose server does not answer.
+fn measure(directory: &Path) -> String {
     let until = Instant::now() + COUNT_TIMEOUT;
     let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
         let mut count = Count::default();
@@ -94,7 +106,7 @@ mod tests {
         fs::create_dir(dir.path().join("below")).unwrap();
         fs::write(dir.path().join("below/file"), vec![1; 100_000]).unwrap();
         fs::write(dir.path().join("file"), "x").unwrap();
-        let said = of(dir.path());
+        let said = measure(dir.path());
         assert!(said.ends_with(" in 2 files") && said.contains("KiB"), "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::page::Page;
 use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, printable, section, what_to_do};
-use crate::cli::sizes;
+use crate::cli::sizes::Sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
@@ -24,8 +24,9 @@ const MAX_CGROUPS: usize = 2;
 
 /// What is there, in the order in which it would go, and what to know before.
 pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
+    let mut sizes = Sizes::default();
     let mut out = head(report, page);
-    out.push_str(&before(report, profile, page));
+    out.push_str(&before(report, profile, &mut sizes, page));
     let mut shown = BTreeSet::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
         let keys = order::set(step.left.iter().map(|l| l.residue.key()));
@@ -34,7 +35,7 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
         if keys.is_subset(&shown) {
             out.push_str(&format!("  ({} of the above)\n", keys.len()));
         } else {
-            out.push_str(&found(report, step, page));
+            out.push_str(&found(report, step, &mut sizes, page));
         }
         shown.extend(keys);
     }
@@ -42,12 +43,12 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     out.push_str(&bystanders(report, page));
     let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
     out.push_str(&section(page, "what to do first", &advice));
-    out.push_str(&section(page, "in short", &in_short(report, page)));
+    out.push_str(&section(page, "in short", &in_short(report, &mut sizes, page)));
     out
 }
 
 /// Last, since it is the last lines that a terminal still shows.
-fn in_short(report: &Report, page: &Page) -> String {
+fn in_short(report: &Report, sizes: &mut Sizes, page: &Page) -> String {
     let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
     let number = |of: fn(&Residue) -> bool| order::set(all().filter(|r| of(r)).map(Residue::key)).len();
     let pods = order::set(all().filter_map(|r| match r {
@@ -67,7 +68,7 @@ fn in_short(report: &Report, page: &Page) -> String {
     ];
     let mut parts: Vec<String> =
         kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
-    parts.extend(data.map(|path| format!("{} of images in {}", sizes::of(path), text::show(path))));
+    parts.extend(data.map(|path| format!("{} of images in {}", sizes.of(path), text::show(path))));
     if parts.is_empty() {
         return String::new();
     }
@@ -75,7 +76,7 @@ fn in_short(report: &Report, page: &Page) -> String {
 }
 
 /// What people ought to know before they remove the snap.
-fn before(report: &Report, profile: &Profile, page: &Page) -> String {
+fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) -> String {
     let mut lines = Vec::new();
     let all = || report.steps.iter().flat_map(|s| &s.left);
     let tasks = order::set(all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()));
@@ -104,7 +105,7 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
             "What lies below {} ({}) goes with the snap, volumes on this node's own disk included; snapd keeps a snapshot of it, \
              unless it is told to --purge.",
             text::show(&home),
-            sizes::of(&home)
+            sizes.of(&home)
         ));
     }
     let clustered = report.notes.iter().any(|note| note.kind == NoteKind::Cluster);
@@ -143,7 +144,7 @@ fn would(step: StepName, most: u64) -> String {
 }
 
 /// What a step found, each kind in its own table.
-fn found(report: &Report, step: &StepReport, page: &Page) -> String {
+fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
@@ -187,7 +188,7 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
                 held_by.len().to_string(),
             ]),
             Residue::Path(residue::Path { path, what: PathKind::Data }) => {
-                others.row([text::show(path).into_owned(), sizes::of(path)]);
+                others.row([text::show(path).into_owned(), sizes.of(path).to_owned()]);
             }
             other => {
                 let why = left.why.as_ref().map_or(String::new(), |_| left.reason());

@@ -224,28 +224,15 @@ pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
 mod tests {
     use super::*;
     use crate::engine::History;
-    use crate::report::{Command, HostFacts, RunFacts};
+    use crate::report::RunFacts;
     use crate::scope::{Bystander, BystanderKind};
 
     fn report(bystanders: usize) -> Report {
-        let facts = RunFacts {
-            command: Command::Remove,
-            profile: "x".into(),
-            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
-            abilities: Default::default(),
-            started_at: 0,
-            elapsed_ms: 0,
-            complete: true,
-            stuck: vec![],
-            notes: vec![],
-            scripts: vec![],
-            endings: vec![],
-        };
         let mut scope = crate::fixture::scope_of(&["a"]);
         let odd =
             Bystander { kind: BystanderKind::Link, what: "a\u{9b}31m\u{202e}".into(), why: "b".repeat(1000) };
         scope.bystanders = vec![odd; bystanders];
-        Report::build(facts, &[], &History::default(), &scope)
+        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope)
     }
 
     fn written(report: &mut Report) -> (tempfile::TempDir, Vec<u8>) {

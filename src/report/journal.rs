@@ -116,7 +116,7 @@ mod tests {
     use crate::engine::step::StepName;
     use crate::remove::drain::ending::{End, Ending};
     use crate::report::advice::Advice;
-    use crate::report::{Command, Counts, HostFacts, RunFacts, StepReport};
+    use crate::report::{Counts, RunFacts, StepReport};
     use crate::runtime::ContainerId;
 
     #[test]
@@ -158,20 +158,7 @@ mod tests {
     }
 
     fn empty() -> Report {
-        let facts = RunFacts {
-            command: Command::Remove,
-            profile: "x".into(),
-            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
-            abilities: Default::default(),
-            started_at: 0,
-            elapsed_ms: 0,
-            complete: true,
-            stuck: vec![],
-            notes: vec![],
-            scripts: vec![],
-            endings: vec![],
-        };
-        Report::build(facts, &[], &History::default(), &crate::fixture::scope_of(&[]))
+        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &crate::fixture::scope_of(&[]))
     }
 
     #[test]

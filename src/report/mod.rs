@@ -237,6 +237,26 @@ pub struct RunFacts {
     pub endings: Vec<Ending>,
 }
 
+#[cfg(test)]
+impl RunFacts {
+    /// Those of a removal of which nothing more is known.
+    fn of_a_removal() -> RunFacts {
+        RunFacts {
+            command: Command::Remove,
+            profile: "x".into(),
+            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
+            abilities: Default::default(),
+            started_at: 0,
+            elapsed_ms: 0,
+            complete: true,
+            stuck: vec![],
+            notes: vec![],
+            scripts: vec![],
+            endings: vec![],
+        }
+    }
+}
+
 /// Why something is left, in JSON: the reason, or that nothing was tried.
 mod not_tried {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -118,9 +118,7 @@ impl Gather<'_> {
         container.init = state.init;
         container.netns_of_state = state.netns;
         for group in groups {
-            if !container.cgroups.contains(&group) {
-                container.cgroups.push(group);
-            }
+            container.is_in(group);
         }
     }
 

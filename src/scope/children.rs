@@ -21,8 +21,7 @@ impl Gather<'_> {
         if shims.is_empty() {
             return;
         }
-        let known: HashSet<PathBuf> =
-            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
+        let known = self.known_groups();
         let settled = self.in_known_groups(&known);
         for child in processes.iter().filter(|p| !settled.contains(&p.id.pid)) {
             let Some(shim) = shims.get(&child.parent) else { continue };
@@ -43,26 +42,14 @@ impl Gather<'_> {
             };
             let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
             let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
-            let container = self.claim(id, bundle, Evidence::ParentShim);
-            if !container.cgroups.contains(group) {
-                container.cgroups.push(group.clone());
-            }
-            return;
+            return self.claim(id, bundle, Evidence::ParentShim).is_in(group.clone());
         }
         if let Some((id, group)) = groups.iter().find_map(|group| self.group_above(group, shim)) {
             let id = ContainerId { namespace: shim.namespace.clone(), id };
-            let container = self.claim(id, Bundle::default(), Evidence::ParentShim);
-            if !container.cgroups.contains(&group) {
-                container.cgroups.push(group);
-            }
-            return;
+            return self.claim(id, Bundle::default(), Evidence::ParentShim).is_in(group);
         }
         if let Some((id, group)) = self.named_group(&groups, shim) {
-            let container = self.claim(id, Bundle::default(), Evidence::ParentShim);
-            if !container.cgroups.contains(&group) {
-                container.cgroups.push(group);
-            }
-            return;
+            return self.claim(id, Bundle::default(), Evidence::ParentShim).is_in(group);
         }
         // It is in a group that is no container's: a pod's, as with gVisor, or any other. So it is signalled alone. If runc
         // has written down that it is a container's first process, it is that container's; else that of the one which the

@@ -17,8 +17,7 @@ impl Gather<'_> {
     /// in such a group that could be harmed, so its name is enough.
     pub(super) fn empty_groups(&mut self) {
         let Ok(tree) = self.view.cgroups() else { return };
-        let known: HashSet<&Path> =
-            self.containers.values().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+        let known = self.known_groups();
         let ids: HashMap<&str, &ContainerId> =
             self.containers.keys().map(|id| (id.id.as_str(), id)).collect();
         let mut found = BTreeSet::new();
@@ -34,9 +33,7 @@ impl Gather<'_> {
                 found.insert(((*id).clone(), group.to_path_buf()));
             }
         }
-        for (id, group) in found {
-            self.containers.entry(id).and_modify(|container| container.cgroups.push(group));
-        }
+        self.add_groups(found);
     }
 
     /// Adds empty groups of containers beside proven ones, in the group of the same pod: all of a pod's containers are one
@@ -51,8 +48,7 @@ impl Gather<'_> {
         if pods.is_empty() {
             return;
         }
-        let known: HashSet<&Path> =
-            self.containers.values().flat_map(|c| c.cgroups.iter().map(PathBuf::as_path)).collect();
+        let known = self.known_groups();
         let mut found = BTreeSet::new();
         for (_, group) in tree.each().filter(|(_, group)| !known.contains(*group)) {
             let Some(sibling) = group.parent().and_then(|above| pods.get(above)) else { continue };
@@ -62,6 +58,15 @@ impl Gather<'_> {
                 found.insert(((*sibling).clone(), group.to_path_buf()));
             }
         }
+        self.add_groups(found);
+    }
+
+    /// The groups of all containers that are known so far.
+    pub(super) fn known_groups(&self) -> HashSet<PathBuf> {
+        self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect()
+    }
+
+    fn add_groups(&mut self, found: BTreeSet<(ContainerId, PathBuf)>) {
         for (id, group) in found {
             self.containers.entry(id).and_modify(|container| container.cgroups.push(group));
         }

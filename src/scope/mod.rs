@@ -167,6 +167,13 @@ pub struct Container {
 }
 
 impl Container {
+    /// Notes that it has this group.
+    fn is_in(&mut self, group: PathBuf) {
+        if !self.cgroups.contains(&group) {
+            self.cgroups.push(group);
+        }
+    }
+
     /// One of which only the ID is known so far.
     pub(crate) fn of_id(id: ContainerId) -> Container {
         Container {

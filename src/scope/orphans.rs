@@ -130,8 +130,7 @@ impl Gather<'_> {
     pub(super) fn orphans(&mut self) {
         let view = self.view;
         let (Ok(tree), Ok(processes)) = (view.cgroups(), view.processes()) else { return };
-        let known: HashSet<PathBuf> =
-            self.containers.values().flat_map(|c| c.cgroups.iter().cloned()).collect();
+        let known = self.known_groups();
         let mut judged = HashSet::new();
         for (_, group) in tree.each() {
             let id = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of);
