@@ -2,12 +2,13 @@
 //! hints become proof, or doubt.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
 use super::rootfs::RootFs;
 use crate::error::Blind;
-use crate::linux::cgroup::full;
+use crate::linux::cgroup::{Hierarchy, full};
 use crate::linux::proc::Proc;
 use crate::order;
 use crate::residue::witness::{Proven, Witness};
@@ -79,7 +80,7 @@ impl Gather<'_> {
             Ok(pids) => pids,
             Err(why) => {
                 let why = format!("could not be read: {why}");
-                return Standing::Doubtful { why, may_be_ours: true };
+                return Standing::Doubtful { why, may_be_ours: !self.is_a_users(group) };
             }
         };
         let alive: Vec<&Proc> =
@@ -108,13 +109,27 @@ impl Gather<'_> {
         match unknown {
             Some(why) if own_place => Standing::Doubtful {
                 why: format!("{who}, whose root cannot be told: {why}"),
-                may_be_ours: true,
+                may_be_ours: !self.is_a_users(group),
             },
             _ => {
                 let why = format!("{who}, which is no child of a shim of ours and has its root elsewhere");
                 Standing::Doubtful { why, may_be_ours: false }
             }
         }
+    }
+
+    /// True if a group is in one that belongs to a user: he, and not root's containerd, has made it. Its own owner tells
+    /// nothing, for runc gives a container's group to the container's user namespace. Every hierarchy must say so.
+    fn is_a_users(&self, group: &Path) -> bool {
+        let owner = |directory: &Path| self.view.host.stat(directory).ok().map(|found| found.uid());
+        let is_so = |hierarchy: &&Hierarchy| {
+            let roots = [Some(0), owner(&hierarchy.point)];
+            let mut above = group.ancestors().skip(1).filter(|above| above.parent().is_some());
+            above.any(|above| {
+                owner(&full(&hierarchy.point, above)).is_some_and(|uid| !roots.contains(&Some(uid)))
+            })
+        };
+        self.places.get(group.as_os_str()).is_some_and(|places| places.iter().all(is_so))
     }
 
     pub(super) fn pids_of(&self, group: &Path) -> Result<Vec<i32>, String> {
@@ -153,9 +168,15 @@ impl Gather<'_> {
     }
 
     fn unclaimed_group(&mut self, group: &Path, id: &str, processes: &Processes) {
+        // What a user can make keeps nothing from being removed.
+        let untold = |gather: &mut Self, why: String| {
+            let told = Blind::new(format!("container group {}", text::show(group)), why);
+            let list = if gather.is_a_users(group) { &mut gather.doubts } else { &mut gather.blind };
+            list.push(told);
+        };
         let pids = match self.pids_of(group) {
             Ok(pids) => pids,
-            Err(why) => return self.blind.push(Blind::new(format!("cgroup {}", text::show(group)), why)),
+            Err(why) => return untold(self, why),
         };
         let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
         // One that ends while it is looked at tells nothing; the next one may.
@@ -168,7 +189,7 @@ impl Gather<'_> {
             Some(RootFs::Unknown(why)) => {
                 let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
                 let why = format!("whose it is cannot be told: {hidden}; {why}");
-                self.blind.push(Blind::new(format!("container group {}", text::show(group)), why));
+                untold(self, why);
             }
             Some(RootFs::Doubtful(why)) => {
                 self.doubts.push(Blind::new(format!("container group {}", text::show(group)), why));

@@ -35,6 +35,12 @@ pub const ALL: &[Attack] = &[
     Attack { finding: "14", name: "f14_a_symlink_among_the_bundles", by: 'A', run: |t| link(t, "k8s.io/x") },
     Attack { finding: "15", name: "f15_a_users_shim_held_back_by_its_child", by: 'B', run: held_back },
     Attack { finding: "15", name: "f15_a_users_deep_groups", by: 'B', run: deep_groups },
+    Attack {
+        finding: "15",
+        name: "f15_a_users_many_groups_below_a_containers_name",
+        by: 'B',
+        run: many_groups,
+    },
     Attack { finding: "15", name: "f15_a_users_group_called_like_a_unit_of_ours", by: 'B', run: unit },
     Attack {
         finding: "16",
@@ -161,6 +167,21 @@ fn deep_groups(trial: &mut Trial) -> Result<()> {
     ))?;
     trial.attackers_own("user.slice");
     trial.hook()?.clean_or_doubts(&["user.slice"])
+}
+
+/// More groups than are looked through, below one that is called like a container's: what runs in it cannot be told.
+fn many_groups(trial: &mut Trial) -> Result<()> {
+    let group = format!("{}/{}", User::DELEGATED, "b0".repeat(32));
+    drop(in_group(&group, "true")?);
+    sh(&format!("find /sys/fs/cgroup -path '*{}*' | xargs chown 1000:1000", User::DELEGATED))?;
+    trial.bystander(Process::of_user(&group)?);
+    let make = "for n in $(seq 101); do mkdir $n && (cd $n && mkdir -p $(seq -f %g/x 100)); done";
+    sh(&format!(
+        "for at in $(find /sys/fs/cgroup -type d -path '*/{group}'); do (cd $at && {} sh -c '{make}'); done",
+        USER.join(" ")
+    ))?;
+    trial.ours()?;
+    trial.hook()?.clean_or_doubts(&["b0b0b0"])
 }
 
 fn unit(trial: &mut Trial) -> Result<()> {
