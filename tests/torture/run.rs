@@ -322,7 +322,7 @@ fn one_world(order: &Order) -> Result<Value> {
     }
     let verdict = check::judge(&world, &before, &ended, report.as_ref())?;
     if std::env::var_os(KEEP).is_some() {
-        eprintln!("{}", ended.output);
+        eprintln!("{}\n{}", ended.output, report.unwrap_or_default());
     }
     Ok(json!({
         "seed": seed, "features": world.features, "outcome": verdict.outcome, "bystanders": verdict.bystanders,

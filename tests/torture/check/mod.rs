@@ -224,7 +224,17 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
             text.push_str(&format!(": {why}"));
         }
     }
+    let blind: Vec<&Path> = each(&report["steps"])
+        .flat_map(|step| each(&step["blind"]))
+        .filter_map(|blind| blind["what"].as_str().map(Path::new))
+        .collect();
     for item in left {
+        // A root file system is told with the bundle that it is in.
+        if let Item::Mount(point) = item
+            && point.ancestors().any(|above| above.parent().is_some() && blind.contains(&above))
+        {
+            continue;
+        }
         // The network of a container in doubt, and what it has in directories that all runtimes share, is told with that.
         let doubted = unproven
             && match item {

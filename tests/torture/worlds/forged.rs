@@ -110,8 +110,9 @@ impl World {
         let name = format!("cni-{}-4444-5555-6666-{}", dice.hex(8), dice.hex(12));
         self.foreign_network(&name, "vethother2", &dice.hex(64))?;
         let file = result("k8s-pod-network", own, "net1", "vethother2", &name, "10.1.9.9")?;
+        // Where its container is in doubt, the file itself is told.
+        self.doubts.extend([name, "vethother2".into(), file.to_string_lossy().into_owned()]);
         self.either.extend([file, "/var/lib/cni/networks/k8s-pod-network/10.1.9.9".into()]);
-        self.doubts.extend([name, "vethother2".into()]);
         Ok(())
     }
 
