@@ -76,8 +76,15 @@ impl Gather<'_> {
     }
 
     fn standing(&self, container: &Container, group: &Path, processes: &Processes) -> Standing {
+        // Where systemd keeps what is not ours, a group is a container's only if its name cannot be anybody else's.
+        let own_place = !groups::is_of_a_manager(group) || groups::carries_long_id(group, &container.id.id);
+        let recorded = own_place && self.recorded.contains(group);
         let pids = match self.pids_of(group) {
             Ok(pids) => pids,
+            // A container can make more groups below its own than are looked through.
+            Err(_) if recorded && self.holds_its_init(container, group, processes) => {
+                return Standing::Proven(Witness::RuncState);
+            }
             Err(why) => {
                 let why = format!("could not be read: {why}");
                 return Standing::Doubtful { why, may_be_ours: !self.is_a_users(group) };
@@ -87,13 +94,11 @@ impl Gather<'_> {
             pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive()).collect();
         let Some(first) = alive.first() else { return Standing::Dead };
         let shim = |p: &&&Proc| self.shims.iter().any(|shim| shim.process.pid == p.parent);
-        // Where systemd keeps what is not ours, a group is a container's only if its name cannot be anybody else's.
-        let own_place = !groups::is_of_a_manager(group) || groups::carries_long_id(group, &container.id.id);
         if own_place && alive.iter().find(shim).is_some() {
             return Standing::Proven(Witness::ChildOfShim);
         }
         let init = container.init.filter(|init| alive.iter().any(|p| p.id == *init));
-        if own_place && init.is_some() && self.recorded.contains(group) {
+        if recorded && init.is_some() {
             return Standing::Proven(Witness::RuncState);
         }
         let roots: Vec<RootFs> = alive.iter().map(|p| self.root_of(p, processes)).collect();
@@ -116,6 +121,12 @@ impl Gather<'_> {
                 Standing::Doubtful { why, may_be_ours: false }
             }
         }
+    }
+
+    /// True if the process that runc wrote down is alive and says itself that it is in this group.
+    fn holds_its_init(&self, container: &Container, group: &Path, processes: &Processes) -> bool {
+        let init = container.init.and_then(|init| processes.alive(init));
+        init.is_some_and(|init| self.view.membership(init.id.pid).iter().any(|own| own.starts_with(group)))
     }
 
     /// True if a group is in one that belongs to a user: he, and not root's containerd, has made it. Its own owner tells

@@ -41,6 +41,12 @@ pub const ALL: &[Attack] = &[
         by: 'B',
         run: many_groups,
     },
+    Attack {
+        finding: "15",
+        name: "f15_a_containers_many_groups_below_its_own",
+        by: 'A',
+        run: many_own_groups,
+    },
     Attack { finding: "15", name: "f15_a_users_group_called_like_a_unit_of_ours", by: 'B', run: unit },
     Attack {
         finding: "16",
@@ -175,13 +181,30 @@ fn many_groups(trial: &mut Trial) -> Result<()> {
     drop(in_group(&group, "true")?);
     sh(&format!("find /sys/fs/cgroup -path '*{}*' | xargs chown 1000:1000", User::DELEGATED))?;
     trial.bystander(Process::of_user(&group)?);
-    let make = "for n in $(seq 101); do mkdir $n && (cd $n && mkdir -p $(seq -f %g/x 100)); done";
-    sh(&format!(
-        "for at in $(find /sys/fs/cgroup -type d -path '*/{group}'); do (cd $at && {} sh -c '{make}'); done",
-        USER.join(" ")
-    ))?;
+    make_very_many_groups(&group, &USER)?;
     trial.ours()?;
     trial.hook()?.clean_or_doubts(&["b0b0b0"])
+}
+
+/// The same below the group of a container of ours, as one that may write its control group can.
+fn many_own_groups(trial: &mut Trial) -> Result<()> {
+    let containers = &trial.ours()?.containers;
+    let id = containers.first().ok_or("no container")?.id.clone();
+    make_very_many_groups(&id, &["env"])?;
+    trial.hook()?.clean()
+}
+
+/// More groups with others below them than are looked through, as this user, where the kernel lets containers and users make
+/// some: version 1 has no delegation of its controllers.
+fn make_very_many_groups(below: &str, user: &[&str]) -> Result<()> {
+    let make = "for n in $(seq 42); do mkdir $n && (cd $n && mkdir -p $(seq -f %g/x 100)); done";
+    sh(&format!(
+        "for at in $(find /sys/fs/cgroup -type d -path '*/{below}'); do
+           [ ! -e $at/cgroup.controllers ] || (cd $at && {} sh -c '{make}')
+         done",
+        user.join(" ")
+    ))
+    .map(drop)
 }
 
 fn unit(trial: &mut Trial) -> Result<()> {

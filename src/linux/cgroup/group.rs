@@ -39,8 +39,9 @@ pub fn pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// A container may make groups below its own. More were made to exhaust us.
-const MAX_BELOW: usize = 10_000;
+/// A container may make groups below its own, and a node in a container a few hundred with others in them. More were made to
+/// exhaust us.
+const MAX_BELOW: usize = 4000;
 
 /// The PIDs in a group itself.
 pub fn own_pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
