@@ -189,6 +189,26 @@ fn the_schema_and_the_program_agree_on_ten_thousand_mutations() {
     );
 }
 
+/// A wrong one among several hides none after it; a file may be called like the word for standard input.
+#[test]
+fn several_files_are_checked_each_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    put("wrong", "{");
+    put("-", &whole().to_string());
+    let checked = |files: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_snap-teardown"));
+        let output = command.args(["profile", "check"]).args(files).current_dir(dir.path()).output().unwrap();
+        let said =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().filter(|l| l.contains("profile")).count();
+        (output.status.code(), said(&output.stdout), said(&output.stderr))
+    };
+    assert_eq!(checked(&["./-", "./-"]), (Some(0), 2, 0));
+    assert_eq!(checked(&["wrong", "./-", "no-such-file"]), (Some(2), 1, 1));
+    // Nothing comes from standard input here, and so no profile.
+    assert_eq!(checked(&["-", "./-"]), (Some(2), 1, 1));
+}
+
 /// The packager's guide is no example of what 'profile check' has to remark on.
 #[test]
 fn the_guides_own_lines_draw_no_note() {

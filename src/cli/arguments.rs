@@ -23,7 +23,8 @@ pub enum Call {
     Report(Options),
     /// Print the profile that would be used.
     ProfileShow(Options),
-    ProfileCheck(PathBuf),
+    /// Files; None is standard input.
+    ProfileCheck(Vec<Option<PathBuf>>),
     /// Print a profile as seen from a running snap.
     ProfileInit(Options),
     /// Print the profile's JSON Schema.
@@ -137,7 +138,10 @@ impl RawArguments {
             "init" => Call::ProfileInit(options),
             "schema" => Call::ProfileSchema,
             _ if self.words.is_empty() => return Err(usage("name the file: profile check FILE")),
-            _ => Call::ProfileCheck(path(self.words.remove(0))),
+            _ => {
+                let file = |word: OsString| (word != "-").then(|| path(word));
+                Call::ProfileCheck(self.words.drain(..).map(file).collect())
+            }
         };
         self.no_more(call)
     }
@@ -252,7 +256,12 @@ mod tests {
         assert_eq!(call("survey --snap microk8s --json").unwrap(), Call::Survey(options(true)));
         assert_eq!(call("--snap=microk8s verify").unwrap(), Call::Verify(options(false)));
         assert_eq!(call("profile --snap microk8s init").unwrap(), Call::ProfileInit(options(false)));
-        assert_eq!(call("profile check -- --odd").unwrap(), Call::ProfileCheck(path("--odd".into())));
+        let files = |words: &[Option<&str>]| {
+            let file = |word: &Option<&str>| word.map(|word| path(word.into()));
+            Call::ProfileCheck(words.iter().map(file).collect())
+        };
+        assert_eq!(call("profile check -- --odd").unwrap(), files(&[Some("--odd")]));
+        assert_eq!(call("profile check a - ./-").unwrap(), files(&[Some("a"), None, Some("./-")]));
     }
 
     #[test]
@@ -284,7 +293,6 @@ mod tests {
             ("profile", "say what to do about a profile"),
             ("profile shew", "did you mean 'show'?"),
             ("profile check", "name the file"),
-            ("profile check a b", "'b' is one word too many"),
             ("profile schema --json", "'profile schema' has no option '--json'"),
             ("report --profile x", "'report' has no option '--profile'"),
             ("verify --yes", "'verify' has no option '--yes'"),

@@ -10,11 +10,11 @@ use crate::snap::profile::{Profile, is_shared, place};
 use crate::text;
 
 /// Checks a profile file, or what comes by standard input (`-`). Returns what to print when it is valid.
-pub fn check(file: &Path) -> Result<String> {
+pub fn check(file: Option<&Path>) -> Result<String> {
     const STANDARD_INPUT: &str = "standard input";
-    let (bytes, name) = match file.file_name().is_some_and(|name| name == "-") {
-        true => (input()?, STANDARD_INPUT.into()),
-        false => (Profile::bytes(&Host::live(), file)?, text::show(file)),
+    let (bytes, name) = match file {
+        None => (input()?, STANDARD_INPUT.into()),
+        Some(file) => (Profile::bytes(&Host::live(), file)?, text::show(file)),
     };
     let profile = Profile::parse(&bytes, &format!("'{name}'")).map_err(|error| with_line(error, &bytes))?;
     let mut said = format!("{name}: a valid profile for snap '{}'\n", profile.snap);
@@ -136,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("teardown.json");
         std::fs::write(&file, text).unwrap();
-        check(&file).map_err(|e| e.to_string())
+        check(Some(&file)).map_err(|e| e.to_string())
     }
 
     const SMALL: &str = r#"{
@@ -205,7 +205,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), SMALL).unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
-        let error = check(&dir.path().join("link")).unwrap_err().to_string();
+        let error = check(Some(&dir.path().join("link"))).unwrap_err().to_string();
         assert!(error.contains("a symbolic link, where a regular file is expected"), "{error}");
     }
 

@@ -87,12 +87,12 @@ const PROFILE: &str = "\
 Shows, checks or drafts a profile: the file (teardown.json) that says where one snap keeps its things.
 
 Usage: snap-teardown profile show [--snap NAME] [--profile FILE]
-       snap-teardown profile check FILE
+       snap-teardown profile check FILE...
        snap-teardown profile init --snap NAME
        snap-teardown profile schema
 
   show      Print the profile that would be used: --profile, else $SNAP/teardown.json, else the built-in one
-  check     Say whether a file (or standard input: -) is a valid profile; if not, what is wrong in which line
+  check     Say whether files (or standard input: -) are valid profiles; if not, what is wrong in which line
   init      Draft a profile from the snap while it runs; remarks go to standard error. Needs root
   schema    Print the JSON Schema of profiles
 

@@ -16,6 +16,7 @@ mod table;
 mod wrap;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -62,7 +63,7 @@ fn carry_out(call: Call) -> Result<u8> {
             let profile = subject(&options)?.profile;
             say(&readable(&profile))
         }
-        Call::ProfileCheck(file) => say(&check::check(&file)?),
+        Call::ProfileCheck(files) => check_all(&files),
         Call::ProfileInit(options) => {
             init::require_root()?;
             let (profile, remarks) = init::draft(&Host::live(), &snap(&options)?)?;
@@ -76,6 +77,21 @@ fn carry_out(call: Call) -> Result<u8> {
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
         Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
     }
+}
+
+/// Says of each file what it is; a wrong one hides none of those after it.
+fn check_all(files: &[Option<PathBuf>]) -> Result<u8> {
+    let mut status = 0;
+    for file in files {
+        match check::check(file.as_deref()) {
+            Ok(said) => tell(&said)?,
+            Err(error) => {
+                fail(&error);
+                status = program::USAGE;
+            }
+        }
+    }
+    Ok(status)
 }
 
 fn readable(profile: &Profile) -> String {
