@@ -9,7 +9,7 @@ use crate::linux::host::Host;
 use crate::snap::profile::{Profile, is_shared, place};
 use crate::text;
 
-/// Checks a profile file, or what comes by standard input (`-`). Returns what to print when it is valid.
+/// Checks a profile file; None is standard input. Returns what to print when it is valid.
 pub fn check(file: Option<&Path>) -> Result<String> {
     const STANDARD_INPUT: &str = "standard input";
     let (bytes, name) = match file {

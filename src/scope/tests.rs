@@ -108,7 +108,7 @@ fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
     assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
 }
 
-/// Such groups are everybody's to make who has been given a group: they hold nothing up. Where root made them, they do.
+/// Whoever has been given a group can make such groups: they hold nothing up. Where root made them, they do.
 #[test]
 fn a_users_group_that_cannot_be_told_is_a_doubt_and_roots_is_blind() {
     let user = |path: std::path::PathBuf| {
