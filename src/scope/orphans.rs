@@ -342,3 +342,44 @@ impl Gather<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::scope::tests::{CGROUPS, STAT, gathered, tree};
+
+    /// Whoever has been given a group can make such groups: they hold nothing up. Where root made them, they do.
+    #[test]
+    fn a_users_group_that_cannot_be_told_is_a_doubt_and_roots_is_blind() {
+        let id = "a".repeat(64);
+        let delegated = "sys/fs/cgroup/user.slice/user@1000.service";
+        let group = format!("{delegated}/{id}");
+        // Its mount table cannot be read, as under plug set A.
+        let files = [
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&format!("{group}/cgroup.procs"), "61\n"),
+            ("proc/61/stat", &format!("61 {STAT}")),
+            ("proc/61/cmdline", ""),
+            ("proc/61/status", "NSpid:\t61\t1\n"),
+            ("proc/61/mountinfo/x", ""),
+        ];
+        let mut worlds = vec![(None, 0, 1)];
+        // Only root can give a directory away; the attack with many groups has a real user's.
+        if nix::unistd::geteuid().is_root() {
+            worlds.extend([(Some(&group[..]), 0, 1), (Some(delegated), 1, 0)]);
+        }
+        for (owned, doubts, blind) in worlds {
+            let dir = tree(&files);
+            if let Some(owned) = owned {
+                std::os::unix::fs::chown(dir.path().join(owned), Some(1000), None).unwrap();
+            }
+            let scope = gathered(&dir);
+            assert_eq!(
+                (scope.doubts.len(), scope.blind.len()),
+                (doubts, blind),
+                "{owned:?}: {:?}",
+                scope.blind
+            );
+        }
+    }
+}

@@ -108,40 +108,6 @@ fn a_process_that_ends_while_it_is_looked_at_does_not_hide_an_orphan() {
     assert_eq!(scope.containers.iter().map(|c| c.id.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
 }
 
-/// Whoever has been given a group can make such groups: they hold nothing up. Where root made them, they do.
-#[test]
-fn a_users_group_that_cannot_be_told_is_a_doubt_and_roots_is_blind() {
-    let user = |path: std::path::PathBuf| {
-        rustix::fs::chown(path, Some(rustix::fs::Uid::from_raw(1000)), None).unwrap();
-    };
-    let id = "a".repeat(64);
-    let delegated = "sys/fs/cgroup/user.slice/user@1000.service";
-    let group = format!("{delegated}/{id}");
-    // Its mount table cannot be read, as under plug set A.
-    let files = [
-        CGROUPS,
-        ("proc/self/status", "NSpid:\t9\n"),
-        (&format!("{group}/cgroup.procs"), "61\n"),
-        ("proc/61/stat", &format!("61 {STAT}")),
-        ("proc/61/cmdline", ""),
-        ("proc/61/status", "NSpid:\t61\t1\n"),
-        ("proc/61/mountinfo/x", ""),
-    ];
-    let mut worlds = vec![(None, 0, 1)];
-    // Only root can give a directory away; the attack with many groups has a real user's.
-    if nix::unistd::geteuid().is_root() {
-        worlds.extend([(Some(&group[..]), 0, 1), (Some(delegated), 1, 0)]);
-    }
-    for (owned, doubts, blind) in worlds {
-        let dir = tree(&files);
-        if let Some(owned) = owned {
-            user(dir.path().join(owned));
-        }
-        let scope = gathered(&dir);
-        assert_eq!((scope.doubts.len(), scope.blind.len()), (doubts, blind), "{owned:?}: {:?}", scope.blind);
-    }
-}
-
 /// A pod's process in the process namespace of another's first process: the pod has it from its host (`hostPID`).
 fn in_the_namespace_of(root: &str, processes: &[(i32, i32)]) -> Scope {
     let (id, ours) = ("a".repeat(64), root_on(1));
