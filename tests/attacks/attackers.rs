@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::bystanders::{Lives, USER, until};
 use crate::trial::Trial;
-use support::Result;
 use support::runtime::in_group;
+use support::{Result, sh};
 
 /// Attacker A: a container with a volume at $SNAP_COMMON, so that it writes there as root, and nowhere else.
 pub struct Container {
@@ -90,6 +90,12 @@ impl User {
     pub const SESSION: &'static str = "user.slice/user-1000.slice/session-3.scope";
     /// What systemd delegates to every user on version 2.
     pub const DELEGATED: &'static str = "user.slice/user-1000.slice/user@1000.service";
+
+    /// Makes a group that is his manager's or below it, and gives him both, as systemd delegates them.
+    pub fn is_given(group: &str) -> Result<()> {
+        drop(in_group(group, "true")?);
+        sh(&format!("find /sys/fs/cgroup -path '*{}*' | xargs chown 1000:1000", User::DELEGATED)).map(drop)
+    }
 
     /// A command line of his, by `sh -c`; it is there when it says "up", or when `sleep` or `python3` has become it.
     pub fn runs(group: &str, directory: &Path, script: &str) -> Result<Child> {
