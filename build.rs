@@ -17,7 +17,7 @@ fn main() -> std::io::Result<()> {
         let script = std::env::var("OUT_DIR").unwrap_or_default() + "/without-unwind-tables.ld";
         std::fs::write(&script, WITHOUT_UNWIND_TABLES)?;
         let script = format!("-Wl,-T,{script}");
-        // Part of the unwinder's code is linked all the same; our replacement of its entry (src/linux/sys.rs) comes first and wins.
+        // Part of the unwinder's code is linked all the same; our replacement of its entry (src/linux/sys/glibc.rs) comes first and wins.
         let mut arguments = vec!["-Wl,--no-eh-frame-hdr", "-Wl,-z,muldefs", &script];
         if applies_packed_relocations() {
             arguments.push("-Wl,-z,pack-relative-relocs");

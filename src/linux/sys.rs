@@ -1,7 +1,10 @@
 //! The few system calls that no library we use offers in a safe form.
 //!
-//! The only file in which `unsafe` is allowed.
+//! With what stands in for parts of glibc, the only place where `unsafe` is allowed.
 #![allow(unsafe_code)]
+
+#[cfg(all(target_env = "gnu", not(debug_assertions)))]
+mod glibc;
 
 use std::fs::File;
 use std::io;
@@ -109,32 +112,6 @@ pub fn remove_mapping(control: &File, name: &str) -> Result<(), Errno> {
     // SAFETY: the kernel reads and writes a `struct dm_ioctl` of data_size bytes, and the buffer is exactly as long.
     let result = unsafe { nix::libc::ioctl(control.as_raw_fd(), DM_DEV_REMOVE as _, request.as_mut_ptr()) };
     Errno::result(result).map(drop)
-}
-
-/// Stands in for glibc's own, which std calls to say where a stack that overflowed had its end. It reads
-/// /proc/self/maps by sscanf, and with that links 85 KB of number parsers. Without an answer std does not say it,
-/// and the overflow still ends us by SIGSEGV.
-// SAFETY: glibc's name and signature; takes nothing, gives nothing, and says so.
-#[cfg(all(target_env = "gnu", not(debug_assertions)))]
-#[unsafe(no_mangle)]
-extern "C" fn pthread_getattr_np(
-    _thread: nix::libc::pthread_t,
-    _attributes: *mut nix::libc::pthread_attr_t,
-) -> nix::libc::c_int {
-    nix::libc::ENOSYS
-}
-
-/// Stands in for the unwinder's own: released programs carry no unwind tables (see build.rs), so a backtrace of a
-/// panic would be empty in any case. That it is known to be empty takes std's readers of debug information out of
-/// the programs, an eighth of them. The panic's message and place are still told.
-// SAFETY: the unwinder's name and signature (Itanium C++ ABI, 1.6); calls nothing back, and says "end of stack".
-#[cfg(all(target_arch = "x86_64", target_env = "gnu", panic = "abort", not(debug_assertions)))]
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Backtrace(
-    _trace: extern "C" fn(*mut nix::libc::c_void, *mut nix::libc::c_void) -> nix::libc::c_int,
-    _argument: *mut nix::libc::c_void,
-) -> nix::libc::c_int {
-    5
 }
 
 /// In a child of ours, which has no use for any other: closes every descriptor but the first three and this one.

@@ -1,0 +1,80 @@
+//! Stands in for the parts of glibc that the released programs link and never run.
+//!
+//! A static program carries whatever something in glibc might call. A function of ours by the same name comes first: the
+//! linker then leaves out glibc's, and all that only glibc's needs. That is a sixth of a program. Debug builds link glibc's
+//! own. What is left out: `-Wl,-Map` shows what is linked, `-Wl,--why-extract` (lld) why.
+
+use std::ffi::CStr;
+
+use nix::libc::{ENOSYS, abort, c_char, c_int, c_void, pthread_attr_t, pthread_t, strlen, write};
+
+/// std asks where the stack ends, to say so when it has overflowed. glibc reads /proc/self/maps for that by sscanf, with
+/// 85 KB of number parsers. Without an answer std says nothing, and the overflow still ends us by SIGSEGV.
+// SAFETY: glibc's name and signature; takes nothing, gives nothing, and says so.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_getattr_np(_thread: pthread_t, _attributes: *mut pthread_attr_t) -> c_int {
+    ENOSYS
+}
+
+/// The unwinder's, not glibc's. Released programs carry no unwind tables (see build.rs), so a backtrace of a panic would be
+/// empty in any case. That it is known to be empty takes std's readers of debug information out of the programs, an eighth
+/// of them. The panic's message and place are still told.
+// SAFETY: the unwinder's name and signature (Itanium C++ ABI, 1.6); calls nothing back, and says "end of stack".
+#[cfg(all(target_arch = "x86_64", panic = "abort"))]
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Backtrace(
+    _trace: extern "C" fn(*mut c_void, *mut c_void) -> c_int,
+    _argument: *mut c_void,
+) -> c_int {
+    5
+}
+
+/// The writer behind glibc's formatted printing, with 80 KB of floating-point numbers, wide characters and locales. Rust
+/// formats by itself; glibc only prints what nobody asks for: malloc's statistics, and errors without a name, of which std
+/// still tells the number. This one says that the output has failed.
+// SAFETY: glibc's name and result; the arguments, whose types change between versions, are not looked at.
+#[unsafe(no_mangle)]
+extern "C" fn __vfprintf_internal() -> c_int {
+    -1
+}
+
+/// As `__vfprintf_internal`, by its name since glibc 2.37: nothing is written.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+extern "C" fn __printf_buffer() {}
+
+/// Ends the program when an assertion inside glibc fails. glibc formats and translates the message; this one writes the
+/// assertion as it is.
+// SAFETY: glibc's name and signature; both texts of an assertion are constants that end with a zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __assert_fail(assertion: *const c_char) -> ! {
+    // SAFETY: as above; write reads what strlen has measured, and abort takes nothing.
+    unsafe {
+        write(2, assertion.cast(), strlen(assertion));
+        abort()
+    }
+}
+
+/// Reads /etc/resolv.conf, for which every thread has a place: 50 KB. No name is looked up by us, and a look-up would fail.
+// SAFETY: glibc's names and results; the arguments are not looked at.
+#[unsafe(no_mangle)]
+extern "C" fn __res_vinit() -> c_int {
+    -1
+}
+
+/// As `__res_vinit`: no configuration.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+extern "C" fn __resolv_conf_load() -> *mut c_void {
+    std::ptr::null_mut()
+}
+
+/// Compares names of character sets, with 22 KB of code for each generation of processors. Right but for the order of two
+/// that differ, which nobody asks for.
+// SAFETY: glibc's name and signature; both are strings that end with a zero, and the locale is not looked at.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __strcasecmp_l(one: *const c_char, other: *const c_char) -> c_int {
+    // SAFETY: as above.
+    let [one, other] = unsafe { [CStr::from_ptr(one), CStr::from_ptr(other)] };
+    (!one.to_bytes().eq_ignore_ascii_case(other.to_bytes())).into()
+}
