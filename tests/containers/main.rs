@@ -4,8 +4,11 @@
 //! misses nothing of anybody else's; its *control* makes the same scene, runs nothing, and demands that the same look
 //! finds everything. None is ever skipped: a test that cannot act fails.
 
+mod ends;
+mod patience;
 mod scene;
 mod scenes;
+
 use std::fs::{self, File};
 use std::process::ExitCode;
 

@@ -1,19 +1,20 @@
 //! The scenes: what is set up, what a look must show then, and what the teardown must achieve.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scene::{Scene, outcome};
+use crate::ends::{interrupted, killed_in_the_middle, twice};
+use crate::patience::{
+    by_slow_shims, in_their_time, one_grace, paused, slow, slow_shims, stubborn, without_pidfds,
+};
+use crate::scene::Scene;
 use support::Result;
-use support::hook::{WITHOUT_KILL, WITHOUT_PIDFDS};
 use support::look::{Kind, OF_PODS};
-use support::runtime::{Layout, SLOW_KILLS};
+use support::runtime::Layout;
 use support::world::Cgroups;
 
 /// A scene, on one kind of control groups and one version of containerd.
@@ -170,15 +171,6 @@ fn obedient(scene: &mut Scene, count: usize) -> Result<()> {
     scene.stop()
 }
 
-/// Seconds that applications of the stubborn scenes are given.
-const GRACE: u64 = 3;
-
-fn stubborn(scene: &mut Scene, count: usize) -> Result<()> {
-    scene.snap.ship_patience(GRACE, 60)?;
-    scene.pods("stubborn", count, &["/app", "stubborn"])?;
-    scene.stop()
-}
-
 /// Pods as clusters have them: several containers, other users, the host's network and pid namespace, children.
 fn mixed(scene: &mut Scene) -> Result<()> {
     scene.pods("two", 2, &["/app", "obedient", "--and", "/app", "parent"])?;
@@ -189,93 +181,6 @@ fn mixed(scene: &mut Scene) -> Result<()> {
     let guaranteed = ["--cgroup-parent", "/kubepods/pod{uid}"];
     scene.make_pods("guaranteed", &guaranteed, &["/app", "obedient"])?;
     scene.stop()
-}
-
-const MARKERS: &str = "/srv/markers";
-
-/// Applications that end well only if they are given two seconds, and say so in a file outside.
-fn make_slow(scene: &mut Scene, user: &str) -> Result<()> {
-    let mount = format!("{MARKERS}/{{uid}}:/markers");
-    let options = ["--count", "3", "--mount", &mount, "--run-as", user];
-    scene.make_pods("slow", &options, &["/app", "slow", "/markers/done"])?;
-    for pod in &scene.pods {
-        fs::set_permissions(Path::new(MARKERS).join(&pod.uid), fs::Permissions::from_mode(0o777))?;
-    }
-    Ok(())
-}
-
-fn slow(scene: &mut Scene) -> Result<()> {
-    make_slow(scene, "0")?;
-    scene.stop()
-}
-
-/// Applications of another user, whom a hook that may not signal them asks to stop through shims that take their time.
-fn slow_shims(scene: &mut Scene) -> Result<()> {
-    make_slow(scene, "65535")?;
-    fs::write(SLOW_KILLS, "")?;
-    scene.stop()
-}
-
-/// A shim drops what it was asked for when the asker hangs up, so the hook must not.
-fn by_slow_shims(scene: &mut Scene) -> Result<String> {
-    let ended = scene.snap.start_hook_by(&WITHOUT_KILL)?.end()?;
-    let figures = scene.judge(&ended)?;
-    they_had_their_time(scene)?;
-    let refused = scene.snap.document()?["abilities"]["signal-application"]["refused"] == "EPERM";
-    if refused { Ok(figures) } else { Err("the hook's own signals were not refused".into()) }
-}
-
-fn they_had_their_time(scene: &Scene) -> Result<()> {
-    for pod in &scene.pods {
-        let marker = Path::new(MARKERS).join(&pod.uid).join("done");
-        fs::read(&marker).map_err(|e| format!("no time to stop cleanly: '{}': {e}", marker.display()))?;
-    }
-    Ok(())
-}
-
-fn paused(scene: &mut Scene) -> Result<()> {
-    make_slow(scene, "0")?;
-    let ids: Vec<_> = scene.pods.iter().map(|pod| pod.containers[0].id.clone()).collect();
-    for id in ids {
-        scene.runtime()?.ctr(&["-n", "k8s.io", "tasks", "pause", &id])?;
-    }
-    scene.stop()
-}
-
-/// All of them had their two seconds, together and not one after the other.
-fn in_their_time(scene: &mut Scene) -> Result<String> {
-    in_their_time_by(scene, &[])
-}
-
-/// What cannot be waited for is looked at until it has ended.
-fn without_pidfds(scene: &mut Scene) -> Result<String> {
-    in_their_time_by(scene, &WITHOUT_PIDFDS)
-}
-
-fn in_their_time_by(scene: &mut Scene, wrapper: &[&str]) -> Result<String> {
-    let ended = scene.snap.start_hook_by(wrapper)?.end()?;
-    let figures = scene.judge(&ended)?;
-    they_had_their_time(scene)?;
-    // Three applications of two seconds each, and whatever the machine needs; one after another they take six.
-    if ended.elapsed >= Duration::from_millis(5500) {
-        return Err(format!("the hook took {:?} for what ends in two seconds", ended.elapsed).into());
-    }
-    Ok(figures)
-}
-
-/// However many applications ignore SIGTERM, they cost one grace.
-fn one_grace(scene: &mut Scene) -> Result<String> {
-    let one = scene.snap.run_hook()?;
-    scene.judge(&one)?;
-    fs::remove_file(scene.snap.result_file())?;
-    scene.forget()?;
-    stubborn(scene, 6)?;
-    let six = scene.snap.run_hook()?;
-    scene.judge(&six)?;
-    if one.elapsed < Duration::from_secs(GRACE) || six.elapsed > one.elapsed.mul_f32(1.5) {
-        return Err(format!("one took {:?}, six took {:?}", one.elapsed, six.elapsed).into());
-    }
-    Ok(format!("1 stubborn pod: {} ms, 6: {} ms", one.elapsed.as_millis(), six.elapsed.as_millis()))
 }
 
 fn kill_shims(scene: &mut Scene) -> Result<()> {
@@ -388,62 +293,16 @@ fn told(scene: &mut Scene) -> Result<String> {
     scene.judge_as(&ended, 3, "blind")
 }
 
-fn twice(scene: &mut Scene) -> Result<String> {
-    let first = scene.must_be_torn_down()?;
-    fs::remove_file(scene.snap.result_file())?;
-    scene.must_be_torn_down()?;
-    Ok(first)
-}
-
-/// snapd kills a hook that takes too long: at once, and without a word.
-fn killed_in_the_middle(scene: &mut Scene) -> Result<String> {
-    let first = scene.pods[0].containers[0].pid;
-    let mut hook = scene.snap.start_hook()?;
-    await_that("the first pod's process has ended", || Ok(ended(first) || !hook.is_running()?))?;
-    hook.child.kill()?;
-    let killed = hook.end()?;
-    if killed.status.is_some() {
-        return Err(format!("the hook had ended before it could be killed: {}", killed.output).into());
-    }
-    if scene.nothing_left().is_ok() {
-        return Err("the hook was killed too late: nothing is left for the second run".into());
-    }
-    let document = scene.snap.document().map_err(|e| format!("a killed hook leaves its survey: {e}"))?;
-    if document["outcome"] == "clean" {
-        return Err(format!("a killed hook calls itself clean: {document}").into());
-    }
-    scene.must_be_torn_down()
-}
-
-/// Told to stop, the hook reports what is left, and says that it was interrupted.
-fn interrupted(scene: &mut Scene) -> Result<String> {
-    let mut hook = scene.snap.start_hook()?;
-    let survey = scene.snap.result_file();
-    await_that("the survey is written", || Ok(survey.exists() || !hook.is_running()?))?;
-    let pid = Pid::from_raw(i32::try_from(hook.child.id())?);
-    let asked = Instant::now();
-    kill(pid, Signal::SIGTERM)?;
-    let ended = hook.end()?;
-    if ended.status != Some(1) {
-        return Err(format!("an interrupted hook's status is {:?}: {}", ended.status, ended.output).into());
-    }
-    outcome(&scene.snap.document()?, "interrupted")?;
-    outcome(&ended.cut_document()?, "interrupted")?;
-    let after = asked.elapsed();
-    let again = scene.must_be_torn_down()?;
-    Ok(format!("interrupted in {} ms; then {again}", after.as_millis()))
-}
-
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a process that is not our child has ended.
-fn ended(pid: i32) -> bool {
+pub fn ended(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
 }
 
 /// Nothing wakes us for these; the loop is bounded and says what it waited for.
-fn await_that(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn await_that(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !holds()? {
         if start.elapsed() > PATIENCE {

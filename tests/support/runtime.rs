@@ -1,14 +1,19 @@
 //! A real containerd with its pods: laid out and configured as a container snap, or as a host has it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
-use super::world::{bind, mount_new};
 use super::{Result, built};
+use programs::wrap_runc;
+
+mod programs;
+mod volumes;
+
+pub use programs::{SLOW_KILLS, fetch, runc, show_installed, show_programs};
+pub use volumes::{make_namespace, mount_volumes, mount_volumes_in};
 
 /// Containerd's versions under test, by the Debian release they come from: bookworm, trixie, forky.
 pub const VERSIONS: [&str; 3] = ["1.6", "1.7", "2.1"];
@@ -303,82 +308,6 @@ fn group_roots() -> Result<Vec<PathBuf>> {
     Ok(["unified", "systemd", "pids"].map(|name| top.join(name)).into_iter().filter(|p| p.exists()).collect())
 }
 
-/// Downloads the runtimes, once.
-pub fn fetch() -> Result<()> {
-    let to = super::build_dir()?.join("../../containerd");
-    let program = super::sources().join("tests/tools/fetch-containerd");
-    let status = Command::new(program).arg(to).status()?;
-    if status.success() { Ok(()) } else { Err("cannot fetch the container runtimes".into()) }
-}
-
-/// The one `runc` of all versions, as fetched.
-pub fn runc() -> Result<PathBuf> {
-    Ok(super::build_dir()?.join("../../containerd/1.6/runc"))
-}
-
-/// Shows the programs of every version in the world, before anyone looks.
-pub fn show_programs() -> Result<()> {
-    let fetched = super::build_dir()?.join("../../containerd");
-    for version in VERSIONS {
-        let (from, at) = (fetched.join(version), Path::new(PROGRAMS).join(version));
-        if !from.exists() {
-            return Err(format!("no '{}': run tests/tools/fetch-containerd", from.display()).into());
-        }
-        fs::create_dir_all(&at)?;
-        bind(&from, &at)?;
-    }
-    Ok(())
-}
-
-/// Shows the machine's own containerd, runc and CNI plugins in the place of one version; false if one is missing.
-pub fn show_installed(version: &str) -> Result<bool> {
-    let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-    let find = |name: &str| dirs.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    let Some(cni) =
-        ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|dir| Path::new(dir).join("bridge").exists())
-    else {
-        return Ok(false);
-    };
-    let at = Path::new(PROGRAMS).join(version);
-    fs::create_dir_all(&at)?;
-    symlink(cni, at.join("cni"))?;
-    for name in ["containerd", "containerd-shim-runc-v2", "ctr", "runc"] {
-        match find(name) {
-            Some(path) => symlink(path, at.join(name))?,
-            None => return Ok(false),
-        }
-    }
-    Ok(true)
-}
-
-/// While this file exists `runc kill` takes longer than we wait for a shim, as it does on a machine that is very busy.
-pub const SLOW_KILLS: &str = "/srv/runc-kills-slowly";
-
-/// The directory that holds `runc` for this world.
-///
-/// Containerd gives every sandbox a processor share, and runc insists on writing it. Where the machine has bound that
-/// controller to a version 1 hierarchy, cgroup2 has no such file, and the other way round: then the share is taken out of the bundle first.
-fn wrap_runc(own: &Path) -> Result<PathBuf> {
-    let runc = format!("{PROGRAMS}/1.6/runc");
-    let bin = own.join("bin");
-    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-    let has_share = match controllers {
-        Ok(text) => text.split_whitespace().any(|c| c == "cpu"),
-        Err(_) => ["cpu", "cpu,cpuacct"].iter().any(|name| Path::new("/sys/fs/cgroup").join(name).exists()),
-    };
-    let strip = match has_share {
-        false => {
-            r#"for w; do [ "$p" != --bundle ] || sed -i 's/"shares":[0-9]*,\?//' "$w/config.json"; p=$w; done"#
-        }
-        true => "",
-    };
-    let slow = format!("if [ -e {SLOW_KILLS} ]; then case \"$*\" in *' kill '*) sleep 7;; esac; fi");
-    let wrapper = bin.join("runc");
-    fs::write(&wrapper, format!("#!/bin/sh\n{strip}\n{slow}\nexec {runc} \"$@\"\n"))?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-    Ok(bin)
-}
-
 fn write_cni(own: &Path, (bridge, subnet): (&str, u8)) -> Result<()> {
     fs::create_dir_all(own.join("net.d"))?;
     let network = serde_json::json!({
@@ -423,48 +352,4 @@ disable = true
         own.display(),
         other.unwrap_or_default()
     )
-}
-
-/// A mount namespace as snapd makes one for a snap: bound to a file, and with the host's network namespaces.
-///
-/// The kernel binds none that is older than the one it is bound in, which it tells by numbers that each processor hands
-/// out from a supply of its own: so one of them makes one that counts as newer.
-pub fn make_namespace(file: &str) -> Result<()> {
-    let script = r#"mkdir -p /run/netns /run/snapd/ns; touch "$1"
-        mount --bind /run/netns /run/netns; mount --make-shared /run/netns
-        mount --bind /run/snapd/ns /run/snapd/ns; mount --make-private /run/snapd/ns
-        for n in $(seq 0 $(($(nproc) - 1))); do
-            if taskset -c $n unshare --mount="$1" --propagation unchanged true; then exit; fi
-        done
-        exit 1"#;
-    output(Command::new("/bin/sh").args(["-ec", script, "sh", file]).env("PATH", "/usr/sbin:/usr/bin"))
-        .map(drop)
-}
-
-/// As `mount_volumes`, in the mount namespace that is bound at this file.
-pub fn mount_volumes_in(namespace: &str, kubelet: &Path, pod_uid: &str, users: &Path) -> Result<()> {
-    let volumes = kubelet.join("pods").join(pod_uid).join("volumes");
-    let script = "mkdir -p \"$1/kubernetes.io~projected/token\" \"$1/kubernetes.io~local-volume/data\"
-        mount -t tmpfs -o size=64k tmpfs \"$1/kubernetes.io~projected/token\"
-        echo 'a token' > \"$1/kubernetes.io~projected/token/token\"
-        mount --bind \"$2\" \"$1/kubernetes.io~local-volume/data\"";
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--mount={namespace}"))
-        .args(["/bin/sh", "-ec", script, "sh"])
-        .arg(volumes)
-        .arg(users);
-    output(command.env("PATH", "/usr/sbin:/usr/bin")).map(drop)
-}
-
-/// What kubelet mounts for a pod below its root: a token on tmpfs, and a directory of the user's.
-pub fn mount_volumes(kubelet: &Path, pod_uid: &str, users: &Path) -> Result<()> {
-    let volumes = kubelet.join("pods").join(pod_uid).join("volumes");
-    let token = volumes.join("kubernetes.io~projected/token");
-    fs::create_dir_all(&token)?;
-    mount_new("tmpfs", &token, nix::mount::MsFlags::empty(), "size=64k")?;
-    fs::write(token.join("token"), "a token")?;
-    let data = volumes.join("kubernetes.io~local-volume/data");
-    fs::create_dir_all(&data)?;
-    bind(users, &data)
 }
