@@ -14,10 +14,12 @@ use crate::remove::ability::Ability;
 use crate::remove::task::{self, ANSWER_TIMEOUT};
 use crate::residue::Task;
 use crate::runtime::exec::Started;
-use crate::runtime::hook_plan::{Hook, LEAST, Plan};
+use crate::runtime::hook_plan::{LEAST, Plan};
 use crate::runtime::stop_signal;
 use crate::scope::graceful::{Graceful, Manner};
-use crate::text::{escape, name};
+use crate::text::escape;
+
+mod hook;
 
 /// How long a shim gets to answer how a command ended: it waits for nothing then.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -161,46 +163,6 @@ impl<'a> One<'a> {
         self.begin_hook(drain);
     }
 
-    fn begin_hook(&mut self, drain: &mut Drain) {
-        let now = Instant::now();
-        let hook = std::mem::replace(&mut self.plan.hook, Hook::None);
-        let has_hook = !matches!(hook, Hook::None | Hook::NotRun(..));
-        if has_hook && self.limit <= now {
-            self.hook_ended(Outcome::GraceOver, None, now);
-            return self.tell(drain);
-        }
-        let mut until = self.limit;
-        let job = match hook {
-            Hook::None => return self.tell(drain),
-            Hook::NotRun(_, why) => {
-                self.hook_not_run(&name(&why));
-                return self.tell(drain);
-            }
-            Hook::Sleep(seconds) => {
-                until = until.min(now + Duration::from_secs(seconds.min(self.plan.limit)));
-                None
-            }
-            Hook::Http(to, text) => Some(Job::Request(to, text)),
-            Hook::Exec(process) => match self.shim() {
-                Some(shim) if drain.may_ask(&shim.socket) => Some(Job::Start(shim, process)),
-                Some(_) => {
-                    self.hook_not_run("too-many");
-                    return self.tell(drain);
-                }
-                None => {
-                    self.hook_not_run("no-shim");
-                    return self.tell(drain);
-                }
-            },
-        };
-        self.state = State::Hook { until, began: now, command: Command::None };
-        if let Some(job) = job
-            && !drain.work.begin(self.at, job, until)
-        {
-            self.hook_over(drain, Outcome::Failed, None);
-        }
-    }
-
     /// Tells it to stop. However long its hook took, it has two seconds from now.
     fn tell(&mut self, drain: &mut Drain) {
         let now = Instant::now();
@@ -331,43 +293,6 @@ impl<'a> One<'a> {
                 self.cannot_be_told(drain, &e.to_string());
             }
         }
-    }
-
-    fn started(&mut self, drain: &mut Drain, result: Result<Started>) {
-        let State::Hook { command, .. } = &mut self.state else { return };
-        let Ok(started) = result else { return self.hook_over(drain, Outcome::Failed, None) };
-        // One that has ended is there until its shim has collected it; that it has, is an end, too.
-        let watched = identity(started.pid).and_then(|id| Watched::new(id, 0));
-        match watched {
-            Some(watched) => *command = Command::Runs(started, watched),
-            None => {
-                let until = Instant::now() + STATUS_TIMEOUT;
-                *command = Command::Ended;
-                let finish = self.shim().map(|shim| Job::Finish(shim, started));
-                if !finish.is_some_and(|job| drain.work.begin(self.at, job, until)) {
-                    self.hook_over(drain, Outcome::Failed, None);
-                }
-            }
-        }
-    }
-
-    fn hook_not_run(&mut self, why: &str) {
-        let kind = self.kind.unwrap_or_default().to_owned();
-        let reason = Some(why.to_owned());
-        self.hook = Some(HookEnding { kind, outcome: Outcome::NotRun, status: None, reason, elapsed_ms: 0 });
-    }
-
-    fn hook_ended(&mut self, outcome: Outcome, status: Option<u32>, began: Instant) {
-        let kind = self.kind.unwrap_or_default().to_owned();
-        let elapsed_ms = milliseconds(began);
-        self.hook = Some(HookEnding { kind, outcome, status, reason: None, elapsed_ms });
-    }
-
-    /// Its hook has ended, or is no longer waited for.
-    fn hook_over(&mut self, drain: &mut Drain, outcome: Outcome, status: Option<u32>) {
-        let State::Hook { began, .. } = self.state else { return };
-        self.hook_ended(outcome, status, began);
-        self.tell(drain);
     }
 
     /// It has ended by itself.

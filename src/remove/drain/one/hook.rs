@@ -1,0 +1,93 @@
+//! A container's preStop hook: begun, waited for, and told.
+
+use std::time::{Duration, Instant};
+
+use super::{Command, One, STATUS_TIMEOUT, State, milliseconds};
+use crate::error::Result;
+use crate::linux::proc::identity;
+use crate::remove::drain::course::Drain;
+use crate::remove::drain::ending::{HookEnding, Outcome};
+use crate::remove::drain::watch::Watched;
+use crate::remove::drain::work::Job;
+use crate::runtime::exec::Started;
+use crate::runtime::hook_plan::Hook;
+use crate::text::name;
+
+impl One<'_> {
+    pub(super) fn begin_hook(&mut self, drain: &mut Drain) {
+        let now = Instant::now();
+        let hook = std::mem::replace(&mut self.plan.hook, Hook::None);
+        let has_hook = !matches!(hook, Hook::None | Hook::NotRun(..));
+        if has_hook && self.limit <= now {
+            self.hook_ended(Outcome::GraceOver, None, now);
+            return self.tell(drain);
+        }
+        let mut until = self.limit;
+        let job = match hook {
+            Hook::None => return self.tell(drain),
+            Hook::NotRun(_, why) => {
+                self.hook_not_run(&name(&why));
+                return self.tell(drain);
+            }
+            Hook::Sleep(seconds) => {
+                until = until.min(now + Duration::from_secs(seconds.min(self.plan.limit)));
+                None
+            }
+            Hook::Http(to, text) => Some(Job::Request(to, text)),
+            Hook::Exec(process) => match self.shim() {
+                Some(shim) if drain.may_ask(&shim.socket) => Some(Job::Start(shim, process)),
+                Some(_) => {
+                    self.hook_not_run("too-many");
+                    return self.tell(drain);
+                }
+                None => {
+                    self.hook_not_run("no-shim");
+                    return self.tell(drain);
+                }
+            },
+        };
+        self.state = State::Hook { until, began: now, command: Command::None };
+        if let Some(job) = job
+            && !drain.work.begin(self.at, job, until)
+        {
+            self.hook_over(drain, Outcome::Failed, None);
+        }
+    }
+
+    pub(super) fn started(&mut self, drain: &mut Drain, result: Result<Started>) {
+        let State::Hook { command, .. } = &mut self.state else { return };
+        let Ok(started) = result else { return self.hook_over(drain, Outcome::Failed, None) };
+        // One that has ended is there until its shim has collected it; that it has, is an end, too.
+        let watched = identity(started.pid).and_then(|id| Watched::new(id, 0));
+        match watched {
+            Some(watched) => *command = Command::Runs(started, watched),
+            None => {
+                let until = Instant::now() + STATUS_TIMEOUT;
+                *command = Command::Ended;
+                let finish = self.shim().map(|shim| Job::Finish(shim, started));
+                if !finish.is_some_and(|job| drain.work.begin(self.at, job, until)) {
+                    self.hook_over(drain, Outcome::Failed, None);
+                }
+            }
+        }
+    }
+
+    pub(super) fn hook_not_run(&mut self, why: &str) {
+        let kind = self.kind.unwrap_or_default().to_owned();
+        let reason = Some(why.to_owned());
+        self.hook = Some(HookEnding { kind, outcome: Outcome::NotRun, status: None, reason, elapsed_ms: 0 });
+    }
+
+    pub(super) fn hook_ended(&mut self, outcome: Outcome, status: Option<u32>, began: Instant) {
+        let kind = self.kind.unwrap_or_default().to_owned();
+        let elapsed_ms = milliseconds(began);
+        self.hook = Some(HookEnding { kind, outcome, status, reason: None, elapsed_ms });
+    }
+
+    /// Its hook has ended, or is no longer waited for.
+    pub(super) fn hook_over(&mut self, drain: &mut Drain, outcome: Outcome, status: Option<u32>) {
+        let State::Hook { began, .. } = self.state else { return };
+        self.hook_ended(outcome, status, began);
+        self.tell(drain);
+    }
+}
