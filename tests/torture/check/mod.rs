@@ -84,6 +84,12 @@ fn harm(world: &World, before: &Snapshot, after: &Snapshot, ours: &BTreeSet<i32>
             verdict.harmed.push(format!("mount {id} at {point:?} is gone"));
         }
     }
+    for device in world.devices.iter().filter(|device| !device.is_ours) {
+        verdict.bystanders += 1;
+        if !device.is_attached() {
+            verdict.harmed.push(format!("the loop device {} is gone", device.node));
+        }
+    }
     for (group, looks) in &before.groups {
         if is_own_group(world, group) || group.file_name().is_some_and(|n| SHARED.iter().any(|s| n == *s)) {
             continue;
@@ -132,6 +138,8 @@ enum Item {
     /// A root outside of the snap's directories in which something is left, if only a user's.
     Moved(PathBuf),
     Link(String),
+    /// A loop device, by its name.
+    Device(String),
     /// A mount that is in no table any more, and in use: by this process.
     Busy(PathBuf, i32),
 }
@@ -145,6 +153,7 @@ impl std::fmt::Display for Item {
             Item::Path(path) => write!(out, "path {}", path.display()),
             Item::Moved(path) => write!(out, "the place {}", path.display()),
             Item::Link(name) => write!(out, "link {name}"),
+            Item::Device(name) => write!(out, "device {name}"),
             Item::Busy(point, pid) => write!(out, "mount {point:?}, in use by {pid}"),
         }
     }
@@ -182,6 +191,8 @@ fn left(world: &World, before: &Snapshot, after: &Snapshot, ours: &BTreeSet<i32>
     }
     let links: BTreeSet<&String> = after.links.values().flatten().collect();
     left.extend(world.links.iter().filter(|name| links.contains(name)).map(|n| Item::Link(n.clone())));
+    let devices = world.devices.iter().filter(|device| device.is_ours && device.is_attached());
+    left.extend(devices.map(|device| Item::Device(device.node.clone())));
     let is_used = |place: &&PathBuf| place.read_dir().is_ok_and(|mut names| names.next().is_some());
     left.extend(world.moved.iter().filter(is_used).map(|place| Item::Moved(place.clone())));
     left.extend(

@@ -68,6 +68,9 @@ pub fn speaks_of(left: &Value, item: &Item) -> bool {
             path.starts_with(path_of(&residue["path"])) && !same(&residue["path"], Path::new(""))
         }
         Item::Link(name) => kind == "link" && residue["name"] == name.as_str(),
+        Item::Device(node) => {
+            matches!(kind, "loop" | "device") && Path::new(node).ends_with(path_of(&residue["device"]))
+        }
         Item::Busy(point, pid) => {
             let mut holders = each(&residue["holders"]).chain(each(&left["holders"]));
             same(&residue["point"], point)

@@ -5,6 +5,7 @@
 #![allow(dead_code)] // each test that includes this uses its own part
 
 mod damage;
+mod devices;
 mod forged;
 mod layout;
 mod others;
@@ -27,6 +28,7 @@ use support::fixture;
 use support::hook::Snap;
 use support::world::{Cgroups, bind};
 
+use devices::LoopDevice;
 use layout::Places;
 
 pub const COMMON: &str = "/var/snap/microk8s/common";
@@ -97,6 +99,7 @@ pub const FEATURES: &[&str] = &[
     "forged-socket",
     "forged-results",
     "posing-user",
+    "loop-devices",
 ];
 
 /// What a world is made of, and whose it is.
@@ -131,6 +134,8 @@ pub struct World {
     pub doubts: Vec<String>,
     /// What has to be doubted, by a word of it: clean would be a lie.
     pub must_doubt: Vec<String>,
+    /// Loop devices of this world, ours and another's.
+    pub devices: Vec<LoopDevice>,
     pub places: Places,
     seed: u64,
     /// In which namespace of containerd's containers are made; the usual one if empty.
@@ -183,6 +188,10 @@ impl World {
             world.mounts_elsewhere(&mut Dice::about(seed, "elsewhere"))?;
         }
         world.bystanders(&mut dice)?;
+        // Last, for a mount namespace that is made later would have a copy of each mount, and keep its device in use.
+        if world.has("loop-devices") {
+            world.loop_devices()?;
+        }
         world.damage(&mut dice)?;
         Ok(world)
     }
