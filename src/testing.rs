@@ -37,7 +37,7 @@ pub use crate::runtime::{
 };
 pub use crate::scope::decide::gather;
 pub use crate::scope::network::{NetnsEvidence, OwnedLink, OwnedNetns};
-pub use crate::scope::{Bystander, BystanderKind, Container, Evidence, Scope, Shim};
+pub use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim, Scope};
 pub use crate::snap::Snap;
 pub use crate::snap::profile::{Profile, Roots};
 pub use crate::snap::units;

@@ -14,9 +14,9 @@ use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
     ContainerId, Done, Effort, End, Evidence, Gate, History, Holder, Host, HostFacts, HowAttached,
-    NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, PathKind, Pod, ProcessId, Profile, Report, Residue,
-    RunFacts, Rung, Scope, Script, Shim, Snap, StepHistory, Subject, TableOf, Tracked, View, Witness, gather,
-    of_rows, plan, residue, survey,
+    NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId, Profile,
+    Report, Residue, RunFacts, Rung, Scope, Script, Snap, StepHistory, Subject, TableOf, Tracked, View,
+    Witness, gather, of_rows, plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
@@ -404,7 +404,7 @@ fn fill(scope: &mut Scope) {
         proven_cgroups: vec![],
         strays: vec![],
     });
-    scope.shims.push(Shim {
+    scope.shims.push(OwnedShim {
         process,
         namespace: "k8s.io".into(),
         id: Some("abc".into()),

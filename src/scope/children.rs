@@ -8,7 +8,7 @@ use crate::linux::proc::Proc;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, groups};
-use crate::scope::{Container, Evidence, Shim};
+use crate::scope::{Container, Evidence, OwnedShim};
 
 /// Processes of a container are no deeper below its shim.
 const MAX_DEEP: usize = 1000;
@@ -17,7 +17,7 @@ impl Gather<'_> {
     /// A child of our shim is a container's process, whatever became of the bundle, and whatever group it is in.
     pub(super) fn children_of_shims(&mut self) {
         let Ok(processes) = self.view.processes() else { return };
-        let shims: HashMap<i32, Shim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
+        let shims: HashMap<i32, OwnedShim> = self.shims.iter().map(|s| (s.process.pid, s.clone())).collect();
         if shims.is_empty() {
             return;
         }
@@ -31,7 +31,7 @@ impl Gather<'_> {
         }
     }
 
-    fn child_of_shim(&mut self, child: &Proc, shim: &Shim, known: &HashSet<PathBuf>) {
+    fn child_of_shim(&mut self, child: &Proc, shim: &OwnedShim, known: &HashSet<PathBuf>) {
         let groups = self.view.membership(child.id.pid);
         if groups.iter().any(|group| known.contains(group)) {
             return;
@@ -69,7 +69,7 @@ impl Gather<'_> {
 
     /// The group of a container that one is in which an init system of its own has made in there, and the container's ID: the
     /// topmost group with such a name, if all that runs in it descends from this shim.
-    fn group_above(&self, group: &Path, shim: &Shim) -> Option<(String, PathBuf)> {
+    fn group_above(&self, group: &Path, shim: &OwnedShim) -> Option<(String, PathBuf)> {
         let id_of =
             |group: &Path| group.file_name()?.to_str().and_then(groups::container_of).map(str::to_owned);
         let (group, id) =
@@ -86,7 +86,7 @@ impl Gather<'_> {
     /// The container of a shim's that a group is named after, directly in a pod's group or in that of containerd's namespace,
     /// whatever the name looks like: an ID may begin as kubelet names its groups (`podinfo`), and then what a bundle says of
     /// its group counts for nothing.
-    fn named_group(&self, groups: &[PathBuf], shim: &Shim) -> Option<(ContainerId, PathBuf)> {
+    fn named_group(&self, groups: &[PathBuf], shim: &OwnedShim) -> Option<(ContainerId, PathBuf)> {
         let serves =
             |c: &&Container| c.id.namespace == shim.namespace && Some(&c.shim_id) == shim.id.as_ref();
         let of_namespace = Path::new("/").join(&shim.namespace);

@@ -9,7 +9,7 @@ use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, shim};
-use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim, images};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
 use crate::view::View;
@@ -32,7 +32,7 @@ pub(super) struct Gather<'a> {
     /// The hierarchies in which each control group exists.
     pub(super) places: HashMap<&'a OsStr, Vec<&'a Hierarchy>>,
     pub(super) containers: BTreeMap<ContainerId, Container>,
-    pub(super) shims: Vec<Shim>,
+    pub(super) shims: Vec<OwnedShim>,
     /// IDs that a readable runc state gives to somebody else.
     pub(super) foreign: BTreeSet<ContainerId>,
     /// The same, whatever containerd's namespace.

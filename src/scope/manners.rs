@@ -11,7 +11,7 @@ use crate::runtime::hook_plan::{Patience, Plan};
 use crate::runtime::metadata::{self, Record, Records};
 use crate::runtime::streams;
 use crate::scope::graceful::{Graceful, Manner};
-use crate::scope::{Container, Scope, Shim};
+use crate::scope::{Container, OwnedShim, Scope};
 use crate::snap::profile::Profile;
 use crate::view::View;
 
@@ -67,7 +67,7 @@ fn manner(
     let of_docker = of_docker(view, scope, container);
     let recorded = of_docker.as_ref().or_else(|| records.containers.get(&container.id));
     let record = recorded.or(serves_others.then_some(&unknown))?;
-    let serves = |s: &&Shim| {
+    let serves = |s: &&OwnedShim| {
         s.namespace == container.id.namespace && s.id.as_ref().is_none_or(|id| *id == container.shim_id)
     };
     let shim = scope.shims.iter().any(|s| serves(&s));

@@ -77,7 +77,7 @@ pub struct Scope {
     /// Our containers, dead ones included.
     pub containers: Vec<Container>,
     /// Our shims.
-    pub shims: Vec<Shim>,
+    pub shims: Vec<OwnedShim>,
     /// IDs of ours that runc's state gives to another containerd, in the same namespace or in another.
     pub foreign: Vec<ContainerId>,
     /// What of the network is ours.
@@ -237,7 +237,7 @@ pub enum Evidence {
 /// A shim of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Shim {
+pub struct OwnedShim {
     pub process: ProcessId,
     /// containerd's namespace.
     pub namespace: String,
@@ -287,7 +287,7 @@ impl Scope {
     /// any of its namespace.
     pub fn served_by<'a>(
         &'a self,
-        shim: &Shim,
+        shim: &OwnedShim,
         by_shim: &HashMap<(&str, &str), Vec<&'a Container>>,
     ) -> Vec<&'a Container> {
         let mut served: Vec<_> = match &shim.id {

@@ -14,7 +14,7 @@ use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
-use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim};
 use crate::snap::profile::{Roots, is_shared};
 use crate::snap::{Snap, units};
 use crate::text;
@@ -151,13 +151,13 @@ impl Gather<'_> {
         }
         let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
         let (namespace, id) = (args.namespace.clone(), args.id.clone());
-        self.shims.push(Shim { process: process.id, namespace, id, socket, witness });
+        self.shims.push(OwnedShim { process: process.id, namespace, id, socket, witness });
     }
 
     /// The directories of streams that shims of ours have open, of containers whose ID others have, too: the name of a stream
     /// tells no more than the ID.
     pub(super) fn streams(&self) -> BTreeSet<PathBuf> {
-        let shares_id = |shim: &&Shim| {
+        let shares_id = |shim: &&OwnedShim| {
             let serves = |c: &&Container| Some(&c.shim_id) == shim.id.as_ref() || shim.id.is_none();
             self.containers.values().filter(serves).any(|c| self.foreign_ids.contains(&c.id.id))
         };

@@ -10,7 +10,7 @@ use crate::order;
 use crate::residue::witness::Proven;
 use crate::residue::{Residue, Task};
 use crate::runtime::processes::Processes;
-use crate::scope::{Container, Scope, Shim};
+use crate::scope::{Container, OwnedShim, Scope};
 use crate::text::show;
 use crate::view::View;
 
@@ -97,7 +97,7 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
 /// Children of our shims that are in no group of a container: one that could not be told, or a process that has left its
 /// groups and lost its parent. They are the shim's first container's, and to be signalled one by one.
 fn strays<'a>(scope: &'a Scope, processes: &Processes, found: &mut Vec<Running<'a>>) {
-    let shims: HashMap<i32, &Shim> = scope.shims.iter().map(|s| (s.process.pid, s)).collect();
+    let shims: HashMap<i32, &OwnedShim> = scope.shims.iter().map(|s| (s.process.pid, s)).collect();
     let known: HashSet<ProcessId> = found.iter().flat_map(|r| r.processes.iter().copied()).collect();
     let children = processes.iter().filter(|p| !shims.contains_key(&p.id.pid) && !known.contains(&p.id));
     for child in children {

@@ -6,7 +6,7 @@ use crate::error::Blind;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue};
 use crate::runtime::ContainerId;
-use crate::scope::{Scope, Shim};
+use crate::scope::{OwnedShim, Scope};
 use crate::steps::running::running;
 use crate::view::View;
 
@@ -26,7 +26,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let running: HashSet<&ContainerId> = running.iter().map(|r| &r.container.id).collect();
     let by_shim = scope.by_shim();
     let parents: HashSet<i32> = processes.iter().map(|p| p.parent).collect();
-    let shim = |shim: &&Shim| {
+    let shim = |shim: &&OwnedShim| {
         let served = scope.served_by(shim, &by_shim);
         let holds = |c: &ContainerId| unseen || running.contains(c);
         let mut held_by: Vec<_> = served.iter().filter(|c| holds(&c.id)).map(|c| c.id.id.clone()).collect();
