@@ -17,7 +17,7 @@ PACKAGES = [
     # the system; `mount` is named because util-linux no longer pulls it in
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "mount", "util-linux", "procps", "psmisc",
     "linux-image-cloud-amd64", "initramfs-tools", "zstd", "openssh-server", "ca-certificates", "less", "jq", "strace",
-    "python3", "busybox-static", "fuse3",
+    "python3", "busybox-static", "fuse3", "e2fsprogs",
     # what is tested with
     "snapd", "apparmor", "squashfs-tools", "containerd", "runc", "containernetworking-plugins",
     "iproute2", "iptables", "nftables", "conntrack", "socat", "zip", "unzip",

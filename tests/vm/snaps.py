@@ -37,6 +37,8 @@ OURS = ["remove", "snap-teardown"]
 TOOLS = ["leftovers", "podmaker", "stuck-fuse", "torture"]
 IN_PODS = ["app", "listen"]
 FROM_LOCAL = ["services", "pods.apparmor", "remove-hook-script"]
+# What users run: root file systems that the suites outside of machines have, too.
+SERVICES = "services.tar"
 # Directories of the root tree that a base needs; the rest of it would only make the snap larger.
 BASE_WITHOUT = ["boot", "usr/lib/modules", "usr/lib/snapd", "usr/lib/firmware", "usr/share", "usr/src", "usr/include",
                 "usr/bin/containerd*", "usr/bin/ctr", "usr/sbin/runc", "usr/bin/runc", "usr/lib/cni", "usr/bin/perl*",
@@ -105,9 +107,12 @@ class Snaps:
         return self
 
     def build_others(self, names):
-        """Snaps that a task names in SNAPS, and that are on the machine of no other task; see docker.py."""
+        """What a task names in SNAPS, and that is on the machine of no other task: snaps of docker.py, and SERVICES."""
         made = []
         for name in names:
+            if name == SERVICES:
+                self.publish_services()
+                continue
             hook = self.program("remove") if docker.SNAPS[name] else None
             document = dump(docker.snap_yaml(reference()["base"], hook))
             folder = self.image.path.parent / f"others-{key_of(self.image.key, *docker.PACKAGES, docker.SERVICES, document, *([hook] if hook else []))}"
@@ -127,6 +132,11 @@ class Snaps:
         for path in made:
             copy(path, self.published("any").parent / path.name)
 
+    def publish_services(self):
+        fetched = REPO / "target/containerd"
+        run(REPO / "tests/tools/fetch-containerd", fetched)
+        run("tar", "--create", "--file", self.published("any").parent / SERVICES, "--directory", fetched / "services", ".")
+
     def packed(self, variant):
         return self.path / f"microk8s-{variant}.snap"
 
@@ -139,7 +149,7 @@ class Snaps:
         shutil.rmtree(to, ignore_errors=True)
         for source in [*self.infra.glob("*.snap"), *self.path.glob("*.snap"), *self.path.glob("*.tar")]:
             copy(source, to / source.name)
-        for name in [*OURS, *TOOLS]:
+        for name in [*OURS, *TOOLS, *IN_PODS]:
             copy(self.program(name), to / "bin" / name)
         return to
 
