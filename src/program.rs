@@ -38,7 +38,7 @@ pub fn hook() -> ExitCode {
     } else {
         snap_from_environment()
             .and_then(|snap| subject(snap, None))
-            .and_then(|subject| remove(&subject, &mut |_, _, _| {}))
+            .and_then(|subject| remove(&subject, &mut |_, _, _| {}, None))
     };
     match done {
         Ok(report) => {
@@ -67,8 +67,8 @@ pub fn subject(snap: Snap, profile: Option<&std::path::Path>) -> Result<Subject>
 }
 
 /// Removes, and tells the journal.
-pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
-    let report = run::remove(subject, watch)?;
+pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -> Result<Report> {
+    let report = run::remove(subject, watch, show_waiting)?;
     journal::tell(&report);
     Ok(report)
 }

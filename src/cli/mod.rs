@@ -143,7 +143,12 @@ fn remove(options: &Options) -> Result<u8> {
     }
     let report = {
         let mut progress = Progress::new();
-        program::remove(&subject, &mut |step, residues, effort| progress.tell(step, residues, effort))?
+        let show_waiting = progress.show_waiting();
+        program::remove(
+            &subject,
+            &mut |step, residues, effort| progress.tell(step, residues, effort),
+            show_waiting,
+        )?
     };
     let told = match options.json || std::io::stdout().is_terminal() {
         true => show(options, &report).map(drop),

@@ -12,14 +12,12 @@ use crate::text::printable;
 pub struct Progress {
     shown: bool,
     terminal: bool,
-    width: usize,
 }
 
 impl Progress {
     /// Nothing yet.
     pub fn new() -> Progress {
-        let width = Page::of_output().width.saturating_sub(2);
-        Progress { shown: false, terminal: std::io::stderr().is_terminal(), width }
+        Progress { shown: false, terminal: std::io::stderr().is_terminal() }
     }
 
     /// Says what is done now, in place of what was done before.
@@ -27,11 +25,21 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        // A line that goes on in the next one could not be taken back.
-        let line: String = line(step, residues, effort).chars().take(self.width).collect();
-        let _ = write!(std::io::stderr(), "\r\x1b[K{line} ");
+        show(&line(step, residues, effort));
         self.shown = true;
     }
+
+    /// What shows whom a step still waits for, in place of what was told of the step.
+    pub fn show_waiting(&self) -> Option<fn(&str)> {
+        self.terminal.then_some(show)
+    }
+}
+
+fn show(line: &str) {
+    // A line that goes on in the next one could not be taken back.
+    let width = Page::of_output().width.saturating_sub(2);
+    let line: String = printable(line).chars().take(width).collect();
+    let _ = write!(std::io::stderr(), "\r\x1b[K{line} ");
 }
 
 /// What is waited for, with the pods by name.
@@ -49,7 +57,7 @@ fn line(step: &Step, residues: &[Residue], effort: Effort) -> String {
     let named: Vec<&str> = pods.iter().take(MAX_NAMED).copied().collect();
     let more = if pods.len() > MAX_NAMED { ", …" } else { "" };
     let names = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) };
-    printable(&format!("{}: {} {what}{names}", step.name, residues.len())).into_owned()
+    format!("{}: {} {what}{names}", step.name, residues.len())
 }
 
 impl Drop for Progress {

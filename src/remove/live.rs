@@ -32,6 +32,8 @@ pub struct Live {
     pub services: Services,
     /// The snap's mount namespace, when we are outside of it.
     pub snap_namespace: Option<MountNamespace>,
+    /// Shown about once a second, while applications are waited for: who they are, and for how long still.
+    pub show_waiting: Option<fn(&str)>,
     experience: Mutex<Experience>,
 }
 
@@ -81,6 +83,7 @@ impl Live {
             roots,
             services: services.clone(),
             snap_namespace: None,
+            show_waiting: None,
             experience: Mutex::default(),
         })
     }

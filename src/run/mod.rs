@@ -92,7 +92,7 @@ fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Ve
 }
 
 /// Removes. Writes the result file when the survey is done and again at the end.
-pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
+pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -> Result<Report> {
     let started = StartedRun::now(Command::Remove, subject);
     let deadline = started.at + Duration::from_secs(subject.profile.patience.deadline);
     let mut live = start(subject)?;
@@ -102,6 +102,7 @@ pub fn remove(subject: &Subject, watch: Watch) -> Result<Report> {
     let host = live.host.clone();
     let view = View::of_snap(&host, &subject.snap);
     live.snap_namespace = view.snap_namespace.clone();
+    live.show_waiting = show_waiting;
     let live = &live;
     let (earlier, unread) = unfinished(live);
     let scope = gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;

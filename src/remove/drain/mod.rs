@@ -7,6 +7,7 @@
 mod course;
 pub mod ending;
 mod one;
+mod waiting;
 mod watch;
 mod work;
 
@@ -20,6 +21,7 @@ use crate::residue::Task;
 use crate::scope::graceful::Graceful;
 use course::Drain;
 use one::One;
+use waiting::Waiting;
 use work::Work;
 
 /// What is kept of the run's time for all that comes after the drain, if there is so much.
@@ -52,11 +54,11 @@ pub fn drain(live: &Live, tasks: &[&Task], graceful: &Graceful, deadline: Instan
     for one in &mut all {
         one.watch(&drain, &mut open);
     }
-    run(&mut drain, &mut all);
+    run(&mut drain, &mut all, &mut Waiting::new(live));
     all.into_iter().map(One::done).collect()
 }
 
-fn run(drain: &mut Drain, all: &mut [One]) {
+fn run(drain: &mut Drain, all: &mut [One], waiting: &mut Waiting) {
     loop {
         begin(drain, all);
         let now = Instant::now();
@@ -69,7 +71,8 @@ fn run(drain: &mut Drain, all: &mut [One]) {
         if all.iter().all(One::is_over) || drain.live.interrupts.seen() {
             return;
         }
-        wait(drain, all);
+        let next = waiting.tell(drain, all);
+        wait(drain, all, next);
     }
 }
 
@@ -81,9 +84,9 @@ fn begin(drain: &mut Drain, all: &mut [One]) {
     }
 }
 
-/// Waits for the first thing that happens, and does what is to be done then.
-fn wait(drain: &mut Drain, all: &mut [One]) {
-    let mut until = all.iter().filter_map(One::due).min().unwrap_or_else(Instant::now);
+/// Waits for the first thing that happens, until this moment at most, and does what is to be done then.
+fn wait(drain: &mut Drain, all: &mut [One], most: Instant) {
+    let mut until = all.iter().filter_map(One::due).min().unwrap_or_else(Instant::now).min(most);
     let (mut events, mut of) = (vec![drain.work.event()], vec![None]);
     let mut unopened = 0;
     for (at, one) in all.iter().enumerate().filter(|(_, one)| !one.is_over()) {

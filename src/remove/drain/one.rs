@@ -100,6 +100,14 @@ impl<'a> One<'a> {
         }
     }
 
+    /// When its grace is over, as far as that is known before its turn comes.
+    pub(super) fn end_of_grace(&self, drain: &Drain) -> Instant {
+        match self.state {
+            State::Waiting => (drain.began + Duration::from_secs(self.plan.limit)).min(drain.end),
+            _ => self.due().map_or(self.limit, |due| due.max(self.limit)),
+        }
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting)
     }

@@ -114,3 +114,22 @@ fn a_short_time_is_not_used_up() {
     stubborn.kill().unwrap();
     stubborn.wait().unwrap();
 }
+
+#[test]
+fn who_is_waited_for_is_shown_with_what_is_left_of_their_time() {
+    static SHOWN: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let mut children =
+        [child("exec sleep 60"), child("trap '' TERM; exec sleep 60"), child("trap '' TERM; exec sleep 60")];
+    let mut live = fixture::live();
+    live.show_waiting = Some(|line| SHOWN.lock().unwrap().push(line.to_owned()));
+    let mut tasks = [task("a", &children[0]), task("b", &children[1]), task("c", &children[2])];
+    tasks[1].pod = Some("prod/db-0".into());
+    let patience = Patience { default: 4, most: 4, hooks: true };
+    let graceful =
+        Graceful { patience, manners: vec![manner("c", 2, 15, None, Hook::None)], ..Graceful::default() };
+    drain(&live, &tasks.each_ref(), &graceful, Instant::now() + Duration::from_secs(240));
+    let shown = SHOWN.lock().unwrap().join("\n");
+    let expected = ["waiting for c, prod/db-0, 3 s more at most", "waiting for prod/db-0, 1 s more at most"];
+    assert!(expected.iter().all(|line| shown.contains(line)), "{shown}");
+    children.iter_mut().for_each(|child| drop((child.kill(), child.wait())));
+}
