@@ -136,6 +136,14 @@ fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
     says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
     says(&text, "What lies below /var/snap/microk8s (3.0 MiB in 2 files) goes with the snap");
     assert!(!text.contains("leftover"), "{text}");
+    let (_, json) = typed("$ST survey --snap microk8s --json");
+    let document: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["needs"]["what"], "none");
+    let left = document["steps"].as_array().unwrap().iter().flat_map(|s| s["left"].as_array().unwrap());
+    assert!(
+        left.into_iter().all(|left| left["reason"] == "survey" && left["why"] == "a survey removes nothing"),
+        "{json}"
+    );
     let last = &text[text.rfind("in short").unwrap()..];
     says(
         last,

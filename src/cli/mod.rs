@@ -159,11 +159,7 @@ fn remove(options: &Options) -> Result<u8> {
 
 /// Refuses to end a snap that is installed and enabled, unless its own hook asks: 'snap remove' does that, and all the rest.
 fn meant(options: &Options, snap: &Snap) -> Result<()> {
-    let in_its_hook = ["SNAP_INSTANCE_NAME", "SNAP_NAME"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .is_some_and(|name| name == snap.instance.as_str());
-    if options.snap.is_none() || in_its_hook || !snap.is_enabled(&Host::live()) {
+    if options.snap.is_none() || snap.runs_us() || !snap.is_enabled(&Host::live()) {
         return Ok(());
     }
     Err(Error::NotStarted(format!(

@@ -93,7 +93,7 @@ fn lines(report: &Report, to: &mut dyn FnMut(Level, String)) {
         );
         match (&step.closed, step.left.first()) {
             (Some(closed), _) => text.push_str(&format!("; did nothing: {}", closed.why)),
-            (None, Some(left)) => text.push_str(&format!("; first: {}: {}", left.residue, left.reason())),
+            (None, Some(left)) => text.push_str(&format!("; first: {}: {}", left.residue, left.told())),
             (None, None) => {}
         }
         let level = if step.closed.is_some() || c.left > 0 { Level::Warn } else { Level::Info };

@@ -1,0 +1,69 @@
+//! Why something is left, could not be looked at, or is left alone: one word, for programs.
+//!
+//! Beside each stands a sentence for people, which may change. The words are made where the fact is known, and never from
+//! the sentence.
+
+use serde::{Deserialize, Serialize};
+
+/// Why something is left, could not be looked at, or is left alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It is there, and a survey removes nothing.
+    Survey,
+    /// Nothing was tried: the run only looked, or was over before.
+    NotTried,
+    /// A fact that had to hold first did not; `closed` of the step says which.
+    GateClosed,
+    /// It was removed, and is there again.
+    ThereAgain,
+    /// It was asked or told to end, and did not.
+    DidNotEnd,
+    /// It was taken out of the mount table, and is still there for whoever uses it.
+    Detached,
+    /// Something that depends on it runs, or could not be looked at.
+    HeldBack,
+    /// The kernel or its security modules said no.
+    Refused,
+    /// Somebody uses it.
+    Busy,
+    /// It did not work, for another cause.
+    Failed,
+    /// There is no way to it, or nothing to do it with, on this machine.
+    NotPossible,
+    /// It stands in the host's mount table, where only the host can undo it.
+    OnHost,
+    /// It waits in the kernel, and cannot be killed.
+    Stuck,
+    /// The file server does not answer.
+    Silent,
+    /// It was read, and makes no sense.
+    Malformed,
+    /// There are more than are looked at, or they lie too deep.
+    TooMany,
+    /// Something says that it is ours, and nothing proves it.
+    Unproven,
+    /// Something says that it is ours, and something else that it is another's, or serves another, too.
+    Contradicted,
+    /// There is no result of an earlier run that could be used.
+    NoResult,
+    /// It is somebody else's.
+    Anothers,
+    /// The run did not come to its end.
+    Interrupted,
+    /// The document that this was read from does not say, or says it by a word of a later version.
+    #[default]
+    #[serde(other)]
+    NotTold,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn a_word_of_tomorrow_is_read_too() {
+        let read: Vec<Reason> = crate::json::parse(br#"["gate-closed", "of-tomorrow", "survey"]"#).unwrap();
+        assert_eq!(read, [Reason::GateClosed, Reason::NotTold, Reason::Survey]);
+    }
+}
