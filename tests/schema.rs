@@ -20,6 +20,7 @@ use snap_teardown::testing::{
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
+const OPEN: &str = include_str!("../src/report/open-schema.json");
 const PROFILE: &str = include_str!("../src/snap/profile/schema.json");
 const MICROK8S: &str = include_str!("../src/snap/profile/microk8s.json");
 
@@ -612,6 +613,60 @@ fn reasons_are_words_and_older_documents_have_none() {
     assert!(!older.to_string().contains("\"reason\":\"there-again\""));
     let older: Report = serde_json::from_value(older).unwrap();
     assert_eq!((older.needs, older.steps[0].left[0].reason), (None, Reason::NotTold));
+}
+
+/// A reader that has the open schema lives through what a later version may add, and through older documents; and is told of
+/// what no version 1 is.
+#[test]
+fn the_open_schema_lets_additions_pass_and_nothing_else() {
+    let open = validator(OPEN);
+    let report = whole();
+    let document = serde_json::to_value(&report).unwrap();
+    accept(&open, &document);
+    accept(&open, &last_line(&report));
+    let mut older = document.clone();
+    forget(&mut older);
+    accept(&open, &older);
+    for (what, changed) in changes(&document, &["needs", "reason"]) {
+        let added = what.ends_with("has an unknown key");
+        // Of text it does not say what it is, of a minimal document not that it is none.
+        let wrong = what.ends_with("is of another type") || what.ends_with("is a list");
+        assert!(!added || open.is_valid(&changed), "rejected because {what}");
+        assert!(!wrong || !open.is_valid(&changed), "accepted although {what}");
+    }
+    let with = |place: &str, value: Value| {
+        let mut changed = document.clone();
+        *changed.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
+        open.is_valid(&changed)
+    };
+    for place in [
+        "/command",
+        "/steps/0/name",
+        "/steps/0/closed/gate",
+        "/steps/0/left/0/reason",
+        "/steps/0/left/0/residue/kind",
+        "/steps/0/left/0/effort",
+        "/advice/0/do",
+        "/notes/0/kind",
+        "/needs/because/0",
+        "/abilities/snapctl",
+        "/endings/0/end",
+        "/hooks/2/end",
+        "/scope/containers/0/evidence/0",
+    ] {
+        assert!(with(place, json!("of-tomorrow")), "{place}");
+    }
+    assert!(with("/exit-status", json!(4)));
+    let all_of_a_kind = json!({"kind": "link", "name": "cni0"});
+    for (place, value) in [
+        ("/schema", json!(2)),
+        ("/outcome", json!("of-tomorrow")),
+        ("/needs/what", json!("of-tomorrow")),
+        ("/steps/0/left/0/residue", all_of_a_kind),
+        ("/counts/left", json!(-1)),
+    ] {
+        assert!(!with(place, value.clone()), "{place} = {value}");
+    }
 }
 
 /// Takes out of a document what the first ones did not have.

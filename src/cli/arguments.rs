@@ -29,6 +29,8 @@ pub enum Call {
     ProfileInit(Options),
     /// Print the profile's JSON Schema.
     ProfileSchema,
+    /// Print the JSON Schema of results.
+    ReportSchema,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -99,6 +101,11 @@ impl RawArguments {
         let call = match command {
             None => return Err(usage("say what to do: survey, remove, verify, report or profile")),
             Some("profile") => return self.profile(),
+            Some("report") if self.words.first().is_some_and(|word| word == "schema") => {
+                self.words.remove(0);
+                self.fits("report schema", &[])?;
+                return self.no_more(Call::ReportSchema);
+            }
             Some(command) => {
                 let options = match command {
                     "remove" => &["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run"][..],
@@ -295,6 +302,8 @@ mod tests {
             ("profile check", "name the file"),
             ("profile schema --json", "'profile schema' has no option '--json'"),
             ("report --profile x", "'report' has no option '--profile'"),
+            ("report schema --json", "'report schema' has no option '--json'"),
+            ("report own", "'own' is one word too many; a snap is named with --snap"),
             ("verify --yes", "'verify' has no option '--yes'"),
             ("remove --grace soon", "'soon' is no number of seconds"),
         ] {

@@ -81,6 +81,9 @@ Shows the result of the last removal, and exits with its status; with 3 if there
 With --json, the document is printed as the file has it.
 
 Usage: snap-teardown report --snap NAME [--json]
+       snap-teardown report schema
+
+  schema    Print the JSON Schema of results, which lets pass what later versions add
 ";
 
 const PROFILE: &str = "\

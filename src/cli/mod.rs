@@ -75,6 +75,7 @@ fn carry_out(call: Call) -> Result<u8> {
         }
         Call::Help(command) => say(help::of(command)),
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
+        Call::ReportSchema => say(&pretty::pretty(include_str!("../report/open-schema.json").trim_end())),
         Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
     }
 }
