@@ -247,3 +247,52 @@ fn the_journal_has_fields_and_no_line_twice() {
     assert!(said["seconds"].as_u64().unwrap() < 20, "{said:#}");
     assert_eq!(journal("", false)["status"], 0);
 }
+
+#[test]
+fn metrics_are_such_and_tell_what_is_left() {
+    let (status, text) =
+        typed("$ST remove --yes --snap microk8s > /dev/null; $ST report --snap microk8s --metrics");
+    assert_eq!(status, 0, "{text}");
+    for line in [
+        "# TYPE snap_teardown_outcome gauge",
+        "# TYPE snap_teardown_killed_containers gauge",
+        "# TYPE snap_teardown_start_time_seconds gauge",
+        "# TYPE snap_teardown_duration_seconds gauge",
+        "snap_teardown_outcome{snap=\"microk8s\",outcome=\"clean\"} 1",
+        "snap_teardown_outcome{snap=\"microk8s\",outcome=\"residue\"} 0",
+        "snap_teardown_needs{snap=\"microk8s\",what=\"none\"} 1",
+        "snap_teardown_residues{snap=\"microk8s\",state=\"removed\"} 1",
+        "snap_teardown_complete{snap=\"microk8s\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+    }
+    let mut known = std::collections::BTreeSet::new();
+    for line in text.lines() {
+        match line.strip_prefix("# HELP ") {
+            Some(help) => assert!(known.insert(help.split(' ').next().unwrap().to_owned()), "twice: {help}"),
+            None if line.starts_with("# TYPE ") => {}
+            None => {
+                let (name, rest) = line.split_once('{').unwrap();
+                let (_, value) = rest.rsplit_once("} ").unwrap();
+                assert!(known.contains(name) && value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+    assert!(text.ends_with('\n'));
+    // What is left is told, and is no failure of telling.
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; \
+         sed -i 's/\"outcome\":\"clean\",\"exit-status\":0,\"needs\":{\"what\":\"none\"/\"outcome\":\"residue\",\"exit-status\":1,\"needs\":{\"what\":\"human\"/' teardown.json; \
+         $ST report --snap microk8s --metrics",
+    );
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("needs{snap=\"microk8s\",what=\"human\"} 1\n"), "{text}");
+    // Where containers may have written it, it is none.
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; mv /run/snap.microk8s/teardown.json $common; \
+         $ST report --snap microk8s --metrics",
+    );
+    assert!(status == 3 && !text.contains("outcome"), "{status}: {text}");
+    let (status, text) = typed("$ST report --snap microk8s --metrics");
+    assert!(status == 3 && !text.contains("TYPE"), "{status}: {text}");
+}

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod help;
 mod init;
+mod metrics;
 mod page;
 mod pretty;
 mod progress;
@@ -192,6 +193,13 @@ fn report(options: &Options) -> Result<u8> {
         ));
         return Ok(NOT_KNOWN);
     };
+    if options.metrics {
+        if text.is_none() {
+            say_aside("the result lies where containers may write, and proves nothing: no metrics");
+            return Ok(NOT_KNOWN);
+        }
+        return say(&metrics::of(&report));
+    }
     match text {
         Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
         _ if options.json => drop(show(options, &report)?),
