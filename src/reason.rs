@@ -57,9 +57,29 @@ pub enum Reason {
     NotTold,
 }
 
+impl Reason {
+    /// Each of them once, in the order of this list. A set of the standard library's would be larger.
+    pub fn each_once(reasons: &mut dyn Iterator<Item = Reason>) -> Vec<Reason> {
+        let mut all = Vec::new();
+        for reason in reasons {
+            if let Err(place) = all.binary_search(&reason) {
+                all.insert(place, reason);
+            }
+        }
+        all
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Reason;
+
+    #[test]
+    fn each_is_told_once() {
+        let some = [Reason::Silent, Reason::Busy, Reason::Silent, Reason::Survey];
+        let once = Reason::each_once(&mut some.into_iter());
+        assert_eq!(once, [Reason::Survey, Reason::Busy, Reason::Silent]);
+    }
 
     #[test]
     fn a_word_of_tomorrow_is_read_too() {

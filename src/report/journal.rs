@@ -11,7 +11,7 @@ use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 use crate::linux::sync::locked;
 
-use crate::order;
+use crate::reason::Reason;
 use crate::report::{Counts, Outcome, Report, StepReport};
 use crate::text::{name, printable};
 
@@ -188,8 +188,8 @@ fn of_step(step: &StepReport) -> (Level, String, Vec<(&'static str, String)>) {
         (None, Some(left)) => text.push_str(&format!("; first: {}: {}", left.residue, left.told())),
         (None, None) => {}
     }
-    let reasons = step.left.iter().map(|left| left.reason).chain(step.blind.iter().map(|it| it.reason));
-    fields.extend(order::set(reasons).iter().map(|reason| ("REASON", name(reason))));
+    let mut reasons = step.left.iter().map(|left| left.reason).chain(step.blind.iter().map(|it| it.reason));
+    fields.extend(Reason::each_once(&mut reasons).iter().map(|reason| ("REASON", name(reason))));
     let level = if step.closed.is_some() || c.left > 0 { Level::Warn } else { Level::Info };
     (level, text, fields)
 }

@@ -1,6 +1,5 @@
 //! What has to be done now, in one word: for scripts that act by it.
 
-use crate::order;
 use crate::reason::Reason;
 use crate::report::{Command, Left, Needs, Outcome, RunFacts, StepReport, What};
 use crate::residue::{self, Residue, TableOf};
@@ -12,28 +11,29 @@ const VOLATILE: [&str; 2] = ["/run", "/dev/shm"];
 impl Needs {
     pub(super) fn of(outcome: Outcome, steps: &[StepReport], facts: &RunFacts, scope: &Scope) -> Needs {
         let left: Vec<&Left> = steps.iter().flat_map(|s| &s.left).collect();
-        let blind = steps.iter().flat_map(|s| &s.blind).map(|blind| blind.reason);
-        let hidden = order::set(blind);
-        let needs = |what, because| Needs { what, because };
+        let hidden = || steps.iter().flat_map(|s| &s.blind).map(|blind| blind.reason);
+        let needs = |what, because: &mut dyn Iterator<Item = Reason>| {
+            let because = Reason::each_once(because);
+            Needs { what, because }
+        };
         if facts.command == Command::Survey {
             // What is there is no fault; what stands in the way of a removal is.
             let on_host = left.iter().any(|l| is_on_host(&l.residue)).then_some(Reason::OnHost);
-            let because = order::set(hidden.into_iter().chain(on_host));
-            let what = if because.is_empty() { What::None } else { What::Human };
-            return needs(what, because.into_iter().collect());
+            let found = needs(What::Human, &mut hidden().chain(on_host));
+            let what = if found.because.is_empty() { What::None } else { What::Human };
+            return Needs { what, ..found };
         }
-        let stuck: Vec<&&Left> = left.iter().filter(|l| l.only_a_reboot_ends(&facts.stuck)).collect();
+        let only_reboot = |l: &&&Left| l.only_a_reboot_ends(&facts.stuck);
+        let of_reboot = || left.iter().filter(only_reboot).map(|l| l.reason);
         let all_end = || left.iter().all(|l| ends_with_the_boot(&l.residue, facts, scope));
         match outcome {
-            Outcome::Clean => needs(What::None, Vec::new()),
-            Outcome::Residue if hidden.is_empty() && !stuck.is_empty() && all_end() => {
-                let because = order::set(stuck.into_iter().map(|l| l.reason));
-                needs(What::Reboot, because.into_iter().collect())
+            Outcome::Clean => needs(What::None, &mut std::iter::empty()),
+            Outcome::Residue if hidden().next().is_none() && of_reboot().next().is_some() && all_end() => {
+                needs(What::Reboot, &mut of_reboot())
             }
             _ => {
                 let cut = (outcome == Outcome::Interrupted).then_some(Reason::Interrupted);
-                let because = order::set(left.iter().map(|l| l.reason).chain(hidden).chain(cut));
-                needs(What::Human, because.into_iter().collect())
+                needs(What::Human, &mut left.iter().map(|l| l.reason).chain(hidden()).chain(cut))
             }
         }
     }
