@@ -111,7 +111,7 @@ impl Entry {
             _ => Severity::LOG_INFO,
         };
         let mut out = Vec::new();
-        field(&mut out, "MESSAGE", &printable(&self.message));
+        field(&mut out, "MESSAGE", &self.message);
         field(&mut out, "PRIORITY", &(severity as u8).to_string());
         field(&mut out, "SYSLOG_FACILITY", &(Facility::LOG_DAEMON as u8 >> 3).to_string());
         field(&mut out, "SYSLOG_IDENTIFIER", IDENTIFIER);
@@ -122,17 +122,12 @@ impl Entry {
     }
 }
 
-/// A value of more than one line has its length before it, so that none makes a field of its own.
+/// The protocol ends a value at the end of its line, or has its length before it. Here names are shown as everywhere: none has
+/// a line break left with which it could make a field of its own, nor what speaks to a terminal.
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(name.as_bytes());
-    if value.contains('\n') {
-        out.push(b'\n');
-        out.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    } else {
-        out.push(b'=');
+    for part in [name, "=", &printable(value), "\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
-    out.extend_from_slice(value.as_bytes());
-    out.push(b'\n');
 }
 
 fn counts(counts: Counts, elapsed_ms: u64) -> Vec<(&'static str, String)> {
@@ -263,12 +258,11 @@ mod tests {
     fn a_program_reads_fields_and_no_value_makes_one_of_its_own() {
         let mut report = empty();
         report.snap.instance = "own".into();
-        report.file = Some("/x\nMESSAGE=forged".into());
+        report.file = Some("/x\nMESSAGE=forged\u{1b}[31m".into());
         let mut said = Vec::new();
         entries(&report, &mut |entry| said.push(entry.native()));
         let [entry] = &said[..] else { panic!("{said:?}") };
-        let (before, after) = entry.split_at(entry.windows(5).position(|w| w == b"_FILE").unwrap());
-        let before = String::from_utf8(before.to_vec()).unwrap();
+        let text = std::str::from_utf8(entry).unwrap();
         for line in [
             "PRIORITY=6",
             "SYSLOG_FACILITY=3",
@@ -278,10 +272,11 @@ mod tests {
             "SNAP_TEARDOWN_EXIT_STATUS=0",
             "SNAP_TEARDOWN_NEEDS=none",
             "SNAP_TEARDOWN_LEFT=0",
+            "SNAP_TEARDOWN_FILE=/x\\012MESSAGE=forged\\033[31m",
         ] {
-            assert!(before.lines().any(|l| l == line), "no {line} in {before}");
+            assert!(text.lines().any(|l| l == line), "no {line} in {text}");
         }
-        assert_eq!(after, b"_FILE\n\x11\0\0\0\0\0\0\0/x\nMESSAGE=forged\n");
+        assert_eq!(text.lines().filter(|line| line.starts_with("MESSAGE=")).count(), 1, "{text}");
     }
 
     fn empty() -> Report {
