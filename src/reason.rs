@@ -3,11 +3,10 @@
 //! Beside each stands a sentence for people, which may change. The words are made where the fact is known, and never from
 //! the sentence.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why something is left, could not be looked at, or is left alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It is there, and a survey removes nothing.
     Survey,
@@ -53,11 +52,57 @@ pub enum Reason {
     Interrupted,
     /// The document that this was read from does not say, or says it by a word of a later version.
     #[default]
-    #[serde(other)]
     NotTold,
 }
 
+/// Their words, in the same order.
+const WORDS: [(Reason, &str); 22] = [
+    (Reason::Survey, "survey"),
+    (Reason::NotTried, "not-tried"),
+    (Reason::GateClosed, "gate-closed"),
+    (Reason::ThereAgain, "there-again"),
+    (Reason::DidNotEnd, "did-not-end"),
+    (Reason::Detached, "detached"),
+    (Reason::HeldBack, "held-back"),
+    (Reason::Refused, "refused"),
+    (Reason::Busy, "busy"),
+    (Reason::Failed, "failed"),
+    (Reason::NotPossible, "not-possible"),
+    (Reason::OnHost, "on-host"),
+    (Reason::Stuck, "stuck"),
+    (Reason::Silent, "silent"),
+    (Reason::Malformed, "malformed"),
+    (Reason::TooMany, "too-many"),
+    (Reason::Unproven, "unproven"),
+    (Reason::Contradicted, "contradicted"),
+    (Reason::NoResult, "no-result"),
+    (Reason::Anothers, "anothers"),
+    (Reason::Interrupted, "interrupted"),
+    (Reason::NotTold, "not-told"),
+];
+
+/// By hand, for the program's size: it is read in many places.
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+        String::deserialize(from).map(|word| Reason::of_word(&word))
+    }
+}
+
 impl Reason {
+    pub fn word(self) -> &'static str {
+        WORDS[self as usize].1
+    }
+
+    fn of_word(word: &str) -> Reason {
+        WORDS.into_iter().find(|(_, known)| *known == word).map_or(Reason::NotTold, |(reason, _)| reason)
+    }
+
     /// Each of them once, in the order of this list. A set of the standard library's would be larger.
     pub fn each_once(reasons: &mut dyn Iterator<Item = Reason>) -> Vec<Reason> {
         let mut all = Vec::new();
@@ -79,6 +124,13 @@ mod tests {
         let some = [Reason::Silent, Reason::Busy, Reason::Silent, Reason::Survey];
         let once = Reason::each_once(&mut some.into_iter());
         assert_eq!(once, [Reason::Survey, Reason::Busy, Reason::Silent]);
+    }
+
+    #[test]
+    fn each_has_its_word() {
+        for (reason, word) in super::WORDS {
+            assert_eq!((reason.word(), Reason::of_word(word)), (word, reason));
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A result as metrics: for the textfile collector of Prometheus' node_exporter.
 
 use crate::remove::drain::ending::End;
-use crate::report::{Counts, Outcome, Report, What};
+use crate::report::{Counts, Report};
 use crate::text;
 
-/// One value for each set of labels.
 struct Metrics {
     out: String,
     /// The label that all have.
@@ -15,59 +14,56 @@ struct Metrics {
 pub fn of(report: &Report) -> String {
     let mut metrics = Metrics { out: String::new(), snap: label("snap", &report.snap.instance) };
     let revision = report.snap.revision.as_deref().unwrap_or_default();
-    let about = format!(",{},{}", label("version", &report.version), label("revision", revision));
+    metrics.add("revision_info", "The revision of the snap.", "revision", &[(revision, 1)]);
+    metrics.add("version_info", "The program that wrote the result.", "version", &[(&report.version, 1)]);
+    let outcomes = one_of(["clean", "residue", "blind", "interrupted"], &text::name(&report.outcome));
     metrics.add(
-        "info",
-        "The program that wrote the result, and the snap's revision.",
-        &[(about, "1".into())],
+        "outcome",
+        "1 for the outcome that the last run had, 0 for the others.",
+        "outcome",
+        &outcomes,
     );
-    let outcomes = [Outcome::Clean, Outcome::Residue, Outcome::Blind, Outcome::Interrupted];
-    let outcomes = outcomes.map(|it| one_of("outcome", &text::name(&it), it == report.outcome));
-    metrics.add("outcome", "1 for the outcome that the last run had, 0 for the others.", &outcomes);
     if let Some(needs) = &report.needs {
-        let all = [What::None, What::Reboot, What::Human];
-        let all = all.map(|it| one_of("what", &text::name(&it), it == needs.what));
-        metrics.add("needs", "1 for what has to be done now, 0 for the others.", &all);
+        let all = one_of(["none", "reboot", "human"], &text::name(&needs.what));
+        metrics.add("needs", "1 for what has to be done now, 0 for the others.", "what", &all);
     }
-    let plain = |value: u64| [(String::new(), value.to_string())];
-    metrics.add(
-        "complete",
-        "0 while the run goes on, and after one that was killed.",
-        &plain(report.complete.into()),
-    );
-    metrics.add("exit_status", "The exit status of the run.", &plain(report.exit_status.into()));
     let Counts { found, removed, left, blind } = report.counts;
     let states = [("found", found), ("removed", removed), ("left", left), ("blind", blind)];
-    let states = states.map(|(state, n)| (format!(",{}", label("state", state)), n.to_string()));
-    metrics.add(
-        "residues",
-        "Things that were found, removed and left, and places not looked at (blind).",
-        &states,
-    );
+    let states = states.map(|(state, n)| (state, n as u64));
+    let help = "Things that were found, removed and left, and places not looked at (blind).";
+    metrics.add("residues", help, "state", &states);
     let killed = report.endings.iter().filter(|ending| ending.end == End::Killed).count();
-    metrics.add("killed_containers", "Containers that did not end in their grace.", &plain(killed as u64));
-    metrics.add("start_time_seconds", "When the run began, since 1970.", &plain(report.started_at));
-    let whole = [(String::new(), seconds(report.elapsed_ms))];
-    metrics.add("duration_seconds", "How long the run took.", &whole);
-    let steps = report.steps.iter();
-    let steps =
-        steps.map(|step| (format!(",{}", label("step", &step.name.to_string())), seconds(step.elapsed_ms)));
-    metrics.add("step_duration_seconds", "How long each step took.", &steps.collect::<Vec<_>>());
+    for (name, help, value) in [
+        ("complete", "0 while the run goes on, and after one that was killed.", report.complete.into()),
+        ("exit_status", "The exit status of the run.", report.exit_status.into()),
+        ("killed_containers", "Containers that did not end in their grace.", killed as u64),
+        ("start_time_seconds", "When the run began, since 1970.", report.started_at),
+        ("duration_seconds", "How long the run took.", report.elapsed_ms),
+    ] {
+        metrics.add(name, help, "", &[("", value)]);
+    }
+    let steps: Vec<_> = report.steps.iter().map(|step| (step.name.to_string(), step.elapsed_ms)).collect();
+    let steps: Vec<_> = steps.iter().map(|(name, ms)| (name.as_str(), *ms)).collect();
+    metrics.add("step_duration_seconds", "How long each step took.", "step", &steps);
     metrics.out
 }
 
-impl Metrics {
-    fn add(&mut self, name: &str, help: &str, samples: &[(String, String)]) {
-        let head = format!("# HELP snap_teardown_{name} {help}\n# TYPE snap_teardown_{name} gauge\n");
-        self.out.push_str(&head);
-        for (labels, value) in samples {
-            self.out.push_str(&format!("snap_teardown_{name}{{{}{labels}}} {value}\n", self.snap));
-        }
-    }
+/// 1 beside the word that it is.
+fn one_of<const N: usize>(words: [&'static str; N], it: &str) -> [(&'static str, u64); N] {
+    words.map(|word| (word, u64::from(word == it)))
 }
 
-fn one_of(name: &str, word: &str, is_it: bool) -> (String, String) {
-    (format!(",{}", label(name, word)), u8::from(is_it).to_string())
+impl Metrics {
+    /// One metric, with a value for each of what the label says. Durations are given in milliseconds.
+    fn add(&mut self, name: &str, help: &str, key: &str, samples: &[(&str, u64)]) {
+        self.out
+            .push_str(&format!("# HELP snap_teardown_{name} {help}\n# TYPE snap_teardown_{name} gauge\n"));
+        for (word, value) in samples {
+            let more = if key.is_empty() { String::new() } else { format!(",{}", label(key, word)) };
+            let value = if name.ends_with("duration_seconds") { seconds(*value) } else { value.to_string() };
+            self.out.push_str(&format!("snap_teardown_{name}{{{}{more}}} {value}\n", self.snap));
+        }
+    }
 }
 
 fn label(name: &str, value: &str) -> String {

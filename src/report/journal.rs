@@ -184,7 +184,7 @@ fn of_step(step: &StepReport) -> (Level, String, Vec<(&'static str, String)>) {
         (None, None) => {}
     }
     let mut reasons = step.left.iter().map(|left| left.reason).chain(step.blind.iter().map(|it| it.reason));
-    fields.extend(Reason::each_once(&mut reasons).iter().map(|reason| ("REASON", name(reason))));
+    fields.extend(Reason::each_once(&mut reasons).iter().map(|reason| ("REASON", reason.word().into())));
     let level = if step.closed.is_some() || c.left > 0 { Level::Warn } else { Level::Info };
     (level, text, fields)
 }
@@ -198,7 +198,7 @@ fn of_result(report: &Report) -> Vec<(&'static str, String)> {
     ];
     if let Some(needs) = &report.needs {
         fields.push(("NEEDS", name(&needs.what)));
-        fields.extend(needs.because.iter().map(|reason| ("REASON", name(reason))));
+        fields.extend(needs.because.iter().map(|reason| ("REASON", reason.word().into())));
     }
     fields.extend(counts(report.counts, report.elapsed_ms));
     fields.extend(report.snap.revision.clone().map(|revision| ("REVISION", revision)));
