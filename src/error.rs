@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::reason::Reason;
 use crate::text;
 
 /// Everything that can go wrong outside the engine, where an error is a field of the report instead.
@@ -127,18 +128,92 @@ pub fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }
 
+/// Why something is not known: a word for programs, and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    pub reason: Reason,
+    pub text: String,
+}
+
+impl Why {
+    /// What the kernel said.
+    fn of_errno(errno: Errno, text: String) -> Why {
+        Why { reason: reason_of(errno), text }
+    }
+}
+
+/// What an errno means to somebody who wanted to look or to remove.
+pub fn reason_of(errno: Errno) -> Reason {
+    match errno {
+        Errno::EBUSY => Reason::Busy,
+        errno if is_refusal(errno) => Reason::Refused,
+        _ => Reason::Failed,
+    }
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<&Error> for Why {
+    fn from(error: &Error) -> Why {
+        let reason = match error {
+            Error::Io { source, .. } => reason_of(errno_of(source)),
+            Error::Malformed { .. } | Error::Profile { .. } => Reason::Malformed,
+            Error::Silent { .. } => Reason::Silent,
+            Error::NotStarted(_) => Reason::NotPossible,
+        };
+        Why { reason, text: error.to_string() }
+    }
+}
+
+impl From<Error> for Why {
+    fn from(error: Error) -> Why {
+        Why::from(&error)
+    }
+}
+
+impl From<&io::Error> for Why {
+    fn from(error: &io::Error) -> Why {
+        Why::of_errno(errno_of(error), error.to_string())
+    }
+}
+
+impl From<io::Error> for Why {
+    fn from(error: io::Error) -> Why {
+        Why::from(&error)
+    }
+}
+
+impl From<&Why> for Why {
+    fn from(why: &Why) -> Why {
+        why.clone()
+    }
+}
+
+impl<T: Into<String>> From<(Reason, T)> for Why {
+    fn from((reason, text): (Reason, T)) -> Why {
+        Why { reason, text: text.into() }
+    }
+}
+
 /// A source that could hide something of ours, could not be read, and that no other source covers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blind {
     /// What could not be looked at.
     pub what: String,
+    #[serde(default)]
+    pub reason: Reason,
     pub why: String,
 }
 
 impl Blind {
     /// A blind spot and its reason.
-    pub fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Blind {
-        Blind { what: what.into(), why: why.to_string() }
+    pub fn new(what: impl Into<String>, why: impl Into<Why>) -> Blind {
+        let Why { reason, text } = why.into();
+        Blind { what: what.into(), reason, why: text }
     }
 }
 

@@ -21,7 +21,8 @@
 //! | `runtime` | what containerd, runc, shims and CNI plugins wrote down |
 //! | `snap` | which snap, and where it keeps its things: the profile |
 //! | `linux` | facts and primitives of Linux; knows no snap and no container |
-//! | `error`, `text`, `json`, `order` | errors; names with odd bytes; reading JSON; sorting |
+//! | `error`, `reason` | errors; the words for why something is left or unknown |
+//! | `text`, `json`, `order` | names with odd bytes; reading JSON; sorting |
 //!
 //! What finds never acts, what acts never decides what is ours, and nothing that a remover claims counts: the
 //! last look does.
@@ -41,6 +42,7 @@ mod json;
 mod linux;
 mod order;
 mod program;
+mod reason;
 mod remove;
 mod report;
 mod residue;

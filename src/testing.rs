@@ -10,6 +10,7 @@ pub use crate::linux::holders::Holder;
 pub use crate::linux::host::Host;
 pub use crate::linux::mountinfo;
 pub use crate::linux::proc::ProcessId;
+pub use crate::reason::Reason;
 pub use crate::remove::ability::{Abilities, Ability, Answer};
 pub use crate::remove::drain::ending;
 pub use crate::report::advice::Advice;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Why};
 use crate::linux::cgroup::{self, CgroupTree, Hierarchy, group};
 use crate::linux::firewall::{self, Firewall, Programs};
 use crate::linux::host::Host;
@@ -30,7 +30,7 @@ const NAMES: cgroup::Names = cgroup::Names {
 };
 
 /// The PIDs in a group, or why they cannot be read.
-pub type Pids = std::result::Result<Rc<[i32]>, String>;
+pub type Pids = std::result::Result<Rc<[i32]>, Why>;
 
 /// Where snapd keeps the mount namespaces of snaps, also of those of which nothing runs.
 const SNAPD_NAMESPACES: &str = "/run/snapd/ns";
@@ -208,7 +208,7 @@ impl<'a> View<'a> {
         if let Some(known) = self.pids.borrow().get(directory.as_os_str()) {
             return known.clone();
         }
-        let pids = group::pids(self.host, &directory).map(Rc::from).map_err(|e| e.to_string());
+        let pids = group::pids(self.host, &directory).map(Rc::from).map_err(Why::from);
         self.pids.borrow_mut().insert(directory.into_os_string(), pids.clone());
         pids
     }

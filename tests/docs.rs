@@ -395,7 +395,16 @@ fn the_manual_of_the_program_has_every_command_and_option() {
     let help = String::from_utf8(help.stdout).unwrap();
     let words =
         help.split_whitespace().filter(|w| w.starts_with("--")).map(|w| w.trim_matches([',', '.', ']']));
-    let commands = ["survey", "remove", "verify", "report", "profile check", "profile init", "profile show"];
+    let commands = [
+        "survey",
+        "remove",
+        "verify",
+        "report",
+        "report schema",
+        "profile check",
+        "profile init",
+        "profile show",
+    ];
     for word in words.chain(commands) {
         assert!(manual.contains(word), "the manual does not know '{word}'");
     }

@@ -15,11 +15,12 @@ use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
     ContainerId, Done, Effort, End, Evidence, Gate, History, Holder, Host, HostFacts, HowAttached,
     NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId, Profile,
-    Report, Residue, RunFacts, Rung, Scope, Script, Snap, StepHistory, Subject, TableOf, Tracked, View,
-    Witness, gather, of_rows, plan, residue, survey,
+    Reason, Report, Residue, RunFacts, Rung, Scope, Script, Snap, StepHistory, Subject, TableOf, Tracked,
+    View, Witness, gather, of_rows, plan, residue, survey,
 };
 
 const REPORT: &str = include_str!("../src/report/schema.json");
+const OPEN: &str = include_str!("../src/report/open-schema.json");
 const PROFILE: &str = include_str!("../src/snap/profile/schema.json");
 const MICROK8S: &str = include_str!("../src/snap/profile/microk8s.json");
 
@@ -111,7 +112,8 @@ fn what_a_hook_prints_is_valid_whole_cut_and_minimal() {
     }
     report.host.kernel = "k".repeat(9000);
     let minimal = last_line(&report);
-    assert_eq!(minimal.as_object().unwrap().len(), 5);
+    assert_eq!(minimal.as_object().unwrap().len(), 6);
+    assert_eq!(minimal["needs"]["what"], "human");
     accept(&validator, &minimal);
 }
 
@@ -313,7 +315,7 @@ fn whole() -> Report {
     let residues = one_of_each();
     let answers = every_answer();
     let mut step = StepHistory { left: residues.clone(), ..StepHistory::default() };
-    step.blind.push(Blind::new("processes", "not to be read"));
+    step.blind.push(Blind::new("processes", (Reason::Refused, "not to be read")));
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
@@ -358,6 +360,7 @@ fn facts() -> RunFacts {
         elapsed_ms: 2,
         complete: true,
         stuck: vec![],
+        in_hook: false,
         scripts: vec![],
         endings: endings(),
         notes: vec![Note {
@@ -434,13 +437,14 @@ fn fill(scope: &mut Scope) {
     scope.network.results.push("/var/lib/cni/results/net-abc-eth0".into());
     scope.network.blocks.insert(("10.1.0.1".parse().unwrap(), 24));
     scope.network.rivals.insert("kubelet".into(), "another kubelet is alive".into());
-    scope.network.blind.push(Blind::new("the link cni0", "EPERM"));
+    scope.network.blind.push(Blind::new("the link cni0", (Reason::Unproven, "EPERM")));
     scope.bystanders.push(Bystander {
         kind: BystanderKind::Shim,
         what: "a shim".into(),
+        reason: Reason::Anothers,
         why: "elsewhere".into(),
     });
-    scope.blind.push(Blind::new("bundles", "EACCES"));
+    scope.blind.push(Blind::new("bundles", (Reason::Refused, "EACCES")));
     scope.nonsense.push("odd".into());
 }
 
@@ -572,4 +576,108 @@ fn one_of_each() -> Vec<Residue> {
     ];
     all.extend(kinds.map(|what| Residue::Path(residue::Path { path: format!("/p/{what:?}").into(), what })));
     all
+}
+
+/// Each word of the program is in the schema, each of the schema explained, and a document of before them is read.
+#[test]
+fn reasons_are_words_and_older_documents_have_none() {
+    let document = serde_json::to_value(whole()).unwrap();
+    let left = document["steps"][0]["left"].as_array().unwrap();
+    let words: Vec<&str> = left.iter().map(|l| l["reason"].as_str().unwrap()).collect();
+    let expected = [
+        "there-again",
+        "did-not-end",
+        "detached",
+        "held-back",
+        "refused",
+        "refused",
+        "busy",
+        "failed",
+        "not-possible",
+        "gate-closed",
+    ];
+    let at_least = expected.iter().filter(|word| words.contains(word)).count();
+    assert_eq!(at_least, expected.len(), "{words:?}");
+    let schema: Value = serde_json::from_str(REPORT).unwrap();
+    let reason = &schema["$defs"]["reason"];
+    let guide = include_str!("../snap/local/fleets.md");
+    for word in reason["enum"].as_array().unwrap() {
+        let explained = format!("{}: ", word.as_str().unwrap());
+        assert!(reason["description"].as_str().unwrap().contains(&explained), "{explained}");
+        assert!(guide.contains(&format!("`{}`", word.as_str().unwrap())), "{word} is not in fleets.md");
+        let read: Reason = serde_json::from_value(word.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), *word);
+    }
+    let mut older = document.clone();
+    forget(&mut older);
+    assert!(!older.to_string().contains("\"reason\":\"there-again\""));
+    let older: Report = serde_json::from_value(older).unwrap();
+    assert_eq!((older.needs, older.steps[0].left[0].reason), (None, Reason::NotTold));
+}
+
+/// A reader that has the open schema lives through what a later version may add, and through older documents; and is told of
+/// what no version 1 is.
+#[test]
+fn the_open_schema_lets_additions_pass_and_nothing_else() {
+    let open = validator(OPEN);
+    let report = whole();
+    let document = serde_json::to_value(&report).unwrap();
+    accept(&open, &document);
+    accept(&open, &last_line(&report));
+    let mut older = document.clone();
+    forget(&mut older);
+    accept(&open, &older);
+    for (what, changed) in changes(&document, &["needs", "reason"]) {
+        let added = what.ends_with("has an unknown key");
+        // Of text it does not say what it is, of a minimal document not that it is none.
+        let wrong = what.ends_with("is of another type") || what.ends_with("is a list");
+        assert!(!added || open.is_valid(&changed), "rejected because {what}");
+        assert!(!wrong || !open.is_valid(&changed), "accepted although {what}");
+    }
+    let with = |place: &str, value: Value| {
+        let mut changed = document.clone();
+        *changed.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
+        open.is_valid(&changed)
+    };
+    for place in [
+        "/command",
+        "/steps/0/name",
+        "/steps/0/closed/gate",
+        "/steps/0/left/0/reason",
+        "/steps/0/left/0/residue/kind",
+        "/steps/0/left/0/effort",
+        "/advice/0/do",
+        "/notes/0/kind",
+        "/needs/because/0",
+        "/abilities/snapctl",
+        "/endings/0/end",
+        "/hooks/2/end",
+        "/scope/containers/0/evidence/0",
+    ] {
+        assert!(with(place, json!("of-tomorrow")), "{place}");
+    }
+    assert!(with("/exit-status", json!(4)));
+    let all_of_a_kind = json!({"kind": "link", "name": "cni0"});
+    for (place, value) in [
+        ("/schema", json!(2)),
+        ("/outcome", json!("of-tomorrow")),
+        ("/needs/what", json!("of-tomorrow")),
+        ("/steps/0/left/0/residue", all_of_a_kind),
+        ("/counts/left", json!(-1)),
+    ] {
+        assert!(!with(place, value.clone()), "{place} = {value}");
+    }
+}
+
+/// Takes out of a document what the first ones did not have.
+fn forget(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let is_hook = map.contains_key("outcome") && map.contains_key("kind");
+            map.retain(|key, _| key != "needs" && (key != "reason" || is_hook));
+            map.values_mut().for_each(forget);
+        }
+        Value::Array(list) => list.iter_mut().for_each(forget),
+        _ => {}
+    }
 }

@@ -136,6 +136,14 @@ fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
     says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
     says(&text, "What lies below /var/snap/microk8s (3.0 MiB in 2 files) goes with the snap");
     assert!(!text.contains("leftover"), "{text}");
+    let (_, json) = typed("$ST survey --snap microk8s --json");
+    let document: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["needs"]["what"], "none");
+    let left = document["steps"].as_array().unwrap().iter().flat_map(|s| s["left"].as_array().unwrap());
+    assert!(
+        left.into_iter().all(|left| left["reason"] == "survey" && left["why"] == "a survey removes nothing"),
+        "{json}"
+    );
     let last = &text[text.rfind("in short").unwrap()..];
     says(
         last,
@@ -180,4 +188,111 @@ fn a_snap_that_is_not_there_is_told_from_one_without_a_profile() {
     );
     let (_, text) = typed("mkdir -p /snap/own/1; ln -s 1 /snap/own/current; $ST survey --snap own");
     says(&text, "ship one as /snap/own/1/teardown.json");
+}
+
+/// Runs a removal beside a journal that has these sockets; what each was sent, and how long the removal took.
+fn journal(sockets: &str, full: bool) -> Value {
+    let listen = format!(
+        "import json, os, socket, subprocess, sys, time
+sockets = {{name: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for name in '{sockets}'.split()}}
+os.makedirs('/run/systemd/journal')
+for name, s in sockets.items():
+    s.bind('/run/systemd/journal/' + name)
+    s.setblocking(False)
+filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+filler.setblocking(False)
+try:
+    while {full}:
+        filler.sendto(b'x', '/run/systemd/journal/socket')
+except BlockingIOError:
+    pass
+begin = time.monotonic()
+status = subprocess.call([os.environ['ST'], 'remove', '--yes', '--snap', 'microk8s'], stdout=subprocess.DEVNULL, timeout=60)
+said = {{'status': status, 'seconds': int(time.monotonic() - begin)}}
+for name, s in sockets.items():
+    said[name] = []
+    try:
+        while True:
+            said[name].append(s.recv(1 << 20).decode())
+    except BlockingIOError:
+        pass
+print(json.dumps(said))",
+        full = if full { "True" } else { "False" }
+    );
+    let (status, text) = typed(&format!(
+        "[ ! -S /dev/log ] || mount --bind /dev/null /dev/log; export ST; python3 -c \"{listen}\""
+    ));
+    assert_eq!(status, 0, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+fn with(said: &Value, socket: &str, words: &str) -> usize {
+    said[socket].as_array().unwrap().iter().filter(|line| line.as_str().unwrap().contains(words)).count()
+}
+
+#[test]
+fn the_journal_has_fields_and_no_line_twice() {
+    let said = journal("socket dev-log", false);
+    assert_eq!(with(&said, "socket", "\nSNAP_TEARDOWN_OUTCOME=clean\n"), 1, "{said:#}");
+    assert_eq!(with(&said, "socket", "\nSNAP_TEARDOWN_STEP=data\n"), 1, "{said:#}");
+    assert_eq!(with(&said, "socket", "SNAP_TEARDOWN_SNAP=microk8s\n"), 2, "{said:#}");
+    assert_eq!(said["dev-log"].as_array().unwrap().len(), 0, "{said:#}");
+    // Without that socket, the lines alone.
+    let said = journal("dev-log", false);
+    assert_eq!(with(&said, "dev-log", "clean: 1 found, 1 removed"), 1, "{said:#}");
+    assert_eq!(with(&said, "dev-log", "SNAP_TEARDOWN_"), 0, "{said:#}");
+    // Where nobody reads, nobody waits, and the other way is taken.
+    let said = journal("socket dev-log", true);
+    assert_eq!(with(&said, "dev-log", "clean: 1 found, 1 removed"), 1, "{said:#}");
+    assert!(said["seconds"].as_u64().unwrap() < 20, "{said:#}");
+    assert_eq!(journal("", false)["status"], 0);
+}
+
+#[test]
+fn metrics_are_such_and_tell_what_is_left() {
+    let (status, text) =
+        typed("$ST remove --yes --snap microk8s > /dev/null; $ST report --snap microk8s --metrics");
+    assert_eq!(status, 0, "{text}");
+    for line in [
+        "# TYPE snap_teardown_outcome gauge",
+        "# TYPE snap_teardown_killed_containers gauge",
+        "# TYPE snap_teardown_start_time_seconds gauge",
+        "# TYPE snap_teardown_duration_seconds gauge",
+        "snap_teardown_outcome{snap=\"microk8s\",outcome=\"clean\"} 1",
+        "snap_teardown_outcome{snap=\"microk8s\",outcome=\"residue\"} 0",
+        "snap_teardown_needs{snap=\"microk8s\",what=\"none\"} 1",
+        "snap_teardown_residues{snap=\"microk8s\",state=\"removed\"} 1",
+        "snap_teardown_complete{snap=\"microk8s\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+    }
+    let mut known = std::collections::BTreeSet::new();
+    for line in text.lines() {
+        match line.strip_prefix("# HELP ") {
+            Some(help) => assert!(known.insert(help.split(' ').next().unwrap().to_owned()), "twice: {help}"),
+            None if line.starts_with("# TYPE ") => {}
+            None => {
+                let (name, rest) = line.split_once('{').unwrap();
+                let (_, value) = rest.rsplit_once("} ").unwrap();
+                assert!(known.contains(name) && value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+    assert!(text.ends_with('\n'));
+    // What is left is told, and is no failure of telling.
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; \
+         sed -i 's/\"outcome\":\"clean\",\"exit-status\":0,\"needs\":{\"what\":\"none\"/\"outcome\":\"residue\",\"exit-status\":1,\"needs\":{\"what\":\"human\"/' teardown.json; \
+         $ST report --snap microk8s --metrics",
+    );
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("needs{snap=\"microk8s\",what=\"human\"} 1\n"), "{text}");
+    // Where containers may have written it, it is none.
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; mv /run/snap.microk8s/teardown.json $common; \
+         $ST report --snap microk8s --metrics",
+    );
+    assert!(status == 3 && !text.contains("outcome"), "{status}: {text}");
+    let (status, text) = typed("$ST report --snap microk8s --metrics");
+    assert!(status == 3 && !text.contains("TYPE"), "{status}: {text}");
 }

@@ -29,6 +29,8 @@ pub enum Call {
     ProfileInit(Options),
     /// Print the profile's JSON Schema.
     ProfileSchema,
+    /// Print the JSON Schema of results.
+    ReportSchema,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Options {
     pub yes: bool,
     /// `--dry-run`.
     pub dry_run: bool,
+    /// `--metrics`.
+    pub metrics: bool,
     /// `--grace SECONDS`.
     pub grace: Option<u64>,
 }
@@ -62,6 +66,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
             Arg::Long("json") => raw.options.json = true,
             Arg::Long("yes") => raw.options.yes = true,
+            Arg::Long("metrics") => raw.options.metrics = true,
             Arg::Long("dry-run") => raw.options.dry_run = true,
             Arg::Long("grace") => raw.options.grace = Some(seconds(parser.value().map_err(wrong)?)?),
             Arg::Value(word) => raw.words.push(word),
@@ -99,12 +104,18 @@ impl RawArguments {
         let call = match command {
             None => return Err(usage("say what to do: survey, remove, verify, report or profile")),
             Some("profile") => return self.profile(),
+            Some("report") if self.words.first().is_some_and(|word| word == "schema") => {
+                self.words.remove(0);
+                self.fits("report schema", &[])?;
+                return self.no_more(Call::ReportSchema);
+            }
             Some(command) => {
                 let options = match command {
                     "remove" => &["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run"][..],
                     "survey" => &["--snap", "--profile", "--json", "--grace"],
                     "verify" => &["--snap", "--profile", "--json"],
-                    _ => &["--snap", "--json"],
+                    _ if self.options.json => &["--snap", "--json"],
+                    _ => &["--snap", "--metrics"],
                 };
                 self.fits(command, options)?;
                 command
@@ -154,6 +165,7 @@ impl RawArguments {
             ("--json", self.options.json),
             ("--yes", self.options.yes),
             ("--dry-run", self.options.dry_run),
+            ("--metrics", self.options.metrics),
             ("--grace", self.options.grace.is_some()),
         ];
         match given.into_iter().find(|(name, there)| *there && !allowed.contains(name)) {
@@ -183,7 +195,17 @@ fn one_of(word: &OsString, known: &[&'static str], what: &str) -> Result<&'stati
 }
 
 fn unknown_option(name: &str) -> Error {
-    let known = ["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run", "--help", "--version"];
+    let known = [
+        "--snap",
+        "--profile",
+        "--json",
+        "--metrics",
+        "--grace",
+        "--yes",
+        "--dry-run",
+        "--help",
+        "--version",
+    ];
     usage(&format!("there is no option '{}'{}", text::escape(name.as_bytes()), near(name, &known)))
 }
 
@@ -295,6 +317,10 @@ mod tests {
             ("profile check", "name the file"),
             ("profile schema --json", "'profile schema' has no option '--json'"),
             ("report --profile x", "'report' has no option '--profile'"),
+            ("report --json --metrics", "'report' has no option '--metrics'"),
+            ("verify --metrics", "'verify' has no option '--metrics'"),
+            ("report schema --json", "'report schema' has no option '--json'"),
+            ("report own", "'own' is one word too many; a snap is named with --snap"),
             ("verify --yes", "'verify' has no option '--yes'"),
             ("remove --grace soon", "'soon' is no number of seconds"),
         ] {

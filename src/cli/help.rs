@@ -16,6 +16,7 @@ Options:
       --snap NAME        The snap, or an instance of it (name_key); not needed in a hook of the snap
       --profile FILE     Use this profile instead of the one that the snap ships or that is built in
       --json             Print the JSON document instead of text
+      --metrics          Of report: print metrics for Prometheus' node_exporter
       --grace SECONDS    Give containers so long to end; those that name a grace of their own, at most
       --dry-run          Of remove: survey instead
       --yes              Of remove: even though the snap is installed and enabled
@@ -78,9 +79,13 @@ built in. While the snap is installed, use survey.
 
 const REPORT: &str = "\
 Shows the result of the last removal, and exits with its status; with 3 if there is no result.
-With --json, the document is printed as the file has it.
+With --json, the document is printed as the file has it. With --metrics, it is printed for the textfile
+collector of Prometheus' node_exporter, and the status is 0 as soon as there is a result.
 
-Usage: snap-teardown report --snap NAME [--json]
+Usage: snap-teardown report --snap NAME [--json | --metrics]
+       snap-teardown report schema
+
+  schema    Print the JSON Schema of results, which lets pass what later versions add
 ";
 
 const PROFILE: &str = "\

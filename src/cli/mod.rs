@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod help;
 mod init;
+mod metrics;
 mod page;
 mod pretty;
 mod progress;
@@ -75,6 +76,7 @@ fn carry_out(call: Call) -> Result<u8> {
         }
         Call::Help(command) => say(help::of(command)),
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
+        Call::ReportSchema => say(&pretty::pretty(include_str!("../report/open-schema.json").trim_end())),
         Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
     }
 }
@@ -164,11 +166,7 @@ fn remove(options: &Options) -> Result<u8> {
 
 /// Refuses to end a snap that is installed and enabled, unless its own hook asks: 'snap remove' does that, and all the rest.
 fn meant(options: &Options, snap: &Snap) -> Result<()> {
-    let in_its_hook = ["SNAP_INSTANCE_NAME", "SNAP_NAME"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .is_some_and(|name| name == snap.instance.as_str());
-    if options.snap.is_none() || in_its_hook || !snap.is_enabled(&Host::live()) {
+    if options.snap.is_none() || snap.runs_us() || !snap.is_enabled(&Host::live()) {
         return Ok(());
     }
     Err(Error::NotStarted(format!(
@@ -200,6 +198,13 @@ fn report(options: &Options) -> Result<u8> {
         ));
         return Ok(NOT_KNOWN);
     };
+    if options.metrics {
+        if text.is_none() {
+            say_aside("the result lies where containers may write, and proves nothing: no metrics");
+            return Ok(NOT_KNOWN);
+        }
+        return say(&metrics::of(&report));
+    }
     match text {
         Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
         _ if options.json => drop(show(options, &report)?),

@@ -119,7 +119,7 @@ fn left(report: &Report, page: &Page) -> String {
         if matches!(&left.residue, Residue::Detached(mount) if mount.holders_unknown) {
             holders.push("others that could not be looked at".into());
         }
-        table.row([left.residue.to_string(), left.reason(), holders.join(", ")]);
+        table.row([left.residue.to_string(), left.told(), holders.join(", ")]);
     }
     let mut out = table.render(page);
     if each.len() > MAX_NAMED {

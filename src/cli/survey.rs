@@ -9,6 +9,7 @@ use crate::cli::sizes::Sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
+use crate::report::build::A_SURVEY;
 use crate::report::note::NoteKind;
 use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
@@ -191,7 +192,8 @@ fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> 
                 others.row([text::show(path).into_owned(), sizes.of(path).to_owned()]);
             }
             other => {
-                let why = left.why.as_ref().map_or(String::new(), |_| left.reason());
+                let why =
+                    left.why.as_ref().filter(|why| *why != A_SURVEY).map_or(String::new(), |_| left.told());
                 others.row([other.to_string(), why]);
             }
         }

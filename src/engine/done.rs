@@ -6,8 +6,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{errno_name, gone, is_refusal};
+use crate::error::{errno_name, gone, is_refusal, reason_of};
 use crate::linux::holders::Holder;
+use crate::reason::Reason;
 use crate::text::{name, show};
 
 /// The way by which something was removed.
@@ -111,6 +112,19 @@ impl Done {
     /// True if trying again in a moment may help.
     pub fn is_busy(&self) -> bool {
         matches!(self, Done::Failed { errno: Some(Errno::EBUSY), .. })
+    }
+
+    /// Why the residue is still there, in one word.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Done::Gone => Reason::ThereAgain,
+            Done::Asked { .. } => Reason::DidNotEnd,
+            Done::Detached { .. } => Reason::Detached,
+            Done::HeldBack { .. } => Reason::HeldBack,
+            Done::Refused { .. } | Done::NeedsShim { .. } => Reason::Refused,
+            Done::Failed { errno, .. } => errno.map_or(Reason::Failed, reason_of),
+            Done::NotPossible { .. } => Reason::NotPossible,
+        }
     }
 
     /// Why the residue is still there, in words, and the errno.

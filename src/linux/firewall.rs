@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::error::{Blind, errno_of};
+use crate::error::{Blind, Why, errno_of, reason_of};
 use crate::linux::child::{self, ProgramEnd};
 use crate::linux::host::Host;
 use crate::linux::nft;
+use crate::reason::Reason;
 use crate::text::show;
 
 /// Where there is something to find for us.
@@ -85,14 +86,14 @@ pub fn read(host: &Host, programs: &Programs) -> Firewall {
         let legacy = match host.read_text(Path::new(names)) {
             Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
             Err(e) if e.is_gone() => Ok(Vec::new()),
-            Err(e) => Err(e.to_string()),
+            Err(e) => Err(Why::from(e)),
         };
         let nft = match &nft {
             Ok(all) => {
                 let of_family = all.iter().filter(|(f, _)| i32::from(*f) == number);
                 Ok(of_family.map(|(_, name)| name.clone()).collect())
             }
-            Err(e) => Err(e.to_string()),
+            Err(e) => Err(Why::from(e)),
         };
         for (backend, tables) in [("legacy", legacy), ("nft", nft)] {
             firewall.list(programs, family, backend, tables);
@@ -111,13 +112,7 @@ pub fn read(host: &Host, programs: &Programs) -> Firewall {
 }
 
 impl Firewall {
-    fn list(
-        &mut self,
-        programs: &Programs,
-        family: &str,
-        backend: &str,
-        tables: Result<Vec<String>, String>,
-    ) {
+    fn list(&mut self, programs: &Programs, family: &str, backend: &str, tables: Result<Vec<String>, Why>) {
         let what = format!("firewall rules ({family}, {backend})");
         let tables = match tables {
             Ok(tables) => tables,
@@ -128,16 +123,16 @@ impl Firewall {
             return;
         }
         let Some(program) = program(programs, family, backend) else {
-            return self
-                .blind
-                .push(Blind::new(what, format!("no {family} program here speaks to that backend")));
+            let why = format!("no {family} program here speaks to that backend");
+            return self.blind.push(Blind::new(what, (Reason::NotPossible, why)));
         };
         for table in tables {
             // Other users of the legacy backend hold its lock for a moment at a time.
             match run(programs.snap_dir, &program, &["-w", "5", "-t", table, "-S"]) {
                 Ok(text) => self.tables.push(parse(program.clone(), table, &text)),
-                Err(Failure { why, .. }) => {
-                    self.blind.push(Blind::new(format!("{what}, table {table}"), why))
+                Err(Failure { why, errno }) => {
+                    let reason = errno.map_or(Reason::Failed, reason_of);
+                    self.blind.push(Blind::new(format!("{what}, table {table}"), (reason, why)))
                 }
             }
         }

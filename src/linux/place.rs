@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +14,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use crate::error::Why;
 use crate::linux::host::Host;
+use crate::reason::Reason;
 
 /// As many links as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -28,13 +31,13 @@ pub struct Place {
 }
 
 /// The place of a path; or why it is not followed there.
-pub fn of(host: &Host, path: &Path) -> Result<Place, String> {
+pub fn of(host: &Host, path: &Path) -> Result<Place, Why> {
     // In a fixture its maker stands for root.
     let root = if host.is_live() { 0 } else { rustix::process::geteuid().as_raw() };
     for_owner(host, root, path)
 }
 
-fn for_owner(host: &Host, root: u32, path: &Path) -> Result<Place, String> {
+fn for_owner(host: &Host, root: u32, path: &Path) -> Result<Place, Why> {
     Walk { host, root, at: PathBuf::from("/"), open: Vec::new(), links: Vec::new() }.go(path)
 }
 
@@ -51,7 +54,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn go(mut self, path: &Path) -> Result<Place, String> {
+    fn go(mut self, path: &Path) -> Result<Place, Why> {
         self.restart()?;
         let mut trusted = Trust(Ok(()));
         let mut rest: VecDeque<OsString> = parts(path);
@@ -64,8 +67,10 @@ impl Walk<'_> {
                 continue;
             }
             let next = self.at.join(&name);
-            self.host.reach(&next).map_err(|e| e.to_string())?;
-            let Some(above) = self.open.last() else { return Err("no directory to begin at".into()) };
+            self.host.reach(&next).map_err(Why::from)?;
+            let Some(above) = self.open.last() else {
+                return Err((Reason::Failed, "no directory to begin at").into());
+            };
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = match openat(above, &name, flags, Mode::empty()) {
                 Ok(opened) => opened,
@@ -75,7 +80,7 @@ impl Walk<'_> {
                     self.at.extend(rest.drain(..));
                     break;
                 }
-                Err(e) => return Err(e.to_string()),
+                Err(e) => return Err(io::Error::from(e).into()),
             };
             trusted.judge(above, &self.at, self.root);
             let Ok(target) = readlinkat(&opened, c"", Vec::new()) else {
@@ -99,21 +104,22 @@ impl Walk<'_> {
     }
 
     /// Back to "/".
-    fn restart(&mut self) -> Result<(), String> {
+    fn restart(&mut self) -> Result<(), Why> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, self.host.path(Path::new("/")), flags, Mode::empty());
-        self.open = vec![root.map_err(|e| e.to_string())?];
+        self.open = vec![root.map_err(io::Error::from).map_err(Why::from)?];
         self.at = PathBuf::from("/");
         Ok(())
     }
 
-    fn take_link(&mut self, link: &OwnedFd, at: PathBuf) -> Result<(), String> {
-        let owner = fstat(link).map_err(|e| e.to_string())?.st_uid;
+    fn take_link(&mut self, link: &OwnedFd, at: PathBuf) -> Result<(), Why> {
+        let owner = fstat(link).map_err(io::Error::from).map_err(Why::from)?.st_uid;
         if owner != self.root {
-            return Err(format!("the link '{}' belongs to user {owner}", crate::text::show(&at)));
+            let why = format!("the link '{}' belongs to user {owner}", crate::text::show(&at));
+            return Err((Reason::Unproven, why).into());
         }
         if self.links.len() >= MAX_LINKS {
-            return Err("too many links".into());
+            return Err((Reason::TooMany, "too many links").into());
         }
         self.links.push(at);
         Ok(())
@@ -121,7 +127,7 @@ impl Walk<'_> {
 }
 
 /// Whether nobody but root can have put a link anywhere on the way; of a way without links nobody asks.
-struct Trust(Result<(), String>);
+struct Trust(Result<(), Why>);
 
 impl Trust {
     fn judge(&mut self, directory: &OwnedFd, at: &Path, root: u32) {
@@ -137,7 +143,8 @@ impl Trust {
             Ok(_) => return,
             Err(e) => format!("cannot be looked at: {e}"),
         };
-        self.0 = Err(format!("a link is on the way, and the directory '{}' {why}", crate::text::show(at)));
+        let why = format!("a link is on the way, and the directory '{}' {why}", crate::text::show(at));
+        self.0 = Err((Reason::Unproven, why).into());
     }
 }
 
@@ -199,7 +206,7 @@ mod tests {
         let open =
             |mode| fs::set_permissions(dir.path().join("mnt"), fs::Permissions::from_mode(mode)).unwrap();
         open(0o777);
-        let why = of(&host, Path::new("/var/common/k/pods")).unwrap_err();
+        let why = of(&host, Path::new("/var/common/k/pods")).unwrap_err().text;
         assert!(why.contains("'/mnt' is writable by all"), "{why}");
         assert_eq!(
             path(&host, "/mnt/big/kubelet"),
@@ -216,7 +223,7 @@ mod tests {
         let link = dir.path().join("var/common/k");
         symlink("/mnt/big/kubelet", &link).unwrap();
         let own = rustix::process::geteuid().as_raw();
-        let why = for_owner(&host, own + 1, Path::new("/var/common/k")).unwrap_err();
+        let why = for_owner(&host, own + 1, Path::new("/var/common/k")).unwrap_err().text;
         assert!(why.contains(&format!("'/var/common/k' belongs to user {own}")), "{why}");
     }
 }

@@ -82,6 +82,17 @@ impl Advice {
         }
     }
 
+    /// The word for it in the document.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Advice::Reboot { .. } => "reboot",
+            Advice::EndHolders { .. } => "end-holders",
+            Advice::UnmountOnHost { .. } => "unmount-on-host",
+            Advice::Allow { .. } => "allow",
+            Advice::KubeProxyRules { .. } => "kube-proxy-rules",
+        }
+    }
+
     pub(super) fn shorten(&mut self, most: usize) {
         match self {
             Advice::Reboot { because: list }
@@ -128,6 +139,8 @@ mod tests {
             Advice::KubeProxyRules { tables: vec![] },
         ];
         let json = crate::text::json(&all);
+        let worded = |a: &Advice| json.contains(&format!("{{\"do\":\"{}\"", a.word()));
+        assert!(all.iter().all(worded), "{json}");
         assert_eq!(crate::json::parse::<Vec<Advice>>(json.as_bytes()).unwrap(), all);
         assert!(crate::json::parse::<Advice>(b"{\"do\": \"reboot\"}").is_err());
     }

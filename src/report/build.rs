@@ -6,12 +6,13 @@ use crate::engine::done::Done;
 use crate::engine::step::Step;
 use crate::engine::{History, StepHistory, Tracked};
 use crate::error::{Blind, errno_name};
-use crate::linux::holders::Holder;
+use crate::reason::Reason;
 use crate::remove::ability::{Ability, Answer};
 use crate::report::advice::Advice;
 use crate::report::note::NoteKind;
 use crate::report::{
-    Closed, Command, Counts, Left, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName, StepReport,
+    Closed, Command, Counts, Left, Needs, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName,
+    StepReport,
 };
 use crate::residue::{Mount, Residue, TableOf};
 use crate::scope::Scope;
@@ -25,10 +26,11 @@ impl Report {
             history.steps.iter().map(|s| s.left.iter().map(Residue::key).collect()).collect();
         let reported = plan.iter().zip(history.steps.iter().zip(&keys));
         let steps: Vec<StepReport> =
-            reported.map(|(step, (history, left))| step_report(step, history, left, &facts.stuck)).collect();
+            reported.map(|(step, (history, left))| step_report(step, history, left, &facts)).collect();
         let counts = totals(history, &keys);
         let outcome = outcome(&facts, history, counts);
         let advice = advice(&steps, &facts);
+        let needs = Some(Needs::of(outcome, &steps, &facts, scope));
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -39,6 +41,7 @@ impl Report {
             elapsed_ms: facts.elapsed_ms,
             outcome,
             exit_status: exit_status(outcome, counts),
+            needs,
             out_of_time: history.out_of_time,
             rounds: history.rounds,
             snap: SnapName {
@@ -66,12 +69,15 @@ impl Report {
     }
 }
 
+/// Why something is there after a survey.
+pub const A_SURVEY: &str = "a survey removes nothing";
+
 /// The keys of a step's residues, in their order.
 type Keys = Vec<String>;
 
-fn step_report(step: &Step, history: &StepHistory, keys: &Keys, stuck: &[i32]) -> StepReport {
+fn step_report(step: &Step, history: &StepHistory, keys: &Keys, facts: &RunFacts) -> StepReport {
     let left: Vec<Left> =
-        history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, stuck)).collect();
+        history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, facts)).collect();
     let there: HashSet<&String> = keys.iter().collect();
     let removed: Vec<Residue> =
         history.seen.iter().filter(|(k, _)| !there.contains(k)).map(|(_, s)| s.residue.clone()).collect();
@@ -95,10 +101,11 @@ fn step_report(step: &Step, history: &StepHistory, keys: &Keys, stuck: &[i32]) -
     }
 }
 
-fn left_of(residue: &Residue, key: &str, history: &StepHistory, stuck: &[i32]) -> Left {
+fn left_of(residue: &Residue, key: &str, history: &StepHistory, facts: &RunFacts) -> Left {
     let tried = history.seen.get(key).and_then(|s: &Tracked| s.tried.as_ref());
     let mut left = Left {
         residue: residue.clone(),
+        reason: Reason::NotTried,
         why: None,
         errno: None,
         effort: tried.map(|(e, _)| *e),
@@ -106,23 +113,35 @@ fn left_of(residue: &Residue, key: &str, history: &StepHistory, stuck: &[i32]) -
     };
     match (residue, tried) {
         (Residue::Detached(mount), _) => {
+            left.reason = Reason::Detached;
             left.why = Some("it was detached while in use, and is still there for whoever uses it".into());
             left.holders = mount.holders.iter().filter(|h| h.is_alive()).cloned().collect();
         }
         (_, Some((_, done))) => {
             let (why, errno) = done.why_left();
             left.why = Some(why);
+            left.reason = done.reason();
             left.errno = errno.map(errno_name);
             if let Done::Detached { holders } = done {
                 left.holders = holders.clone();
             }
         }
         (Residue::Mount(Mount { table: TableOf::Host, .. }), None) => {
+            left.reason = Reason::OnHost;
             left.why = Some("only the host can unmount it".into());
         }
-        (_, None) => left.why = history.closed.as_ref().map(|(_, why)| why.clone()),
+        (_, None) => {
+            if let Some((_, why)) = &history.closed {
+                left.reason = Reason::GateClosed;
+                left.why = Some(why.clone());
+            }
+        }
     }
-    if residue.processes().iter().any(|process| stuck.contains(&process.pid)) {
+    if facts.command == Command::Survey {
+        left.reason = Reason::Survey;
+        left.why.get_or_insert(A_SURVEY.into());
+    } else if residue.processes().iter().any(|process| facts.stuck.contains(&process.pid)) {
+        left.reason = Reason::Stuck;
         left.why = Some("it waits in the kernel and cannot be killed (uninterruptible sleep)".into());
     }
     left
@@ -160,15 +179,8 @@ fn exit_status(outcome: Outcome, counts: Counts) -> u8 {
 fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
     let left: Vec<&Left> = steps.iter().flat_map(|s| &s.left).collect();
     let mut advice = Vec::new();
-    let because: Vec<String> = left
-        .iter()
-        .filter(|l| {
-            let stuck = |h: &Holder| facts.stuck.contains(&h.process.pid);
-            matches!(&l.residue, Residue::Detached(m) if m.holders_unknown || m.holders.iter().any(stuck))
-                || l.residue.processes().iter().any(|p| facts.stuck.contains(&p.pid))
-        })
-        .map(|l| l.residue.to_string())
-        .collect();
+    let because: Vec<String> =
+        left.iter().filter(|l| l.only_a_reboot_ends(&facts.stuck)).map(|l| l.residue.to_string()).collect();
     if !because.is_empty() && facts.command != Command::Survey {
         advice.push(Advice::Reboot { because: dedup(because) });
     }

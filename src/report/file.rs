@@ -229,8 +229,12 @@ mod tests {
 
     fn report(bystanders: usize) -> Report {
         let mut scope = crate::fixture::scope_of(&["a"]);
-        let odd =
-            Bystander { kind: BystanderKind::Link, what: "a\u{9b}31m\u{202e}".into(), why: "b".repeat(1000) };
+        let odd = Bystander {
+            kind: BystanderKind::Link,
+            what: "a\u{9b}31m\u{202e}".into(),
+            reason: Default::default(),
+            why: "b".repeat(1000),
+        };
         scope.bystanders = vec![odd; bystanders];
         Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope)
     }

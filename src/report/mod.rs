@@ -8,6 +8,7 @@ pub mod build;
 pub mod file;
 mod fit;
 pub mod journal;
+mod needs;
 pub mod note;
 pub mod script;
 pub mod summary;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::step::{Effort, Gate, StepName};
 use crate::error::Blind;
 use crate::linux::holders::Holder;
+use crate::reason::Reason;
 use crate::remove::ability::Abilities;
 use crate::remove::drain::ending::Ending;
 use crate::report::advice::Advice;
@@ -64,6 +66,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// The exit status that goes with it.
     pub exit_status: u8,
+    /// What has to be done now; none in an older document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     /// True if the deadline ended the run.
     pub out_of_time: bool,
     /// Rounds over the plan.
@@ -99,6 +104,26 @@ pub struct Report {
     pub file: Option<String>,
 }
 
+/// What has to be done, and which reasons decide it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Needs {
+    pub what: What,
+    /// Each once; nothing where nothing has to be done.
+    pub because: Vec<Reason>,
+}
+
+/// What has to be done. These three are all; none is added within a version of the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    None,
+    /// That ends all that is left, and for some of it nothing else does.
+    Reboot,
+    /// Somebody has to look.
+    Human,
+}
+
 /// What is left of the document where nothing else fits.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +132,8 @@ struct Minimal {
     truncated: bool,
     outcome: Outcome,
     exit_status: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<Needs>,
     counts: Counts,
 }
 
@@ -198,6 +225,8 @@ pub struct Closed {
 #[serde(rename_all = "kebab-case")]
 pub struct Left {
     pub residue: Residue,
+    #[serde(default)]
+    pub reason: Reason,
     /// Why; none if nothing was tried.
     #[serde(with = "not_tried")]
     pub why: Option<String>,
@@ -229,6 +258,8 @@ pub struct RunFacts {
     pub complete: bool,
     /// PIDs that are in uninterruptible sleep.
     pub stuck: Vec<i32>,
+    /// True if the snap itself runs us.
+    pub in_hook: bool,
     /// What to know besides.
     pub notes: Vec<Note>,
     /// How the user's own scripts ended.
@@ -250,6 +281,7 @@ impl RunFacts {
             elapsed_ms: 0,
             complete: true,
             stuck: vec![],
+            in_hook: false,
             notes: vec![],
             scripts: vec![],
             endings: vec![],

@@ -36,6 +36,7 @@ impl Report {
             truncated: true,
             outcome: self.outcome,
             exit_status: self.exit_status,
+            needs: self.needs.clone(),
             counts: self.counts,
         };
         json(&minimal)
@@ -56,6 +57,7 @@ impl Report {
         Report {
             truncated: true,
             version: self.version.clone(),
+            needs: self.needs.clone(),
             snap: self.snap.clone(),
             profile: self.profile.clone(),
             host: self.host.clone(),
@@ -96,7 +98,7 @@ impl Report {
         line(format_args!("{}", self.headline()));
         let left: Vec<_> = self.steps.iter().flat_map(|s| &s.left).collect();
         for item in left.iter().take(MAX_LISTED) {
-            line(format_args!("  left: {}: {}", item.residue, item.reason()));
+            line(format_args!("  left: {}: {}", item.residue, item.told()));
         }
         if left.len() > MAX_LISTED {
             line(format_args!("  … and {} more", left.len() - MAX_LISTED));
@@ -166,7 +168,7 @@ impl Report {
 
 impl Left {
     /// The reason with its errno.
-    pub fn reason(&self) -> String {
+    pub fn told(&self) -> String {
         let why = self.why.as_deref().unwrap_or("not tried");
         match &self.errno {
             Some(errno) if !why.contains(errno.as_str()) => format!("{why} [{errno}]"),

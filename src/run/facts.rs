@@ -84,6 +84,7 @@ impl<'a> StartedRun<'a> {
             elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
             complete: true,
             stuck: stuck.map(|p| p.id.pid).collect(),
+            in_hook: self.subject.snap.runs_us(),
             notes,
             scripts: Vec::new(),
             endings: Vec::new(),

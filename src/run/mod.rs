@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::engine::History;
-use crate::error::{Blind, Error, Result, errno_of};
+use crate::error::{Blind, Error, Result, Why, errno_of};
 use crate::linux::cgroup;
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
 use crate::order;
+use crate::reason::Reason;
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::remove::ourselves;
@@ -66,16 +67,16 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
 
 /// The scope with what an earlier run's result knows, and the mounts which that run detached and which are still held.
 fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Vec<Residue>) {
-    let mut hidden = |what: &str, why: &dyn std::fmt::Display| scope.blind.push(Blind::new(what, why));
+    let mut hidden = |what: &str, why: Why| scope.blind.push(Blind::new(what, why));
     let earlier = match file::read(host, snap) {
         Ok(Some(earlier)) => earlier,
         Ok(None) => {
             let what = "network namespaces, groups and sockets of containers that are known only by their ID";
-            hidden(what, &"there is no result file of an earlier run");
+            hidden(what, (Reason::NoResult, "there is no result file of an earlier run").into());
             return (scope, Vec::new());
         }
         Err(e) => {
-            hidden("the result of the earlier run", &e);
+            hidden("the result of the earlier run", e.into());
             return (scope, Vec::new());
         }
     };
@@ -85,7 +86,7 @@ fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Ve
         Some(old) => scope = scope.union(old),
         None => hidden(
             "containers of the removed snap",
-            &"the result file holds no scope, or lies where containers may write",
+            (Reason::NoResult, "the result file holds no scope, or lies where containers may write").into(),
         ),
     }
     (scope, detached)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use crate::error::{Context, Result, gone};
+use crate::error::{Context, Result, Why, gone};
 use crate::linux::child::{self, Child};
 use crate::linux::host::Host;
 use crate::linux::proc::{Directory, ENOUGH, Proc, ProcessId, Reading};
@@ -23,7 +23,7 @@ pub struct Processes {
     /// PIDs of root's processes whose command lines could not be read, in ascending order.
     pub hidden: Vec<i32>,
     /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
-    pub unreadable: Vec<(i32, String)>,
+    pub unreadable: Vec<(i32, Why)>,
 }
 
 /// How long one command line may take before its process counts as stalled: this twice, so that a machine that is merely
@@ -51,7 +51,7 @@ impl Processes {
                     all.by_pid.insert(pid, reading.proc);
                 }
                 Err(e) if e.raw_os_error().is_some_and(gone) => {}
-                Err(e) => all.unreadable.push((pid, e.to_string())),
+                Err(e) => all.unreadable.push((pid, e.into())),
             }
         }
         all.command_lines(host, &proc, candidates);

@@ -6,6 +6,7 @@ use super::gather::Gather;
 use crate::error::Blind;
 use crate::linux::proc::ProcessId;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
@@ -18,10 +19,11 @@ impl Gather<'_> {
         let listed = listing::list_bundles(self.view.host, self.roots);
         self.blind.extend(listed.errors.iter().map(|e| Blind::new("bundles", e)));
         // Of a link, and of names beyond count, only they themselves are not known: what runs is found by other means.
-        self.doubts.extend(listed.links.iter().map(|l| Blind::new(text::show(l), "a symlink, not followed")));
+        let not_followed = (Reason::Unproven, "a symlink, not followed");
+        self.doubts.extend(listed.links.iter().map(|l| Blind::new(text::show(l), not_followed)));
         for (directory, more) in &listed.more {
-            self.doubts
-                .push(Blind::new(text::show(directory), format!("{more} names more than are looked at")));
+            let why = format!("{more} names more than are looked at");
+            self.doubts.push(Blind::new(text::show(directory), (Reason::TooMany, why)));
         }
         self.nonsense.extend(listed.nonsense);
         let mut room = bundle::Room::default();
@@ -89,11 +91,8 @@ impl Gather<'_> {
                 container.init = None;
                 let bundle = state.bundle.as_deref().map_or("no bundle".into(), text::show);
                 let why = format!("its runc state names {bundle}");
-                self.bystanders.push(Bystander {
-                    kind: BystanderKind::Container,
-                    what: format!("the running container {}", short(&id.id)),
-                    why,
-                });
+                let what = format!("the running container {}", short(&id.id));
+                self.bystanders.push(Bystander::anothers(BystanderKind::Container, what, why));
             }
             return;
         }
@@ -102,7 +101,7 @@ impl Gather<'_> {
         {
             self.note_foreign(&id);
             let what = format!("the container {}", short(&id.id));
-            return self.bystanders.push(Bystander { kind: BystanderKind::Container, what, why });
+            return self.bystanders.push(Bystander::anothers(BystanderKind::Container, what, why));
         }
         let groups = self.relative_groups(&state.groups, &id.id);
         // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
@@ -139,7 +138,8 @@ impl Gather<'_> {
         }
         let why = format!("it has no bundle here, and the instance '{sibling}' has the same paths");
         if init.is_some() {
-            self.blind.push(Blind::new(format!("container {}", short(&id.id)), &why));
+            let what = format!("container {}", short(&id.id));
+            self.blind.push(Blind::new(what, (Reason::Unproven, &why)));
         }
         Some(why)
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::error::Blind;
 use crate::linux::links::Link;
 use crate::order;
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::scope::network::Network;
 use crate::text::{escape, show};
@@ -46,7 +47,7 @@ pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &N
         found.extend(there.map(|link| {
             let what = format!("the link {}", escape(link.name.as_bytes()));
             let why = format!("{} names it, and no container of this snap is in it", show(file));
-            Blind::new(what, why)
+            Blind::new(what, (Reason::Unproven, why))
         }));
     }
     found

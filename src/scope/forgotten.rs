@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Blind;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::{ContainerId, cni, shim};
 use crate::scope::netns::Machine;
@@ -51,7 +52,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
             _ => "a process of ours is in the namespace, and the results do not tell for whom that was made",
         };
         let all: Vec<_> = ids.iter().map(|id| escape(id.as_bytes())).collect();
-        scope.blind.push(Blind::new(format!("CNI's results of {}", all.join(", ")), why));
+        let what = format!("CNI's results of {}", all.join(", "));
+        scope.blind.push(Blind::new(what, (Reason::Unproven, why)));
     }
 }
 

@@ -121,11 +121,8 @@ impl<'a> Gather<'a> {
         let Some(sibling) = &self.sibling else { return named.to_vec() };
         let why = format!("the instance '{sibling}' makes the same");
         let what = |comment: &String| format!("the firewall rules with the comment '{comment}'");
-        self.bystanders.extend(named.iter().map(|c| Bystander {
-            kind: BystanderKind::Rules,
-            what: what(c),
-            why: why.clone(),
-        }));
+        let rules = |comment| Bystander::anothers(BystanderKind::Rules, what(comment), why.clone());
+        self.bystanders.extend(named.iter().map(rules));
         Vec::new()
     }
 

@@ -12,6 +12,7 @@ use crate::linux::links::{Block, Link, netns_id, shares};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
 use crate::order;
+use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::docker_links;
@@ -149,7 +150,7 @@ fn read_results(view: &View, scope: &Scope, network: &mut Network) -> Recorded {
             recorded.ours.push((id, attachment));
         } else {
             let why = format!("it is of container {}, which nothing proves ours", short(&id));
-            network.blind.push(Blind::new(format!("CNI's result {}", show(&file)), why));
+            network.blind.push(Blind::new(format!("CNI's result {}", show(&file)), (Reason::Unproven, why)));
             recorded.others.push(attachment);
         }
     }
@@ -222,7 +223,7 @@ fn orphaned_namespaces(facts: &Facts, links: &[OwnedLink], namespaces: &Namespac
         let Ok(Some(nsid)) = File::open(path).and_then(|netns| netns_id(&netns)) else { continue };
         if let Some(link) = leads.get(&nsid) {
             let why = format!("{link}, a link of ours, leads into it, and nothing else says whose it is");
-            found.push(Blind::new(format!("the network namespace {}", show(path)), why));
+            found.push(Blind::new(format!("the network namespace {}", show(path)), (Reason::Unproven, why)));
         }
     }
     found
@@ -250,16 +251,17 @@ fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
         match judge.judge(link) {
             Verdict::Ours(because) => gathered.network.links.push(owned_link(link, because)),
             Verdict::Others(why) => {
-                gathered.bystanders.push(Bystander { kind: BystanderKind::Link, what, why });
+                gathered.bystanders.push(Bystander::anothers(BystanderKind::Link, what, why));
             }
-            Verdict::Doubt(why) => gathered.network.blind.push(Blind::new(what, why)),
+            Verdict::Doubt(why) => gathered.network.blind.push(Blind::new(what, (Reason::Unproven, why))),
         }
     }
     for link in judge.facts.links.iter().filter(|l| !judged.contains(&l.index)) {
         let goes_along = judge.facts.other_end(link).is_some_and(|end| judged.contains(&end.index));
         if let Some(tie) = judge.reaches_our_pods(link).filter(|_| !goes_along) {
             let what = format!("the link {}", escape(link.name.as_bytes()));
-            gathered.network.blind.push(Blind::new(what, format!("{tie}, and nothing says whose it is")));
+            let why = format!("{tie}, and nothing says whose it is");
+            gathered.network.blind.push(Blind::new(what, (Reason::Unproven, why)));
         }
     }
 }

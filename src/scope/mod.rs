@@ -38,6 +38,7 @@ use crate::linux::block::Device;
 use crate::linux::firewall::Programs;
 use crate::linux::proc::ProcessId;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, Pod, shim};
@@ -256,8 +257,17 @@ pub struct OwnedShim {
 pub struct Bystander {
     pub kind: BystanderKind,
     pub what: String,
+    #[serde(default)]
+    pub reason: Reason,
     /// Why it is left alone.
     pub why: String,
+}
+
+impl Bystander {
+    /// One of which evidence says that it is another's.
+    fn anothers(kind: BystanderKind, what: String, why: String) -> Bystander {
+        Bystander { kind, what, reason: Reason::Anothers, why }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

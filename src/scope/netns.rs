@@ -14,6 +14,7 @@ use crate::linux::mountinfo::MountTable;
 use crate::linux::netns;
 use crate::linux::proc::ProcessId;
 use crate::order;
+use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::network::{NetnsEvidence, Network, OwnedNetns};
@@ -248,24 +249,20 @@ impl Namespaces {
         if let Some(better) = all.iter().find(differs).filter(|_| *by >= NetnsEvidence::CniResult) {
             let (by, better, id) = (by.words(), better.by.words(), short(&container.id.id));
             let why = format!("{by} of container {id} names it, and {better} tells of another one");
-            return self.blind.push(Blind::new(what(), why));
+            return self.blind.push(Blind::new(what(), (Reason::Contradicted, why)));
         }
         if let Some(why) = strangers.get(inode) {
             if self.others.insert(*inode, why.clone()).is_none() {
-                self.bystanders.push(Bystander {
-                    kind: BystanderKind::Netns,
-                    what: what(),
-                    why: why.clone(),
-                });
+                self.bystanders.push(Bystander::anothers(BystanderKind::Netns, what(), why.clone()));
             }
             if !container.is_proven() {
                 let why = format!("{} of container {} names it; but {why}", by.words(), container.id.id);
-                self.blind.push(Blind::new(what(), why));
+                self.blind.push(Blind::new(what(), (Reason::Contradicted, why)));
             }
             return;
         }
         match self.doubt(claim, hidden, of_others) {
-            Some(why) => self.blind.push(Blind::new(what(), why)),
+            Some(why) => self.blind.push(Blind::new(what(), (Reason::Unproven, why))),
             None => self.ours.push(OwnedNetns {
                 inode: Some(*inode),
                 paths: Vec::new(),
@@ -291,7 +288,8 @@ impl Namespaces {
         let left = order::set(claims.iter().filter(made).map(|claim| claim.inode));
         for (inode, why) in self.others.iter().filter(|(inode, _)| left.contains(inode)) {
             for path in machine.binds.get(inode).into_iter().flatten() {
-                self.blind.push(Blind::new(format!("the network namespace {}", show(path)), why));
+                let what = format!("the network namespace {}", show(path));
+                self.blind.push(Blind::new(what, (Reason::Busy, why)));
             }
         }
     }

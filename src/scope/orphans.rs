@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
 use super::rootfs::RootFs;
-use crate::error::Blind;
+use crate::error::{Blind, Why};
 use crate::linux::cgroup::{Hierarchy, full};
 use crate::linux::proc::Proc;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::witness::{Proven, Witness};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::processes::Processes;
@@ -25,6 +26,7 @@ enum Standing {
     Proven(Witness),
     /// It runs and nothing proves it ours; why, and whether it could be ours all the same.
     Doubtful {
+        reason: Reason,
         why: String,
         may_be_ours: bool,
     },
@@ -51,13 +53,14 @@ impl Gather<'_> {
                         container.proven_cgroups.push(Proven::by(witness, group.clone()));
                         container.cgroups.push(group);
                     }
-                    Standing::Doubtful { why, may_be_ours } => {
+                    Standing::Doubtful { reason, why, may_be_ours } => {
                         container.contradicted = true;
                         let what = format!("container {}", short(&container.id.id));
                         let why = format!("the group {} {why}", text::show(&group));
+                        let told = Blind::new(what, (reason, why));
                         match may_be_ours {
-                            true => self.blind.push(Blind::new(what, why)),
-                            false => self.doubts.push(Blind::new(what, why)),
+                            true => self.blind.push(told),
+                            false => self.doubts.push(told),
                         }
                     }
                 }
@@ -86,8 +89,8 @@ impl Gather<'_> {
                 return Standing::Proven(Witness::RuncState);
             }
             Err(why) => {
-                let why = format!("could not be read: {why}");
-                return Standing::Doubtful { why, may_be_ours: !self.is_a_users(group) };
+                let (reason, why) = (why.reason, format!("could not be read: {why}"));
+                return Standing::Doubtful { reason, why, may_be_ours: !self.is_a_users(group) };
             }
         };
         let alive: Vec<&Proc> =
@@ -113,12 +116,13 @@ impl Gather<'_> {
         let who = format!("holds process {} ({})", first.id.pid, text::escape(first.comm.as_bytes()));
         match unknown {
             Some(why) if own_place => Standing::Doubtful {
+                reason: Reason::Unproven,
                 why: format!("{who}, whose root cannot be told: {why}"),
                 may_be_ours: !self.is_a_users(group),
             },
             _ => {
                 let why = format!("{who}, which is no child of a shim of ours and has its root elsewhere");
-                Standing::Doubtful { why, may_be_ours: false }
+                Standing::Doubtful { reason: Reason::Contradicted, why, may_be_ours: false }
             }
         }
     }
@@ -143,7 +147,7 @@ impl Gather<'_> {
         self.places.get(group.as_os_str()).is_some_and(|places| places.iter().all(is_so))
     }
 
-    pub(super) fn pids_of(&self, group: &Path) -> Result<Vec<i32>, String> {
+    pub(super) fn pids_of(&self, group: &Path) -> Result<Vec<i32>, Why> {
         let mut all = Vec::new();
         for hierarchy in self.places.get(group.as_os_str()).into_iter().flatten() {
             all.extend_from_slice(&self.view.group_pids(hierarchy, group)?);
@@ -180,7 +184,7 @@ impl Gather<'_> {
 
     fn unclaimed_group(&mut self, group: &Path, id: &str, processes: &Processes) {
         // What a user can make keeps nothing from being removed.
-        let untold = |gather: &mut Self, why: String| {
+        let untold = |gather: &mut Self, why: Why| {
             let told = Blind::new(format!("container group {}", text::show(group)), why);
             let list = if gather.is_a_users(group) { &mut gather.doubts } else { &mut gather.blind };
             list.push(told);
@@ -200,10 +204,11 @@ impl Gather<'_> {
             Some(RootFs::Unknown(why)) => {
                 let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
                 let why = format!("whose it is cannot be told: {hidden}; {why}");
-                untold(self, why);
+                untold(self, (Reason::Unproven, why).into());
             }
             Some(RootFs::Doubtful(why)) => {
-                self.doubts.push(Blind::new(format!("container group {}", text::show(group)), why));
+                let what = format!("container group {}", text::show(group));
+                self.doubts.push(Blind::new(what, (Reason::Unproven, why)));
             }
             Some(RootFs::Gone | RootFs::Elsewhere) | None => {}
         }
@@ -305,7 +310,8 @@ impl Gather<'_> {
                 continue;
             }
             let why = format!("only a bundle names it, and {} carries its ID", self.living(&group));
-            self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
+            let what = format!("container {}", short(&id.id));
+            self.doubts.push(Blind::new(what, (Reason::Contradicted, why)));
         }
     }
 
@@ -333,12 +339,13 @@ impl Gather<'_> {
         for (id, group) in living.iter().take(MAX_TOLD) {
             let why =
                 format!("a bundle claims the living group {}, which is not called so", text::show(group));
-            self.doubts.push(Blind::new(format!("container {}", short(&id.id)), why));
+            let what = format!("container {}", short(&id.id));
+            self.doubts.push(Blind::new(what, (Reason::Contradicted, why)));
         }
         if living.len() > MAX_TOLD {
             let more = living.len() - MAX_TOLD;
-            self.doubts
-                .push(Blind::new("bundles", format!("{more} more claim living groups that are not theirs")));
+            let why = format!("{more} more claim living groups that are not theirs");
+            self.doubts.push(Blind::new("bundles", (Reason::Contradicted, why)));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Blind, Result};
+use crate::error::{Blind, Result, Why};
 use crate::linux::host::Host;
 use crate::linux::place;
 use crate::order;
@@ -54,7 +54,7 @@ pub fn resolve_as_told(
 
 /// Roots that hid, as blind spots.
 pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
-    roots.unresolved.iter().map(|it| Blind::new(show(&it.path), &it.why))
+    roots.unresolved.iter().map(|it| Blind::new(show(&it.path), (it.reason, &it.why)))
 }
 
 /// What the snap's own configuration says, instead of what the profile does.
@@ -108,7 +108,9 @@ impl Found {
                 // Whoever looks there next is told that the server does not answer; what is known by the spelling can still
                 // go.
                 Err(_) if host.reach(path).is_err() => {}
-                Err(why) => found.unresolved.push(Unresolved { path: path.clone(), why }),
+                Err(Why { reason, text: why }) => {
+                    found.unresolved.push(Unresolved { path: path.clone(), reason, why })
+                }
             }
         }
         found

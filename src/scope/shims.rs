@@ -9,6 +9,7 @@ use crate::error::Blind;
 use crate::linux::identity::{is_same_directory, owner_of_process};
 use crate::linux::proc::Proc;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::{self, ShimArgs};
@@ -101,14 +102,12 @@ impl Gather<'_> {
             processes.hidden.iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
         if !hidden.is_empty() {
             let pids: Vec<String> = hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
-            let hidden = hidden.len();
-            self.blind.push(Blind::new(
-                "processes",
-                format!(
-                    "the command lines of {hidden} of root's processes cannot be read: {}",
-                    pids.join(" ")
-                ),
-            ));
+            let why = format!(
+                "the command lines of {} of root's processes cannot be read: {}",
+                hidden.len(),
+                pids.join(" ")
+            );
+            self.blind.push(Blind::new("processes", (Reason::Refused, why)));
         }
         self.blind
             .extend(processes.unreadable.iter().map(|(pid, why)| Blind::new(format!("process {pid}"), why)));
@@ -123,11 +122,12 @@ impl Gather<'_> {
             match self.judge(process, args, depth) {
                 Verdict::Ours(witness) => self.own_shim(process, args, witness),
                 Verdict::Anothers(why) => {
-                    self.bystanders.push(Bystander { kind: BystanderKind::Shim, what, why });
+                    self.bystanders.push(Bystander::anothers(BystanderKind::Shim, what, why));
                 }
                 Verdict::Doubtful(why) => {
-                    self.doubts.push(Blind::new(&what, &why));
-                    self.bystanders.push(Bystander { kind: BystanderKind::Shim, what, why });
+                    let reason = Reason::Unproven;
+                    self.doubts.push(Blind::new(&what, (reason, &why)));
+                    self.bystanders.push(Bystander { kind: BystanderKind::Shim, what, reason, why });
                 }
             }
         }
@@ -147,7 +147,8 @@ impl Gather<'_> {
                 "it works in '{}', which is not below the state directory that the profile names",
                 text::show(&place)
             );
-            self.doubts.push(Blind::new(format!("what the shim {} has left", process.id.pid), why));
+            let what = format!("what the shim {} has left", process.id.pid);
+            self.doubts.push(Blind::new(what, (Reason::Unproven, why)));
         }
         let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
         let (namespace, id) = (args.namespace.clone(), args.id.clone());
@@ -187,7 +188,8 @@ impl Gather<'_> {
                 "shim {pid} runs in a service of the snap and serves a containerd at '{}', which the profile does not name",
                 text::show(address)
             );
-            self.blind.push(Blind::new("containers of another containerd of the snap", why));
+            let what = "containers of another containerd of the snap";
+            self.blind.push(Blind::new(what, (Reason::Unproven, why)));
         }
     }
 

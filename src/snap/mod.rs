@@ -113,6 +113,12 @@ impl Snap {
         MOUNT_DIRS.iter().any(|dir| host.exists(&current(dir)).unwrap_or(true))
     }
 
+    /// True if snapd runs us for it.
+    pub fn runs_us(&self) -> bool {
+        let name = ["SNAP_INSTANCE_NAME", "SNAP_NAME"].into_iter().find_map(std::env::var_os);
+        name.is_some_and(|name| name == self.instance.as_str())
+    }
+
     /// Refuses an instance of which the machine has no trace. Within a mount namespace of its own it has the paths of the
     /// snap's own name, so a mistyped key would take what is another instance's.
     pub fn require_trace(&self, host: &Host) -> Result<()> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::cgroup::{full, group};
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Cgroup, Residue};
 use crate::runtime::groups;
@@ -35,7 +36,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     for (hierarchy, all) in writable {
         let (found, unknown) = removable(all, &owners, &above);
         let empty = unknown.iter().filter(|group| !view.is_occupied(hierarchy, group));
-        let why = "it is empty, and whether it was made for a container of ours cannot be told";
+        let why =
+            (Reason::Unproven, "it is empty, and whether it was made for a container of ours cannot be told");
         finding.blind.extend(empty.map(|group| Blind::new(show(&full(&hierarchy.point, group)), why)));
         for (name, container) in found {
             let path = full(&hierarchy.point, &name);

@@ -14,6 +14,7 @@ use crate::error::Blind;
 use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::{Residue, Rule};
 use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
@@ -179,7 +180,7 @@ fn of_families(
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {
                 let why = "pods of this snap had a network here; what a table of nf_tables leads to is not looked at, and it is left";
-                judged.blind.push(Blind::new(what, why));
+                judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
             }
             (None, _, rival) => {
                 let why = rival.map_or("nothing ties them to a pod of ours", String::as_str);
@@ -195,7 +196,10 @@ fn of_families(
                 };
                 match rules.is_empty() {
                     true if family.of_plugins => judged.others.push(format!("{what}: {rival}")),
-                    true => judged.blind.push(Blind::new(what, format!("{tie}; but {rival}"))),
+                    true => {
+                        let why = format!("{tie}; but {rival}");
+                        judged.blind.push(Blind::new(what, (Reason::Contradicted, why)))
+                    }
                     // Both dockers use the same chains; a rule over links of ours is ours alone.
                     false => judged.ours.extend(rules),
                 }
@@ -205,7 +209,8 @@ fn of_families(
                 judged.others.push(format!("{what}: {others}"));
             }
             (Some(tie), Some(others), None) => {
-                judged.blind.push(Blind::new(what, format!("{tie}; but {others}, and they are left")));
+                let why = format!("{tie}; but {others}, and they are left");
+                judged.blind.push(Blind::new(what, (Reason::Contradicted, why)));
             }
             (Some(tie), None, None) => {
                 let own = family.by_link.then(|| docker::Own::of(firewall, scope));
@@ -213,7 +218,7 @@ fn of_families(
                 if native {
                     let why =
                         format!("{tie}; what a table of nf_tables leads to is not looked at, and it is left");
-                    judged.blind.push(Blind::new(what, why));
+                    judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
                 }
             }
         }

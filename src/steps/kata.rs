@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::sandboxed;
@@ -40,7 +41,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
 
 fn untold(top: &Path, path: &Path) -> Blind {
     let why = format!("'{}' bears the ID of a sandbox that only a bundle says is ours", show(path));
-    Blind::new(format!("what Kata keeps in {}", show(top)), why)
+    Blind::new(format!("what Kata keeps in {}", show(top)), (Reason::Unproven, why))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::place;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::Pod;
@@ -50,7 +51,7 @@ fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
         return Vec::new();
     }
     let there = entries(view, PODS).into_iter().filter(|(_, name)| claimed.contains(name.as_str()));
-    let why = "only a bundle says that they are of a pod of ours; they are left";
+    let why = (Reason::Unproven, "only a bundle says that they are of a pod of ours; they are left");
     there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect()
 }
 

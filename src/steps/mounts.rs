@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::error::Blind;
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue, TableOf};
 use crate::scope::held::Held;
@@ -75,7 +76,7 @@ fn of_host(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut 
 fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&Mount) -> bool) {
     if table.bad_lines > 0 {
         let what = format!("{} lines of the {of:?} mount table", table.bad_lines);
-        finding.blind.push(Blind::new(what, "they make no sense"));
+        finding.blind.push(Blind::new(what, (Reason::Malformed, "they make no sense")));
     }
     let mut own: Vec<&Mount> = table.mounts.iter().filter(|m| ours(m)).collect();
     let hanging = table.hanging(&ours);

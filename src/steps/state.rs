@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::sockets;
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::streams::container_of;
@@ -147,7 +148,7 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
         } else if is_recorded {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";
-            finding.blind.push(Blind::new(show(&directory), why));
+            finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
         }
     }
 }

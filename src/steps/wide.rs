@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::mountinfo::{self, Mount, MountTable};
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::witness::Proven;
 use crate::runtime::bundle;
@@ -20,7 +21,8 @@ pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut
     finding.blind.extend(mounts_of_others(view, scope, devices).iter().map(|mount| {
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
-        Blind::new(format!("{} mounted at {point}", mount.fstype), format!("{why} 'umount {point}'"))
+        let what = format!("{} mounted at {point}", mount.fstype);
+        Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")))
     }));
 }
 
@@ -35,7 +37,8 @@ fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
         let paths = bundle::bundle_paths(&scope.roots, &c.id);
         paths.into_iter().find(|path| view.host.exists(path).unwrap_or(true))
     };
-    let why = "it lies in a directory that others use, too, and nothing else says whose it is";
+    let why =
+        (Reason::Unproven, "it lies in a directory that others use, too, and nothing else says whose it is");
     in_ours.filter_map(bundle).map(|path| Blind::new(show(&path), why)).collect()
 }
 
@@ -91,9 +94,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
         let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let what = format!("{}{more} in the mount namespace of {of}", show(&first.point));
-        finding
-            .blind
-            .push(Blind::new(what, "it shows what is the snap's, and only there it can be unmounted"));
+        let why = "it shows what is the snap's, and only there it can be unmounted";
+        finding.blind.push(Blind::new(what, (Reason::Busy, why)));
     }
 }
 

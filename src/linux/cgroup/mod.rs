@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::error::Why;
 use crate::linux::mountinfo::MountTable;
 
 pub use walk::{Names, walk};
@@ -54,7 +55,7 @@ pub struct Unlisted {
     pub directory: PathBuf,
     /// The group, as a path below its hierarchy's mount point: whether it can be somebody's is told by what lies above it.
     pub group: PathBuf,
-    pub why: String,
+    pub why: Why,
     /// True if nothing refused: the groups were nested on purpose until nobody follows them. Whoever owns a group can do
     /// that below it, and hides there only what is his.
     pub too_deep: bool,

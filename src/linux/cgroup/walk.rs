@@ -8,7 +8,9 @@ use rustix::fs::CWD;
 
 use super::group::{MAX_DEPTH, children, has_none_below, open_group};
 use super::{CgroupTree, Hierarchy, Unlisted, Version, full};
+use crate::error::Why;
 use crate::linux::host::Host;
+use crate::reason::Reason;
 
 pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTree {
     let mut tree = CgroupTree::default();
@@ -58,7 +60,7 @@ impl Walk<'_> {
         let (children, directory) = match listed {
             Ok(listed) => listed,
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
-            Err(e) => return self.unlisted(group, e.to_string(), false),
+            Err(e) => return self.unlisted(group, e.into(), false),
         };
         for name in children {
             let path = group.join(&name);
@@ -87,11 +89,12 @@ impl Walk<'_> {
         } else {
             // Many branches far below one group are told as that one.
             let above: PathBuf = group.components().take(TOLD_DEPTH).collect();
-            self.unlisted(&above, "the groups below it are nested too deeply".into(), true);
+            let why = (Reason::TooMany, "the groups below it are nested too deeply");
+            self.unlisted(&above, why.into(), true);
         }
     }
 
-    fn unlisted(&mut self, group: &Path, why: String, too_deep: bool) {
+    fn unlisted(&mut self, group: &Path, why: Why, too_deep: bool) {
         let directory = full(self.point, group);
         if self.unreadable.last().is_none_or(|last| last.directory != directory) {
             self.unreadable.push(Unlisted { directory, group: group.to_path_buf(), why, too_deep });

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::reason::Reason;
 use crate::snap::Snap;
 use crate::text;
 
@@ -95,6 +96,7 @@ pub struct Alias {
 pub struct Unresolved {
     #[serde(with = "text")]
     pub path: PathBuf,
+    pub reason: Reason,
     pub why: String,
 }
 

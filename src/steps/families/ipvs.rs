@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Judged, KUBELETS};
 use crate::error::Blind;
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::view::View;
 
@@ -33,7 +34,7 @@ pub(super) fn judge(view: &View, scope: &Scope, judged: &mut Judged) {
                 "{n} of their {} targets are pods of ours; 'ipvsadm -C' or a reboot removes all",
                 real.len()
             );
-            judged.blind.push(Blind::new(what, why));
+            judged.blind.push(Blind::new(what, (Reason::Contradicted, why)));
         }
     }
 }
