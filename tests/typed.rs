@@ -152,6 +152,19 @@ fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
 }
 
 #[test]
+fn what_is_many_is_folded_and_all_of_it_is_shown_where_that_is_asked_for() {
+    let mounts = "for n in $(seq 12); do d=$common/var/lib/kubelet/pods/u/volumes/v$n; mkdir -p $d; mount -t tmpfs x $d; done;";
+    let shown = |text: &str| (1..=12).filter(|n| text.contains(&format!("/volumes/v{n} "))).count();
+    let (_, text) = typed(&format!("{mounts} COLUMNS=200 $ST survey --snap microk8s"));
+    says(&text, "… and 4 more (all of them: --all)");
+    assert_eq!(shown(&text), 8, "{text}");
+    let (_, text) = typed(&format!("{mounts} COLUMNS=200 $ST survey --snap microk8s --all"));
+    assert!(shown(&text) == 12 && !text.contains("more (all"), "{text}");
+    let (status, text) = typed("$ST remove --all --yes --snap microk8s");
+    assert_eq!(status, 2, "{text}");
+}
+
+#[test]
 fn who_is_not_root_is_told_so_first() {
     let user = "cp $ST /run/st; mkdir -p /run/snap.microk8s; touch /run/snap.microk8s/teardown.json; \
         chmod 600 /run/snap.microk8s/teardown.json; setpriv --reuid 65534 --clear-groups /run/st";

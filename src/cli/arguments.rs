@@ -43,6 +43,8 @@ pub struct Options {
     pub json: bool,
     /// `--yes`.
     pub yes: bool,
+    /// `--all`.
+    pub all: bool,
     /// `--dry-run`.
     pub dry_run: bool,
     /// `--metrics`.
@@ -66,6 +68,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
             Arg::Long("json") => raw.options.json = true,
             Arg::Long("yes") => raw.options.yes = true,
+            Arg::Long("all") => raw.options.all = true,
             Arg::Long("metrics") => raw.options.metrics = true,
             Arg::Long("dry-run") => raw.options.dry_run = true,
             Arg::Long("grace") => raw.options.grace = Some(seconds(parser.value().map_err(wrong)?)?),
@@ -112,10 +115,11 @@ impl RawArguments {
             Some(command) => {
                 let options = match command {
                     "remove" => &["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run"][..],
-                    "survey" => &["--snap", "--profile", "--json", "--grace"],
-                    "verify" => &["--snap", "--profile", "--json"],
-                    _ if self.options.json => &["--snap", "--json"],
-                    _ => &["--snap", "--metrics"],
+                    "survey" => &["--snap", "--profile", "--json", "--grace", "--all"],
+                    "verify" => &["--snap", "--profile", "--json", "--all"],
+                    _ if self.options.json => &["--snap", "--json", "--all"],
+                    _ if self.options.metrics => &["--snap", "--metrics"],
+                    _ => &["--snap", "--all"],
                 };
                 self.fits(command, options)?;
                 command
@@ -164,6 +168,7 @@ impl RawArguments {
             ("--profile", self.options.profile.is_some()),
             ("--json", self.options.json),
             ("--yes", self.options.yes),
+            ("--all", self.options.all),
             ("--dry-run", self.options.dry_run),
             ("--metrics", self.options.metrics),
             ("--grace", self.options.grace.is_some()),
@@ -202,6 +207,7 @@ fn unknown_option(name: &str) -> Error {
         "--metrics",
         "--grace",
         "--yes",
+        "--all",
         "--dry-run",
         "--help",
         "--version",

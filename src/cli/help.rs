@@ -16,6 +16,7 @@ Options:
       --snap NAME        The snap, or an instance of it (name_key); not needed in a hook of the snap
       --profile FILE     Use this profile instead of the one that the snap ships or that is built in
       --json             Print the JSON document instead of text
+      --all              Of survey, verify and report: show all of what is many
       --metrics          Of report: print metrics for Prometheus' node_exporter
       --grace SECONDS    Give containers so long to end; those that name a grace of their own, at most
       --dry-run          Of remove: survey instead
@@ -40,7 +41,7 @@ Examples:
 const SURVEY: &str = "\
 Shows what of a snap is there, in the order in which it would go, and what to know before. Changes nothing.
 
-Usage: snap-teardown survey --snap NAME [--profile FILE] [--grace SECONDS] [--json]
+Usage: snap-teardown survey --snap NAME [--profile FILE] [--grace SECONDS] [--json | --all]
 
 Root can look everywhere. Without root some places cannot be looked at, and the exit status is 3 if nothing
 was seen elsewhere. Status 1 means that something is there, as is normal while the snap is in use.
@@ -69,7 +70,7 @@ result replaces an earlier one in /run/snap.NAME/teardown.json, and goes, in sho
 const VERIFY: &str = "\
 Looks, after a removal, for what should be gone. Changes nothing.
 
-Usage: snap-teardown verify --snap NAME [--profile FILE] [--json]
+Usage: snap-teardown verify --snap NAME [--profile FILE] [--json | --all]
 
 Uses the result file of the removal (/run/snap.NAME/teardown.json; kept until the next boot). Without it, what
 is known only by a container's ID cannot be looked for, and the exit status is 3. The removal deletes this
@@ -82,7 +83,7 @@ Shows the result of the last removal, and exits with its status; with 3 if there
 With --json, the document is printed as the file has it. With --metrics, it is printed for the textfile
 collector of Prometheus' node_exporter, and the status is 0 as soon as there is a result.
 
-Usage: snap-teardown report --snap NAME [--json | --metrics]
+Usage: snap-teardown report --snap NAME [--json | --metrics | --all]
        snap-teardown report schema
 
   schema    Print the JSON Schema of results, which lets pass what later versions add

@@ -115,7 +115,7 @@ fn survey(options: &Options) -> Result<u8> {
     if options.json {
         return show(options, &report);
     }
-    tell(&survey::of(&report, &subject.profile, &Page::of_output()))?;
+    tell(&survey::of(&report, &subject.profile, &page(options)))?;
     Ok(report.exit_status)
 }
 
@@ -176,12 +176,16 @@ fn meant(options: &Options, snap: &Snap) -> Result<()> {
     )))
 }
 
+fn page(options: &Options) -> Page {
+    Page { all: options.all, ..Page::of_output() }
+}
+
 /// Prints a report, and returns the exit status that goes with it.
 fn show(options: &Options, report: &Report) -> Result<u8> {
     if options.json {
         tell(&format!("{}\n", text::printable_json(&text::json(report))))?;
     } else {
-        tell(&result::of(report, &Page::of_output()))?;
+        tell(&result::of(report, &page(options)))?;
     }
     Ok(report.exit_status)
 }
@@ -208,7 +212,7 @@ fn report(options: &Options) -> Result<u8> {
     match text {
         Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
         _ if options.json => drop(show(options, &report)?),
-        _ => tell(&result::of_file(&report, run::is_running(&snap), &Page::of_output()))?,
+        _ => tell(&result::of_file(&report, run::is_running(&snap), &page(options)))?,
     }
     Ok(report.exit_status)
 }

@@ -11,6 +11,8 @@ pub struct Page {
     pub width: usize,
     /// True if it shows colour.
     pub colour: bool,
+    /// True if it shows all of what is many.
+    pub all: bool,
 }
 
 /// Narrower than this, tables would be columns of letters.
@@ -27,7 +29,12 @@ impl Page {
         // https://no-color.org: set to anything but nothing.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Page { width, colour: output.is_terminal() && !unwanted && !dumb }
+        Page { width, colour: output.is_terminal() && !unwanted && !dumb, all: false }
+    }
+
+    /// How many of a kind are shown, if this is what is usual.
+    pub fn most(&self, usual: usize) -> usize {
+        if self.all { usize::MAX } else { usual }
     }
 
     /// Headings.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cli::page::Page;
-use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, section, what_to_do};
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, more, section, what_to_do};
 use crate::cli::table::Table;
 use crate::order;
 use crate::remove::ability::Answer;
@@ -86,26 +86,19 @@ fn pods(report: &Report, page: &Page) -> String {
         *left += usize::from(running.contains(&format!("{}/{}", container.id.namespace, container.id.id)));
     }
     let mut table = Table::new(&["POD", "CONTAINERS", "STILL RUNNING"]);
-    for (name, (all, left)) in pods.iter().take(MAX_NAMED) {
+    for (name, (all, left)) in pods.iter().take(page.most(MAX_NAMED)) {
         table.row([name.clone(), all.to_string(), left.to_string()]);
     }
-    let mut out = table.render(page);
-    if pods.len() > MAX_NAMED {
-        out.push_str(&format!("  … and {} more\n", pods.len() - MAX_NAMED));
-    }
-    out
+    table.render(page) + &more(pods.len(), page.most(MAX_NAMED))
 }
 
 /// How containers ended: first those that did not end well.
 fn endings(report: &Report, page: &Page) -> String {
     let mut sorted: Vec<_> = report.endings.iter().collect();
     order::sort_by_key(&mut sorted, |ending| !ending.is_to_be_told());
-    let shown = sorted.iter().take(MAX_NAMED);
-    let mut out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
-    if sorted.len() > MAX_NAMED {
-        out.push_str(&format!("  … and {} more (all of them: --json)\n", sorted.len() - MAX_NAMED));
-    }
-    out
+    let shown = sorted.iter().take(page.most(MAX_NAMED));
+    let out: String = shown.map(|ending| page.paragraph("  ", &ending.to_string())).collect();
+    out + &more(sorted.len(), page.most(MAX_NAMED))
 }
 
 fn left(report: &Report, page: &Page) -> String {
@@ -113,7 +106,7 @@ fn left(report: &Report, page: &Page) -> String {
     let mut seen = BTreeSet::new();
     let each = report.steps.iter().flat_map(|s| &s.left).filter(|l| seen.insert(l.residue.key()));
     let each: Vec<&Left> = each.collect();
-    for left in each.iter().take(MAX_NAMED) {
+    for left in each.iter().take(page.most(MAX_NAMED)) {
         let holders = left.holders.iter().take(5);
         let mut holders: Vec<String> = holders.map(ToString::to_string).collect();
         if matches!(&left.residue, Residue::Detached(mount) if mount.holders_unknown) {
@@ -121,11 +114,7 @@ fn left(report: &Report, page: &Page) -> String {
         }
         table.row([left.residue.to_string(), left.told(), holders.join(", ")]);
     }
-    let mut out = table.render(page);
-    if each.len() > MAX_NAMED {
-        out.push_str(&format!("  … and {} more (all of them: --json)\n", each.len() - MAX_NAMED));
-    }
-    out
+    table.render(page) + &more(each.len(), page.most(MAX_NAMED))
 }
 
 fn refused(report: &Report, page: &Page) -> String {

@@ -12,6 +12,14 @@ use crate::text;
 /// More rows of a kind than this are for machines to read.
 pub const MAX_NAMED: usize = 60;
 
+/// That there are more than is shown.
+pub fn more(all: usize, shown: usize) -> String {
+    match all.saturating_sub(shown) {
+        0 => String::new(),
+        hidden => format!("  … and {hidden} more (all of them: --all)\n"),
+    }
+}
+
 pub fn section(page: &Page, title: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("\n{}\n{body}", page.bold(title)) }
 }
@@ -64,12 +72,10 @@ pub fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
     let all = order::set(report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)));
     // To whom is not root, all of it is closed for the same reason.
-    let most = if nix::unistd::geteuid().is_root() { MAX_NAMED } else { 3 };
+    let most = page.most(if nix::unistd::geteuid().is_root() { MAX_NAMED } else { 3 });
     all.iter().take(most).for_each(|(what, why)| table.row([(*what).clone(), (*why).clone()]));
     let mut body = table.render(page);
-    if all.len() > most {
-        body.push_str(&format!("  … and {} more (all of them: --json)\n", all.len() - most));
-    }
+    body.push_str(&more(all.len(), most));
     section(page, "could not be looked at", &body)
 }
 
@@ -82,9 +88,10 @@ pub fn bystanders(report: &Report, page: &Page) -> String {
     }
     let mut table = Table::new(&["WHAT", "WHY"]);
     for (why, what) in reasons {
-        let mut named = what[..what.len().min(NAMED)].join(", ");
-        if what.len() > NAMED {
-            named.push_str(&format!(" and {} more", what.len() - NAMED));
+        let shown = what.len().min(page.most(NAMED));
+        let mut named = what[..shown].join(", ");
+        if what.len() > shown {
+            named.push_str(&format!(" and {} more", what.len() - shown));
         }
         table.row([named, why.clone()]);
     }
@@ -126,7 +133,7 @@ mod tests {
     #[test]
     fn a_command_stays_one_line_however_narrow_the_page() {
         let points = vec![format!("/{}/reboot", "long".repeat(30)), "/x y".into()];
-        let page = Page { width: 40, colour: false };
+        let page = Page { width: 40, colour: false, all: false };
         let text = what_to_do(&Advice::UnmountOnHost { points: points.clone() }, &page);
         assert!(text.ends_with(&format!("\n    umount {}\n    umount '/x y'\n", points[0])), "{text}");
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::cli::page::Page;
-use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, printable, section, what_to_do};
+use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, more, printable, section, what_to_do};
 use crate::cli::sizes::Sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
@@ -19,6 +19,9 @@ use crate::text;
 
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
 const MAX_OTHERS: usize = 8;
+
+/// So many items of a note.
+const MAX_ITEMS: usize = 10;
 
 /// Control groups are many and all alike.
 const MAX_CGROUPS: usize = 2;
@@ -114,7 +117,7 @@ fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) ->
     {
         lines.push("Nothing was seen that would stand in the way of the removal.".into());
     }
-    lines.extend(report.notes.iter().map(ToString::to_string));
+    lines.extend(report.notes.iter().map(|note| note.told(page.most(MAX_ITEMS))));
     if let Some(directory) = profile.scripts.as_ref().filter(|_| report.outcome != Outcome::Clean) {
         lines.push(format!("Executable files in {directory} are run before anything else."));
     }
@@ -165,7 +168,7 @@ fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> 
             Residue::Cgroup(_) => MAX_CGROUPS,
             _ => MAX_OTHERS,
         };
-        if *shown == most {
+        if *shown == page.most(most) {
             hidden += 1;
             continue;
         }
@@ -198,11 +201,7 @@ fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> 
             }
         }
     }
-    let mut out = tasks.render(page) + &shims.render(page) + &others.render(page);
-    if hidden > 0 {
-        out.push_str(&format!("  … and {hidden} more (all of them: --json)\n"));
-    }
-    out
+    tasks.render(page) + &shims.render(page) + &others.render(page) + &more(hidden, 0)
 }
 
 fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {

@@ -107,13 +107,13 @@ mod tests {
         let mut table = Table::new(&["POD", "WHERE", "COUNT"]);
         table.row(["default/web-5f7".into(), long.into(), "7".into()]);
         for width in [40, 80, 200] {
-            let text = table.render(&Page { width, colour: false });
+            let text = table.render(&Page { width, colour: false, all: false });
             assert!(text.lines().all(|l| l.chars().count() <= width), "{text}");
             let cut = |l: &str| l.get(2..).unwrap_or("").trim().to_owned();
             let whole: String = text.lines().skip(1).map(cut).collect();
             assert!(whole.contains("default/web-5f7") || width < 80, "{text}");
         }
-        let wide = table.render(&Page { width: 200, colour: false });
+        let wide = table.render(&Page { width: 200, colour: false, all: false });
         assert!(wide.contains(long), "{wide}");
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let mut table = Table::new(&["POD", "WHERE"]);
         table.row(["名前".into(), "/x".into()]);
         table.row(["web-1".into(), "/y".into()]);
-        let text = table.render(&Page { width: 80, colour: false });
+        let text = table.render(&Page { width: 80, colour: false, all: false });
         let columns: Vec<usize> = text.lines().map(|l| columns(&l[..l.rfind(['/', 'W']).unwrap()])).collect();
         assert_eq!(columns, [9, 9, 9], "{text}");
     }
@@ -131,15 +131,15 @@ mod tests {
     fn colour_is_only_where_it_is_shown() {
         let mut table = Table::new(&["A"]);
         table.row(["x".into()]);
-        assert!(!table.render(&Page { width: 80, colour: false }).contains('\x1b'));
-        assert!(table.render(&Page { width: 80, colour: true }).contains("\x1b[1m"));
+        assert!(!table.render(&Page { width: 80, colour: false, all: false }).contains('\x1b'));
+        assert!(table.render(&Page { width: 80, colour: true, all: false }).contains("\x1b[1m"));
     }
 
     #[test]
     fn a_cell_does_nothing_to_the_terminal() {
         let mut table = Table::new(&["A"]);
         table.row(["x\u{1b}]0;t\u{7}\n\u{202e}y".into()]);
-        let text = table.render(&Page { width: 80, colour: false });
+        let text = table.render(&Page { width: 80, colour: false, all: false });
         assert_eq!(text.lines().nth(1), Some("  x\\033]0;t\\007\\012\\342\\200\\256y"));
     }
 }

@@ -82,18 +82,24 @@ impl Note {
     pub fn of(kind: NoteKind, text: &str, items: impl IntoIterator<Item = String>) -> Note {
         Note { kind, text: text.to_owned(), items: order::set(items).into_iter().collect() }
     }
+
+    /// The sentence, with so many of its items.
+    pub fn told(&self, most: usize) -> String {
+        let shown = &self.items[..self.items.len().min(most)];
+        let mut told = self.text.clone();
+        if !shown.is_empty() {
+            told.push_str(": ");
+            told.push_str(&shown.join(", "));
+        }
+        if self.items.len() > shown.len() {
+            told.push_str(&format!(" and {} more", self.items.len() - shown.len()));
+        }
+        told
+    }
 }
 
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const MAX_SHOWN: usize = 10;
-        f.write_str(&self.text)?;
-        for (i, item) in self.items.iter().take(MAX_SHOWN).enumerate() {
-            write!(f, "{}{item}", if i == 0 { ": " } else { ", " })?;
-        }
-        match self.items.len() {
-            0..=MAX_SHOWN => Ok(()),
-            n => write!(f, " and {} more", n - MAX_SHOWN),
-        }
+        f.write_str(&self.told(10))
     }
 }

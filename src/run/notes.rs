@@ -142,13 +142,25 @@ fn host_volumes(scope: &Scope) -> Vec<String> {
     let roots = scope.roots.mounts.iter().chain(&scope.inside.mounts).map(|p| p.as_path());
     let kernel = ["/proc", "/sys", "/dev", "/run/containerd", "/var/lib/kubelet/pods"].map(Path::new);
     let known: Vec<&Path> = roots.chain(kernel).collect();
-    let mut found = Vec::new();
+    let mut users: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
     for container in &scope.containers {
         let volumes = container.binds.iter().filter(|bind| !known.iter().any(|k| bind.starts_with(k)));
-        let pod = container.pod.as_ref().map_or(String::new(), |pod| format!(" ({pod})"));
-        found.extend(volumes.map(|bind| format!("{}{pod}", show(bind))));
+        for bind in volumes {
+            users.entry(bind).or_default().extend(container.pod.as_ref().map(ToString::to_string));
+        }
     }
-    found
+    users.into_iter().map(|(bind, pods)| used_by(bind, order::set(pods).into_iter().collect())).collect()
+}
+
+/// A directory, with the pods that use it.
+fn used_by(bind: &Path, pods: Vec<String>) -> String {
+    const NAMED: usize = 3;
+    let named = pods[..pods.len().min(NAMED)].join(", ");
+    match pods.len() {
+        0 => show(bind).into_owned(),
+        1..=NAMED => format!("{} ({named})", show(bind)),
+        more => format!("{} ({named} and {} more)", show(bind), more - NAMED),
+    }
 }
 
 fn network_volumes(view: &View, scope: &Scope) -> Vec<String> {
@@ -258,6 +270,15 @@ mod tests {
     use super::*;
     use crate::fixture::scope_of;
     use crate::linux::host::Host;
+
+    #[test]
+    fn a_directory_of_many_pods_is_named_once() {
+        let pods = |n: usize| (0..n).map(|pod| format!("prod/{pod}")).collect();
+        let told = |n| used_by(Path::new("/srv/a b"), pods(n));
+        assert_eq!(told(0), "/srv/a b");
+        assert_eq!(told(3), "/srv/a b (prod/0, prod/1, prod/2)");
+        assert_eq!(told(5), "/srv/a b (prod/0, prod/1, prod/2 and 2 more)");
+    }
 
     #[test]
     fn a_line_of_proc_net_tcp() {
