@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "docs/guide.rs"]
+mod guide;
 #[path = "docs/names.rs"]
 mod names;
+#[path = "docs/playbook.rs"]
+mod playbook;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,8 +30,8 @@ use By::{File, Nobody, Us};
 
 /// Every command that is not run as it stands, or whose status may be another than 0.
 const COMMANDS: &[(&str, By)] = &[
-    ("grep snap-teardown-0.1.0.tar.gz SHA256SUMS", File("tests/docs.rs", "guide_tool(&[\"source\"")),
-    ("sha256sum --check --ignore-missing SHA256SUMS", File("tests/docs.rs", "guide_tool(&[\"source\"")),
+    ("grep snap-teardown-0.1.0.tar.gz SHA256SUMS", File("tests/docs/guide.rs", "guide_tool(&[\"source\"")),
+    ("sha256sum --check --ignore-missing SHA256SUMS", File("tests/docs/guide.rs", "guide_tool(&[\"source\"")),
     ("tests/demo", File(".ci/run", "tests/demo")),
     ("sudo tests/run", File(".ci/run", "tests/run")),
     ("tests/run", File(".ci/run", "tests/run")),
@@ -117,7 +121,7 @@ const COMMANDS: &[(&str, By)] = &[
     ),
     (
         "ansible-playbook -i machines snap/local/fleet.yaml -e snap=microk8s",
-        File("tests/docs.rs", "ansible-playbook -i machines {playbook} -e snap=microk8s"),
+        File("tests/docs/playbook.rs", "ansible-playbook -i machines {playbook} -e snap=microk8s"),
     ),
     ("sudo snap-teardown survey --snap microk8s", Us(&[0, 1, 3])),
     ("snap-teardown survey --snap microk8s", Us(&[0, 1, 3])),
@@ -280,57 +284,6 @@ fn a_command_that_does_not_work_would_be_noticed() {
     );
 }
 
-/// Plays the playbook under the real Ansible on one machine, this one, with a `snap` that does this and no more; between
-/// lines of shell. Says last how `snap` was called.
-fn play(before: &str, snap_removes: &str, more: &str, after: &str) -> (i32, String) {
-    let playbook = root().join("snap/local/fleet.yaml").display().to_string();
-    let scratch = tempfile::tempdir().unwrap();
-    let inventory =
-        "here ansible_connection=local ansible_become=false ansible_python_interpreter=/usr/bin/python3";
-    let script = format!(
-        "export HOME=/run ANSIBLE_LOCALHOST_WARNING=false; echo '{inventory}' > machines; touch /run/called; {before} \
-         printf '#!/bin/sh\necho snap \"$@\" >> /run/called\n{snap_removes}\n' > /run/bin/snap; chmod +x /run/bin/snap; \
-         play() {{ ansible-playbook -i machines {playbook} -e snap=microk8s -e program=/run/bin/snap-teardown \
-             -e copy=/run/copy -e profile_copy=/run/copy.json {more}; }}; \
-         set +e; play; status=$?; {after} cat /run/called; exit $status"
-    );
-    runs(&script, scratch.path())
-}
-
-const REMOVES: &str = "exec snap-teardown remove --snap microk8s";
-
-#[test]
-fn the_playbook_removes_proves_and_fails_where_nothing_is_proven() {
-    let again = "rm /run/bin/snap-teardown; play; status=$?;";
-    let (status, output) = play("", REMOVES, "", again);
-    assert!(status == 0 && output.ends_with("\nsnap remove microk8s\n"), "{output}");
-    let (status, output) = play("", REMOVES, "-e purge=yes", "");
-    assert!(status == 0 && output.ends_with("\nsnap remove --purge microk8s\n"), "{output}");
-    // What is known of the snap's containers only by their IDs cannot have been looked for.
-    let (status, output) = play("", "exit 0", "", "");
-    assert_ne!(status, 0, "{output}");
-    assert!(output.contains("\"rc\": 3"), "{output}");
-}
-
-#[test]
-fn the_playbook_keeps_the_profile_of_a_snap_that_ships_one() {
-    let built_in = root().join("src/snap/profile/microk8s.json");
-    let ships = format!("sed s/microk8s/own-snap/ '{}' > /run/own.json;", built_in.display());
-    let removes = "snap-teardown remove --snap own-snap --profile /run/own.json && rm /run/own.json";
-    let (status, output) = play(&ships, removes, "-e snap=own-snap -e profile=/run/own.json", "");
-    assert!(status == 0 && output.ends_with("\nsnap remove own-snap\n"), "{output}");
-}
-
-#[test]
-fn the_playbook_stops_where_something_stands_in_the_way() {
-    let disk = "mkdir -p /var/snap/microk8s/common/disk; mkdir /run/disk; mount --bind /run/disk /var/snap/microk8s/common/disk;";
-    let (status, output) = play(disk, REMOVES, "", "");
-    assert!(status != 0 && output.contains("/var/snap/microk8s/common/disk"), "{output}");
-    assert!(!output.contains("snap remove microk8s"), "{output}");
-    let (_, output) = play(disk, REMOVES, "-e anyway=yes", "");
-    assert!(output.ends_with("\nsnap remove microk8s\n"), "{output}");
-}
-
 #[test]
 fn every_link_leads_somewhere() {
     for (document, text) in documents() {
@@ -417,43 +370,6 @@ fn the_manual_of_the_program_has_every_command_and_option() {
     }
 }
 
-/// Every line of the guide can be applied to a snap, and there are as few of them as it says.
-#[test]
-fn the_guide_needs_no_more_lines_than_it_says() {
-    let guide = std::fs::read_to_string(root().join("snap/local/README.md")).unwrap();
-    for title in ["MicroK8s, from its hook of today", "Any snap with containerd"] {
-        let lines = guide_tool(&["lines", title]).lines().count();
-        assert!((1..=15).contains(&lines), "{title}: {lines} lines");
-        let entry = format!("* [{title}](#{}): {lines} lines\n", anchor_of(title));
-        assert!(guide.contains(&entry), "the guide does not begin with: {entry}");
-    }
-}
-
-/// The source is the file that a release of this version has, and only with its checksum.
-#[test]
-fn the_guide_takes_the_release_and_nothing_else() {
-    let scratch = tempfile::tempdir().unwrap();
-    let package = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION"));
-    let script = format!(
-        "mkdir -p {package}/src release; echo a > {package}/src/lib.rs; tar czf release/{package}.tar.gz {package}; \
-         cd release; sha256sum {package}.tar.gz > SHA256SUMS"
-    );
-    let made = Command::new("bash").args(["-euc", &script]).current_dir(scratch.path()).status().unwrap();
-    assert!(made.success());
-    let (release, to) = (scratch.path().join("release"), scratch.path().join("to"));
-    for title in ["MicroK8s, from its hook of today", "Any snap with containerd"] {
-        guide_tool(&["source", title, release.to_str().unwrap(), to.to_str().unwrap()]);
-        assert_eq!(std::fs::read_to_string(to.join("src/lib.rs")).unwrap(), "a\n");
-        std::fs::remove_dir_all(&to).unwrap();
-    }
-
-    std::fs::write(release.join(format!("{package}.tar.gz")), "another").unwrap();
-    let tool = root().join("tests/spread/lib/tools/guide");
-    let arguments = ["source", "Any snap with containerd", release.to_str().unwrap(), to.to_str().unwrap()];
-    let output = Command::new("/usr/bin/python3").arg(tool).args(arguments).output().unwrap();
-    assert!(!output.status.success() && !to.exists(), "another file was taken");
-}
-
 /// Which Rust builds it is said where people read, as Cargo.toml says it.
 #[test]
 fn the_readme_names_the_oldest_rust() {
@@ -467,58 +383,4 @@ fn the_documents_name_no_repository_of_ours() {
     for (document, text) in documents() {
         assert!(!text.contains("/snap-teardown.git"), "{}", document.display());
     }
-}
-
-fn guide_tool(arguments: &[&str]) -> String {
-    let tool = root().join("tests/spread/lib/tools/guide");
-    let output = Command::new("/usr/bin/python3").arg(tool).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What a packager gets who follows the guide: the hook in its place, its plugs, the line, and a valid profile. (That such
-/// a snap leaves nothing is shown by tests/spread/main/a-new-packager-follows-the-guide.)
-#[test]
-fn the_guide_makes_a_snap_with_a_hook() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (tree, programs) = (scratch.path().join("tree"), scratch.path().join("programs"));
-    std::fs::create_dir_all(tree.join("meta")).unwrap();
-    std::fs::create_dir(&programs).unwrap();
-    for name in ["remove", "snap-teardown"] {
-        std::fs::write(programs.join(name), name).unwrap();
-    }
-    std::fs::write(tree.join("meta/snap.yaml"), "name: own\nplugs:\n  own-plug: null\nlayout: {}\n").unwrap();
-    std::fs::write(tree.join("pods.apparmor"), "profile x {\n  file,\n}\n").unwrap();
-    let arguments = [tree.to_str().unwrap(), programs.to_str().unwrap()];
-    guide_tool(&["apply", "Any snap with containerd", arguments[0], arguments[1]]);
-
-    let read = |name: &str| std::fs::read_to_string(tree.join(name)).unwrap();
-    assert_eq!(
-        (read("meta/hooks/remove"), read("bin/snap-teardown")),
-        ("remove".into(), "snap-teardown".into())
-    );
-    assert!(!tree.join("bin/remove").exists());
-    assert_eq!(
-        read("pods.apparmor"),
-        "profile x {\n  file,\n  signal (receive) peer=snap.own.hook.remove,\n}\n"
-    );
-    let profile =
-        snap_teardown::testing::Profile::parse(read("teardown.json").as_bytes(), "the guide's").unwrap();
-    assert_eq!(profile.snap, "own");
-    let plugs = "import sys, yaml\n\
-                 snap, ours = (yaml.safe_load(open(f)) for f in sys.argv[1:])\n\
-                 assert sorted(snap['hooks']['remove']['plugs']) == sorted(ours['hooks']['remove']['plugs'])\n\
-                 assert {'own-plug', 'k8s-kubelet', 'docker-privileged'} == set(snap['plugs']), snap['plugs']\n\
-                 assert all(snap['plugs'][p] == ours['plugs'][p] for p in ours['plugs'])\n\
-                 print(*snap['hooks']['remove']['plugs'])\n";
-    let files = [tree.join("meta/snap.yaml"), root().join("snap/snapcraft.yaml")];
-    let output = Command::new("/usr/bin/python3").arg("-c").arg(plugs).args(files).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let guide = std::fs::read_to_string(root().join("snap/local/README.md")).unwrap();
-    for plug in String::from_utf8(output.stdout).unwrap().split_whitespace() {
-        assert!(guide.contains(&format!("\n| `{plug}` | ")), "the guide does not say what {plug} is for");
-    }
-
-    guide_tool(&["apply", "As the last line of a hook that you keep", arguments[0], arguments[1]]);
-    assert!(read("meta/hooks/remove").ends_with("exec \"$SNAP/bin/snap-teardown\" remove\n"));
 }
