@@ -5,6 +5,7 @@ mod check;
 mod help;
 mod init;
 mod metrics;
+mod packed;
 mod page;
 mod pretty;
 mod progress;
@@ -76,8 +77,8 @@ fn carry_out(call: Call) -> Result<u8> {
         }
         Call::Help(command) => say(help::of(command)),
         Call::Version => say(concat!("snap-teardown ", env!("CARGO_PKG_VERSION"), "\n")),
-        Call::ReportSchema => say(&pretty::pretty(include_str!("../report/open-schema.json").trim_end())),
-        Call::ProfileSchema => say(include_str!("../snap/profile/schema.json")),
+        Call::ReportSchema => say(&packed::schema_of_results()),
+        Call::ProfileSchema => say(&packed::schema_of_profiles()),
     }
 }
 
