@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-const SNAP: &str = "ST=$PROGRAM; for d in /run /var /snap /root; do mkdir -p $d; mount -t tmpfs tmpfs $d; done; \
+/// Nothing of the machine's control groups either: what other tests do in theirs is no business of this snap.
+const SNAP: &str = "ST=$PROGRAM; for d in /run /var /snap /root /sys/fs/cgroup; do mkdir -p $d; mount -t tmpfs tmpfs $d; done; \
     common=/var/snap/microk8s/common; mkdir -p $common/var/lib/containerd $common/default-storage /snap/microk8s/7 /var/snap/microk8s/7; \
     ln -s 7 /snap/microk8s/current; ln -s 7 /var/snap/microk8s/current;";
 
@@ -308,4 +309,49 @@ fn metrics_are_such_and_tell_what_is_left() {
     assert!(status == 3 && !text.contains("outcome"), "{status}: {text}");
     let (status, text) = typed("$ST report --snap microk8s --metrics");
     assert!(status == 3 && !text.contains("TYPE"), "{status}: {text}");
+}
+
+/// A removal whose result was kept, with words of it changed; then a look by that copy.
+fn kept(changes: &str, before: &str) -> (i32, String) {
+    typed(&format!(
+        "$ST remove --yes --snap microk8s > /dev/null; cp /run/snap.microk8s/teardown.json /root/kept.json; rm -r /run/snap.microk8s
+        python3 -c 'import json; r = json.load(open(\"/root/kept.json\")); {changes}; json.dump(r, open(\"/root/kept.json\", \"w\"))'
+        {before}
+        COLUMNS=200 $ST verify --snap microk8s --result /root/kept.json"
+    ))
+}
+
+#[test]
+fn after_a_reboot_a_kept_result_says_what_was_there() {
+    let (status, text) = typed(
+        "$ST remove --yes --snap microk8s > /dev/null; rm -r /run/snap.microk8s; $ST verify --snap microk8s",
+    );
+    assert_eq!(status, 3, "{text}");
+    let (status, text) = kept("assert r[\"host\"][\"boot-id\"] and r[\"ended-at\"] >= r[\"started-at\"]", "");
+    assert!(status == 0 && !text.contains("booted"), "{text}");
+
+    // A container of then, whose group's name and first process are somebody's now; and a lease on a disk, which outlives a boot.
+    let container = "r[\"scope\"][\"containers\"] = [{\"namespace\": \"k8s.io\", \"id\": \"a\" * 64, \"group\": \"a\" * 64, \"sandbox\": True, \
+        \"pod\": None, \"groups\": [], \"init\": {\"pid\": 1, \"start\": int(open(\"/proc/1/stat\").read().split()[21])}, \
+        \"netns\": None, \"socket\": None, \"binds\": [], \"evidence\": [], \"witnesses\": [\"runc-state\"]}]; \
+        r[\"steps\"][5][\"left\"] = [{\"residue\": {\"kind\": \"detached\", \"point\": \"/x\", \"fstype\": \"tmpfs\", \"holders\": [], \"holders-unknown\": True}, \"why\": \"detached\", \"reason\": \"detached\"}]";
+    let boot = "r[\"host\"][\"boot-id\"] = \"0a1b2c3d-0000-4000-8000-000000000000\"";
+    let (status, text) = kept(container, "");
+    assert_eq!(status, 1, "the same boot: {text}");
+    let (status, text) = kept(&format!("{container}; {boot}"), "");
+    assert_eq!(status, 0, "another boot: {text}");
+    says(&text, "the machine was booted since the removal: what ends with a boot is not looked for");
+}
+
+#[test]
+fn a_result_of_another_machine_or_snap_is_refused() {
+    for (change, words) in [
+        ("r[\"host\"][\"machine-id\"] = \"f\" * 32", "the result is another machine's"),
+        ("r[\"snap\"][\"instance\"] = \"microk8s_a\"", "the result of snap 'microk8s_a', not of 'microk8s'"),
+        ("r[\"schema\"] = 2", "it is of version 2; this program knows 1 only"),
+    ] {
+        let (status, text) = kept(change, "");
+        says(&text, words);
+        assert_eq!(status, 2, "{text}");
+    }
 }

@@ -45,6 +45,8 @@ pub struct Options {
     pub yes: bool,
     /// `--all`.
     pub all: bool,
+    /// `--result FILE`.
+    pub result: Option<PathBuf>,
     /// `--dry-run`.
     pub dry_run: bool,
     /// `--metrics`.
@@ -66,6 +68,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Short('V') | Arg::Long("version") => raw.version = true,
             Arg::Long("snap") => raw.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
             Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
+            Arg::Long("result") => raw.options.result = Some(path(parser.value().map_err(wrong)?)),
             Arg::Long("json") => raw.options.json = true,
             Arg::Long("yes") => raw.options.yes = true,
             Arg::Long("all") => raw.options.all = true,
@@ -116,7 +119,7 @@ impl RawArguments {
                 let options = match command {
                     "remove" => &["--snap", "--profile", "--json", "--grace", "--yes", "--dry-run"][..],
                     "survey" => &["--snap", "--profile", "--json", "--grace", "--all"],
-                    "verify" => &["--snap", "--profile", "--json", "--all"],
+                    "verify" => &["--snap", "--profile", "--result", "--json", "--all"],
                     _ if self.options.json => &["--snap", "--json", "--all"],
                     _ if self.options.metrics => &["--snap", "--metrics"],
                     _ => &["--snap", "--all"],
@@ -166,6 +169,7 @@ impl RawArguments {
         let given = [
             ("--snap", self.options.snap.is_some()),
             ("--profile", self.options.profile.is_some()),
+            ("--result", self.options.result.is_some()),
             ("--json", self.options.json),
             ("--yes", self.options.yes),
             ("--all", self.options.all),
@@ -203,6 +207,7 @@ fn unknown_option(name: &str) -> Error {
     let known = [
         "--snap",
         "--profile",
+        "--result",
         "--json",
         "--metrics",
         "--grace",

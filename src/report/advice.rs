@@ -107,7 +107,13 @@ impl Advice {
 impl std::fmt::Display for Advice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Advice::Reboot { because } => write!(f, "reboot: only that ends {}", because.join(", ")),
+            Advice::Reboot { because } => {
+                write!(
+                    f,
+                    "reboot: only that ends {} (keep the result: 'verify --result')",
+                    because.join(", ")
+                )
+            }
             Advice::EndHolders { holders } => {
                 write!(f, "end who holds detached mounts, or reboot: {}", holders.join(", "))
             }

@@ -37,6 +37,17 @@ pub fn path(snap: &Snap) -> PathBuf {
     snap.run_dir().join(NAME)
 }
 
+/// Reads a copy that an administrator has kept, of this snap's result on this machine.
+pub fn read_copy(host: &Host, copy: &Path, snap: &Snap) -> Result<Report> {
+    let report: Report = parse(copy, &host.read_at_most(copy, LARGEST)?)?;
+    known(copy, report.schema)?;
+    if report.snap.instance != snap.instance {
+        let reason = format!("the result of snap '{}', not of '{}'", report.snap.instance, snap.instance);
+        return Err(Error::Malformed { path: copy.to_path_buf(), reason });
+    }
+    Ok(report)
+}
+
 /// True if there is a result where it belongs.
 pub fn is_there(snap: &Snap) -> bool {
     path(snap).exists()
@@ -141,12 +152,12 @@ pub fn read_with_text(host: &Host, snap: &Snap) -> Result<Option<(Report, Option
             Err(e) if e.is_gone() => continue,
             Err(e) => return Err(e),
         };
-        let mut report: Report = parse(&directory, &bytes)?;
-        known(&directory, report.schema)?;
+        let path = directory.join(NAME);
+        let mut report: Report = parse(&path, &bytes)?;
+        known(&path, report.schema)?;
         if !proven {
             report.scope = None;
             report.truncated = true;
-            let path = directory.join(NAME);
             let text =
                 "this result was read from a directory into which containers may write; it proves nothing";
             report.notes.insert(0, Note::of(NoteKind::Unproven, text, [text::show(&path).into_owned()]));
@@ -158,16 +169,16 @@ pub fn read_with_text(host: &Host, snap: &Snap) -> Result<Option<(Report, Option
 }
 
 /// Of another version nothing is known, not even what the words mean that look the same.
-fn known(directory: &Path, schema: u32) -> Result<()> {
+fn known(file: &Path, schema: u32) -> Result<()> {
     if schema == SCHEMA {
         return Ok(());
     }
     let reason = format!("it is of version {schema}; this program knows {SCHEMA} only");
-    Err(Error::Malformed { path: directory.join(NAME), reason })
+    Err(Error::Malformed { path: file.to_path_buf(), reason })
 }
 
-fn parse<'de, T: Deserialize<'de>>(directory: &Path, bytes: &'de [u8]) -> Result<T> {
-    json::parse(bytes).map_err(|e| Error::Malformed { path: directory.join(NAME), reason: e.to_string() })
+fn parse<'de, T: Deserialize<'de>>(file: &Path, bytes: &'de [u8]) -> Result<T> {
+    json::parse(bytes).map_err(|e| Error::Malformed { path: file.to_path_buf(), reason: e.to_string() })
 }
 
 /// What a later run has to know of an earlier one.
@@ -207,8 +218,9 @@ pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
     let directory = snap.run_dir();
     match read_trusted(&Host::live(), &directory) {
         Ok(bytes) => {
-            let earlier: Earlier = parse(&directory, &bytes)?;
-            known(&directory, earlier.schema).map(|()| Some(earlier))
+            let file = directory.join(NAME);
+            let earlier: Earlier = parse(&file, &bytes)?;
+            known(&file, earlier.schema).map(|()| Some(earlier))
         }
         Err(e) if e.is_gone() => Ok(None),
         // Where others can write, there is no result of ours.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::report::Report;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
-use crate::text::{PrintableJson, write_json};
+use crate::text::{PrintableJson, json, printable_json, write_json};
 
 /// As many of a list stay where a list is cut.
 const MANY: usize = 1000;
@@ -53,6 +53,11 @@ impl Report {
             }
             cut(self);
         }
+    }
+
+    /// Its JSON in one line, if that is no longer.
+    pub(super) fn json_within(&self, most: u64) -> Option<String> {
+        (self.length() <= most).then(|| printable_json(&json(self)).into_owned())
     }
 
     /// How long its JSON is. It is written away, and not held.

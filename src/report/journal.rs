@@ -76,6 +76,9 @@ impl Log for Journal {
 /// Where the journal takes lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const NATIVE: &str = "/run/systemd/journal/socket";
 
+/// A longer document is not sent to the journal, which takes no more of one datagram than the socket's buffer holds.
+const LARGEST_RESULT: u64 = 128 << 10;
+
 /// One line, and what it says for programs: fields of the journal, whose names go on behind `SNAP_TEARDOWN_`.
 struct Entry {
     level: Level,
@@ -203,6 +206,7 @@ fn of_result(report: &Report) -> Vec<(&'static str, String)> {
     fields.extend(counts(report.counts, report.elapsed_ms));
     fields.extend(report.snap.revision.clone().map(|revision| ("REVISION", revision)));
     fields.extend(report.file.clone().map(|file| ("FILE", file)));
+    fields.extend(report.json_within(LARGEST_RESULT).map(|json| ("RESULT", json)));
     fields
 }
 

@@ -62,6 +62,9 @@ pub struct Report {
     pub started_at: u64,
     /// How long it took.
     pub elapsed_ms: u64,
+    /// Seconds since 1970 at the end; none in an older document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<u64>,
     /// What the last look says.
     pub outcome: Outcome,
     /// The exit status that goes with it.
@@ -155,6 +158,9 @@ pub struct SnapName {
     pub instance: String,
     /// The revision, where it is known.
     pub revision: Option<String>,
+    /// The version that its packager gave it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// What the machine is like.
@@ -167,6 +173,24 @@ pub struct HostFacts {
     pub cgroup: String,
     /// Our own AppArmor label; none where it cannot be read.
     pub label: Option<String>,
+    /// Which boot it is (`/proc/sys/kernel/random/boot_id`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Which machine it is (machine-id(5)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+}
+
+impl HostFacts {
+    /// True if this and that were seen in two boots: nothing that only a boot holds can be the same.
+    pub fn booted_between(&self, then: &HostFacts) -> bool {
+        self.boot_id.is_some() && then.boot_id.is_some() && self.boot_id != then.boot_id
+    }
+
+    /// True if they are known to be two machines.
+    pub fn is_another_machine(&self, then: &HostFacts) -> bool {
+        self.machine_id.is_some() && then.machine_id.is_some() && self.machine_id != then.machine_id
+    }
 }
 
 /// Totals.
@@ -246,6 +270,8 @@ pub struct RunFacts {
     pub command: Command,
     /// Where the profile came from.
     pub profile: String,
+    /// The snap's version.
+    pub snap_version: Option<String>,
     /// The machine.
     pub host: HostFacts,
     /// What confinement granted.
@@ -275,7 +301,14 @@ impl RunFacts {
         RunFacts {
             command: Command::Remove,
             profile: "x".into(),
-            host: HostFacts { kernel: "6".into(), cgroup: "v2".into(), label: None },
+            snap_version: None,
+            host: HostFacts {
+                kernel: "6".into(),
+                cgroup: "v2".into(),
+                label: None,
+                boot_id: None,
+                machine_id: None,
+            },
             abilities: Default::default(),
             started_at: 0,
             elapsed_ms: 0,

@@ -57,6 +57,8 @@ pub enum NoteKind {
     PodLogs,
     /// Settings of the kernel that were changed for pods.
     Settings,
+    /// The machine was booted since the removal.
+    Booted,
 }
 
 impl NoteKind {
@@ -73,6 +75,7 @@ impl NoteKind {
                 | NoteKind::Outside
                 | NoteKind::PodLogs
                 | NoteKind::Settings
+                | NoteKind::Booted
         )
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::History;
+use crate::linux::host::Host;
 use crate::remove::live::Live;
 use crate::report::note::{Note, NoteKind};
 use crate::report::script::Script;
@@ -42,6 +43,23 @@ impl<'a> StartedRun<'a> {
         Report::build(self.facts(view, notes), &steps::of_rows(plan), history, scope)
     }
 
+    /// The report of a run that looks for what an earlier one was to remove; `booted` if the machine was booted in between.
+    pub fn report_of_verify(
+        &self,
+        plan: &[Row],
+        history: &History,
+        scope: &Scope,
+        view: &View,
+        booted: bool,
+    ) -> Report {
+        let mut report = self.report(plan, history, scope, view);
+        if booted {
+            let text = "the machine was booted since the removal: what ends with a boot is not looked for";
+            report.notes.push(Note::of(NoteKind::Booted, text, []));
+        }
+        report
+    }
+
     /// The report of a run that removes: before it has removed anything, and again at its end.
     pub fn report_of_removal(
         &self,
@@ -78,7 +96,8 @@ impl<'a> StartedRun<'a> {
         RunFacts {
             command: self.command,
             profile: self.subject.profile_from.clone(),
-            host: host_facts(view),
+            snap_version: self.subject.snap.version(view.host),
+            host: host_facts(view.host, view.cgroups().as_ref().map_or("none", |t| t.layout())),
             abilities: Default::default(),
             started_at: self.unix,
             elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -103,11 +122,16 @@ pub struct Removal<'a> {
     pub scripts: &'a [Script],
 }
 
-fn host_facts(view: &View) -> HostFacts {
-    let label = view.host.read_text(Path::new("/proc/self/attr/current")).ok();
+/// The machine, with the layout of its control groups.
+pub fn host_facts(host: &Host, cgroup: &str) -> HostFacts {
+    let read = |path: &str| host.read_text(Path::new(path)).ok();
+    let word = |path: &str| read(path).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let label = read("/proc/self/attr/current");
     HostFacts {
-        kernel: view.host.read_text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default(),
-        cgroup: view.cgroups().as_ref().map_or("none", |t| t.layout()).into(),
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        cgroup: cgroup.into(),
         label: label.map(|l| l.trim_end_matches('\0').to_owned()).filter(|l| !l.is_empty()),
+        boot_id: word("/proc/sys/kernel/random/boot_id"),
+        machine_id: word("/etc/machine-id"),
     }
 }

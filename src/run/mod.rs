@@ -31,7 +31,6 @@ use crate::run::rounds::{Rounds, Watch, look_once, still_held};
 use crate::run::subject::Subject;
 use crate::scope::decide::{gather, gather_after};
 use crate::scope::{Scope, roots};
-use crate::snap::Snap;
 use crate::steps;
 use crate::view::View;
 
@@ -47,13 +46,23 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     Ok(started.report(&plan, &history, &scope, &view))
 }
 
-/// Looks for what an earlier run was to remove. Without that run's scope, what is known only by a container's
-/// ID cannot be looked for, and is blind.
-pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
+/// Looks for what an earlier run was to remove: by its result, or by a copy of that. Without that run's scope, what is known
+/// only by a container's ID cannot be looked for, and is blind.
+pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Report> {
     let started = StartedRun::now(Command::Verify, subject);
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
-    let (mut scope, detached) = with_earlier_result(host, &subject.snap, scope);
+    let earlier = match saved {
+        Some(copy) => Ok(Some(file::read_copy(host, copy, &subject.snap)?)),
+        None => file::read(host, &subject.snap),
+    };
+    let now = facts::host_facts(host, "");
+    let then = earlier.as_ref().ok().and_then(|earlier| Some(&earlier.as_ref()?.host));
+    if then.is_some_and(|then| now.is_another_machine(then)) {
+        return Err(Error::NotStarted("the result is another machine's (host.machine-id)".into()));
+    }
+    let booted = then.is_some_and(|then| now.booted_between(then));
+    let (mut scope, detached) = with_earlier_result(earlier, booted, scope);
     // The shims that told where containerd worked have ended; the earlier result knows.
     if scope.told_by_shims.is_some() {
         let told = scope.told_by_shims.clone();
@@ -62,13 +71,17 @@ pub fn verify(host: &Host, subject: &Subject) -> Result<Report> {
     let plan = steps::plan(subject.profile.patience.grace());
     let mut history = look_once(&plan, &view, &scope, None);
     rounds::add_remembered(&plan, &mut history, detached);
-    Ok(started.report(&plan, &history, &scope, &view))
+    Ok(started.report_of_verify(&plan, &history, &scope, &view, booted))
 }
 
 /// The scope with what an earlier run's result knows, and the mounts which that run detached and which are still held.
-fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Vec<Residue>) {
+fn with_earlier_result(
+    earlier: Result<Option<Report>>,
+    booted: bool,
+    mut scope: Scope,
+) -> (Scope, Vec<Residue>) {
     let mut hidden = |what: &str, why: Why| scope.blind.push(Blind::new(what, why));
-    let earlier = match file::read(host, snap) {
+    let earlier = match earlier {
         Ok(Some(earlier)) => earlier,
         Ok(None) => {
             let what = "network namespaces, groups and sockets of containers that are known only by their ID";
@@ -81,9 +94,10 @@ fn with_earlier_result(host: &Host, snap: &Snap, mut scope: Scope) -> (Scope, Ve
         }
     };
     let left = earlier.steps.into_iter().flat_map(|s| s.left).map(|l| l.residue);
-    let detached = left.filter(|r| matches!(r, Residue::Detached(_)) && still_held(r)).collect();
+    // What was detached then is gone with that boot, whoever has the holders' numbers now.
+    let detached = left.filter(|r| !booted && matches!(r, Residue::Detached(_)) && still_held(r)).collect();
     match earlier.scope {
-        Some(old) => scope = scope.union(old),
+        Some(old) => scope = scope.union(if booted { old.after_another_boot() } else { old }),
         None => hidden(
             "containers of the removed snap",
             (Reason::NoResult, "the result file holds no scope, or lies where containers may write").into(),

@@ -392,6 +392,22 @@ impl Scope {
         self
     }
 
+    /// What of it can have outlived the boot in which it was written: names, and what lies on a disk. Processes, namespaces,
+    /// links, groups and sockets ended with that boot; what has their numbers and names now is something else.
+    pub fn after_another_boot(mut self) -> Scope {
+        for container in &mut self.containers {
+            container.cgroups.clear();
+            (container.init, container.netns, container.socket) = (None, None, None);
+        }
+        self.shims.clear();
+        self.groups_above.clear();
+        self.devices.clear();
+        self.bystanders.clear();
+        let Network { results, networks, addresses, .. } = self.network;
+        self.network = Network { results, networks, addresses, ..Network::default() };
+        self
+    }
+
     /// True if the other scope names a container or a shim that this one does not.
     pub fn lacks(&self, newer: &Scope) -> bool {
         let containers: HashSet<&ContainerId> = self.containers.iter().map(|c| &c.id).collect();

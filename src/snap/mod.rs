@@ -113,6 +113,14 @@ impl Snap {
         MOUNT_DIRS.iter().any(|dir| host.exists(&current(dir)).unwrap_or(true))
     }
 
+    /// The version that `meta/snap.yaml` gives, where that can be read.
+    pub fn version(&self, host: &Host) -> Option<String> {
+        let text = host.read_text(&self.dir.join("meta/snap.yaml")).ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix("version:"))?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
     /// True if snapd runs us for it.
     pub fn runs_us(&self) -> bool {
         let name = ["SNAP_INSTANCE_NAME", "SNAP_NAME"].into_iter().find_map(std::env::var_os);

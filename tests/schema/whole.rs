@@ -91,10 +91,13 @@ pub fn facts() -> RunFacts {
     RunFacts {
         command: Command::Remove,
         profile: "built in".into(),
+        snap_version: Some("1.36.1".into()),
         host: HostFacts {
             kernel: "6.1".into(),
             cgroup: "v2".into(),
             label: Some("snap.microk8s.hook.remove".into()),
+            boot_id: Some("0a1b2c3d-0000-4000-8000-000000000000".into()),
+            machine_id: Some("0123456789abcdef0123456789abcdef".into()),
         },
         abilities: abilities(),
         started_at: 1,
