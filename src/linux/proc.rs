@@ -159,8 +159,12 @@ pub fn is_leaderless(id: ProcessId) -> bool {
 
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
-    let proc = Directory::open(Path::new("/proc")).ok()?.read(pid).ok()?.proc;
-    proc.alive().then_some(proc.id)
+    let mut buffer = [0; ENOUGH];
+    // Without opening /proc first: this is asked of one process at a time.
+    let file = open(CWD, &format!("/proc/{pid}/stat")).ok()?;
+    let stat = parse_stat(read_once(&file, &mut buffer).ok()?)?;
+    let alive = !is_dead(stat.state) || Directory::open(Path::new("/proc")).ok()?.goes_on(&stat);
+    alive.then_some(ProcessId { pid, start: stat.starttime })
 }
 
 fn read_once<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {

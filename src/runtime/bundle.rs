@@ -226,9 +226,14 @@ impl Room {
 /// Reads a bundle. What is missing is missing; what makes no sense is noted and not used.
 pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId, room: &mut Room) -> Bundle {
     let mut bundle = Bundle::default();
-    let [whole, hidden, ..] = bundle_paths(roots, container);
-    let directory = if host.exists(&whole).unwrap_or(false) { whole } else { hidden };
-    match host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT) {
+    let [mut directory, hidden, ..] = bundle_paths(roots, container);
+    let spec = |directory: &Path| host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT);
+    let mut read = spec(&directory);
+    if read.is_err() && !host.exists(&directory).unwrap_or(false) {
+        read = spec(&hidden);
+        directory = hidden;
+    }
+    match read {
         Ok(bytes) => take_spec(&mut bundle, &bytes, container, roots),
         Err(e) if e.is_gone() => {}
         Err(e) => bundle.nonsense.push(e.to_string()),

@@ -98,7 +98,7 @@ impl Gather<'_> {
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
         let hidden: Vec<i32> =
-            processes.hidden.iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
+            processes.hidden().iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
         if !hidden.is_empty() {
             let pids: Vec<String> = hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
             let hidden = hidden.len();
