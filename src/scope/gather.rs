@@ -109,10 +109,13 @@ impl<'a> Gather<'a> {
 
     /// A bundle may name any socket; containerd has its shims listen at a hash of its own address and their ID.
     fn is_computed(&self, socket: &Path, id: &ContainerId, shim_id: Option<&str>) -> bool {
-        let of = |name: &str| {
-            shim::socket(&self.roots.shim_sockets, &self.inside.address, &id.namespace, name) == *socket
-        };
+        let of = |name: &str| self.socket_at(&id.namespace, name) == *socket;
         of(shim_id.unwrap_or(&id.id)) || of(&id.id)
+    }
+
+    /// Where our containerd has the shim listen that it started under this name.
+    pub(super) fn socket_at(&self, namespace: &str, name: &str) -> PathBuf {
+        shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, name)
     }
 
     /// The comments by which firewall rules are ours: they name the snap, and where another instance of it runs, they

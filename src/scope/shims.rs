@@ -11,7 +11,7 @@ use crate::linux::proc::Proc;
 use crate::order;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
-use crate::runtime::shim::{self, ShimArgs};
+use crate::runtime::shim::ShimArgs;
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, Shim};
@@ -211,7 +211,7 @@ impl Gather<'_> {
             .filter(serves)
             .or_else(|| self.containers.values().find(serves))
             .and_then(|c| c.socket.clone())
-            .unwrap_or_else(|| shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, id))
+            .unwrap_or_else(|| self.socket_at(namespace, id))
     }
 
     fn judge(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Verdict {
