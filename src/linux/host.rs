@@ -317,7 +317,9 @@ mod tests {
             let read = live.read(Path::new(path)).unwrap().len();
             assert!(read.abs_diff(whole(path).len()) < read / 2 && read > 0, "{path}");
         }
-        assert!(live.read(Path::new("/proc/self")).is_err() && live.read(Path::new("/proc/self/ns")).is_err());
+        assert!(
+            live.read(Path::new("/proc/self")).is_err() && live.read(Path::new("/proc/self/ns")).is_err()
+        );
         let host = Host::at(dir.path());
         fs::write(dir.path().join("f"), vec![b'x'; 100_000]).unwrap();
         assert_eq!(host.read_piece(Path::new("/f")).unwrap().len(), 100_000);

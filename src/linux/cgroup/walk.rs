@@ -14,7 +14,8 @@ pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTr
     let mut tree = CgroupTree::default();
     for hierarchy in hierarchies {
         // First at a glance. The kernel's count says whether that was all; where it does not count, all is looked at.
-        let glanced = (hierarchy.version == Version::V2).then(|| Walk::through(host, &hierarchy, names, true));
+        let glanced =
+            (hierarchy.version == Version::V2).then(|| Walk::through(host, &hierarchy, names, true));
         let mut walk = match glanced {
             Some((walk, true)) => walk,
             _ => Walk::through(host, &hierarchy, names, false).0,
