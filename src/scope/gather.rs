@@ -52,6 +52,8 @@ pub(super) struct Gather<'a> {
     pub(super) sibling: Option<String>,
     /// True if what has its root on a snapshot of our containerd's is ours by that.
     pub(super) root_proves: bool,
+    /// Whose processes count as root's: those of the user that we are.
+    pub(super) root: u32,
     /// From where processes descend, by PID, as far as anybody has looked.
     pub(super) descents: RefCell<HashMap<i32, Descent>>,
 }
@@ -77,6 +79,7 @@ impl<'a> Gather<'a> {
             runc_hidden: None,
             sibling: sibling_of(view, snap),
             root_proves: images::proves(view, snap, roots),
+            root: nix::unistd::geteuid().as_raw(),
             descents: RefCell::default(),
         }
     }

@@ -250,8 +250,7 @@ impl Gather<'_> {
     /// The owner of a process's directory is its effective user, also where the process hides all else.
     fn is_roots(&self, pid: i32) -> bool {
         // A fixture's files are its author's.
-        !self.view.host.is_live()
-            || owner_of_process(self.view.host, pid).is_ok_and(|uid| uid == nix::unistd::geteuid().as_raw())
+        !self.view.host.is_live() || owner_of_process(self.view.host, pid).is_ok_and(|uid| uid == self.root)
     }
 
     fn is_of_a_container(&self, group: &Path) -> bool {

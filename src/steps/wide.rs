@@ -73,11 +73,11 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
     let mut known: HashSet<PathBuf> = names.into_iter().flatten().chain(snaps).collect();
     let ours = in_groups(view, scope);
-    for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
+    for process in processes.iter().filter(|p| !p.kernel && p.alive() && !ours.contains(&p.id.pid)) {
         let pid = process.id.pid;
         // What confinement hides is not blind: a mount of the host's is in the host's table, too.
         let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
-        if !known.insert(namespace) || ours.contains(&pid) {
+        if !known.insert(namespace) {
             continue;
         }
         let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };
@@ -97,8 +97,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     }
 }
 
-/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read. This
-/// look has listed the groups before: asking again costs nothing.
+/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless
+/// somebody else is in there, too: then that one is asked. This look has listed the groups before: asking again costs nothing.
 fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();
