@@ -48,7 +48,7 @@ pub struct View<'a> {
     snap: OnceCell<Result<Option<MountTable>>>,
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
-    own_depth: OnceCell<Option<usize>>,
+    depths: RefCell<HashMap<Option<i32>, Option<usize>>>,
     pids: RefCell<HashMap<OsString, Pids>>,
     unpopulated: RefCell<HashMap<OsString, bool>>,
     frozen: RefCell<HashMap<OsString, bool>>,
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
             snap: OnceCell::new(),
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
-            own_depth: OnceCell::new(),
+            depths: RefCell::default(),
             pids: RefCell::default(),
             unpopulated: RefCell::default(),
             frozen: RefCell::default(),
@@ -180,8 +180,17 @@ impl<'a> View<'a> {
 
     /// In how many PID namespaces a process has a PID, counted from ours: 1 is our own namespace. None is ourselves.
     pub fn pid_namespace_depth(&self, pid: Option<i32>) -> Option<usize> {
+        if let Some(known) = self.depths.borrow().get(&pid) {
+            return *known;
+        }
+        let depth = self.read_depth(pid);
+        self.depths.borrow_mut().insert(pid, depth);
+        depth
+    }
+
+    fn read_depth(&self, pid: Option<i32>) -> Option<usize> {
         let pid = pid.map_or("self".into(), |pid| pid.to_string());
-        let status = self.host.read(Path::new(&format!("/proc/{pid}/status"))).ok()?;
+        let status = self.host.read_piece(Path::new(&format!("/proc/{pid}/status"))).ok()?;
         let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;
         Some(line.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).count())
     }
@@ -256,11 +265,7 @@ impl<'a> View<'a> {
             units
         });
         let unit = units.get(&pid)?;
-        (self.pid_namespace_depth(Some(pid)) == self.own_depth()).then_some(unit.as_str())
-    }
-
-    fn own_depth(&self) -> Option<usize> {
-        *self.own_depth.get_or_init(|| self.pid_namespace_depth(None))
+        (self.pid_namespace_depth(Some(pid)) == self.pid_namespace_depth(None)).then_some(unit.as_str())
     }
 
     /// The links of our network namespace. Only the machine itself has any.
@@ -279,7 +284,7 @@ impl<'a> View<'a> {
     /// The groups that a process is in, as paths below their hierarchies; none where that cannot be read.
     pub fn membership(&self, pid: i32) -> Vec<PathBuf> {
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
-        self.host.read(&file).map(|bytes| group::parse_membership(&bytes)).unwrap_or_default()
+        self.host.read_piece(&file).map(|bytes| group::parse_membership(&bytes)).unwrap_or_default()
     }
 }
 

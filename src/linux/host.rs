@@ -4,7 +4,7 @@
 //! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::buffer::spare_capacity;
 
 use crate::error::{Context, Error, Result};
 use crate::linux::mountinfo::{self, MountTable};
@@ -25,6 +26,9 @@ const LARGEST: u64 = 32 << 20;
 
 /// What anybody else writes has no reason to be larger; what is was not written by whom we think.
 const LARGEST_ON_DISK: u64 = 4 << 20;
+
+/// Of the smallest pages that there are.
+const HALF_A_PAGE: usize = 2 << 10;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 
@@ -90,7 +94,7 @@ impl Host {
         };
         (&file).seek(SeekFrom::Start(0)).context("read", path)?;
         // A table of a few hundred mounts, in one go.
-        let bytes = read_all(&file, 64 << 10, LARGEST, path)?;
+        let bytes = read_all(&file, 64 << 10, LARGEST, path, End::Unknown)?;
         let table = Arc::new(mountinfo::parse(&bytes));
         *last = Some(Watched { reader, file, table: table.clone() });
         Ok(table)
@@ -157,12 +161,23 @@ impl Host {
         if length > most {
             return Err(malformed(absolute, "far too large"));
         }
-        // Files of proc and cgroup say that they are empty; most fit into this. Others are read in one call, and no
-        // second one asks whether that was all.
+        // What is read of a file of the kernel, which does not say how long it is, mostly fits into this. Others are read in
+        // one call that would bring more if there were more by now, and no second one asks whether that was all.
         match length {
-            0 => read_all(&file, 8 << 10, most, absolute),
-            length => read_all(&file, length, length, absolute),
+            0 => read_all(&file, 8 << 10, most, absolute, End::Unknown),
+            length => read_all(&file, length, length, absolute, End::At(length)),
         }
+    }
+
+    /// The same of a file that the kernel writes in one piece (`single_open`, as `status` and `cgroup` of a process) or in lines
+    /// of a few bytes (`cgroup.procs`): as long as half a page is free after a read, there was no more. A mount table is none of
+    /// them: it ends a read where the next line does not fit, and lines are as long as they like.
+    pub fn read_piece(&self, absolute: &Path) -> Result<Vec<u8>> {
+        if !self.is_kernels(absolute) {
+            return self.read(absolute);
+        }
+        let (file, _) = self.open_file(absolute)?;
+        read_all(&file, 8 << 10, LARGEST, absolute, End::OfPiece)
     }
 
     /// True for files that the kernel itself makes, where nobody can put anything else.
@@ -176,10 +191,9 @@ impl Host {
         self.reach(absolute)?;
         let flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
         let open = |path: &Path, flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+        // There the kernel has made what can be opened: a link is refused, and a directory when it is read.
         if self.is_kernels(absolute) {
-            let file = open(absolute, flags).context("open", absolute)?;
-            let length = regular(&file, absolute)?;
-            return Ok((file, length));
+            return Ok((open(absolute, flags).context("open", absolute)?, 0));
         }
         let place = open(&self.path(absolute), flags | O_PATH).context("open", absolute)?;
         let length = regular(&place, absolute)?;
@@ -226,14 +240,40 @@ pub(super) fn malformed(path: &Path, reason: &str) -> Error {
     Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
 }
 
+/// What tells that a file has been read to its end, besides a read that brings nothing.
+enum End {
+    Unknown,
+    /// So many bytes, if a read could have brought more.
+    At(u64),
+    /// A read that brings little, of the kernel's files that come in one piece.
+    OfPiece,
+}
+
 /// Reads all of it; an error if that is more than this.
-fn read_all(file: &File, expected: u64, most: u64, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
-    file.take(most + 1).read_to_end(&mut bytes).context("read", path)?;
-    if bytes.len() as u64 > most {
-        return Err(malformed(path, "far too large"));
+fn read_all(file: &File, expected: u64, most: u64, path: &Path, end: End) -> Result<Vec<u8>> {
+    // One more than there should be: what has grown meanwhile shows.
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0) + 1);
+    loop {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len());
+        }
+        let room = bytes.capacity() - bytes.len();
+        let now = match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.context("read", path)?,
+        };
+        if bytes.len() as u64 > most {
+            return Err(malformed(path, "far too large"));
+        }
+        let over = match end {
+            End::Unknown => false,
+            End::At(length) => bytes.len() as u64 == length,
+            End::OfPiece => now < room && now < HALF_A_PAGE,
+        };
+        if now == 0 || over {
+            return Ok(bytes);
+        }
     }
-    Ok(bytes)
 }
 
 impl Watched {
@@ -259,6 +299,30 @@ mod tests {
         assert_eq!(host.read(Path::new("/link")).unwrap_err().errno(), Some(nix::libc::ELOOP));
         assert!(host.read(Path::new("/fifo")).is_err());
         assert!(host.read(Path::new("/none")).unwrap_err().is_gone());
+    }
+
+    #[test]
+    fn what_the_kernel_writes_is_read_to_its_end() {
+        let live = Host::live();
+        // Many short lines, more than fit into one read.
+        let dir = tempfile::tempdir().unwrap();
+        let whole = |path: &str| String::from_utf8(fs::read(path).unwrap()).unwrap();
+        for path in ["/proc/self/cgroup", "/proc/self/limits", "/proc/mounts", "/proc/crypto"] {
+            let Ok(read) = live.read_piece(Path::new(path)) else { continue };
+            // A link ends here.
+            assert_ne!(path, "/proc/mounts");
+            assert!(String::from_utf8(read).unwrap() == whole(path), "{path}");
+        }
+        for path in ["/proc/self/mountinfo", "/proc/self/maps", "/proc/self/smaps"] {
+            let read = live.read(Path::new(path)).unwrap().len();
+            assert!(read.abs_diff(whole(path).len()) < read / 2 && read > 0, "{path}");
+        }
+        assert!(
+            live.read(Path::new("/proc/self")).is_err() && live.read(Path::new("/proc/self/ns")).is_err()
+        );
+        let host = Host::at(dir.path());
+        fs::write(dir.path().join("f"), vec![b'x'; 100_000]).unwrap();
+        assert_eq!(host.read_piece(Path::new("/f")).unwrap().len(), 100_000);
     }
 
     #[test]

@@ -153,14 +153,22 @@ impl Directory {
 
 /// True if this process goes on without its first thread.
 pub fn is_leaderless(id: ProcessId) -> bool {
-    let proc = Directory::open(Path::new("/proc")).and_then(|all| all.read(id.pid));
-    proc.is_ok_and(|reading| reading.proc.id == id && reading.proc.leaderless)
+    now(id.pid).is_some_and(|(its, leaderless)| leaderless == Some(true) && its == id)
 }
 
 /// Reads one process's identity now, from the machine itself; none if it is gone or a zombie.
 pub fn identity(pid: i32) -> Option<ProcessId> {
-    let proc = Directory::open(Path::new("/proc")).ok()?.read(pid).ok()?.proc;
-    proc.alive().then_some(proc.id)
+    now(pid).filter(|(_, leaderless)| *leaderless != Some(false)).map(|(id, _)| id)
+}
+
+/// Who has this PID now; if its first thread has ended, with whether it goes on without. /proc is opened for that only.
+fn now(pid: i32) -> Option<(ProcessId, Option<bool>)> {
+    let mut buffer = [0; ENOUGH];
+    let file = open(CWD, &format!("/proc/{pid}/stat")).ok()?;
+    let stat = parse_stat(read_once(&file, &mut buffer).ok()?)?;
+    let goes_on = || Directory::open(Path::new("/proc")).is_ok_and(|all| all.goes_on(&stat));
+    let leaderless = is_dead(stat.state).then(|| stat.num_threads > 1 && goes_on());
+    Some((ProcessId { pid, start: stat.starttime }, leaderless))
 }
 
 fn read_once<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {

@@ -4,7 +4,7 @@
 //! bind mount of the same file system has the same device number. Names are looked up relative to open
 //! directories, so nobody can lead us elsewhere by swapping a directory for a symlink meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -27,12 +27,18 @@ const LISTING: usize = 8 << 10;
 /// mostly lies in the same one or near it, and to open a directory part by part takes as long as to delete what is in
 /// it. Nothing that does not lead to the last one is kept open: it would keep the mount busy that it is on.
 #[derive(Default)]
-pub struct Parent(RefCell<Vec<(OsString, Rc<OwnedFd>)>>);
+pub struct Parent {
+    open: RefCell<Vec<(OsString, Rc<OwnedFd>)>>,
+    /// The mount that the last one is on, once somebody has asked. Whatever is mounted or moved meanwhile, what is open stays
+    /// on its mount, and keeps that mount's number from being given again.
+    mount: Cell<Option<u64>>,
+    shapes: Shapes,
+}
 
 impl Parent {
     /// The directory, opened part by part: no part may be a symlink.
     pub fn open(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
-        let mut open = self.0.borrow_mut();
+        let mut open = self.open.borrow_mut();
         let mut directory: Option<Rc<OwnedFd>> = None;
         for (depth, part) in path.components().enumerate() {
             if !matches!((depth, part), (0, Component::RootDir) | (1.., Component::Normal(_))) {
@@ -40,16 +46,51 @@ impl Parent {
             }
             let name = part.as_os_str();
             if open.get(depth).is_some_and(|(known, _)| known != name) {
-                open.truncate(depth);
+                self.cut(&mut open, depth);
             }
             if open.len() == depth {
+                self.mount.set(None);
                 let next = open_part(directory.as_deref(), name)?;
                 open.push((name.to_owned(), Rc::new(next)));
             }
             directory = open.get(depth).map(|(_, directory)| directory.clone());
         }
-        open.truncate(path.components().count());
+        self.cut(&mut open, path.components().count());
         directory.ok_or(Errno::INVAL)
+    }
+
+    /// Closes what does not lead to the directory that is so deep.
+    fn cut(&self, open: &mut Vec<(OsString, Rc<OwnedFd>)>, depth: usize) {
+        if open.len() > depth {
+            open.truncate(depth);
+            self.mount.set(None);
+        }
+    }
+
+    /// The mount that the directory is on which was opened last.
+    fn mount_of(&self, last: &OwnedFd) -> Result<u64, Errno> {
+        if let Some(known) = self.mount.get() {
+            return Ok(known);
+        }
+        let mount = mount_id(last)?;
+        self.mount.set(Some(mount));
+        Ok(mount)
+    }
+}
+
+/// Which directories were not empty when they were met, by how deep they lay and how long their names were: what a runtime
+/// makes for each container looks the same. It only says what is tried first, and a wrong guess costs a few system calls.
+#[derive(Default)]
+struct Shapes([Cell<u64>; 16]);
+
+impl Shapes {
+    fn full(&self, (depth, length): (usize, usize)) -> bool {
+        self.0[depth % 16].get() & (1 << (length % 64)) != 0
+    }
+
+    fn learn(&self, (depth, length): (usize, usize), full: bool) {
+        let (row, bit) = (&self.0[depth % 16], 1 << (length % 64));
+        row.set(if full { row.get() | bit } else { row.get() & !bit });
     }
 }
 
@@ -107,21 +148,17 @@ fn take_name(parent: &Parent, path: &Path, flags: AtFlags) -> Deleted {
 }
 
 fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Errno> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
-    let parent = match last.open(parent) {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+    let parent = match last.open(above) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
-    let directory = match open_child(&parent, name) {
-        Ok(directory) => directory,
-        Err(Errno::NOENT) => return Ok(()),
-        // Not a directory, or a symlink: the name itself goes, not what it leads to.
-        Err(Errno::NOTDIR | Errno::LOOP) => return deleted.unlink(&parent, name, AtFlags::empty()),
-        Err(e) => return Err(e),
-    };
+    // By its place, and not by its name, which is mostly an ID.
+    let shape = (usize::MAX, above.as_os_str().len());
+    let Some(directory) = open_full(&parent, name, shape, &last.shapes, deleted)? else { return Ok(()) };
     let mount = mount_id(&directory)?;
-    let level = Level { mount, path, depth: 0 };
-    if mount != mount_id(&parent)? {
+    let level = Level { mount, path, depth: 0, shape, shapes: &last.shapes };
+    if mount != last.mount_of(&parent)? {
         return empty(&directory, &level, deleted);
     }
     remove_directory(&parent, name, &directory, &level, deleted)
@@ -134,20 +171,52 @@ struct Level<'a> {
     /// Its path, for messages.
     path: &'a Path,
     depth: usize,
+    shape: (usize, usize),
+    shapes: &'a Shapes,
+}
+
+/// Opens a directory to empty it; none if it is gone by then. Most that a runtime leaves are empty by now, and go without
+/// being opened: the kernel removes neither a full one in that way nor a mount point (EBUSY), nor what is no directory.
+fn open_full(
+    parent: &OwnedFd,
+    name: &OsStr,
+    shape: (usize, usize),
+    shapes: &Shapes,
+    deleted: &mut Deleted,
+) -> Result<Option<OwnedFd>, Errno> {
+    if !shapes.full(shape) {
+        match deleted.unlink(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) => return Ok(None),
+            Err(Errno::NOTEMPTY) => shapes.learn(shape, true),
+            Err(_) => {}
+        }
+    }
+    match open_child(parent, name) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        // Not a directory, or a symlink: the name itself goes, not what it leads to.
+        Err(Errno::NOTDIR | Errno::LOOP) => deleted.unlink(parent, name, AtFlags::empty()).map(|()| None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Deletes what is in a directory, then the directory. Some file systems skip entries when others vanish under a
 /// listing: then the directory is not empty yet, and is listed again as long as that brings anything.
-fn remove_directory<P: rustix::path::Arg + Copy>(
+fn remove_directory(
     parent: &OwnedFd,
-    name: P,
+    name: &OsStr,
     directory: &OwnedFd,
     level: &Level,
     deleted: &mut Deleted,
 ) -> Result<(), Errno> {
+    let first = deleted.entries;
     loop {
         let before = (deleted.entries, deleted.failed);
-        delete_listed(directory, level, deleted)?;
+        if delete_listed(directory, Some((parent, name)), level, deleted)? {
+            // It counts itself.
+            level.shapes.learn(level.shape, deleted.entries > first + 1);
+            return Ok(());
+        }
         if deleted.failed > before.1 {
             return Ok(());
         }
@@ -163,7 +232,7 @@ fn remove_directory<P: rustix::path::Arg + Copy>(
 fn empty(directory: &OwnedFd, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
     loop {
         let before = (deleted.entries, deleted.failed);
-        delete_listed(directory, level, deleted)?;
+        delete_listed(directory, None, level, deleted)?;
         if deleted.failed > before.1 || deleted.entries == before.0 {
             return Ok(());
         }
@@ -171,53 +240,57 @@ fn empty(directory: &OwnedFd, level: &Level, deleted: &mut Deleted) -> Result<()
     }
 }
 
-/// Deletes what a listing of the directory names, from where it was last read to.
-fn delete_listed(directory: &OwnedFd, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
+/// Deletes what a listing of the directory names, from where it was last read to. True if the directory itself, by its
+/// parent and name, has gone, too: to read on would mostly say no more than that the listing has ended, and whether the
+/// directory is empty the kernel knows better. It removes no other one, and no mount point.
+fn delete_listed(
+    directory: &OwnedFd,
+    itself: Option<(&OwnedFd, &OsStr)>,
+    level: &Level,
+    deleted: &mut Deleted,
+) -> Result<bool, Errno> {
+    let failed = deleted.failed;
     let mut buffer = Vec::with_capacity(LISTING);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
         if deleted.cut {
-            return Ok(());
+            return Ok(false);
         }
+        let name = entry.file_name();
         let result = match entry.file_type() {
+            _ if matches!(name.to_bytes(), b"." | b"..") => Ok(()),
             FileType::Directory | FileType::Unknown => delete_child(directory, name, level, deleted),
             _ => deleted.unlink(directory, name, AtFlags::empty()),
         };
         if let Err(errno) = result {
             deleted.fail(&level.path.join(OsStr::from_bytes(name.to_bytes())), errno);
         }
+        if let Some((parent, name)) = itself
+            && entries.is_buffer_empty()
+            && deleted.failed == failed
+            && deleted.unlink(parent, name, AtFlags::REMOVEDIR).is_ok()
+        {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
-/// Most directories that a runtime leaves are empty by now, and go without being opened. The kernel removes neither a
-/// full one in that way nor a mount point (EBUSY).
 fn delete_child(parent: &OwnedFd, name: &CStr, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
-    if deleted.unlink(parent, name, AtFlags::REMOVEDIR).is_ok() {
-        return Ok(());
-    }
-    let os_name = OsStr::from_bytes(name.to_bytes());
-    let child = match open_child(parent, os_name) {
-        Ok(child) => child,
-        Err(Errno::NOTDIR | Errno::LOOP) => return deleted.unlink(parent, name, AtFlags::empty()),
-        Err(Errno::NOENT) => return Ok(()),
-        Err(e) => return Err(e),
-    };
+    let name = OsStr::from_bytes(name.to_bytes());
+    let shape = (level.depth, name.len());
+    let Some(child) = open_full(parent, name, shape, level.shapes, deleted)? else { return Ok(()) };
     if mount_id(&child)? != level.mount {
         return Err(Errno::XDEV);
     }
     if level.depth >= DEEPEST {
         let before = deleted.failed;
-        deep_tree::empty(&child, level.mount, &level.path.join(os_name), deleted)?;
+        deep_tree::empty(&child, level.mount, &level.path.join(name), deleted)?;
         let whole = deleted.failed == before && !deleted.cut;
         return if whole { deleted.unlink(parent, name, AtFlags::REMOVEDIR) } else { Ok(()) };
     }
-    let level = Level { path: &level.path.join(os_name), depth: level.depth + 1, ..*level };
+    let level = Level { path: &level.path.join(name), depth: level.depth + 1, shape, ..*level };
     remove_directory(parent, name, &child, &level, deleted)
 }
 
@@ -279,6 +352,50 @@ mod tests {
         assert!(some.cut && some.entries == 100 && doomed.exists(), "{some:?}");
         let rest = delete_some_in(&Parent::default(), &doomed, 203);
         assert!(!rest.cut && rest.failed == 0 && !doomed.exists(), "{rest:?}");
+    }
+
+    #[test]
+    fn a_wrong_guess_costs_calls_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let parent = Parent::default();
+        let full = |name: &str| {
+            fs::create_dir_all(dir.join(name).join("sub/full")).unwrap();
+            fs::write(dir.join(name).join("sub/full/f"), "").unwrap();
+        };
+        let empty = |name: &str| fs::create_dir_all(dir.join(name)).unwrap();
+        // The same shapes, full and empty by turns; and other things by such names.
+        for n in 0..4 {
+            [format!("full{n}"), format!("none{n}"), format!("half{n}/sub")].iter().for_each(|d| empty(d));
+            full(&format!("full{n}"));
+            fs::write(dir.join(format!("file{n}")), "").unwrap();
+            symlink(&dir, dir.join(format!("link{n}"))).unwrap();
+            for name in ["full", "full", "none", "half", "file", "full", "link", "none"] {
+                let deleted = delete_in(&parent, &dir.join(format!("{name}{n}")));
+                assert!(deleted.failed == 0, "{name}{n}: {deleted:?}");
+            }
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_parents_mount_is_asked_again_when_the_parent_is_another() {
+        let parent = Parent::default();
+        let mount = |path: &str| {
+            let open = parent.open(Path::new(path)).unwrap();
+            (parent.mount_of(&open).unwrap(), mount_id(&open).unwrap())
+        };
+        for path in ["/proc", "/", "/proc/self/nowhere", "/proc/sys", "/dev", "/proc"] {
+            if parent.open(Path::new(path)).is_ok() {
+                let (known, its) = mount(path);
+                assert_eq!(known, its, "{path}");
+            }
+        }
+        assert_ne!(mount("/proc").0, mount("/").0);
+        // One that cannot be opened leaves the one above it as the last.
+        mount("/proc");
+        assert!(parent.open(Path::new("/nowhere/x")).is_err());
+        assert_eq!(mount("/").0, mount("/").1);
     }
 
     /// Makes so many directories one in another, with a file and two more in each hundredth.

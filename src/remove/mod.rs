@@ -87,7 +87,7 @@ struct Clock {
 }
 
 impl Clock {
-    const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+    const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
     fn new() -> Clock {
         Clock { up: false, asked: None }

@@ -85,12 +85,15 @@ fn write_in(report: &mut Report, directory: &Path, make: bool) -> Result<()> {
     written
 }
 
+/// Of a document that has kilobytes for each pod.
+const BUFFER: usize = 64 << 10;
+
 fn write_new(path: &Path, report: &Report) -> Result<()> {
     let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
     // Piece by piece: the document of a large world is larger than all that we otherwise know.
-    let mut file = io::BufWriter::new(options.open(path).context("create", path)?);
+    let mut file = io::BufWriter::with_capacity(BUFFER, options.open(path).context("create", path)?);
     text::write_json(&mut PrintableJson(&mut file), report).context("write", path)?;
     file.flush().context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.

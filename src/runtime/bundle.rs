@@ -223,17 +223,32 @@ impl Room {
     }
 }
 
-/// Reads a bundle. What is missing is missing; what makes no sense is noted and not used.
-pub fn read_bundle(host: &Host, roots: &Roots, container: &ContainerId, room: &mut Room) -> Bundle {
+/// Reads a bundle. What is missing is missing; what makes no sense is noted and not used. Where its shim listens is read from
+/// there only if `heard` does not know it.
+pub fn read_bundle(
+    host: &Host,
+    roots: &Roots,
+    container: &ContainerId,
+    room: &mut Room,
+    heard: &dyn Fn(&Bundle) -> Option<PathBuf>,
+) -> Bundle {
     let mut bundle = Bundle::default();
-    let [whole, hidden, ..] = bundle_paths(roots, container);
-    let directory = if host.exists(&whole).unwrap_or(false) { whole } else { hidden };
-    match host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT) {
+    let [mut directory, hidden, ..] = bundle_paths(roots, container);
+    let spec = |directory: &Path| host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT);
+    let mut read = spec(&directory);
+    if read.is_err() && !host.exists(&directory).unwrap_or(false) {
+        read = spec(&hidden);
+        directory = hidden;
+    }
+    match read {
         Ok(bytes) => take_spec(&mut bundle, &bytes, container, roots),
         Err(e) if e.is_gone() => {}
         Err(e) => bundle.nonsense.push(e.to_string()),
     }
-    take_socket(&mut bundle, host, &directory, roots);
+    bundle.socket = heard(&bundle);
+    if bundle.socket.is_none() {
+        take_socket(&mut bundle, host, &directory, roots);
+    }
     room.cut(&mut bundle);
     bundle
 }
@@ -372,7 +387,7 @@ mod tests {
         fs::create_dir_all(&bundle).unwrap();
         fs::File::create(bundle.join("config.json")).unwrap().set_len(MAX_DOCUMENT + 1).unwrap();
         let id = ContainerId { namespace: "k8s.io".into(), id: "a".into() };
-        let b = read_bundle(&Host::at(dir.path()), &roots(), &id, &mut Room::default());
+        let b = read_bundle(&Host::at(dir.path()), &roots(), &id, &mut Room::default(), &|_| None);
         assert!(b.nonsense[0].contains("too large"), "{b:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! All processes of the machine, with what the command lines of shims say.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -16,14 +17,23 @@ use crate::order;
 use crate::runtime::shim::{self, ShimArgs};
 
 /// All processes, by PID.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Processes {
+    host: Host,
     by_pid: HashMap<i32, Proc>,
-    shims: HashMap<i32, ShimArgs>,
-    /// PIDs of root's processes whose command lines could not be read, in ascending order.
-    pub hidden: Vec<i32>,
+    /// Those that may be shims.
+    candidates: Vec<ProcessId>,
+    /// What their command lines say, once somebody has asked: between two steps of a round mostly nobody does.
+    lines: OnceCell<Lines>,
     /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
     pub unreadable: Vec<(i32, Why)>,
+}
+
+/// What command lines say.
+#[derive(Debug, Default)]
+struct Lines {
+    shims: HashMap<i32, ShimArgs>,
+    hidden: Vec<i32>,
 }
 
 /// How long one command line may take before its process counts as stalled: this twice, so that a machine that is merely
@@ -37,8 +47,13 @@ impl Processes {
     /// Reads all that this `/proc` shows.
     pub fn read(host: &Host) -> Result<Processes> {
         let path = Path::new("/proc");
-        let mut all = Processes::default();
-        let mut candidates = Vec::new();
+        let mut all = Processes {
+            host: host.clone(),
+            by_pid: HashMap::new(),
+            candidates: Vec::new(),
+            lines: OnceCell::new(),
+            unreadable: Vec::new(),
+        };
         let proc = Directory::open(&host.path(path)).context("open", path)?;
         for entry in std::fs::read_dir(host.path(path)).context("list", path)? {
             let entry = entry.context("list", path)?;
@@ -46,7 +61,7 @@ impl Processes {
             match proc.read(pid) {
                 Ok(reading) => {
                     if may_be_a_shims(&reading) {
-                        candidates.push(reading.proc.id);
+                        all.candidates.push(reading.proc.id);
                     }
                     all.by_pid.insert(pid, reading.proc);
                 }
@@ -54,45 +69,85 @@ impl Processes {
                 Err(e) => all.unreadable.push((pid, e.into())),
             }
         }
-        all.command_lines(host, &proc, candidates);
         Ok(all)
     }
 
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::read(&self.host, self.candidates.clone()))
+    }
+
+    /// The process with this PID now.
+    pub fn get(&self, pid: i32) -> Option<&Proc> {
+        self.by_pid.get(&pid)
+    }
+
+    /// The process with this PID and start time, if it still lives.
+    pub fn alive(&self, id: ProcessId) -> Option<&Proc> {
+        self.get(id.pid).filter(|p| p.id == id && p.alive())
+    }
+
+    /// All that live.
+    pub fn iter(&self) -> impl Iterator<Item = &Proc> {
+        self.by_pid.values().filter(|p| p.alive())
+    }
+
+    /// What a process's command line says, if it reads like a shim's.
+    pub fn shim(&self, pid: i32) -> Option<&ShimArgs> {
+        self.lines().shims.get(&pid)
+    }
+
+    /// True if a process's command line reads like a shim's.
+    pub fn is_shim(&self, pid: i32) -> bool {
+        self.shim(pid).is_some()
+    }
+
+    /// PIDs of root's processes whose command lines could not be read, in ascending order.
+    pub fn hidden(&self) -> &[i32] {
+        &self.lines().hidden
+    }
+}
+
+impl Lines {
     /// Reads command lines, all in one child as long as none stalls. Whoever can keep a process's memory from being read
     /// (with a FUSE file mapped into it, any user can his own's) keeps only that child from going on.
-    fn command_lines(&mut self, host: &Host, proc: &Directory, mut candidates: Vec<ProcessId>) {
+    fn read(host: &Host, mut rest: Vec<ProcessId>) -> Lines {
+        let mut lines = Lines::default();
         let stalled = host.stalled();
-        candidates.retain(|id| {
+        rest.retain(|id| {
             let known = stalled.contains(id);
             if known {
-                self.hidden.push(id.pid);
+                lines.hidden.push(id.pid);
             }
             !known
         });
-        let mut rest = &candidates[..];
         while !rest.is_empty() {
-            let few = host.stalled().len() < MAX_STALLED;
+            // As long as nobody is known to stall, the child tells much at a time. When one does, what it has not told is
+            // read once more, and told one by one.
+            let (few, at_once) = (host.stalled().len() < MAX_STALLED, host.stalled().is_empty());
             let patience = if few { READ_TIMEOUT } else { SHORT_READ_TIMEOUT };
-            let started = Child::start(|out| tell_command_lines(host, rest, out));
+            let started = Child::start(|out| tell_command_lines(host, &rest, at_once, out));
             let (said, at) = match started {
                 Ok(child) => child.attend_while_moving(patience),
                 Err(_) => (Vec::new(), Some(0)),
             };
-            self.take(&said);
+            lines.take(&said);
             let Some(at) = at else { break };
             let Some(position) = rest.iter().position(|id| id.pid == at).filter(|_| few) else {
                 // Whether there is a shim among the rest, nobody knows.
-                let unread = |pid: &i32| !self.shims.contains_key(pid) && may_be_read(host, proc, *pid);
+                let proc = Directory::open(&host.path(Path::new("/proc")));
+                let readable = |pid| proc.as_ref().map_or(true, |proc| may_be_read(host, proc, pid));
+                let unread = |pid: &i32| !lines.shims.contains_key(pid) && readable(*pid);
                 let unread: Vec<i32> = rest.iter().map(|id| id.pid).filter(unread).collect();
-                self.hidden.extend(unread);
+                lines.hidden.extend(unread);
                 break;
             };
             host.note_stalled(rest[position]);
-            self.hidden.push(at);
-            rest = &rest[position + 1..];
+            lines.hidden.push(at);
+            rest.drain(if at_once { position } else { 0 }..=position);
         }
-        order::sort(&mut self.hidden);
-        self.hidden.dedup();
+        order::sort(&mut lines.hidden);
+        lines.hidden.dedup();
+        lines
     }
 
     /// What the child told: for each process of interest its PID, and how long its command line is, none for one that
@@ -113,38 +168,17 @@ impl Processes {
             said = rest;
         }
     }
-
-    /// The process with this PID now.
-    pub fn get(&self, pid: i32) -> Option<&Proc> {
-        self.by_pid.get(&pid)
-    }
-
-    /// The process with this PID and start time, if it still lives.
-    pub fn alive(&self, id: ProcessId) -> Option<&Proc> {
-        self.get(id.pid).filter(|p| p.id == id && p.alive())
-    }
-
-    /// All that live.
-    pub fn iter(&self) -> impl Iterator<Item = &Proc> {
-        self.by_pid.values().filter(|p| p.alive())
-    }
-
-    /// What a process's command line says, if it reads like a shim's.
-    pub fn shim(&self, pid: i32) -> Option<&ShimArgs> {
-        self.shims.get(&pid)
-    }
-
-    /// True if a process's command line reads like a shim's.
-    pub fn is_shim(&self, pid: i32) -> bool {
-        self.shims.contains_key(&pid)
-    }
 }
 
 /// The bytes before each command line that the child tells: two numbers.
 const HEAD: usize = 8;
 
+/// As much is told at once.
+const MUCH: usize = 32 << 10;
+
 /// In a child: tells the command lines that are shims', and which could not be read.
-fn tell_command_lines(host: &Host, of: &[ProcessId], out: &mut File) {
+fn tell_command_lines(host: &Host, of: &[ProcessId], at_once: bool, out: &mut File) {
+    let mut told = Vec::new();
     // A child has nothing open that is ours.
     let Ok(proc) = Directory::open(&host.path(Path::new("/proc"))) else { return };
     for id in of.iter().filter(|id| may_be_read(host, &proc, id.pid)) {
@@ -162,8 +196,13 @@ fn tell_command_lines(host: &Host, of: &[ProcessId], out: &mut File) {
         }
         let length = line.map_or(-1, |line| line.len() as i32);
         let head = [id.pid.to_ne_bytes(), length.to_ne_bytes()].concat();
-        let _ = out.write_all(&[&head, line.unwrap_or_default()].concat());
+        told.extend([&head, line.unwrap_or_default()].concat());
+        if !at_once || told.len() >= MUCH {
+            let _ = out.write_all(&told);
+            told.clear();
+        }
     }
+    let _ = out.write_all(&told);
 }
 
 /// Only root's processes can be shims of ours, and only root's memory is not in anybody's hands. A fixture's are whose the
@@ -212,7 +251,7 @@ mod tests {
         let all = Processes::read(&Host::at(dir.path())).unwrap();
         assert_eq!([10, 11, 12].map(|pid| all.is_shim(pid)), [false, true, true], "{all:?}");
         assert_eq!(all.shim(11).unwrap().id.as_deref(), Some("a"));
-        assert!(all.hidden.is_empty() && all.unreadable.is_empty());
+        assert!(all.hidden().is_empty() && all.unreadable.is_empty());
     }
 
     #[test]
@@ -228,13 +267,13 @@ mod tests {
         let host = Host::at(dir.path());
         let started = Instant::now();
         let all = Processes::read(&host).unwrap();
-        assert_eq!(all.hidden, [25]);
+        assert_eq!(all.hidden(), [25]);
         assert_eq!((10..40).filter(|pid| all.is_shim(*pid)).count(), 29);
         let first = started.elapsed();
         assert!(first < Duration::from_secs(3), "{first:?}");
         // A later look does not wait for it again.
         let started = Instant::now();
-        assert_eq!(Processes::read(&host).unwrap().hidden, [25]);
+        assert_eq!(Processes::read(&host).unwrap().hidden(), [25]);
         assert!(started.elapsed() < READ_TIMEOUT, "{:?}", started.elapsed());
     }
 
@@ -248,7 +287,7 @@ mod tests {
         let host = Host::at(dir.path());
         let started = Instant::now();
         for _ in 0..5 {
-            assert_eq!(Processes::read(&host).unwrap().hidden, (10..60).collect::<Vec<_>>());
+            assert_eq!(Processes::read(&host).unwrap().hidden(), (10..60).collect::<Vec<_>>());
         }
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     }
@@ -260,13 +299,13 @@ mod tests {
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::os::unix::fs::chown(file.parent().unwrap(), Some(1000), None).unwrap();
         let all = Processes::read(&Host::at(dir.path())).unwrap();
-        assert!(all.hidden.is_empty() && !all.is_shim(10) && all.get(10).is_some());
+        assert!(all.hidden().is_empty() && !all.is_shim(10) && all.get(10).is_some());
     }
 
     #[test]
     fn we_are_no_shim() {
         let pid = std::process::id() as i32;
         let all = Processes::read(&Host::live()).unwrap();
-        assert!(all.get(pid).unwrap().alive() && !all.is_shim(pid) && !all.hidden.contains(&pid));
+        assert!(all.get(pid).unwrap().alive() && !all.is_shim(pid) && !all.hidden().contains(&pid));
     }
 }

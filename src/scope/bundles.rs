@@ -1,5 +1,7 @@
 //! What is ours by bundles and by runc's states.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
@@ -27,11 +29,25 @@ impl Gather<'_> {
         }
         self.nonsense.extend(listed.nonsense);
         let mut room = bundle::Room::default();
+        let sockets = self.view.host.list(&self.roots.shim_sockets).unwrap_or_default();
+        let sockets: HashSet<OsString> = sockets.into_iter().collect();
         for id in listed.containers {
-            let bundle = bundle::read_bundle(self.view.host, self.roots, &id, &mut room);
+            let heard = |bundle: &Bundle| self.heard(&id, bundle.shim_id.as_deref(), &sockets);
+            let bundle = bundle::read_bundle(self.view.host, self.roots, &id, &mut room, &heard);
             self.nonsense.extend(bundle.nonsense.iter().cloned());
             self.claim(id, bundle, Evidence::Bundle);
         }
+    }
+
+    /// Where a container's shim listens, if there is one socket only that may be it: of the two that count (`is_computed`), the
+    /// bundle can then name no other one that exists.
+    fn heard(&self, id: &ContainerId, shim_id: Option<&str>, there: &HashSet<OsString>) -> Option<PathBuf> {
+        let of = |name: &str| {
+            let socket = self.socket_at(&id.namespace, name);
+            socket.file_name().is_some_and(|name| there.contains(name)).then_some(socket)
+        };
+        let shims = of(shim_id.unwrap_or(&id.id))?;
+        of(&id.id).is_none_or(|own| own == shims).then_some(shims)
     }
 
     /// Reads runc's states: those of our bundles, and those of bundles that are gone.

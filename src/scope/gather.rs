@@ -52,6 +52,8 @@ pub(super) struct Gather<'a> {
     pub(super) sibling: Option<String>,
     /// True if what has its root on a snapshot of our containerd's is ours by that.
     pub(super) root_proves: bool,
+    /// Whose processes count as root's: those of the user that we are.
+    pub(super) root: u32,
     /// From where processes descend, by PID, as far as anybody has looked.
     pub(super) descents: RefCell<HashMap<i32, Descent>>,
 }
@@ -77,6 +79,7 @@ impl<'a> Gather<'a> {
             runc_hidden: None,
             sibling: sibling_of(view, snap),
             root_proves: images::proves(view, snap, roots),
+            root: nix::unistd::geteuid().as_raw(),
             descents: RefCell::default(),
         }
     }
@@ -109,10 +112,13 @@ impl<'a> Gather<'a> {
 
     /// A bundle may name any socket; containerd has its shims listen at a hash of its own address and their ID.
     fn is_computed(&self, socket: &Path, id: &ContainerId, shim_id: Option<&str>) -> bool {
-        let of = |name: &str| {
-            shim::socket(&self.roots.shim_sockets, &self.inside.address, &id.namespace, name) == *socket
-        };
+        let of = |name: &str| self.socket_at(&id.namespace, name) == *socket;
         of(shim_id.unwrap_or(&id.id)) || of(&id.id)
+    }
+
+    /// Where our containerd has the shim listen that it started under this name.
+    pub(super) fn socket_at(&self, namespace: &str, name: &str) -> PathBuf {
+        shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, name)
     }
 
     /// The comments by which firewall rules are ours: they name the snap, and where another instance of it runs, they

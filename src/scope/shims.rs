@@ -12,7 +12,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
-use crate::runtime::shim::{self, ShimArgs};
+use crate::runtime::shim::ShimArgs;
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim};
@@ -99,7 +99,7 @@ impl Gather<'_> {
             Err(e) => return self.blind.push(Blind::new("processes", e)),
         };
         let hidden: Vec<i32> =
-            processes.hidden.iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
+            processes.hidden().iter().copied().filter(|pid| !self.is_in_container(*pid)).collect();
         if !hidden.is_empty() {
             let pids: Vec<String> = hidden.iter().take(MAX_NAMED).map(i32::to_string).collect();
             let why = format!(
@@ -213,7 +213,7 @@ impl Gather<'_> {
             .filter(serves)
             .or_else(|| self.containers.values().find(serves))
             .and_then(|c| c.socket.clone())
-            .unwrap_or_else(|| shim::socket(&self.roots.shim_sockets, &self.inside.address, namespace, id))
+            .unwrap_or_else(|| self.socket_at(namespace, id))
     }
 
     fn judge(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Verdict {
@@ -252,8 +252,7 @@ impl Gather<'_> {
     /// The owner of a process's directory is its effective user, also where the process hides all else.
     fn is_roots(&self, pid: i32) -> bool {
         // A fixture's files are its author's.
-        !self.view.host.is_live()
-            || owner_of_process(self.view.host, pid).is_ok_and(|uid| uid == nix::unistd::geteuid().as_raw())
+        !self.view.host.is_live() || owner_of_process(self.view.host, pid).is_ok_and(|uid| uid == self.root)
     }
 
     fn is_of_a_container(&self, group: &Path) -> bool {

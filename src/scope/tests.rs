@@ -379,3 +379,29 @@ fn living_shims_tell_where_their_containerd_works() {
         assert_eq!(later.roots, scope.roots, "{unit}");
     }
 }
+
+#[test]
+fn a_bundle_is_asked_for_its_socket_where_there_may_be_two() {
+    let (sandbox, app) = ("a".repeat(64), "b".repeat(64));
+    let bundle = format!("var/snap/microk8s/common/run/containerd/{TASKS}/k8s.io/{app}");
+    let socket = |id: &str| {
+        let roots = crate::fixture::roots();
+        crate::runtime::shim::socket(&roots.shim_sockets, &roots.address, "k8s.io", id)
+    };
+    let spec = format!(r#"{{"annotations":{{"io.kubernetes.cri.sandbox-id":"{sandbox}"}}}}"#);
+    let address = format!("unix://{}", socket(&app).display());
+    let (config, file) = (format!("{bundle}/config.json"), format!("{bundle}/address"));
+    let told = |sockets: &[&str]| {
+        let dir = tree(&[CGROUPS, (&config, &spec), (&file, &address)]);
+        for id in sockets {
+            let at = dir.path().join(socket(id).strip_prefix("/").unwrap());
+            std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+            std::fs::write(at, "").unwrap();
+        }
+        gathered(&dir).containers.into_iter().find(|c| c.id.id == app).unwrap().socket.unwrap()
+    };
+    assert_eq!(told(&[]), socket(&app), "of which nothing is known but this");
+    assert_eq!(told(&[&sandbox]), socket(&sandbox), "the only one that is there");
+    assert_eq!(told(&[&sandbox, &app]), socket(&app));
+    assert_eq!(told(&[&app]), socket(&app));
+}

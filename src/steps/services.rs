@@ -45,7 +45,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             pids.iter().filter(|pid| pid.unsigned_abs() != own).filter_map(|pid| processes.get(*pid));
         let unit = by_service.entry(service).or_default();
         for process in
-            strangers.filter(|p| p.alive() && !processes.is_shim(p.id.pid) && !shims.contains(&p.id))
+            strangers.filter(|p| p.alive() && !shims.contains(&p.id) && !processes.is_shim(p.id.pid))
         {
             if !unit.contains(&process.id) && !in_a_guest(process.id.pid) {
                 unit.push(process.id);

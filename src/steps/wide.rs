@@ -76,11 +76,11 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
     let mut known: HashSet<PathBuf> = names.into_iter().flatten().chain(snaps).collect();
     let ours = in_groups(view, scope);
-    for process in processes.iter().filter(|p| !p.kernel && p.alive()) {
+    for process in processes.iter().filter(|p| !p.kernel && p.alive() && !ours.contains(&p.id.pid)) {
         let pid = process.id.pid;
         // What confinement hides is not blind: a mount of the host's is in the host's table, too.
         let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
-        if !known.insert(namespace) || ours.contains(&pid) {
+        if !known.insert(namespace) {
             continue;
         }
         let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };
@@ -99,8 +99,8 @@ pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding
     }
 }
 
-/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read. This
-/// look has listed the groups before: asking again costs nothing.
+/// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless
+/// somebody else is in there, too: then that one is asked. This look has listed the groups before: asking again costs nothing.
 fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();
@@ -129,5 +129,38 @@ mod tests {
         );
         assert_eq!(shown(&table, &table.mounts[2]), Some("/mnt/big/k".into()));
         assert_eq!(shown(&table, &table.mounts[0]), None);
+    }
+
+    #[test]
+    fn a_stranger_among_processes_of_ours_is_asked_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
+        file("proc/self/mountinfo", "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /cg rw - cgroup2 c rw\n");
+        let fields =
+            "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let process = |pid: &str, namespace: &str| {
+            let shown = "9 8 8:1 /var/snap/microk8s/common /x rw - ext4 /dev/a rw\n";
+            file(&format!("proc/{pid}/mountinfo"), shown);
+            file(&format!("proc/{pid}/stat"), &format!("{pid} (x) {fields}\n"));
+            file(&format!("proc/{pid}/ns/x"), "");
+            let link = dir.path().join("proc").join(pid).join("ns/mnt");
+            std::os::unix::fs::symlink(format!("mnt:[{namespace}]"), link).unwrap();
+        };
+        // As many as make it unlikely that the stranger is met first.
+        let ours: Vec<String> = (10..40).map(|pid| pid.to_string()).collect();
+        ours.iter().for_each(|pid| process(pid, "4"));
+        file("cg/c/cgroup.procs", &ours.join("\n"));
+        let mut scope = crate::fixture::scope_of(&["c"]);
+        let witness = crate::residue::witness::Witness::RuncState;
+        scope.containers[0].proven_cgroups.push(Proven::by(witness, "/c".into()));
+        let told = || {
+            let host = crate::linux::host::Host::at(dir.path());
+            let mut finding = Finding::default();
+            namespaces(&View::new(&host, None), &scope, &HashSet::new(), &mut finding);
+            finding.blind.into_iter().map(|blind| blind.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), Vec::<String>::new());
+        process("50", "4");
+        assert_eq!(told(), ["/x in the mount namespace of process 50 (x)"]);
     }
 }

@@ -95,8 +95,8 @@ pub fn bootstrap(bytes: &[u8]) {
     }
     for file in ["bootstrap.json", "address"] {
         if std::fs::write(below.join(file), bytes).is_ok() {
-            let bundle =
-                bundle::read_bundle(&Host::at(dir.path()), &roots, &container(), &mut Default::default());
+            let host = Host::at(dir.path());
+            let bundle = bundle::read_bundle(&host, &roots, &container(), &mut Default::default(), &|_| None);
             if let Some(socket) = bundle.socket {
                 assert_eq!(socket.parent(), Some(roots.shim_sockets.as_path()));
                 assert!(socket.file_name().is_some_and(|name| name.len() == 64));

@@ -25,7 +25,7 @@ pub fn pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
         if has_none_below(CWD, &path) {
             continue;
         }
-        match open_group(CWD, path).and_then(|directory| children(&directory)) {
+        match open_group(CWD, path).and_then(|directory| children(&directory, false)) {
             Ok(below) => rest.extend(below.into_iter().map(|name| directory.join(name))),
             Err(e) if e.raw_os_error().is_some_and(gone) => {}
             Err(e) => return Err(e).context("list", &directory),
@@ -45,13 +45,13 @@ const MAX_BELOW: usize = 4000;
 
 /// The PIDs in a group itself.
 pub fn own_pids(host: &Host, directory: &Path) -> Result<Vec<i32>> {
-    match host.read(&directory.join("cgroup.procs")) {
+    match host.read_piece(&directory.join("cgroup.procs")) {
         Ok(bytes) => Ok(parse_pids(&bytes).collect()),
         Err(e) if e.is_gone() => Ok(Vec::new()),
         // The group is threaded: the kernel lists its processes above, and here their threads, of which each process
         // has one with its own number.
         Err(e) if e.errno() == Some(nix::libc::EOPNOTSUPP) => {
-            match host.read(&directory.join("cgroup.threads")) {
+            match host.read_piece(&directory.join("cgroup.threads")) {
                 Ok(bytes) => Ok(parse_pids(&bytes).collect()),
                 Err(e) if e.is_gone() => Ok(Vec::new()),
                 Err(e) => Err(e),
@@ -73,18 +73,18 @@ pub fn parse_pids(bytes: &[u8]) -> impl Iterator<Item = i32> {
 /// "Un-populated Notification"); false also where it does not say.
 pub fn is_unpopulated(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     let says_so = |bytes: Vec<u8>| bytes.split(|b| *b == b'\n').any(|line| line == b"populated 0");
-    hierarchy.version == Version::V2 && host.read(&directory.join("cgroup.events")).is_ok_and(says_so)
+    hierarchy.version == Version::V2 && host.read_piece(&directory.join("cgroup.events")).is_ok_and(says_so)
 }
 
 /// True if there is a process in a group or below it, seen or not: one of another PID namespace counts, and one that the
 /// kernel calls a zombie while its threads go on. Also where it cannot be told. What is occupied is never "empty".
 pub fn is_occupied(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
     if hierarchy.version == Version::V2
-        && let Ok(events) = host.read(&directory.join("cgroup.events"))
+        && let Ok(events) = host.read_piece(&directory.join("cgroup.events"))
     {
         return !events.split(|b| *b == b'\n').any(|line| line == b"populated 0");
     }
-    let procs = |directory: &Path| match host.read(&directory.join("cgroup.procs")) {
+    let procs = |directory: &Path| match host.read_piece(&directory.join("cgroup.procs")) {
         Ok(bytes) => !bytes.is_empty(),
         Err(e) => !e.is_gone(),
     };
@@ -93,7 +93,7 @@ pub fn is_occupied(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool
         if procs(&directory) || rest.len() > MAX_BELOW {
             return true;
         }
-        let below = open_group(CWD, host.path(&directory)).and_then(|open| children(&open));
+        let below = open_group(CWD, host.path(&directory)).and_then(|open| children(&open, false));
         rest.extend(below.unwrap_or_default().into_iter().map(|name| directory.join(name)));
     }
     false
@@ -106,7 +106,7 @@ pub fn frozen(host: &Host, hierarchy: &Hierarchy, directory: &Path) -> bool {
         Version::V1 if hierarchy.freezer => ("freezer.self_freezing", "1"),
         Version::V1 => return false,
     };
-    host.read_text(&directory.join(file)).is_ok_and(|state| state == yes)
+    host.read_piece(&directory.join(file)).is_ok_and(|state| state.trim_ascii_end() == yes.as_bytes())
 }
 
 /// The kernel's number of a group, its inode: the later a group was made, the higher. None for a fixture, whose files are not
@@ -137,16 +137,31 @@ pub fn open_group(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Own
     Ok(openat(at, name, flags, Mode::empty())?)
 }
 
-/// The names of the groups directly in a directory.
-pub fn children(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+/// A listing is read in pieces of so many bytes.
+const PIECE: usize = 8 << 10;
+/// One more entry takes no more of it: its head, and a name.
+const LARGEST_ENTRY: usize = 24 + 256;
+
+/// The names of the groups directly in a directory. At a glance the listing ends where a piece had room for more, without
+/// another call that says so. That is nearly always right, but a signal may cut a piece short: who glances must count.
+pub fn children(directory: &OwnedFd, glance: bool) -> io::Result<Vec<OsString>> {
+    let mut buffer = [MaybeUninit::uninit(); PIECE];
     let mut entries = RawDir::new(directory, &mut buffer);
     let mut children = Vec::new();
+    let mut taken = 0;
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
+        // As the kernel lays it out (getdents(2)).
+        taken += (19 + name.to_bytes().len() + 1).next_multiple_of(8);
         if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
             children.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+        }
+        if entries.is_buffer_empty() {
+            if glance && taken + LARGEST_ENTRY <= PIECE {
+                break;
+            }
+            taken = 0;
         }
     }
     Ok(children)
@@ -161,6 +176,19 @@ pub fn has_none_below(at: impl AsFd, name: impl rustix::path::Arg) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_glance_sees_all_of_many_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        for count in [0, 1, 90, 100, 110, 120, 1000] {
+            let top = dir.path().join(count.to_string());
+            (0..count).for_each(|n| std::fs::create_dir_all(top.join(format!("pod{n:0>60}"))).unwrap());
+            std::fs::create_dir_all(&top).unwrap();
+            let open = open_group(CWD, &top).unwrap();
+            assert_eq!(children(&open, true).unwrap().len(), count);
+            assert_eq!(children(&open_group(CWD, &top).unwrap(), false).unwrap().len(), count);
+        }
+    }
 
     #[test]
     fn membership_of_hybrid() {

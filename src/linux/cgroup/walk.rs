@@ -15,16 +15,14 @@ use crate::reason::Reason;
 pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTree {
     let mut tree = CgroupTree::default();
     for hierarchy in hierarchies {
-        let mut walk = Walk {
-            point: &hierarchy.point,
-            groups: Vec::new(),
-            unasked: Vec::new(),
-            unreadable: &mut tree.unreadable,
-            names,
+        // First at a glance. The kernel's count says whether that was all; where it does not count, all is looked at.
+        let glanced =
+            (hierarchy.version == Version::V2).then(|| Walk::through(host, &hierarchy, names, true));
+        let mut walk = match glanced {
+            Some((walk, true)) => walk,
+            _ => Walk::through(host, &hierarchy, names, false).0,
         };
-        let top = open_group(CWD, host.path(&hierarchy.point));
-        walk.below(top, Path::new("/"), 0);
-        walk.rest(host, &hierarchy);
+        tree.unreadable.append(&mut walk.unreadable);
         tree.groups.push(walk.groups);
         tree.hierarchies.push(hierarchy);
     }
@@ -40,8 +38,10 @@ struct Walk<'a> {
     groups: Vec<PathBuf>,
     /// Groups that were not asked for groups below them, and how deep they are.
     unasked: Vec<(PathBuf, usize)>,
-    unreadable: &'a mut Vec<Unlisted>,
+    unreadable: Vec<Unlisted>,
     names: &'a Names,
+    /// Directories are listed at a glance.
+    glance: bool,
 }
 
 /// Names that tell where to expect groups. A hint that saves system calls, and nothing else.
@@ -52,11 +52,26 @@ pub struct Names {
     pub of_kubelet: fn(&Path) -> bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Goes through a hierarchy. True if the kernel counts no more groups than were found.
+    fn through(host: &Host, hierarchy: &'a Hierarchy, names: &'a Names, glance: bool) -> (Walk<'a>, bool) {
+        let (groups, unasked, unreadable) = Default::default();
+        let mut walk = Walk { point: &hierarchy.point, groups, unasked, unreadable, names, glance };
+        let top = open_group(CWD, host.path(&hierarchy.point));
+        walk.below(top, Path::new("/"), 0);
+        let mut whole = walk.is_whole(host, hierarchy);
+        // Those that were left are asked if there are more.
+        if !whole && !walk.unasked.is_empty() {
+            walk.rest(host);
+            whole = glance && walk.is_whole(host, hierarchy);
+        }
+        (walk, whole)
+    }
+
     /// The groups in a directory and below them. Those of containers are most, and have hardly ever any below them:
     /// they are left for later.
     fn below(&mut self, directory: io::Result<OwnedFd>, group: &Path, depth: usize) {
-        let listed = directory.and_then(|directory| Ok((children(&directory)?, directory)));
+        let listed = directory.and_then(|directory| Ok((children(&directory, self.glance)?, directory)));
         let (children, directory) = match listed {
             Ok(listed) => listed,
             Err(e) if e.raw_os_error().is_some_and(crate::error::gone) => return,
@@ -101,11 +116,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks those that were left, unless the kernel counts no more groups than were found.
-    fn rest(&mut self, host: &Host, hierarchy: &Hierarchy) {
-        if self.unasked.is_empty() || descendants(host, hierarchy) == Some(self.groups.len()) {
-            return;
-        }
+    fn is_whole(&self, host: &Host, hierarchy: &Hierarchy) -> bool {
+        descendants(host, hierarchy) == Some(self.groups.len())
+    }
+
+    fn rest(&mut self, host: &Host) {
         while let Some((group, depth)) = self.unasked.pop() {
             let directory = host.path(&full(self.point, &group));
             self.into(CWD, &directory, &group, depth);
@@ -116,7 +131,8 @@ impl Walk<'_> {
 /// How many groups there are in a hierarchy, where the kernel tells (Documentation/admin-guide/cgroup-v2.rst, cgroup.stat).
 fn descendants(host: &Host, hierarchy: &Hierarchy) -> Option<usize> {
     let text = (hierarchy.version == Version::V2)
-        .then(|| host.read_text(&hierarchy.point.join("cgroup.stat")).ok())??;
+        .then(|| host.read_piece(&hierarchy.point.join("cgroup.stat")).ok())??;
+    let text = String::from_utf8(text).ok()?;
     text.lines().find_map(|line| line.strip_prefix("nr_descendants ")?.parse().ok())
 }
 
