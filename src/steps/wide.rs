@@ -151,8 +151,7 @@ mod tests {
         ours.iter().for_each(|pid| process(pid, "4"));
         file("cg/c/cgroup.procs", &ours.join("\n"));
         let mut scope = crate::fixture::scope_of(&["c"]);
-        let witness = crate::residue::witness::Witness::RuncState;
-        scope.containers[0].proven_cgroups.push(Proven::by(witness, "/c".into()));
+        scope.containers[0].prove_group("/c");
         let told = || {
             let host = crate::linux::host::Host::at(dir.path());
             let mut finding = Finding::default();
