@@ -126,7 +126,7 @@ impl Removal<'_> {
             Residue::Mount(it) => mount::remove(live, parent, it, effort, deadline),
             Residue::Loop(it) => loop_device::remove(live, it),
             Residue::Device(it) => device::remove(live, it),
-            Residue::Cgroup(it) => cgroup::remove(live, it),
+            Residue::Cgroup(it) => cgroup::remove(live, it, deadline),
             Residue::Path(it) => path::remove(live, parent, it, deadline),
             Residue::Detached(_) => not_possible("it is no longer in any mount table"),
             Residue::RuntimeLeftRunning(_) => not_possible("it was already asked to stop"),

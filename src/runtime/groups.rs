@@ -132,6 +132,20 @@ pub fn is_of_a_manager(group: &Path) -> bool {
     ["system.slice", "user.slice", "machine.slice", "init.scope"].contains(&top)
 }
 
+/// True for a group that systemd has made for a unit that it starts itself, or one in it: below slices, whatever these are called,
+/// or in one of its own places. What it starts for others, such as containers, is in scopes.
+pub fn is_a_units(group: &Path) -> bool {
+    let mut names = group.iter().skip(1).filter_map(OsStr::to_str);
+    let unit = names.find(|name| !name.ends_with(".slice")).unwrap_or_default();
+    is_of_a_manager(group) || unit.ends_with(".service")
+}
+
+/// True for a group below those in which kubelet and containerd have containers, as far as names tell.
+pub fn is_containers_place(group: &Path) -> bool {
+    let topmost = group.iter().nth(1).and_then(OsStr::to_str).unwrap_or_default();
+    topmost.starts_with("kubepods") || topmost == "k8s.io"
+}
+
 /// True if a manager may put more processes into this group of his: he makes slices and services for whoever comes, a scope
 /// for those alone who are in it at first.
 pub fn is_open_to_others(group: &Path) -> bool {

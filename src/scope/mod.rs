@@ -20,6 +20,7 @@ mod images;
 mod link_facts;
 mod link_verdict;
 mod links;
+mod lost;
 mod manners;
 mod netns;
 pub mod network;

@@ -109,16 +109,14 @@ impl Gather<'_> {
         if roots.iter().any(|root| matches!(root, RootFs::Ours)) && (own_place || all_ours) {
             return Standing::Proven(Witness::RootOnSnapshot);
         }
-        let unknown = roots.iter().find_map(|root| match root {
-            RootFs::Unknown(why) => Some(why.clone()),
-            _ => None,
-        });
+        let unknown = unknown_of(&alive, &roots);
         let who = format!("holds process {} ({})", first.id.pid, text::escape(first.comm.as_bytes()));
         match unknown {
-            Some(why) if own_place => Standing::Doubtful {
+            Some((hidden, why)) if own_place => Standing::Doubtful {
                 reason: Reason::Unproven,
                 why: format!("{who}, whose root cannot be told: {why}"),
-                may_be_ours: !self.is_a_users(group),
+                may_be_ours: !self.is_a_users(group)
+                    && !self.have_parents_elsewhere(&hidden, &pids, processes),
             },
             _ => {
                 let why = format!("{who}, which is no child of a shim of ours and has its root elsewhere");
@@ -135,7 +133,7 @@ impl Gather<'_> {
 
     /// True if a group is in one that belongs to a user: he, and not root's containerd, has made it. Its own owner tells
     /// nothing, for runc gives a container's group to the container's user namespace. Every hierarchy must say so.
-    fn is_a_users(&self, group: &Path) -> bool {
+    pub(super) fn is_a_users(&self, group: &Path) -> bool {
         let owner = |directory: &Path| self.view.host.stat(directory).ok().map(|found| found.uid());
         let is_so = |hierarchy: &&Hierarchy| {
             let roots = [Some(0), owner(&hierarchy.point)];
@@ -183,120 +181,86 @@ impl Gather<'_> {
     }
 
     fn unclaimed_group(&mut self, group: &Path, id: &str, processes: &Processes) {
-        // What a user can make keeps nothing from being removed.
-        let untold = |gather: &mut Self, why: Why| {
-            let told = Blind::new(format!("container group {}", text::show(group)), why);
-            let list = if gather.is_a_users(group) { &mut gather.doubts } else { &mut gather.blind };
-            list.push(told);
-        };
+        let what = format!("container group {}", text::show(group));
         let pids = match self.pids_of(group) {
             Ok(pids) => pids,
-            Err(why) => return untold(self, why),
+            // What a user can make keeps nothing from being removed.
+            Err(why) if self.is_a_users(group) => return self.doubts.push(Blind::new(what, why)),
+            Err(why) => return self.blind.push(Blind::new(what, why)),
         };
-        let alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
+        let alive: Vec<&Proc> =
+            pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive()).collect();
+        let root_of = |p: &&Proc| self.root_of(p, processes);
         // One that ends while it is looked at tells nothing; the next one may.
-        let root = alive.map(|p| self.root_of(p, processes)).find(|root| !matches!(root, RootFs::Gone));
-        match root {
-            Some(RootFs::Ours) => {
-                let id = ContainerId { namespace: "k8s.io".into(), id: id.to_owned() };
-                self.own_orphan(id, group);
-            }
-            Some(RootFs::Unknown(why)) => {
-                let hidden = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
-                let why = format!("whose it is cannot be told: {hidden}; {why}");
-                untold(self, (Reason::Unproven, why).into());
-            }
-            Some(RootFs::Doubtful(why)) => {
-                let what = format!("container group {}", text::show(group));
-                self.doubts.push(Blind::new(what, (Reason::Unproven, why)));
-            }
-            Some(RootFs::Gone | RootFs::Elsewhere) | None => {}
+        let first = alive.iter().map(root_of).find(|root| !matches!(root, RootFs::Gone));
+        if matches!(first, Some(RootFs::Ours)) {
+            return self.own_orphan(ContainerId { namespace: "k8s.io".into(), id: id.to_owned() }, group);
         }
+        // What a shim outside of it has started there is that shim's container.
+        let has_another = |p: &&Proc| self.is_of_another_shim(p, processes) && !pids.contains(&p.parent);
+        if alive.iter().any(has_another) {
+            return;
+        }
+        let roots: Vec<RootFs> = alive.iter().map(root_of).collect();
+        let ours = alive.iter().zip(&roots).filter(|(_, root)| matches!(root, RootFs::Ours));
+        let parents: Vec<i32> = ours.map(|(process, _)| process.parent).collect();
+        if !parents.is_empty() {
+            // What init has inherited is asked by itself, and ends the rest with it.
+            let why = "a process in it has its root on a snapshot of ours, and the first one has not";
+            let all_have_others = !parents.contains(&1);
+            return self
+                .doubts
+                .extend(all_have_others.then(|| Blind::new(what, (Reason::Contradicted, why))));
+        }
+        if roots.iter().any(|root| matches!(root, RootFs::Elsewhere)) {
+            return;
+        }
+        if let Some((hidden, why)) = unknown_of(&alive, &roots) {
+            let runc = self.runc_hidden.as_deref().unwrap_or("no runc state, no parent shim");
+            let told =
+                Blind::new(what, (Reason::Unproven, format!("whose it is cannot be told: {runc}; {why}")));
+            let is_anothers =
+                self.is_a_users(group) || self.have_parents_elsewhere(&hidden, &pids, processes);
+            let list = if is_anothers { &mut self.doubts } else { &mut self.blind };
+            return list.push(told);
+        }
+        let doubtful = roots.into_iter().find_map(|root| match root {
+            RootFs::Doubtful(why) => Some(why),
+            RootFs::Changed => {
+                Some("its processes have changed their roots, and nothing tells whose they were".into())
+            }
+            _ => None,
+        });
+        self.doubts.extend(doubtful.map(|why| Blind::new(what, (Reason::Unproven, why))));
     }
 
-    fn own_orphan(&mut self, id: ContainerId, group: &Path) {
+    pub(super) fn own_orphan(&mut self, id: ContainerId, group: &Path) {
         let container = self.claim(id, Bundle::default(), Evidence::RootFs);
         container.witnesses.insert(Witness::RootOnSnapshot);
         container.cgroups.push(group.to_path_buf());
         container.proven_cgroups.push(Proven::by(Witness::RootOnSnapshot, group.to_path_buf()));
     }
 
-    /// Processes in no group that is known, which init has inherited and which have a mount namespace of their own: their root
-    /// tells whose they are. Each was the first process of a container, so each counts as a container and is asked to end.
-    fn lost_processes(&mut self, processes: &Processes, accounted: &HashSet<i32>) {
-        let own = self.view.mount_namespace("self");
-        let inherited =
-            |p: &&Proc| p.parent == 1 && !p.kernel && p.id.pid != 1 && !accounted.contains(&p.id.pid);
-        let apart = |p: &&Proc| {
-            let its = self.view.mount_namespace(&p.id.pid.to_string());
-            its.is_some() && its != own
-        };
-        let lost = processes.iter().filter(inherited).filter(apart);
-        let mut lost: Vec<Proc> =
-            lost.filter(|p| matches!(self.root_of(p, processes), RootFs::Ours)).cloned().collect();
-        order::sort_by_key(&mut lost, |p| p.id.pid);
-        let mut inhabitants: HashMap<PathBuf, usize> = HashMap::new();
-        for group in lost.iter().flat_map(|p| self.view.membership(p.id.pid)) {
-            *inhabitants.entry(group).or_default() += 1;
-        }
-        for process in lost {
-            let groups = self.view.membership(process.id.pid);
-            // A group with several of them is no single container's: its name is no ID, and it is not killed as a whole.
-            let alone =
-                |group: &&PathBuf| inhabitants.get(*group) == Some(&1) && !groups::is_open_to_others(group);
-            let (alone, crowded): (Vec<_>, Vec<_>) = groups.iter().partition(alone);
-            let name = |group: &&PathBuf| {
-                let name = group.file_name().and_then(|n| n.to_str())?;
-                crate::runtime::shim::name(name.strip_suffix(".scope").unwrap_or(name).as_bytes())
-            };
-            let id = alone.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
-            let id = ContainerId { namespace: "k8s.io".into(), id };
-            let wholly = |group: &&&PathBuf| self.is_wholly_ours(group, processes);
-            // Nor is one in a manager's place, where it may put others.
-            let (managed, alone): (Vec<_>, Vec<_>) =
-                alone.iter().filter(wholly).partition(|group| groups::is_of_a_manager(group));
-            let crowded: Vec<_> = crowded.iter().filter(wholly).chain(managed).collect();
-            alone.into_iter().for_each(|group| self.own_orphan(id.clone(), group));
-            let container = self.claim(id, Bundle::default(), Evidence::RootFs);
-            container.witnesses.insert(Witness::RootOnSnapshot);
-            container.strays.push(Proven::by(Witness::RootOnSnapshot, process.id));
-            // Such a group goes, too, once they have ended and it is empty: nobody else is in it.
-            container.cgroups.extend(crowded.into_iter().map(|group| group.to_path_buf()));
-        }
-    }
-
-    /// True if every process in a group has its root on our snapshots, and the group is none that everybody is in.
-    fn is_wholly_ours(&self, group: &Path, processes: &Processes) -> bool {
-        let of_all = group.components().count() < 2 || groups::is_open_to_others(group);
-        // kubelet makes none where containers have theirs: one that is called so there is a container's (`podinfo`).
-        let of_container = |above: &Path| groups::is_a_pods(above) || above == Path::new("/k8s.io");
-        let is_kubelets = groups::is_kubelets(group) && !group.parent().is_some_and(of_container);
-        if of_all || is_kubelets {
-            return false;
-        }
-        self.pids_of(group).is_ok_and(|pids| {
-            let mut alive = pids.iter().filter_map(|pid| processes.get(*pid)).filter(|p| p.alive());
-            alive.all(|p| matches!(self.root_of(p, processes), RootFs::Ours))
-        })
-    }
-
     /// IDs that something alive carries which is not ours: what is known by the ID alone is then nobody's to remove.
     pub(super) fn contradicted_ids(&mut self) {
         let Ok(tree) = self.view.cgroups() else { return };
-        let mut carriers: HashMap<&str, Vec<&Path>> = HashMap::new();
+        let unproven = || self.containers.values().filter(|c| !c.is_proven() && !c.contradicted);
+        let mut carriers: HashMap<&str, Vec<&Path>> =
+            unproven().map(|c| (c.id.id.as_str(), Vec::new())).collect();
         for (_, group) in tree.each() {
             let name = group.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let name = name.strip_suffix(".scope").unwrap_or(name);
             let tail = name.rsplit(['-', ':']).next().unwrap_or(name);
             let tail = tail.strip_prefix("kata_").unwrap_or(tail);
-            carriers.entry(tail).or_default().push(group);
-            if tail != name {
-                carriers.entry(name).or_default().push(group);
+            // Containers make groups, too, and as many as they like: only those of these names are kept.
+            for name in [Some(tail), Some(name).filter(|name| *name != tail)].into_iter().flatten() {
+                if let Some(groups) = carriers.get_mut(name) {
+                    groups.push(group);
+                }
             }
         }
-        let unproven = self.containers.values().filter(|c| !c.is_proven() && !c.contradicted);
         let mut contradicted = Vec::new();
-        for container in unproven {
+        for container in unproven() {
             let groups = carriers.get(container.id.id.as_str()).into_iter().flatten();
             let mut others = groups.filter(|g| !container.cgroups.iter().any(|own| own == *g));
             if let Some(group) = others.find(|g| self.pids_of(g).is_ok_and(|pids| !pids.is_empty())) {
@@ -350,9 +314,95 @@ impl Gather<'_> {
     }
 }
 
+/// Those whose root cannot be told, and why that of the first cannot.
+fn unknown_of<'a>(alive: &[&'a Proc], roots: &[RootFs]) -> Option<(Vec<&'a Proc>, String)> {
+    let hidden = |root: &&RootFs| matches!(root, RootFs::Unknown(_));
+    let Some(RootFs::Unknown(why)) = roots.iter().find(hidden) else { return None };
+    let all = alive.iter().zip(roots).filter(|(_, root)| hidden(root));
+    Some((all.map(|(process, _)| *process).collect(), why.clone()))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::scope::tests::{CGROUPS, STAT, gathered, tree};
+    use crate::runtime::bundle::TASKS;
+    use crate::scope::tests::{CGROUPS, STAT, gathered, root_on, tree};
+
+    const ELSEWHERE: &str = "1 0 0:9 / / rw - ext4 /dev/x rw\n";
+
+    /// Doubts and what is blind, of a planted bundle whose group has a process that nobody can read, below this parent.
+    fn of_hidden(parent: u32, files: &[(&str, &str)]) -> (usize, usize) {
+        let bundle = format!("var/snap/microk8s/common/run/containerd/{TASKS}/k8s.io/web/config.json");
+        let process = |pid: u32, parent: u32| format!("{pid} {STAT}").replace("S 1", &format!("S {parent}"));
+        let (hidden, above) = (process(61, parent), process(70, 1));
+        let common = [
+            CGROUPS,
+            ("proc/self/status", "NSpid:\t9\n"),
+            (&bundle, r#"{"linux":{"cgroupsPath":"/lxc/web"}}"#),
+            ("sys/fs/cgroup/lxc/web/cgroup.procs", "61\n"),
+            ("proc/61/stat", &hidden),
+            ("proc/61/mountinfo/x", ""),
+            ("proc/61/status", "NSpid:\t61\t1\n"),
+            ("proc/70/stat", &above),
+            ("proc/70/cmdline", ""),
+            ("proc/70/status", "NSpid:\t70\n"),
+            ("proc/70/mountinfo", ELSEWHERE),
+        ];
+        let scope = gathered(&tree(&[&common[..], files].concat()));
+        (scope.doubts.len(), scope.blind.len())
+    }
+
+    #[test]
+    fn a_hidden_process_below_one_that_is_anothers_is_a_doubt_and_below_none_it_is_blind() {
+        assert_eq!(of_hidden(70, &[]), (1, 0));
+        assert_eq!(of_hidden(1, &[("sys/fs/cgroup/lxc/web/x/cgroup.procs", "")]).1, 1, "it was inherited");
+        let unit = "sys/fs/cgroup/system.slice/snap.microk8s.daemon-containerd.service/cgroup.procs";
+        let shim = "shim\0-namespace\0n\0-address\0/var/snap/microk8s/common/run/containerd.sock\0";
+        for (file, text) in [
+            (unit, "70\n"),
+            ("proc/70/cmdline", shim),
+            ("proc/70/mountinfo", &*root_on(1)),
+            ("proc/70/mountinfo", "1 0 0:9 / /x rw - ext4 /dev/x rw\n"),
+            ("proc/70/status", "NSpid:\t70\t9\n"),
+            ("sys/fs/cgroup/lxc/web/cgroup.procs", "61\n70\n"),
+        ] {
+            assert_eq!(of_hidden(70, &[(file, text)]).1, 1, "{file} {text}");
+        }
+    }
+
+    /// Doubts, blind and containers of a group with a container's name and these processes with their mount tables.
+    fn of_unclaimed(tables: &[&str]) -> (usize, usize, usize) {
+        let mut files: Vec<(String, String)> = vec![
+            (CGROUPS.0.into(), CGROUPS.1.into()),
+            ("proc/self/status".into(), "NSpid:\t9\n".into()),
+            (format!("sys/fs/cgroup/x/{}/cgroup.procs", "a".repeat(64)), String::new()),
+        ];
+        for (pid, table) in (61..).zip(tables) {
+            files[2].1 += &format!("{pid}\n");
+            files.extend([
+                (format!("proc/{pid}/stat"), format!("{pid} {STAT}")),
+                (format!("proc/{pid}/cmdline"), String::new()),
+                (format!("proc/{pid}/status"), format!("NSpid:\t{pid}\t1\n")),
+                (format!("proc/{pid}/mountinfo"), table.to_string()),
+            ]);
+        }
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
+        let scope = gathered(&tree(&files));
+        (scope.doubts.len(), scope.blind.len(), scope.containers.len())
+    }
+
+    #[test]
+    fn an_orphan_is_told_though_its_first_process_has_another_root() {
+        let (ours, changed) = (root_on(1), "1 0 0:9 / /x rw - ext4 /dev/x rw\n");
+        assert_eq!(of_unclaimed(&[&ours, ELSEWHERE]), (0, 0, 1));
+        assert_eq!(of_unclaimed(&[changed]), (1, 0, 0), "whatever it was");
+        assert_eq!(of_unclaimed(&[ELSEWHERE, changed]), (0, 0, 0), "another's");
+        assert_eq!(of_unclaimed(&[ELSEWHERE, changed, ELSEWHERE]), (0, 0, 0));
+        assert_eq!(
+            of_unclaimed(&[changed, &ours]),
+            (0, 0, 1),
+            "init has inherited it: it is found by itself"
+        );
+    }
 
     /// Whoever has been given a group can make such groups: they hold nothing up. Where root made them, they do.
     #[test]

@@ -13,6 +13,9 @@ use crate::runtime::processes::Processes;
 /// Below containerd's root: each of its snapshotters has a directory of this name with its own behind it.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
 
+/// As many parents are looked at, one above the other.
+const MAX_ABOVE: usize = 1000;
+
 /// Where a process has its root.
 pub(super) enum RootFs {
     /// On a snapshot of ours.
@@ -23,6 +26,8 @@ pub(super) enum RootFs {
     Gone,
     /// It reads like ours, where anybody could have made it so.
     Doubtful(String),
+    /// In a directory that no mount shows: it has gone there itself (chroot(2)), as everything in a container may.
+    Changed,
     /// It cannot be told.
     Unknown(String),
 }
@@ -32,7 +37,7 @@ impl Gather<'_> {
         if !self.root_proves {
             return RootFs::Elsewhere;
         }
-        if processes.shim(process.parent).is_some_and(|args| args.address != self.inside.address) {
+        if self.is_of_another_shim(process, processes) {
             return RootFs::Elsewhere;
         }
         let unit = Some(process.parent).filter(|p| processes.is_shim(*p)).and_then(|p| self.view.unit_of(p));
@@ -40,6 +45,7 @@ impl Gather<'_> {
             return RootFs::Elsewhere;
         }
         match (self.reads_like_ours(process), self.levels_below(process)) {
+            (Err(RootFs::Changed), None | Some(2..)) => return RootFs::Elsewhere,
             (Err(root), _) => return root,
             (Ok(true), Some(0)) => {}
             (Ok(true), Some(1)) => {
@@ -50,7 +56,12 @@ impl Gather<'_> {
             (Ok(_), _) => return RootFs::Elsewhere,
         }
         let (host, pid) = (self.view.host, process.id.pid.to_string());
-        if namespace_of(host, &pid, "user") != namespace_of(host, "self", "user") {
+        let (its, own) = (namespace_of(host, &pid, "user"), namespace_of(host, "self", "user"));
+        if its.is_none() && own.is_some() {
+            let why = "its root reads like a snapshot of ours, and its user namespace is hidden";
+            return RootFs::Unknown(why.into());
+        }
+        if its != own {
             let why = "its root reads like a snapshot of ours, in a user namespace of its own, and its shim is gone";
             return RootFs::Doubtful(why.into());
         }
@@ -62,8 +73,42 @@ impl Gather<'_> {
         }
     }
 
+    /// True for a child of a living process that reads like a shim of another containerd.
+    pub(super) fn is_of_another_shim(&self, process: &Proc, processes: &Processes) -> bool {
+        processes.shim(process.parent).is_some_and(|args| args.address != self.inside.address)
+    }
+
+    /// True if each of these, whose roots cannot be told, descends from a process outside of their group, on the machine
+    /// itself, that has its root elsewhere, and nothing on the way up is the snap's or could be. It is no proof: an
+    /// administrator's `runc exec` is such a parent of a process of ours, and whoever adopts orphans (PR_SET_CHILD_SUBREAPER)
+    /// may be. So what has such parents is told, and keeps nothing from being removed.
+    pub(super) fn have_parents_elsewhere(&self, all: &[&Proc], group: &[i32], processes: &Processes) -> bool {
+        all.iter().all(|process| self.has_parent_elsewhere(process, group, processes))
+    }
+
+    fn has_parent_elsewhere(&self, process: &Proc, group: &[i32], processes: &Processes) -> bool {
+        let depth = self.view.pid_namespace_depth(None);
+        let mut found = false;
+        // Numbers that were given again while all were read may make a circle.
+        let above = std::iter::successors(processes.get(process.parent), |p| processes.get(p.parent));
+        for parent in above.take(MAX_ABOVE).take_while(|p| p.id.pid != 1) {
+            let pid = parent.id.pid;
+            let names_ours = processes.shim(pid).is_some_and(|args| args.address == self.inside.address);
+            let is_hidden = processes.hidden().contains(&pid);
+            let is_the_snaps = self.view.unit_of(pid) == Some(self.snap.instance.as_str());
+            if names_ours || is_hidden || is_the_snaps || parent.kernel || !parent.alive() {
+                return false;
+            }
+            found |= !group.contains(&pid)
+                && depth.is_some()
+                && self.view.pid_namespace_depth(Some(pid)) == depth
+                && matches!(self.reads_like_ours(parent), Ok(false));
+        }
+        found
+    }
+
     /// Whether a process's root is, by its path, on a snapshot of ours.
-    fn reads_like_ours(&self, process: &Proc) -> Result<bool, RootFs> {
+    pub(super) fn reads_like_ours(&self, process: &Proc) -> Result<bool, RootFs> {
         let file = self.view.directory_of(process).join("mountinfo");
         let table = match self.view.host.read(&file) {
             Ok(bytes) => mountinfo::parse(&bytes),
@@ -72,7 +117,7 @@ impl Gather<'_> {
             Err(e) => return Err(RootFs::Unknown(e.to_string())),
         };
         let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
-        Ok(root.is_some_and(|root| self.is_on_our_snapshots(root)))
+        root.map(|root| self.is_on_our_snapshots(root)).ok_or(RootFs::Changed)
     }
 
     /// What a process is instead of ours, if it is a guest's in the guest's own process namespace (a pod's with `hostPID`): it
@@ -122,7 +167,7 @@ impl Gather<'_> {
     fn descent_from(&self, first: &Proc) -> Descent {
         match self.reads_like_ours(first) {
             Ok(true) => Descent::Ours,
-            Ok(false) => Descent::Elsewhere(self.mounts_of(first)),
+            Ok(false) | Err(RootFs::Changed) => Descent::Elsewhere(self.mounts_of(first)),
             Err(_) => Descent::Unknown,
         }
     }

@@ -131,7 +131,7 @@ fn in_the_namespace_of(root: &str, processes: &[(i32, i32)]) -> Scope {
     gathered(&tree(&files))
 }
 
-fn root_on(snapshot: u32) -> String {
+pub(super) fn root_on(snapshot: u32) -> String {
     let snapshots =
         "/var/snap/microk8s/common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
     format!("1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l,upperdir={snapshots}/{snapshot}/fs,workdir=/w\n")

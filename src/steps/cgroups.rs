@@ -40,12 +40,13 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             (Reason::Unproven, "it is empty, and whether it was made for a container of ours cannot be told");
         finding.blind.extend(empty.map(|group| Blind::new(show(&full(&hierarchy.point, group)), why)));
         for (name, container) in found {
-            let path = full(&hierarchy.point, &name);
+            let path = full(&hierarchy.point, name);
             // A group above the leaves may hold processes of its own that are nobody's container.
             let has_own = || group::own_pids(view.host, &path).is_ok_and(|pids| !pids.is_empty());
-            if container.is_none() && !view.is_unpopulated(hierarchy, &name) && has_own() {
+            if container.is_none() && !view.is_unpopulated(hierarchy, name) && has_own() {
                 continue;
             }
+            let container = container.map(str::to_owned);
             finding.residues.push(Residue::Cgroup(Cgroup { path, container }));
         }
         finding.residues.extend(abandoned(view, scope, all).map(|group| {
@@ -132,13 +133,19 @@ fn is_a_runtimes(group: &Path) -> bool {
     groups::is_kubelets(group) || groups::is_dockers(group)
 }
 
+/// A group, and the container that it is of.
+type Owned<'a> = (&'a Path, Option<&'a str>);
+
+/// A container can make groups below its own without end. More than so many are not told one by one: they go with its own.
+const MAX_BELOW: usize = 1000;
+
 /// What may go from one hierarchy, children before parents: groups at or below an owned leaf, and the shared
 /// groups above one that hold nothing else. Second, those above one that would then be empty, too, and may be somebody's.
-fn removable(
-    groups: &[PathBuf],
-    owners: &HashMap<&Path, &str>,
+fn removable<'a>(
+    groups: &'a [PathBuf],
+    owners: &HashMap<&Path, &'a str>,
     above: &Above,
-) -> (Vec<(PathBuf, Option<String>)>, Vec<PathBuf>) {
+) -> (Vec<Owned<'a>>, Vec<PathBuf>) {
     // The machine's other groups are many, and nothing to us.
     if owners.is_empty() {
         return Default::default();
@@ -162,7 +169,11 @@ fn removable(
         if let Some(count) = group.parent().and_then(|p| children.get_mut(p)) {
             *count -= 1;
         }
-        found.push((group.clone(), container.map(str::to_owned)));
+        found.push((group.as_path(), container));
+    }
+    let is_below = |(group, container): &Owned| container.is_some() && !owners.contains_key(group);
+    if found.iter().filter(|owned| is_below(owned)).count() > MAX_BELOW {
+        found.retain(|owned| !is_below(owned));
     }
     (found, unknown)
 }
@@ -246,6 +257,16 @@ mod tests {
             names(&groups, &["/k8s.io/c1"]),
             ["/k8s.io/c1/a/b", "/k8s.io/c1/a", "/k8s.io/c1/init.scope", "/k8s.io/c1", "/k8s.io"]
         );
+    }
+
+    #[test]
+    fn very_many_groups_that_a_container_made_are_told_as_its_own() {
+        let mut groups = vec!["/k8s.io".to_owned(), "/k8s.io/c1".into(), "/k8s.io/c2".into()];
+        groups.extend((0..=MAX_BELOW).map(|n| format!("/k8s.io/c1/{n}")));
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        let own = ["/k8s.io/c2", "/k8s.io/c1", "/k8s.io"];
+        assert_eq!(names(&groups, &own[..2]), own);
+        assert_eq!(names(&groups[..groups.len() - 1], &own[..2]).len(), MAX_BELOW + own.len());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::Blind;
 use crate::residue::finding::Finding;
+use crate::runtime::groups;
 use crate::scope::Scope;
 use crate::snap::units;
 use crate::steps::running::running;
@@ -29,12 +30,11 @@ pub fn proven(view: &View, scope: &Scope) -> Finding {
     Finding { residues: running.into_iter().map(|r| r.residue(scope)).collect(), blind }
 }
 
-/// True for a group in which something of ours could be. Anybody may nest groups without end below one of his own, and hides
+/// True for a group in which something of ours could be, by its name: root's containers nest groups, too, and what they hide in
+/// them is another runtime's. So the owner, which tells of groups that cannot be read (`scope/orphans.rs`), says less here. Anybody may nest groups without end below one of his own, and hides
 /// there nothing but what is his.
 fn may_be_ours(group: &Path, scope: &Scope) -> bool {
-    let topmost = group.iter().nth(1).and_then(|name| name.to_str()).unwrap_or_default();
-    topmost.starts_with("kubepods")
-        || topmost == "k8s.io"
+    groups::is_containers_place(group)
         || units::service_of(group, &scope.snap.instance).is_some()
         || group
             .ancestors()

@@ -1,6 +1,6 @@
 //! The remove hook against forged evidence and hostile users, beside real bystanders, in private worlds.
 //!
-//! Every attack is one function and one row of a table (`harm`, `lies`, `denial`, `lesser`; `kinds` and `ties` for what security.md does not list). It sets up bystanders
+//! Every attack is one function and one row of a table (`harm`, `lies`, `denial`, `lesser`; `kinds`, `ties` and `hidden` for what security.md does not list). It sets up bystanders
 //! (`bystanders.rs`), a pod of ours with everything that pods leave, and lets an attacker (`attackers.rs`) do his worst:
 //!
 //! * **A**, a container that can write below $SNAP_COMMON;
@@ -16,6 +16,7 @@ mod attackers;
 mod bystanders;
 mod denial;
 mod harm;
+mod hidden;
 mod judge;
 mod kinds;
 mod lesser;
@@ -39,7 +40,8 @@ use trial::{Attack, Trial};
 /// Seconds a world may take: the slowest waits for two deadlines on a busy machine.
 const LIMIT: u32 = 240;
 
-const TABLES: [&[Attack]; 6] = [harm::ALL, lies::ALL, denial::ALL, lesser::ALL, kinds::ALL, ties::ALL];
+const TABLES: [&[Attack]; 7] =
+    [harm::ALL, lies::ALL, denial::ALL, lesser::ALL, kinds::ALL, ties::ALL, hidden::ALL];
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
