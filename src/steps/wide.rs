@@ -128,4 +128,36 @@ mod tests {
         assert_eq!(shown(&table, &table.mounts[2]), Some("/mnt/big/k".into()));
         assert_eq!(shown(&table, &table.mounts[0]), None);
     }
+
+    #[test]
+    fn a_stranger_among_processes_of_ours_is_asked_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
+        file("proc/self/mountinfo", "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /cg rw - cgroup2 c rw\n");
+        let fields =
+            "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let process = |pid: &str, namespace: &str| {
+            let shown = "9 8 8:1 /var/snap/microk8s/common /x rw - ext4 /dev/a rw\n";
+            file(&format!("proc/{pid}/mountinfo"), shown);
+            file(&format!("proc/{pid}/stat"), &format!("{pid} (x) {fields}\n"));
+            file(&format!("proc/{pid}/ns/x"), "");
+            let link = dir.path().join("proc").join(pid).join("ns/mnt");
+            std::os::unix::fs::symlink(format!("mnt:[{namespace}]"), link).unwrap();
+        };
+        // As many as make it unlikely that the stranger is met first.
+        let ours: Vec<String> = (10..40).map(|pid| pid.to_string()).collect();
+        ours.iter().for_each(|pid| process(pid, "4"));
+        file("cg/c/cgroup.procs", &ours.join("\n"));
+        let mut scope = crate::fixture::scope_of(&["c"]);
+        scope.containers[0].prove_in("/c");
+        let told = || {
+            let host = crate::linux::host::Host::at(dir.path());
+            let mut finding = Finding::default();
+            namespaces(&View::new(&host, None), &scope, &HashSet::new(), &mut finding);
+            finding.blind.into_iter().map(|blind| blind.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), Vec::<String>::new());
+        process("50", "4");
+        assert_eq!(told(), ["/x in the mount namespace of process 50 (x)"]);
+    }
 }
