@@ -200,12 +200,6 @@ impl Container {
         }
     }
 
-    /// For tests of what looks by groups.
-    #[cfg(test)]
-    pub(crate) fn prove_group(&mut self, group: &str) {
-        self.proven_cgroups.push(Proven::by(Witness::RuncState, group.into()));
-    }
-
     /// True if a witness proves it ours.
     pub fn is_proven(&self) -> bool {
         !self.witnesses.is_empty()

@@ -151,7 +151,7 @@ mod tests {
         ours.iter().for_each(|pid| process(pid, "4"));
         file("cg/c/cgroup.procs", &ours.join("\n"));
         let mut scope = crate::fixture::scope_of(&["c"]);
-        scope.containers[0].prove_group("/c");
+        scope.containers[0].prove_in("/c");
         let told = || {
             let host = crate::linux::host::Host::at(dir.path());
             let mut finding = Finding::default();
