@@ -136,6 +136,7 @@ fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
     assert_eq!(status, 1, "{text}");
     says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
     says(&text, "What lies below /var/snap/microk8s (3.0 MiB in 2 files) goes with the snap");
+    says(&text, "Most of that is in common/var 3.0 MiB.");
     assert!(!text.contains("leftover"), "{text}");
     let (_, json) = typed("$ST survey --snap microk8s --json");
     let document: Value = serde_json::from_str(&json).unwrap();

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::cli::sections::many;
 use crate::linux::child::{self, ChildEnd};
+use crate::order;
+use crate::text;
 
 /// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,6 +24,34 @@ impl Sizes {
     pub fn of(&mut self, directory: &Path) -> &str {
         self.0.entry(directory.to_path_buf()).or_insert_with(|| measure(directory))
     }
+}
+
+/// What lies two levels below a directory, the largest first, as far as that can be counted in a moment: names from there, and
+/// bytes. A disk that somebody has mounted there does not count.
+pub fn parts(directory: &Path) -> Vec<(String, u64)> {
+    let until = Instant::now() + COUNT_TIMEOUT;
+    let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
+        let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
+        let is_here = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|m| m.is_dir() && m.dev() == device);
+        let below = |directory: &Path| {
+            fs::read_dir(directory).into_iter().flatten().flatten().filter(is_here).map(|entry| entry.path())
+        };
+        for part in below(directory).flat_map(|above| below(&above)) {
+            let mut count = Count::default();
+            count.add(&part, device, until);
+            let name = text::show(part.strip_prefix(directory).unwrap_or(&part)).into_owned();
+            let _ = writeln!(out, "{} {name}", count.bytes);
+        }
+    });
+    let Ok(ChildEnd::Finished(output)) = counted else { return Vec::new() };
+    let output = String::from_utf8_lossy(&output);
+    let line = |line: &str| {
+        line.split_once(' ').and_then(|(bytes, name)| Some((name.to_owned(), bytes.parse().ok()?)))
+    };
+    let mut parts: Vec<(String, u64)> =
+        output.lines().filter_map(line).filter(|(_, bytes)| *bytes > 0).collect();
+    order::sort_by(&mut parts, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    parts
 }
 
 /// Counted in a child: a directory may hold a mount whose server does not answer.
@@ -98,6 +128,21 @@ mod tests {
     fn sizes_are_said_as_people_say_them() {
         let all = [0, 512, 10 << 10, 3 << 20, 1_288_490_189, 5 << 40].map(human);
         assert_eq!(all, ["0.0 KiB", "0.5 KiB", "10 KiB", "3.0 MiB", "1.2 GiB", "5.0 TiB"]);
+    }
+
+    #[test]
+    fn the_largest_parts_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in
+            [("common/default-storage/claim/data", 50_000), ("common/var/log/x", 100_000), ("7/args/x", 10)]
+        {
+            let file = dir.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, vec![1; bytes]).unwrap();
+        }
+        fs::create_dir_all(dir.path().join("common/a b")).unwrap();
+        let names: Vec<String> = parts(dir.path()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names[..2], ["common/var", "common/default-storage"]);
     }
 
     #[test]

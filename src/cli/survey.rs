@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::page::Page;
 use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, more, printable, section, what_to_do};
-use crate::cli::sizes::Sizes;
+use crate::cli::sizes::{Sizes, human, parts};
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
@@ -19,6 +19,9 @@ use crate::text;
 
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
 const MAX_OTHERS: usize = 8;
+
+/// So many parts of the snap's directories.
+const MAX_PARTS: usize = 5;
 
 /// So many items of a note.
 const MAX_ITEMS: usize = 10;
@@ -111,6 +114,7 @@ fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) ->
             text::show(&home),
             sizes.of(&home)
         ));
+        lines.extend(largest(&home, page));
     }
     let clustered = report.notes.iter().any(|note| note.kind == NoteKind::Cluster);
     if report.advice.is_empty() && !clustered && report.counts.blind == 0 && report.outcome != Outcome::Clean
@@ -123,6 +127,18 @@ fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) ->
     }
     let body: String = lines.iter().map(|l| page.paragraph("  - ", l)).collect();
     section(page, "before you remove it", &body)
+}
+
+/// What of the snap's directories holds most: images, volumes, what pods keep for themselves.
+fn largest(home: &Path, page: &Page) -> Option<String> {
+    let parts = parts(home);
+    let shown = parts.len().min(page.most(MAX_PARTS));
+    let mut said: Vec<String> =
+        parts[..shown].iter().map(|(name, bytes)| format!("{name} {}", human(*bytes))).collect();
+    if parts.len() > shown {
+        said.push(format!("{} smaller ones", parts.len() - shown));
+    }
+    (!said.is_empty()).then(|| format!("Most of that is in {}.", said.join(", ")))
 }
 
 /// What a step would do, in words.
