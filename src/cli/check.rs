@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::cli::arguments::near;
+use crate::cli::mistakes;
 use crate::error::{Context, Error, Position, Result};
 use crate::linux::host::Host;
 use crate::snap::profile::{Profile, is_shared, place};
@@ -16,7 +17,7 @@ pub fn check(file: Option<&Path>) -> Result<String> {
         None => (input()?, STANDARD_INPUT.into()),
         Some(file) => (Profile::bytes(&Host::live(), file)?, text::show(file)),
     };
-    let profile = Profile::parse(&bytes, &format!("'{name}'")).map_err(|error| with_line(error, &bytes))?;
+    let profile = Profile::parse(&bytes, &format!("'{name}'")).map_err(|error| with_all(error, &bytes))?;
     let mut said = format!("{name}: a valid profile for snap '{}'\n", profile.snap);
     for remark in remarks(&profile) {
         said.push_str(&format!("  note: {remark}\n"));
@@ -75,6 +76,20 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
 
 /// Of a line that is longer than this, only what is around the mistake is shown.
 const MAX_WIDTH: usize = 100;
+
+/// The first mistake with its line, and then all others that are there.
+fn with_all(error: Error, bytes: &[u8]) -> Error {
+    let others = mistakes::others(bytes, &error);
+    let error = with_line(error, bytes);
+    let Error::Profile { from, position, mut reason } = error else { return error };
+    for mistake in others {
+        let said = in_words(&mistake.reason, &mistake.text, mistake.place).unwrap_or(mistake.reason);
+        let shown = mistake.position.and_then(|at| excerpt(bytes, at)).unwrap_or_default();
+        let place = mistake.position.map(|at| format!("line {}, column {}: ", at.line, at.column));
+        reason.push_str(&format!("\n  {}{said}{shown}", place.unwrap_or_default()));
+    }
+    Error::Profile { from, position, reason }
+}
 
 /// Adds the line in which the mistake is, with a mark below the place.
 fn with_line(error: Error, bytes: &[u8]) -> Error {
@@ -172,6 +187,52 @@ mod tests {
         assert!(error.contains("1 | … ") && error.contains("\"root\": \"/root\""), "{error}");
         let error = checked(&"\0".repeat(3_000_000)).unwrap_err();
         assert!(error.len() < 1000, "{} characters", error.len());
+    }
+
+    #[test]
+    fn all_mistakes_are_told_in_one_run_in_the_files_order() {
+        let text = r#"{
+  "schema": 1,
+  "snap": 7,
+  "containerd": {"address": "/run/x.sock", "sock": "x", "state": "a//b", "root": ["/y"]},
+  "kubelet": {"rot": "/x"},
+  "patience": {"drain": -3, "deadline": 100000},
+  "host_symlinks": [],
+  "data": [3, "/etc", "$SNAP_COMMON/x", "/usr"]
+}
+"#;
+        let error = checked(text).unwrap_err();
+        let mut rest = error.as_str();
+        for mistake in [
+            "line 3, column 11: snap: integer `7`",
+            "line 4, column 29: containerd.address: \"/run/x.sock\" is neither",
+            "column 52: containerd: unknown field `sock` (known here: ",
+            "column 66: containerd.state: ",
+            "column 82: containerd.root: a list, where a string is expected",
+            "line 5, column 14: kubelet: missing field `root`",
+            "line 5, column 22: kubelet: unknown field `rot`; did you mean 'root'?",
+            "line 6, column 25: patience.drain: ",
+            "line 6, column 41: patience.deadline: 100000 is not between",
+            "line 7, column 20: unknown field `host_symlinks`; did you mean 'host-symlinks'?",
+            "line 8, column 12: data[0]: integer `3`",
+            "data[1]: \"/etc\"",
+            "data[3]: \"/usr\"",
+        ] {
+            let at = rest.find(mistake).unwrap_or_else(|| panic!("{mistake} is not in {rest} of\n{error}"));
+            rest = &rest[at + mistake.len()..];
+        }
+        assert!(!rest.contains("column"), "{rest}");
+        // What comes after a value that was put right is told of the file, not of the copy.
+        assert!(!error.contains("microk8s"), "{error}");
+    }
+
+    #[test]
+    fn however_many_mistakes_there_are_twenty_are_told() {
+        let many = SMALL.replace("\"own\",", &format!("\"own\", \"data\": [{}1],", "2,".repeat(5000)));
+        let error = checked(&many).unwrap_err();
+        assert_eq!(error.matches(": integer `").count(), 21, "{error}");
+        let deep = format!("{}{}", "{\"kubelet\":".repeat(120), "}".repeat(120));
+        assert!(checked(&deep).unwrap_err().len() < 2000);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod check;
 mod help;
 mod init;
 mod metrics;
+mod mistakes;
 mod packed;
 mod page;
 mod pretty;
