@@ -231,3 +231,36 @@ fn until_nothing_new<'a>(
     }
     Ok((whole, scope, view))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, microk8s};
+    use crate::report::note::NoteKind;
+    use crate::text;
+
+    #[test]
+    fn a_result_is_looked_for_on_its_own_machine_and_knows_its_own_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let machine = |id: &str| file(dir.path(), "etc/machine-id", id);
+        let boot = |id: &str| file(dir.path(), "proc/sys/kernel/random/boot_id", id);
+        let (snap, profile) = microk8s();
+        let subject = Subject { snap, profile, profile_from: "built in".into() };
+        let look = |copy: Option<&str>| verify(&host, &subject, copy.map(Path::new));
+        let booted = |report: &Report| report.notes.iter().any(|note| note.kind == NoteKind::Booted);
+
+        machine("0123\n");
+        boot("a-b\n");
+        file(dir.path(), "kept.json", text::json(&look(None).unwrap()));
+        assert!(!booted(&look(Some("/kept.json")).unwrap()));
+        boot("c-d\n");
+        assert!(booted(&look(Some("/kept.json")).unwrap()));
+        machine("4567\n");
+        let error = look(Some("/kept.json")).unwrap_err().to_string();
+        assert!(error.contains("another machine's"), "{error}");
+        // Where one of them is not known, nothing is said against it.
+        machine("");
+        assert!(booted(&look(Some("/kept.json")).unwrap()));
+    }
+}
