@@ -109,3 +109,33 @@ fn it_is_printed() {
     assert_eq!(printed, serde_json::from_str::<Value>(OPEN).unwrap());
     assert!(output.stdout.iter().filter(|b| **b == b'\n').count() > 500, "nobody can read that");
 }
+
+/// What a reader meets is explained, or is one fixed word.
+#[test]
+fn every_property_is_described() {
+    fn look(schema: &Value, place: &str, lacking: &mut Vec<String>) {
+        let Value::Object(map) = schema else {
+            if let Value::Array(list) = schema {
+                list.iter().for_each(|one| look(one, place, lacking));
+            }
+            return;
+        };
+        for (key, value) in map {
+            if key == "properties" {
+                for (name, property) in value.as_object().into_iter().flatten() {
+                    let place = format!("{place}/{name}");
+                    let explained = property["description"].as_str().is_some_and(|text| text.ends_with('.'));
+                    if !explained && property.get("const").is_none() {
+                        lacking.push(place.clone());
+                    }
+                    look(property, &place, lacking);
+                }
+            } else {
+                look(value, &format!("{place}/{key}"), lacking);
+            }
+        }
+    }
+    let mut lacking = Vec::new();
+    look(&serde_json::from_str(EXACT).unwrap(), "", &mut lacking);
+    assert!(lacking.is_empty(), "{lacking:#?}");
+}
