@@ -1,6 +1,7 @@
 //! What both programs do around a run: take care of themselves first, tell the result last.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use crate::error::{Error, Result};
@@ -63,7 +64,26 @@ pub fn subject(snap: Snap, profile: Option<&std::path::Path>) -> Result<Subject>
         None => Profile::of_snap(&host, &snap)?,
     };
     profile.resolve(&snap)?;
-    Ok(Subject { snap, profile, profile_from })
+    let mut subject = Subject { snap, profile, profile_from };
+    if let Err(e) = allow_administrators_grace(&host, &mut subject) {
+        log::warn!("{e}; the profile's grace is used");
+    }
+    Ok(subject)
+}
+
+/// How long containers get to end may be in a file of the administrator's: `snap remove` takes no options of ours. It says
+/// how patient a run is, and nothing else.
+fn allow_administrators_grace(host: &Host, subject: &mut Subject) -> Result<()> {
+    let path = subject.snap.common.join("teardown.grace");
+    let Ok(metadata) = host.stat(&path) else { return Ok(()) };
+    let malformed = |reason: String| Error::Malformed { path: path.clone(), reason };
+    if !metadata.is_file() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+        return Err(malformed("not a file that only root can have written".into()));
+    }
+    let text = host.read_at_most(&path, 64)?;
+    let seconds = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+    let seconds = seconds.ok_or_else(|| malformed("not a number of seconds".into()))?;
+    subject.allow(seconds).map_err(|e| malformed(e.to_string()))
 }
 
 /// Removes, and tells the journal.

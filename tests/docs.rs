@@ -32,6 +32,10 @@ use By::{File, Nobody, Us};
 const COMMANDS: &[(&str, By)] = &[
     ("grep snap-teardown-0.1.0.tar.gz SHA256SUMS", File("tests/docs/guide.rs", "guide_tool(&[\"source\"")),
     ("sha256sum --check --ignore-missing SHA256SUMS", File("tests/docs/guide.rs", "guide_tool(&[\"source\"")),
+    (
+        "echo 60 | sudo tee /var/snap/NAME/common/teardown.grace",
+        File("tests/typed.rs", "echo 5 > $common/teardown.grace"),
+    ),
     ("tests/demo", File(".ci/run", "tests/demo")),
     ("sudo tests/run", File(".ci/run", "tests/run")),
     ("tests/run", File(".ci/run", "tests/run")),

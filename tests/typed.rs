@@ -115,6 +115,29 @@ fn a_grace_is_not_above_the_deadline() {
 }
 
 #[test]
+fn an_administrator_says_in_a_file_how_patient_snap_remove_is() {
+    let patience = |make: &str| {
+        let (_, text) = typed(&format!("umask 022; {make}; $ST profile show --snap microk8s"));
+        let profile: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        profile["patience"].clone()
+    };
+    let usual = patience("true");
+    let told = patience("echo 5 > $common/teardown.grace");
+    assert!(told["drain"] == 5 && told["maximum-grace"] == 5 && usual.is_null(), "{told} {usual}");
+    for wrong in [
+        "echo 1000 > $common/teardown.grace",
+        "echo five > $common/teardown.grace",
+        "echo 5 > $common/teardown.grace; chown 1000 $common/teardown.grace",
+        "echo 5 > $common/teardown.grace; chmod 666 $common/teardown.grace",
+        "mkdir $common/teardown.grace",
+        "head -c 100 /dev/zero > $common/teardown.grace",
+        "echo 5 > /run/5; ln -s /run/5 $common/teardown.grace",
+    ] {
+        assert_eq!(patience(wrong), usual, "{wrong}");
+    }
+}
+
+#[test]
 fn a_disk_of_the_administrators_below_the_data_is_announced() {
     let mounted = "mkdir /run/disk; mount --bind /run/disk $common/default-storage;";
     for command in ["survey", "remove --yes", "verify"] {

@@ -234,13 +234,7 @@ fn subject(options: &Options) -> Result<Subject> {
     }
     let mut subject = program::subject(snap, options.profile.as_deref())?;
     if let Some(grace) = options.grace {
-        let patience = &mut subject.profile.patience;
-        if grace > patience.deadline {
-            let reason =
-                format!("--grace: {grace} s is more than the profile's deadline, {} s", patience.deadline);
-            return Err(Error::NotStarted(reason));
-        }
-        (patience.drain, patience.maximum_grace) = (grace, Some(grace));
+        subject.allow(grace).map_err(|e| Error::NotStarted(format!("--grace: {e}")))?;
     }
     Ok(subject)
 }

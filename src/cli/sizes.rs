@@ -26,9 +26,9 @@ impl Sizes {
     }
 }
 
-/// What lies two levels below a directory, the largest first, as far as that can be counted in a moment: names from there, and
-/// bytes. A disk that somebody has mounted there does not count.
-pub fn parts(directory: &Path) -> Vec<(String, u64)> {
+/// What lies two levels below a directory, the largest first: names from there, and bytes. None if a moment was not enough to
+/// count it all, or not all could be read. A disk that somebody has mounted there does not count.
+pub fn parts(directory: &Path) -> Option<Vec<(String, u64)>> {
     let until = Instant::now() + COUNT_TIMEOUT;
     let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
         let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
@@ -38,29 +38,41 @@ pub fn parts(directory: &Path) -> Vec<(String, u64)> {
         };
         for part in below(directory).flat_map(|above| below(&above)) {
             let mut count = Count::default();
-            count.add(&part, device, until);
+            if !count.add(&part, device, until) {
+                return;
+            }
             let name = text::show(part.strip_prefix(directory).unwrap_or(&part)).into_owned();
             let _ = writeln!(out, "{} {name}", count.bytes);
         }
+        let _ = writeln!(out, "{WHOLE}");
     });
-    let Ok(ChildEnd::Finished(output)) = counted else { return Vec::new() };
+    let Ok(ChildEnd::Finished(output)) = counted else { return None };
     let output = String::from_utf8_lossy(&output);
+    let output = output.strip_suffix(&format!("{WHOLE}\n"))?;
     let line = |line: &str| {
         line.split_once(' ').and_then(|(bytes, name)| Some((name.to_owned(), bytes.parse().ok()?)))
     };
     let mut parts: Vec<(String, u64)> =
         output.lines().filter_map(line).filter(|(_, bytes)| *bytes > 0).collect();
     order::sort_by(&mut parts, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    parts
+    Some(parts)
 }
+
+/// The last line of a count that came to its end.
+const WHOLE: &str = "whole";
 
 /// Counted in a child: a directory may hold a mount whose server does not answer.
 fn measure(directory: &Path) -> String {
     let until = Instant::now() + COUNT_TIMEOUT;
     let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
         let mut count = Count::default();
-        let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
-        let whole = count.add(directory, device, until);
+        let device = |path: &Path| fs::symlink_metadata(path).map(|m| m.dev()).unwrap_or(0);
+        let above = directory.parent().map_or(0, device);
+        // A disk that is mounted just there is not deleted with the directory.
+        if device(directory) != above {
+            return;
+        }
+        let whole = count.add(directory, above, until);
         let _ = write!(out, "{} {} {}", u8::from(whole), count.bytes, count.files);
     });
     let Ok(ChildEnd::Finished(output)) = counted else { return "not measured: it takes too long".into() };
@@ -69,7 +81,7 @@ fn measure(directory: &Path) -> String {
     match numbers[..] {
         [1, bytes, files] => format!("{} in {}", human(bytes), many(files, "file")),
         [_, bytes, files] => format!("more than {} in {files} files", human(bytes)),
-        _ => "not measured".into(),
+        _ => "a file system of its own, not measured".into(),
     }
 }
 
@@ -80,10 +92,11 @@ struct Count {
 }
 
 impl Count {
-    /// False if time was up before everything was counted. Stays on one file system: what is mounted there is
+    /// False if not everything was counted: time was up, or it could not be read. Stays on one file system: what is mounted there is
     /// not deleted with the directory either.
     fn add(&mut self, directory: &Path, device: u64, until: Instant) -> bool {
-        let Ok(entries) = fs::read_dir(directory) else { return true };
+        let Ok(entries) = fs::read_dir(directory) else { return false };
+        let mut whole = true;
         for entry in entries.flatten() {
             if Instant::now() >= until {
                 return false;
@@ -94,14 +107,12 @@ impl Count {
             }
             self.bytes += metadata.blocks() * 512;
             if metadata.is_dir() {
-                if !self.add(&entry.path(), device, until) {
-                    return false;
-                }
+                whole &= self.add(&entry.path(), device, until);
             } else {
                 self.files += 1;
             }
         }
-        true
+        whole
     }
 }
 
@@ -141,7 +152,7 @@ mod tests {
             fs::write(file, vec![1; bytes]).unwrap();
         }
         fs::create_dir_all(dir.path().join("common/a b")).unwrap();
-        let names: Vec<String> = parts(dir.path()).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = parts(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names[..2], ["common/var", "common/default-storage"]);
     }
 

@@ -131,7 +131,7 @@ fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) ->
 
 /// What of the snap's directories holds most: images, volumes, what pods keep for themselves.
 fn largest(home: &Path, page: &Page) -> Option<String> {
-    let parts = parts(home);
+    let parts = parts(home)?;
     let shown = parts.len().min(page.most(MAX_PARTS));
     let mut said: Vec<String> =
         parts[..shown].iter().map(|(name, bytes)| format!("{name} {}", human(*bytes))).collect();
