@@ -354,7 +354,7 @@ fn after_a_reboot_a_kept_result_says_what_was_there() {
     let (status, text) = kept("assert r[\"host\"][\"boot-id\"] and r[\"ended-at\"] >= r[\"started-at\"]", "");
     assert!(status == 0 && !text.contains("booted"), "{text}");
 
-    // A container of then, whose group's name and first process are somebody's now; and a lease on a disk, which outlives a boot.
+    // A container of then, whose first process's number is somebody's now, and a mount that was detached then.
     let container = "r[\"scope\"][\"containers\"] = [{\"namespace\": \"k8s.io\", \"id\": \"a\" * 64, \"group\": \"a\" * 64, \"sandbox\": True, \
         \"pod\": None, \"groups\": [], \"init\": {\"pid\": 1, \"start\": int(open(\"/proc/1/stat\").read().split()[21])}, \
         \"netns\": None, \"socket\": None, \"binds\": [], \"evidence\": [], \"witnesses\": [\"runc-state\"]}]; \
@@ -372,6 +372,7 @@ fn a_result_of_another_snap_or_version_is_refused() {
     for (change, words) in [
         ("r[\"snap\"][\"instance\"] = \"microk8s_a\"", "the result of snap 'microk8s_a', not of 'microk8s'"),
         ("r[\"schema\"] = 2", "it is of version 2; this program knows 1 only"),
+        ("r[\"command\"] = \"verify\"", "the result of a look, not of a removal"),
     ] {
         let (status, text) = kept(change, "");
         says(&text, words);

@@ -79,7 +79,7 @@ removal deletes this program and the snap's profile, too: run a copy, and name a
 --profile unless it is built in. While the snap is installed, use survey.
 
 After a reboot nothing is looked for that ends with a boot. Copy the result before, or take it from the
-journal:
+journal, where that outlives a boot (Storage= in journald.conf):
   journalctl -t snap-teardown SNAP_TEARDOWN_SNAP=NAME SNAP_TEARDOWN_COMMAND=remove -n 1 -o cat \\
       --output-fields=SNAP_TEARDOWN_RESULT > result.json
   snap-teardown verify --snap NAME --result result.json

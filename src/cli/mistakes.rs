@@ -21,15 +21,15 @@ pub struct Mistake {
     pub place: Option<Position>,
 }
 
-/// The mistakes after the first one.
-pub fn others(bytes: &[u8], first: &Error) -> Vec<Mistake> {
+/// The mistakes after the first one, and whether there are more than these.
+pub fn others(bytes: &[u8], first: &Error) -> (Vec<Mistake>, bool) {
     let (Ok(mut copy), Some(key)) = (serde_json::from_slice::<Value>(bytes), key_of(first, bytes)) else {
-        return Vec::new();
+        return (Vec::new(), false);
     };
     let mut found = Vec::new();
     // A key that stands twice is there once in the copy.
     if !put_right(&mut copy, first, &key) && !reason_of(first).starts_with("duplicate field") {
-        return found;
+        return (found, false);
     }
     let mut known = vec![key];
     while found.len() < MOST {
@@ -56,7 +56,8 @@ pub fn others(bytes: &[u8], first: &Error) -> Vec<Mistake> {
     }
     let place = |mistake: &Mistake| mistake.position.as_ref().map(|at| (at.line, at.column));
     order::sort_by(&mut found, |a, b| place(a).cmp(&place(b)));
-    found
+    let more = Profile::parse(copy.to_string().as_bytes(), "").is_err();
+    (found, more)
 }
 
 /// The key in the file of what has this key in the copy: items of lists that were wrong are gone from there.

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::json;
 use crate::linux::host::Host;
 use crate::report::note::{Note, NoteKind};
-use crate::report::{Outcome, Report, SCHEMA};
+use crate::report::{Command, Outcome, Report, SCHEMA};
 use crate::residue::{self, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
@@ -41,11 +41,15 @@ pub fn path(snap: &Snap) -> PathBuf {
 pub fn read_copy(host: &Host, copy: &Path, snap: &Snap) -> Result<Report> {
     let report: Report = parse(copy, &host.read_at_most(copy, LARGEST)?)?;
     known(copy, report.schema)?;
-    if report.snap.instance != snap.instance {
-        let reason = format!("the result of snap '{}', not of '{}'", report.snap.instance, snap.instance);
-        return Err(Error::Malformed { path: copy.to_path_buf(), reason });
-    }
-    Ok(report)
+    let reason = match report.command {
+        _ if report.snap.instance != snap.instance => {
+            format!("the result of snap '{}', not of '{}'", report.snap.instance, snap.instance)
+        }
+        // A look knows less than a removal: it may itself have been blind for want of a result.
+        Command::Survey | Command::Verify => "the result of a look, not of a removal".into(),
+        Command::Remove => return Ok(report),
+    };
+    Err(Error::Malformed { path: copy.to_path_buf(), reason })
 }
 
 /// True if there is a result where it belongs.

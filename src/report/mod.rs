@@ -182,9 +182,12 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// True if this and that were seen in two boots: nothing that only a boot holds can be the same.
+    /// True if this and that were seen in two boots of one machine: nothing that only a boot holds can be the same.
     pub fn booted_between(&self, then: &HostFacts) -> bool {
-        self.boot_id.is_some() && then.boot_id.is_some() && self.boot_id != then.boot_id
+        self.machine_id == then.machine_id
+            && self.boot_id.is_some()
+            && then.boot_id.is_some()
+            && self.boot_id != then.boot_id
     }
 
     /// True if they are known to be two machines.

@@ -252,15 +252,19 @@ mod tests {
 
         machine("0123\n");
         boot("a-b\n");
-        file(dir.path(), "kept.json", text::json(&look(None).unwrap()));
+        let mut removal = look(None).unwrap();
+        file(dir.path(), "look.json", text::json(&removal));
+        assert!(look(Some("/look.json")).is_err());
+        removal.command = Command::Remove;
+        file(dir.path(), "kept.json", text::json(&removal));
         assert!(!booted(&look(Some("/kept.json")).unwrap()));
         boot("c-d\n");
         assert!(booted(&look(Some("/kept.json")).unwrap()));
         machine("4567\n");
         let error = look(Some("/kept.json")).unwrap_err().to_string();
         assert!(error.contains("another machine's"), "{error}");
-        // Where one of them is not known, nothing is said against it.
+        // Where one of them is not known, nobody knows whether it is another boot of the same machine.
         machine("");
-        assert!(booted(&look(Some("/kept.json")).unwrap()));
+        assert!(!booted(&look(Some("/kept.json")).unwrap()));
     }
 }
