@@ -232,6 +232,16 @@ pub fn name(value: &impl Serialize) -> String {
     json(value).trim_matches('"').to_owned()
 }
 
+/// The first of some names, and how many more there are.
+pub fn few<T: std::borrow::Borrow<str>>(names: &[T], most: usize) -> String {
+    let shown = names.len().min(most);
+    let more = match names.len() - shown {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names[..shown].join(", ") + &more
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

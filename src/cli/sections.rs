@@ -88,12 +88,7 @@ pub fn bystanders(report: &Report, page: &Page) -> String {
     }
     let mut table = Table::new(&["WHAT", "WHY"]);
     for (why, what) in reasons {
-        let shown = what.len().min(page.most(NAMED));
-        let mut named = what[..shown].join(", ");
-        if what.len() > shown {
-            named.push_str(&format!(" and {} more", what.len() - shown));
-        }
-        table.row([named, why.clone()]);
+        table.row([text::few(&what, page.most(NAMED)), why.clone()]);
     }
     section(page, "looks like the snap's, is not, and is left alone", &table.render(page))
 }

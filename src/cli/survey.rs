@@ -10,7 +10,7 @@ use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
 use crate::report::build::A_SURVEY;
-use crate::report::note::NoteKind;
+use crate::report::note::{NoteKind, USUAL_ITEMS};
 use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::short;
@@ -22,9 +22,6 @@ const MAX_OTHERS: usize = 8;
 
 /// So many parts of the snap's directories.
 const MAX_PARTS: usize = 5;
-
-/// So many items of a note.
-const MAX_ITEMS: usize = 10;
 
 /// Control groups are many and all alike.
 const MAX_CGROUPS: usize = 2;
@@ -121,7 +118,7 @@ fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) ->
     {
         lines.push("Nothing was seen that would stand in the way of the removal.".into());
     }
-    lines.extend(report.notes.iter().map(|note| note.told(page.most(MAX_ITEMS))));
+    lines.extend(report.notes.iter().map(|note| note.told(page.most(USUAL_ITEMS))));
     if let Some(directory) = profile.scripts.as_ref().filter(|_| report.outcome != Outcome::Clean) {
         lines.push(format!("Executable files in {directory} are run before anything else."));
     }

@@ -1,7 +1,11 @@
 //! What the user should know besides what is left.
 
 use crate::order;
+use crate::text;
 use serde::{Deserialize, Serialize};
+
+/// So many items are told, unless all are asked for.
+pub const USUAL_ITEMS: usize = 10;
 
 /// One thing to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,21 +92,15 @@ impl Note {
 
     /// The sentence, with so many of its items.
     pub fn told(&self, most: usize) -> String {
-        let shown = &self.items[..self.items.len().min(most)];
-        let mut told = self.text.clone();
-        if !shown.is_empty() {
-            told.push_str(": ");
-            told.push_str(&shown.join(", "));
+        match self.items.is_empty() {
+            true => self.text.clone(),
+            false => format!("{}: {}", self.text, text::few(&self.items, most)),
         }
-        if self.items.len() > shown.len() {
-            told.push_str(&format!(" and {} more", self.items.len() - shown.len()));
-        }
-        told
     }
 }
 
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.told(10))
+        f.write_str(&self.told(USUAL_ITEMS))
     }
 }

@@ -14,7 +14,7 @@ use crate::runtime::{short, stop_signal};
 use crate::scope::graceful::Manner;
 use crate::scope::{BystanderKind, Scope};
 use crate::steps::{cgroups, families, firewall, owned};
-use crate::text::{escape, name, show};
+use crate::text::{escape, few, name, show};
 use crate::view::View;
 
 /// What to know before a removal: what runs, whose data it uses, what a removal does not do.
@@ -155,11 +155,9 @@ fn host_volumes(scope: &Scope) -> Vec<String> {
 /// A directory, with the pods that use it.
 fn used_by(bind: &Path, pods: Vec<String>) -> String {
     const NAMED: usize = 3;
-    let named = pods[..pods.len().min(NAMED)].join(", ");
-    match pods.len() {
-        0 => show(bind).into_owned(),
-        1..=NAMED => format!("{} ({named})", show(bind)),
-        more => format!("{} ({named} and {} more)", show(bind), more - NAMED),
+    match pods.is_empty() {
+        true => show(bind).into_owned(),
+        false => format!("{} ({})", show(bind), few(&pods, NAMED)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::course::Drain;
 use super::one::One;
 use crate::order;
 use crate::remove::live::Live;
+use crate::text;
 
 /// How often it is shown to whoever watches.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -48,13 +49,8 @@ impl Waiting {
 fn line(drain: &Drain, all: &[One], now: Instant) -> String {
     let open = || all.iter().filter(|one| !one.is_over());
     let name = |one: &One| one.task.pod.clone().unwrap_or_else(|| one.task.container.id.clone());
-    let names = order::set(open().map(name));
-    let named: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
-    let more = match names.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let names: Vec<String> = order::set(open().map(name)).into_iter().collect();
     let end = open().map(|one| one.end_of_grace(drain)).max().unwrap_or(now);
     let left = end.saturating_duration_since(now).as_millis().div_ceil(1000);
-    format!("waiting for {}{more}, {left} s more at most", named.join(", "))
+    format!("waiting for {}, {left} s more at most", text::few(&names, MAX_NAMED))
 }
