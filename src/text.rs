@@ -103,14 +103,29 @@ pub fn write_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> 
     serde_json::to_writer(to, value).map_err(io::Error::from)
 }
 
-/// Passes JSON on as [`printable_json`] does. serde_json writes strings in whole characters.
-pub struct PrintableJson<'a>(pub &'a mut dyn Write);
+/// Writes what [`printable_json`] makes of a value's JSON, piece by piece: the document of a large world is larger than all
+/// else that we know.
+pub fn write_printable_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    let mut pieces = io::BufWriter::with_capacity(PIECE, PrintableJson(to));
+    write_json(&mut pieces, value)?;
+    pieces.flush()
+}
+
+/// Of a document that has kilobytes for each pod.
+const PIECE: usize = 64 << 10;
+
+/// Passes JSON on as [`printable_json`] does. serde_json writes strings in whole characters, and a buffer keeps writes whole.
+struct PrintableJson<'a>(&'a mut dyn Write);
 
 impl Write for PrintableJson<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const DELETE: u8 = 0x7f;
         match std::str::from_utf8(bytes) {
-            Ok(text) => self.0.write_all(printable_json(text).as_bytes())?,
-            Err(_) => self.0.write_all(bytes)?,
+            // serde_json has escaped the other control characters.
+            Ok(text) if !text.is_ascii() || bytes.contains(&DELETE) => {
+                self.0.write_all(printable_json(text).as_bytes())?;
+            }
+            _ => self.0.write_all(bytes)?,
         }
         Ok(bytes.len())
     }
@@ -267,7 +282,7 @@ mod tests {
         assert!(!safe.chars().any(is_odd), "{safe:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), [hostile, "\u{e0041}"]);
         let mut written = Vec::new();
-        write_json(&mut PrintableJson(&mut written), &[hostile, "\u{e0041}"]).unwrap();
+        write_printable_json(&mut written, &[hostile, "\u{e0041}"]).unwrap();
         assert_eq!(written, safe.as_bytes());
     }
 

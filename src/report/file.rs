@@ -4,7 +4,7 @@
 //! removal until the next boot. What is on disk is at any moment a complete old or a complete new document.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -19,15 +19,12 @@ use crate::report::{Command, Outcome, Report, SCHEMA};
 use crate::residue::{self, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
-use crate::text::{self, PrintableJson};
+use crate::text;
 
 const NAME: &str = "teardown.json";
 
 /// No document is longer: what a hostile world has named is cut until it is not. None that is longer is read.
 pub const LARGEST: u64 = 4 << 20;
-
-/// Where the file lies is noted in it last.
-const ROOM_FOR_PATH: u64 = 8 << 10;
 
 /// How the name of a document begins that is still being written.
 const UNFINISHED: &str = ".teardown.json.";
@@ -65,7 +62,6 @@ pub fn own_directory(snap: &Snap) -> Result<PathBuf> {
 /// Writes a report; into the snap's common directory if it cannot be written where it belongs. Notes in it where, and
 /// cuts from it what there is no room for.
 pub fn write(host: &Host, report: &mut Report, snap: &Snap) -> Result<()> {
-    report.fit(LARGEST - ROOM_FOR_PATH);
     let first = write_in(report, &snap.run_dir(), true);
     let done = first.or_else(|e| {
         host.reach(&snap.common).and_then(|()| write_in(report, &snap.common, false)).map_err(|_| e)
@@ -89,19 +85,14 @@ fn write_in(report: &mut Report, directory: &Path, make: bool) -> Result<()> {
     written
 }
 
-/// Of a document that has kilobytes for each pod.
-const BUFFER: usize = 64 << 10;
-
-fn write_new(path: &Path, report: &Report) -> Result<()> {
+fn write_new(path: &Path, report: &mut Report) -> Result<()> {
     let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW | O_CLOEXEC);
-    // Piece by piece: the document of a large world is larger than all that we otherwise know.
-    let mut file = io::BufWriter::with_capacity(BUFFER, options.open(path).context("create", path)?);
-    text::write_json(&mut PrintableJson(&mut file), report).context("write", path)?;
-    file.flush().context("write", path)?;
+    let mut file = options.open(path).context("create", path)?;
+    report.write_within(LARGEST, &mut file).context("write", path)?;
     // Before the rename: else a full disk may show itself only after the old document is gone.
-    file.get_ref().sync_data().context("write", path)
+    file.sync_data().context("write", path)
 }
 
 /// Removes what runs were writing when they were killed. Only the holder of the lock may: nobody else writes here.
@@ -260,7 +251,6 @@ mod tests {
 
     fn written(report: &mut Report) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
-        report.fit(LARGEST - ROOM_FOR_PATH);
         write_in(report, dir.path(), false).unwrap();
         let bytes = fs::read(dir.path().join(NAME)).unwrap();
         (dir, bytes)

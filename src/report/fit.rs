@@ -1,11 +1,12 @@
 //! Cutting a document until it fits into a file.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Seek, Write};
 
 use crate::report::Report;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
-use crate::text::{PrintableJson, json, printable_json, write_json};
+use crate::text::write_printable_json;
 
 /// As many of a list stay where a list is cut.
 const MANY: usize = 1000;
@@ -39,12 +40,16 @@ fn cut_left(report: &mut Report, most: usize) {
 }
 
 impl Report {
-    /// Cuts it to so many bytes of JSON, and says so.
-    pub(super) fn fit(&mut self, most: u64) {
+    /// Writes it, cut until it is no longer than so many bytes of JSON, and says so in it. Most documents fit: none is
+    /// measured before it is written.
+    pub(super) fn write_within(&mut self, most: u64, to: &mut File) -> io::Result<()> {
         for cut in CUTS {
-            if self.length() <= most {
-                return;
+            match self.write_to(&mut Room { to, left: most }) {
+                Err(e) if e.kind() == ErrorKind::FileTooLarge => {}
+                done => return done,
             }
+            to.set_len(0)?;
+            to.rewind()?;
             if !self.truncated {
                 self.truncated = true;
                 let text =
@@ -53,30 +58,35 @@ impl Report {
             }
             cut(self);
         }
+        self.write_to(to)
     }
 
     /// Its JSON in one line, if that is no longer.
     pub(super) fn json_within(&self, most: u64) -> Option<String> {
-        (self.length() <= most).then(|| printable_json(&json(self)).into_owned())
+        let mut json = Vec::new();
+        self.write_to(&mut Room { to: &mut json, left: most }).ok()?;
+        String::from_utf8(json).ok()
     }
 
-    /// How long its JSON is. It is written away, and not held.
-    fn length(&self) -> u64 {
-        let mut counter = Counter(0);
-        let _ = write_json(&mut PrintableJson(&mut counter), self);
-        counter.0
+    fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
+        write_printable_json(to, self)
     }
 }
 
-struct Counter(u64);
+/// A writer that takes no more than there is room for.
+struct Room<'a> {
+    to: &'a mut dyn Write,
+    left: u64,
+}
 
-impl Write for Counter {
+impl Write for Room<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
+        self.to.write_all(bytes)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.to.flush()
     }
 }
