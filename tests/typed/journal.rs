@@ -121,3 +121,20 @@ fn the_result_is_read_back_from_the_journal_as_the_help_says() {
     let (status, text) = beside_journald(&format!("{removals}; snap-teardown verify --snap microk8s"));
     assert_eq!(status, 3, "{text}");
 }
+
+#[test]
+fn the_page_says_how_to_find_the_machines_that_wait_for_somebody() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/snap/local/man/snap-teardown-result.5");
+    let page = std::fs::read_to_string(page).unwrap().replace("\\-", "-").replace("\\(aq", "'");
+    let line = to_type(&page, "journalctl ");
+    let (status, text) = beside_journald(&format!(
+        "snap-teardown remove --yes --snap microk8s > /dev/null; journalctl --sync
+        [ -z \"$({line})\" ] || exit 98
+        mkdir /run/disk; mount --bind /run/disk $common/default-storage
+        snap-teardown remove --yes --snap microk8s > /dev/null; journalctl --sync
+        hostname; {line}"
+    ));
+    assert_eq!(status, 0, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines, [lines[0], &format!("{}\tmicrok8s", lines[0])]);
+}
