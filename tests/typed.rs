@@ -324,3 +324,23 @@ fn a_result_of_another_snap_or_version_is_refused() {
         assert_eq!(status, 2, "{text}");
     }
 }
+
+#[test]
+fn a_result_may_come_from_standard_input() {
+    let remove =
+        "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; mv teardown.json ../kept;";
+    let verify = "$ST verify --snap microk8s --result -";
+    let (status, text) = typed(&format!("{remove} {verify} < /run/kept"));
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = typed(&format!("{remove} (cat ../kept; sleep 0.2; echo ' ') | {verify}"));
+    assert_eq!(status, 0, "a pipe: {text}");
+    let (_, text) = typed(&format!(
+        "{remove} cp ../kept ./-; {verify} < /dev/null; echo $?; $ST verify --snap microk8s --result ./-"
+    ));
+    says(&text, "standard input");
+    says(&text, "2 snap-teardown: snap \"microk8s\": clean");
+    let (status, text) = typed(&format!("{remove} head -c 5000000 /dev/zero | {verify}"));
+    says(&text, "standard input");
+    says(&text, "far too large");
+    assert_eq!(status, 2, "{text}");
+}
