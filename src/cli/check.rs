@@ -115,10 +115,8 @@ fn in_words(reason: &str, bytes: &[u8], position: Option<Position>) -> Option<St
         };
     }
     let (what, known) = reason.split_once(", expected ").unwrap_or((reason, ""));
-    let unknown = what.strip_prefix("unknown field `").map(|name| name.trim_end_matches('`'));
-    if unknown.is_none() && !what.starts_with("missing field") {
-        return None;
-    }
+    let unknown = mistakes::named(what, "unknown");
+    unknown.or_else(|| mistakes::named(what, "missing"))?;
     let key = place::open_at(bytes, &at).map(|key| key + ": ").unwrap_or_default();
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
     let meant = unknown.map(|name| near(&name.replace('_', "-").to_lowercase(), &known)).unwrap_or_default();
