@@ -103,8 +103,8 @@ const COMMANDS: &[(&str, By)] = &[
         File("tests/spread/main/pods-get-their-grace/task.yaml", "-t snap-teardown"),
     ),
     (
-        "journalctl -t snap-teardown SNAP_TEARDOWN_NEEDS=human -o json | jq -r '[._HOSTNAME, .SNAP_TEARDOWN_SNAP] | @tsv'",
-        File("tests/typed/journal.rs", "the_page_says_how_to_find_the_machines_that_wait_for_somebody"),
+        "journalctl -t snap-teardown SNAP_TEARDOWN_NEEDS=human --since -7d -o json | jq -r '[._HOSTNAME, .SNAP_TEARDOWN_SNAP] | @tsv'",
+        File("tests/typed/journal.rs", "the_page_says_how_to_find_the_machines_that_need_somebody"),
     ),
     (
         "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",

@@ -337,7 +337,7 @@ fn a_result_may_come_from_standard_input() {
     let (_, text) = typed(&format!(
         "{remove} cp ../kept ./-; {verify} < /dev/null; echo $?; $ST verify --snap microk8s --result ./-"
     ));
-    says(&text, "standard input");
+    says(&text, "standard input': it is empty; the journal has no result");
     says(&text, "2 snap-teardown: snap \"microk8s\": clean");
     let (status, text) = typed(&format!("{remove} head -c 5000000 /dev/zero | {verify}"));
     says(&text, "standard input");

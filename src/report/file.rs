@@ -43,6 +43,10 @@ pub fn read_copy(host: &Host, copy: &Path, snap: &Snap) -> Result<Report> {
         true => (Path::new(STANDARD_INPUT), read_input(LARGEST)?),
         false => (copy, host.read_at_most(copy, LARGEST)?),
     };
+    if bytes.trim_ascii().is_empty() {
+        let reason = "it is empty; the journal has no result, or one that is too long for it".into();
+        return Err(Error::Malformed { path: copy.to_path_buf(), reason });
+    }
     let report: Report = parse(copy, &bytes)?;
     known(copy, report.schema)?;
     let reason = match report.command {

@@ -56,3 +56,27 @@ fn the_manual_of_the_program_has_every_command_and_option() {
         assert!(text.lines().all(|l| l.chars().count() <= 110), "{command}: lines too long");
     }
 }
+
+/// Whoever has found one page finds the others. They all ship: snap/release takes the whole directory, and Cargo.toml does.
+#[test]
+fn each_manual_page_leads_to_all_others() {
+    let files = std::fs::read_dir(root().join("snap/local/man")).unwrap();
+    let pages: Vec<_> = files.map(|file| file.unwrap()).collect();
+    assert_eq!(pages.len(), 4, "{pages:?}");
+    let name = |page: &std::fs::DirEntry| {
+        let file = page.file_name().into_string().unwrap();
+        let (name, section) = file.rsplit_once('.').unwrap();
+        format!(".BR {name} ({section})")
+    };
+    for page in &pages {
+        let text = std::fs::read_to_string(page.path()).unwrap();
+        let (_, also) = text.split_once(".SH SEE ALSO\n").unwrap();
+        for other in pages.iter().filter(|other| other.path() != page.path()) {
+            assert!(also.contains(&name(other)), "{page:?} does not lead to {other:?}");
+        }
+    }
+    let release = std::fs::read_to_string(root().join("snap/release")).unwrap();
+    assert!(release.contains("cp snap/local/man/* "));
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\"/snap/local/\","));
+}

@@ -123,7 +123,7 @@ fn the_result_is_read_back_from_the_journal_as_the_help_says() {
 }
 
 #[test]
-fn the_page_says_how_to_find_the_machines_that_wait_for_somebody() {
+fn the_page_says_how_to_find_the_machines_that_need_somebody() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/snap/local/man/snap-teardown-result.5");
     let page = std::fs::read_to_string(page).unwrap().replace("\\-", "-").replace("\\(aq", "'");
     let line = to_type(&page, "journalctl ");
