@@ -122,11 +122,15 @@ fn the_result_is_read_back_from_the_journal_as_the_help_says() {
     assert_eq!(status, 3, "{text}");
 }
 
+/// The page that explains the result, as it is read.
+fn page() -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/snap/local/man/snap-teardown-result.5");
+    std::fs::read_to_string(page).unwrap().replace("\\-", "-").replace("\\(aq", "'")
+}
+
 #[test]
 fn the_page_says_how_to_find_the_machines_that_need_somebody() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/snap/local/man/snap-teardown-result.5");
-    let page = std::fs::read_to_string(page).unwrap().replace("\\-", "-").replace("\\(aq", "'");
-    let line = to_type(&page, "journalctl ");
+    let line = to_type(&page(), "journalctl ");
     let (status, text) = beside_journald(&format!(
         "snap-teardown remove --yes --snap microk8s > /dev/null; journalctl --sync
         [ -z \"$({line})\" ] || exit 98
@@ -137,4 +141,22 @@ fn the_page_says_how_to_find_the_machines_that_need_somebody() {
     assert_eq!(status, 0, "{text}");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines, [lines[0], &format!("{}\tmicrok8s", lines[0])]);
+}
+
+/// Of the page's own example, by the lines that the page gives.
+#[test]
+fn the_page_says_how_to_find_what_is_left() {
+    let page = page();
+    let (_, example) = page.split_once(".SH EXAMPLE").unwrap();
+    let (example, _) = example.split_once(".nf\n").unwrap().1.split_once(".fi").unwrap();
+    let report = "snap-teardown report --snap microk8s --json";
+    let lines: String = page.lines().filter(|line| line.starts_with(report)).collect::<Vec<_>>().join("\n");
+    let lines = lines.replace(report, "cat example.json");
+    let killed = "python3 -c 'import json; r = json.load(open(\"example.json\")); r[\"endings\"] = [{\"pod\": \"prod/db-0\", \"end\": \"killed\"}]; \
+        json.dump(r, open(\"example.json\", \"w\"))'";
+    let (status, text) =
+        typed(&format!("cd /root; cat > example.json <<'X'\n{example}X\n{lines}\n{killed}\n{lines}"));
+    assert_eq!(status, 0, "{text}");
+    let left = "human\non-host\tmount\tonly the host can unmount it\n";
+    assert_eq!(text, format!("{left}{left}prod/db-0\n"));
 }
