@@ -134,6 +134,13 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_has_each() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("report/schema.json")).unwrap();
+        let words = schema["$defs"]["reason"]["enum"].as_array().unwrap();
+        assert!(words.iter().eq(super::WORDS.iter().map(|(_, word)| word)), "{words:?}");
+    }
+
+    #[test]
     fn a_word_of_tomorrow_is_read_too() {
         let read: Vec<Reason> = crate::json::parse(br#"["gate-closed", "of-tomorrow", "survey"]"#).unwrap();
         assert_eq!(read, [Reason::GateClosed, Reason::NotTold, Reason::Survey]);

@@ -7,10 +7,14 @@
 
 #[path = "docs/guide.rs"]
 mod guide;
+#[path = "docs/manuals.rs"]
+mod manuals;
 #[path = "docs/names.rs"]
 mod names;
 #[path = "docs/playbook.rs"]
 mod playbook;
+#[path = "docs/result_page.rs"]
+mod result_page;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -99,6 +103,10 @@ const COMMANDS: &[(&str, By)] = &[
         File("tests/spread/main/pods-get-their-grace/task.yaml", "-t snap-teardown"),
     ),
     (
+        "journalctl -t snap-teardown SNAP_TEARDOWN_NEEDS=human --since -7d -o json | jq -r '[._HOSTNAME, .SNAP_TEARDOWN_SNAP] | @tsv'",
+        File("tests/typed/journal.rs", "the_page_says_how_to_find_the_machines_that_need_somebody"),
+    ),
+    (
         "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",
         File("tests/spread/proof/recommended-plugs-leave-nothing/task.yaml", "_TRANSPORT=kernel"),
     ),
@@ -185,7 +193,7 @@ fn commands(text: &str) -> Vec<String> {
         } else if line == ".nf" || line == ".fi" {
             block = (line == ".nf").then_some("manual");
         } else if block == Some("manual") {
-            let command = line.replace("\\-", "-");
+            let command = typed(line);
             let known = PROGRAMS.iter().chain(&["snap-teardown "]).any(|p| command.starts_with(p));
             commands.extend(known.then_some(command));
         } else if block == Some("console") {
@@ -206,11 +214,16 @@ fn commands(text: &str) -> Vec<String> {
     commands
 }
 
+/// A manual page's line, as somebody types it who reads it.
+fn typed(line: &str) -> String {
+    line.replace("\\-", "-").replace("\\(aq", "'")
+}
+
 /// In namespaces of its own, in which no process and no link of anybody else is seen, and with a /run, a working
 /// directory and a home of its own.
 fn alone(script: &str, directory: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_snap-teardown"));
-    let prepare = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH;";
+    let prepare = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var; mkdir -p /run/bin; cp \"$0\" /run/bin/snap-teardown; PATH=/run/bin:$PATH; set -o pipefail;";
     support::alone(&format!("{prepare} {script}")).arg(program).current_dir(directory).output().unwrap()
 }
 
@@ -319,59 +332,6 @@ fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-}
-
-/// The manual and the parser know the same keys, and the sample in the manual is a valid profile.
-#[test]
-fn the_manual_of_the_profile_has_every_key() {
-    let manual = std::fs::read_to_string(root().join("snap/local/man/teardown.json.5")).unwrap();
-    let schema = std::fs::read_to_string(root().join("src/snap/profile/schema.json")).unwrap();
-    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
-    let mut keys = Vec::new();
-    for (key, value) in schema["properties"].as_object().unwrap() {
-        match value["properties"].as_object() {
-            Some(inner) => keys.extend(inner.keys().map(|k| format!("{key}.{k}"))),
-            None => keys.push(key.clone()),
-        }
-    }
-    for key in keys {
-        assert!(manual.contains(&format!("\n.BR {key} \"")), "the manual does not explain '{key}'");
-    }
-    let sample = manual.split(".nf\n").nth(1).and_then(|s| s.split(".fi").next()).unwrap();
-    snap_teardown::testing::Profile::parse(sample.as_bytes(), "the manual's sample").unwrap();
-    let shipped = std::fs::read(root().join("snap/local/teardown.json")).unwrap();
-    snap_teardown::testing::Profile::parse(&shipped, "the reference snap's").unwrap();
-}
-
-/// What the manual of the program says is what the program's own help says.
-#[test]
-fn the_manual_of_the_program_has_every_command_and_option() {
-    let manual = std::fs::read_to_string(root().join("snap/local/man/snap-teardown.8")).unwrap();
-    let manual = manual.replace("\\-", "-");
-    let help = Command::new(env!("CARGO_BIN_EXE_snap-teardown")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let words =
-        help.split_whitespace().filter(|w| w.starts_with("--")).map(|w| w.trim_matches([',', '.', ']']));
-    let commands = [
-        "survey",
-        "remove",
-        "verify",
-        "report",
-        "report schema",
-        "profile check",
-        "profile init",
-        "profile show",
-    ];
-    for word in words.chain(commands) {
-        assert!(manual.contains(word), "the manual does not know '{word}'");
-    }
-    for command in ["survey", "remove", "verify", "report", "profile"] {
-        let help =
-            Command::new(env!("CARGO_BIN_EXE_snap-teardown")).args([command, "--help"]).output().unwrap();
-        let text = String::from_utf8(help.stdout).unwrap();
-        assert!(help.status.success() && text.contains(&format!("Usage: snap-teardown {command}")), "{text}");
-        assert!(text.lines().all(|l| l.chars().count() <= 110), "{command}: lines too long");
-    }
 }
 
 /// Which Rust builds it is said where people read, as Cargo.toml says it.

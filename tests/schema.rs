@@ -5,6 +5,8 @@
 
 #[path = "schema/whole.rs"]
 mod whole;
+#[path = "schema/words.rs"]
+mod words;
 
 use std::time::Duration;
 

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "typed/journal.rs"]
+mod journal;
+
 use serde_json::Value;
 
 /// Nothing of the machine's control groups either: what other tests do in theirs is no business of this snap.
@@ -228,64 +231,6 @@ fn a_snap_that_is_not_there_is_told_from_one_without_a_profile() {
     says(&text, "ship one as /snap/own/1/teardown.json");
 }
 
-/// Runs a removal beside a journal that has these sockets; what each was sent, and how long the removal took.
-fn journal(sockets: &str, full: bool) -> Value {
-    let listen = format!(
-        "import json, os, socket, subprocess, sys, time
-sockets = {{name: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for name in '{sockets}'.split()}}
-os.makedirs('/run/systemd/journal')
-for name, s in sockets.items():
-    s.bind('/run/systemd/journal/' + name)
-    s.setblocking(False)
-filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-filler.setblocking(False)
-try:
-    while {full}:
-        filler.sendto(b'x', '/run/systemd/journal/socket')
-except BlockingIOError:
-    pass
-begin = time.monotonic()
-status = subprocess.call([os.environ['ST'], 'remove', '--yes', '--snap', 'microk8s'], stdout=subprocess.DEVNULL, timeout=60)
-said = {{'status': status, 'seconds': int(time.monotonic() - begin)}}
-for name, s in sockets.items():
-    said[name] = []
-    try:
-        while True:
-            said[name].append(s.recv(1 << 20).decode())
-    except BlockingIOError:
-        pass
-print(json.dumps(said))",
-        full = if full { "True" } else { "False" }
-    );
-    let (status, text) = typed(&format!(
-        "[ ! -S /dev/log ] || mount --bind /dev/null /dev/log; export ST; python3 -c \"{listen}\""
-    ));
-    assert_eq!(status, 0, "{text}");
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
-
-fn with(said: &Value, socket: &str, words: &str) -> usize {
-    said[socket].as_array().unwrap().iter().filter(|line| line.as_str().unwrap().contains(words)).count()
-}
-
-#[test]
-fn the_journal_has_fields_and_no_line_twice() {
-    let said = journal("socket dev-log", false);
-    assert_eq!(with(&said, "socket", "\nSNAP_TEARDOWN_OUTCOME=clean\n"), 1, "{said:#}");
-    assert_eq!(with(&said, "socket", "\nSNAP_TEARDOWN_STEP=data\n"), 1, "{said:#}");
-    assert_eq!(with(&said, "socket", "SNAP_TEARDOWN_SNAP=microk8s\n"), 2, "{said:#}");
-    assert_eq!(said["dev-log"].as_array().unwrap().len(), 0, "{said:#}");
-    // Without that socket, the lines alone.
-    let said = journal("dev-log", false);
-    assert_eq!(with(&said, "dev-log", "clean: 1 found, 1 removed"), 1, "{said:#}");
-    assert_eq!(with(&said, "dev-log", "SNAP_TEARDOWN_"), 0, "{said:#}");
-    // Where nobody reads, nobody waits, and the other way is taken.
-    let said = journal("socket dev-log", true);
-    assert_eq!(with(&said, "dev-log", "clean: 1 found, 1 removed"), 1, "{said:#}");
-    assert!(said["seconds"].as_u64().unwrap() < 20, "{said:#}");
-    assert_eq!(journal("", false)["status"], 0);
-}
-
 #[test]
 fn metrics_are_such_and_tell_what_is_left() {
     let (status, text) =
@@ -378,4 +323,24 @@ fn a_result_of_another_snap_or_version_is_refused() {
         says(&text, words);
         assert_eq!(status, 2, "{text}");
     }
+}
+
+#[test]
+fn a_result_may_come_from_standard_input() {
+    let remove =
+        "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; mv teardown.json ../kept;";
+    let verify = "$ST verify --snap microk8s --result -";
+    let (status, text) = typed(&format!("{remove} {verify} < /run/kept"));
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = typed(&format!("{remove} (cat ../kept; sleep 0.2; echo ' ') | {verify}"));
+    assert_eq!(status, 0, "a pipe: {text}");
+    let (_, text) = typed(&format!(
+        "{remove} cp ../kept ./-; {verify} < /dev/null; echo $?; $ST verify --snap microk8s --result ./-"
+    ));
+    says(&text, "standard input': it is empty; the journal has no result");
+    says(&text, "2 snap-teardown: snap \"microk8s\": clean");
+    let (status, text) = typed(&format!("{remove} head -c 5000000 /dev/zero | {verify}"));
+    says(&text, "standard input");
+    says(&text, "far too large");
+    assert_eq!(status, 2, "{text}");
 }

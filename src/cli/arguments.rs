@@ -45,7 +45,7 @@ pub struct Options {
     pub yes: bool,
     /// `--all`.
     pub all: bool,
-    /// `--result FILE`.
+    /// `--result FILE`; `-` is standard input.
     pub result: Option<PathBuf>,
     /// `--dry-run`.
     pub dry_run: bool,
@@ -68,7 +68,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call> {
             Arg::Short('V') | Arg::Long("version") => raw.version = true,
             Arg::Long("snap") => raw.options.snap = Some(given_text(parser.value().map_err(wrong)?)?),
             Arg::Long("profile") => raw.options.profile = Some(path(parser.value().map_err(wrong)?)),
-            Arg::Long("result") => raw.options.result = Some(path(parser.value().map_err(wrong)?)),
+            Arg::Long("result") => raw.options.result = Some(file_or_input(parser.value().map_err(wrong)?)),
             Arg::Long("json") => raw.options.json = true,
             Arg::Long("yes") => raw.options.yes = true,
             Arg::Long("all") => raw.options.all = true,
@@ -257,6 +257,11 @@ fn path(value: OsString) -> PathBuf {
     std::path::absolute(&value).unwrap_or_else(|_| value.into())
 }
 
+/// The same, but `-` stays what it is: standard input.
+fn file_or_input(value: OsString) -> PathBuf {
+    if value == "-" { value.into() } else { path(value) }
+}
+
 fn wrong(error: lexopt::Error) -> Error {
     usage(&match error {
         lexopt::Error::MissingValue { option } => {
@@ -295,6 +300,11 @@ mod tests {
         };
         assert_eq!(call("profile check -- --odd").unwrap(), files(&[Some("--odd")]));
         assert_eq!(call("profile check a - ./-").unwrap(), files(&[Some("a"), None, Some("./-")]));
+        let result = |file: &str| {
+            let Call::Verify(options) = call(&format!("verify --result {file}")).unwrap() else { panic!() };
+            options.result.unwrap()
+        };
+        assert_eq!((result("-"), result("./-")), (PathBuf::from("-"), path("./-".into())));
     }
 
     #[test]

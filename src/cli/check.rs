@@ -1,20 +1,19 @@
 //! Says what is wrong with a profile, and shows the line.
 
-use std::io::Read;
 use std::path::Path;
 
 use crate::cli::arguments::near;
 use crate::cli::mistakes;
-use crate::error::{Context, Error, Position, Result};
-use crate::linux::host::Host;
+use crate::error::{Error, Position, Result};
+use crate::linux::host::{Host, STANDARD_INPUT, read_input};
 use crate::snap::profile::{Profile, is_shared, place};
 use crate::text;
 
 /// Checks a profile file; None is standard input. Returns what to print when it is valid.
 pub fn check(file: Option<&Path>) -> Result<String> {
-    const STANDARD_INPUT: &str = "standard input";
+    const LARGEST: u64 = 4 << 20;
     let (bytes, name) = match file {
-        None => (input()?, STANDARD_INPUT.into()),
+        None => (read_input(LARGEST)?, STANDARD_INPUT.into()),
         Some(file) => (Profile::bytes(&Host::live(), file)?, text::show(file)),
     };
     let profile = Profile::parse(&bytes, &format!("'{name}'")).map_err(|error| with_all(error, &bytes))?;
@@ -23,13 +22,6 @@ pub fn check(file: Option<&Path>) -> Result<String> {
         said.push_str(&format!("  note: {remark}\n"));
     }
     Ok(said)
-}
-
-fn input() -> Result<Vec<u8>> {
-    const LARGEST: u64 = 4 << 20;
-    let mut bytes = Vec::new();
-    std::io::stdin().take(LARGEST).read_to_end(&mut bytes).context("read", Path::new("/dev/stdin"))?;
-    Ok(bytes)
 }
 
 /// True if what is deleted with all it holds would take more with it than the runtime's own.
@@ -123,10 +115,8 @@ fn in_words(reason: &str, bytes: &[u8], position: Option<Position>) -> Option<St
         };
     }
     let (what, known) = reason.split_once(", expected ").unwrap_or((reason, ""));
-    let unknown = what.strip_prefix("unknown field `").map(|name| name.trim_end_matches('`'));
-    if unknown.is_none() && !what.starts_with("missing field") {
-        return None;
-    }
+    let unknown = mistakes::named(what, "unknown");
+    unknown.or_else(|| mistakes::named(what, "missing"))?;
     let key = place::open_at(bytes, &at).map(|key| key + ": ").unwrap_or_default();
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
     let meant = unknown.map(|name| near(&name.replace('_', "-").to_lowercase(), &known)).unwrap_or_default();

@@ -15,7 +15,7 @@ Commands:
 Options:
       --snap NAME        The snap, or an instance of it (name_key); not needed in a hook of the snap
       --profile FILE     Use this profile instead of the one that the snap ships or that is built in
-      --result FILE      Of verify: use this copy of the removal's result
+      --result FILE      Of verify: use this copy of the removal's result (-: standard input)
       --json             Print the JSON document instead of text
       --all              Of survey, verify and report: show all of what is many
       --metrics          Of report: print metrics for Prometheus' node_exporter
@@ -74,9 +74,9 @@ Looks, after a removal, for what should be gone. Changes nothing.
 Usage: snap-teardown verify --snap NAME [--profile FILE] [--result FILE] [--json | --all]
 
 Uses the result file of the removal (/run/snap.NAME/teardown.json; kept until the next boot), or a copy of
-it. Without it, what is known only by a container's ID cannot be looked for, and the exit status is 3. The
-removal deletes this program and the snap's profile, too: run a copy, and name a copy of the profile with
---profile unless it is built in. While the snap is installed, use survey.
+it (-: standard input). Without it, what is known only by a container's ID cannot be looked for, and the
+exit status is 3. The removal deletes this program and the snap's profile, too: run a copy, and name a
+copy of the profile with --profile unless it is built in. While the snap is installed, use survey.
 
 After a reboot nothing is looked for that ends with a boot. Copy the result before, or take it from the
 journal, where that outlives a boot (Storage= in journald.conf):

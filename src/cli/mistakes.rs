@@ -86,9 +86,9 @@ fn reason_of(error: &Error) -> &str {
 }
 
 /// The name in "missing field `name`" and its like.
-fn named(reason: &str, what: &str) -> Option<String> {
+pub fn named<'a>(reason: &'a str, what: &str) -> Option<&'a str> {
     let name = reason.strip_prefix(what)?.strip_prefix(" field `")?;
-    name.split('`').next().map(str::to_owned)
+    name.split('`').next()
 }
 
 /// The key that a mistake is about: a reason begins with it, or names the field of the object in which the parser stopped.
@@ -99,7 +99,7 @@ fn key_of(error: &Error, text: &[u8]) -> Option<String> {
         return reason.split_once(": ").map(|(key, _)| key.to_owned()).filter(|key| !key.contains(' '));
     };
     let above = place::open_at(text, position.as_ref()?).map(|key| key + ".").unwrap_or_default();
-    Some(above + &field)
+    Some(above + field)
 }
 
 /// Puts one right: with a value that is good, or without the key. False if that cannot be done.

@@ -227,6 +227,16 @@ impl Host {
     }
 }
 
+/// How standard input is called where an error names a file.
+pub const STANDARD_INPUT: &str = "standard input";
+
+/// What comes from standard input; an error if that is more than so many bytes.
+pub fn read_input(most: u64) -> Result<Vec<u8>> {
+    let name = Path::new(STANDARD_INPUT);
+    let input = io::stdin().as_fd().try_clone_to_owned().context("read", name)?;
+    read_all(&input.into(), 8 << 10, most, name, End::Unknown)
+}
+
 /// The length of a regular file; an error if it is something else.
 fn regular(file: &File, path: &Path) -> Result<u64> {
     let metadata = file.metadata().context("stat", path)?;

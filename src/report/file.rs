@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 use crate::json;
-use crate::linux::host::Host;
+use crate::linux::host::{Host, STANDARD_INPUT, read_input};
 use crate::report::note::{Note, NoteKind};
 use crate::report::{Command, Outcome, Report, SCHEMA};
 use crate::residue::{self, Residue};
@@ -34,9 +34,17 @@ pub fn path(snap: &Snap) -> PathBuf {
     snap.run_dir().join(NAME)
 }
 
-/// Reads a copy that an administrator has kept, of this snap's result on this machine.
+/// Reads a copy that an administrator has kept, of this snap's result on this machine: a file, or `-`, standard input.
 pub fn read_copy(host: &Host, copy: &Path, snap: &Snap) -> Result<Report> {
-    let report: Report = parse(copy, &host.read_at_most(copy, LARGEST)?)?;
+    let (copy, bytes) = match copy.as_os_str() == "-" {
+        true => (Path::new(STANDARD_INPUT), read_input(LARGEST)?),
+        false => (copy, host.read_at_most(copy, LARGEST)?),
+    };
+    if bytes.trim_ascii().is_empty() {
+        let reason = "it is empty; the journal has no result, or one that is too long for it".into();
+        return Err(Error::Malformed { path: copy.to_path_buf(), reason });
+    }
+    let report: Report = parse(copy, &bytes)?;
     known(copy, report.schema)?;
     let reason = match report.command {
         _ if report.snap.instance != snap.instance => {

@@ -50,12 +50,13 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
 /// only by a container's ID cannot be looked for, and is blind.
 pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Report> {
     let started = StartedRun::now(Command::Verify, subject);
-    let view = View::of_snap(host, &subject.snap);
-    let scope = gather(&view, &subject.snap, &subject.profile)?;
+    // First: who is to bring it may take his time, and what is looked at is to be as it is then.
     let earlier = match saved {
         Some(copy) => Ok(Some(file::read_copy(host, copy, &subject.snap)?)),
         None => file::read(host, &subject.snap),
     };
+    let view = View::of_snap(host, &subject.snap);
+    let scope = gather(&view, &subject.snap, &subject.profile)?;
     let now = facts::host_facts(host, "");
     let then = earlier.as_ref().ok().and_then(|earlier| Some(&earlier.as_ref()?.host));
     if then.is_some_and(|then| now.is_another_machine(then)) {

@@ -19,18 +19,22 @@ const PODS: &str = "/var/log/pods";
 /// Where it makes a link for each container.
 const CONTAINERS: &str = "/var/log/containers";
 
+/// What the logs of pods are called, and whether they are ours.
+type Named = Vec<(String, bool)>;
+
 /// Adds those that the profile wants to go.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.roots.logs {
+        let named = named(view, scope);
         let path = |(path, what)| Residue::Path(residue::Path { path, what });
-        finding.residues.extend(of_ours(view, scope).into_iter().map(path));
-        finding.blind.extend(claimed(view, scope));
+        finding.residues.extend(of_these(view, scope, &named).into_iter().map(path));
+        finding.blind.extend(claimed(view, &named));
     }
 }
 
 /// What the logs of our containers' pods are called, and whether these are ours: by proof; or, of pods that a reboot has ended,
 /// by the bundle's word, while nobody else is alive whose they could be.
-fn named(view: &View, scope: &Scope) -> Vec<(String, bool)> {
+fn named(view: &View, scope: &Scope) -> Named {
     let own = scope.containers.iter().filter_map(|c| Some((c, c.pod.as_ref()?)));
     let own: Vec<(&Container, &Pod)> = own.filter(|(_, pod)| !pod.uid.is_empty()).collect();
     let doubted = own.iter().any(|(container, _)| !container.pod_proven);
@@ -42,8 +46,7 @@ fn named(view: &View, scope: &Scope) -> Vec<(String, bool)> {
 }
 
 /// The logs of pods of which only a bundle says that a container of ours was in them: they may be another kubelet's.
-fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
-    let named = named(view, scope);
+fn claimed(view: &View, named: &Named) -> Vec<Blind> {
     let is_ours = |name: &String| named.iter().any(|(own, ours)| own == name && *ours);
     let claimed: HashSet<&str> =
         named.iter().map(|(name, _)| name).filter(|name| !is_ours(name)).map(String::as_str).collect();
@@ -57,9 +60,13 @@ fn claimed(view: &View, scope: &Scope) -> Vec<Blind> {
 
 /// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
 pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
+    of_these(view, scope, &named(view, scope))
+}
+
+fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind)> {
     let ids = scope.sole_ids();
-    let pods = named(view, scope).into_iter().filter(|(_, ours)| *ours);
-    let pods: HashSet<String> = pods.map(|(name, _)| name).collect();
+    let pods = named.iter().filter(|(_, ours)| *ours);
+    let pods: HashSet<&str> = pods.map(|(name, _)| name.as_str()).collect();
     if pods.is_empty() {
         return Vec::new();
     }
@@ -75,9 +82,11 @@ pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
     }
     for (path, name) in entries(view, PODS) {
         match view.host.stat(&path) {
-            Ok(it) if pods.contains(&name) && it.is_dir() => found.push((path, PathKind::PodLogs)),
+            Ok(it) if pods.contains(name.as_str()) && it.is_dir() => found.push((path, PathKind::PodLogs)),
             // What it leads to is somebody's.
-            Ok(it) if pods.contains(&name) && it.is_symlink() => found.push((path, PathKind::PodLogLink)),
+            Ok(it) if pods.contains(name.as_str()) && it.is_symlink() => {
+                found.push((path, PathKind::PodLogLink))
+            }
             _ => {}
         }
     }
@@ -137,14 +146,14 @@ mod tests {
         assert_eq!(size(&view, &directory), 5);
         let link = PathBuf::from("/var/log/containers/p_default_c-a.log");
         assert_eq!(found, [(link, PathKind::PodLogLink), (directory, PathKind::PodLogs)]);
-        assert!(claimed(&view, &scope).is_empty());
+        assert!(claimed(&view, &named(&view, &scope)).is_empty());
         // A container writes into its own bundle that it is in another's pod.
         let mut claimant = scope.containers[0].clone();
         (claimant.pod, claimant.pod_proven) = (pod(other), false);
         scope.containers.push(claimant);
         scope.network.rivals.insert("k3s".into(), "it is alive".into());
         assert_eq!(of_ours(&view, &scope), found);
-        assert!(claimed(&view, &scope)[0].what.contains(other));
+        assert!(claimed(&view, &named(&view, &scope))[0].what.contains(other));
         scope.containers.pop();
         scope.containers[0].pod = pod("");
         assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");

@@ -4,6 +4,7 @@ use super::*;
 use crate::fixture::scope_of;
 use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
+use crate::scope::Container;
 
 const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 
