@@ -108,6 +108,7 @@ fn every_change_of_a_document_is_rejected() {
         "supervisors",
         "endings",
         "hook",
+        "error",
         "status",
         "reason",
         "unread",

@@ -102,7 +102,10 @@ fn ended(document: &Value, pod: &str, end: &str, from: u64, to: u64) -> Result<(
 
 fn hook(document: &Value, pod: &str, outcome: &str, status: Option<u64>) -> Result<()> {
     let hook = &of(document, pod)?["hook"];
-    same(pod, (hook["outcome"].as_str(), hook["status"].as_u64()), (Some(outcome), status))
+    same(pod, (hook["outcome"].as_str(), hook["status"].as_u64()), (Some(outcome), status))?;
+    // Where no status says how it failed, words do.
+    let told = hook["error"].as_str().is_some_and(|error| !error.is_empty());
+    same(pod, told, outcome == "failed" && status.is_none())
 }
 
 fn survey(stage: &Stage) -> Result<Value> {

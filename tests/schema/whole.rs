@@ -16,8 +16,9 @@ use snap_teardown::testing::{
 
 fn endings() -> Vec<Ending> {
     let hook = |outcome, status, why: Option<&str>| {
-        let reason = why.map(str::to_owned);
-        Some(HookEnding { kind: "exec".into(), outcome, status, reason, elapsed_ms: 3 })
+        let told = why.map(str::to_owned);
+        let (reason, error) = if outcome == Outcome::Failed { (None, told) } else { (told, None) };
+        Some(HookEnding { kind: "exec".into(), outcome, status, reason, error, elapsed_ms: 3 })
     };
     let ending = |end, hook: Option<HookEnding>| Ending {
         container: ContainerId { namespace: "k8s.io".into(), id: "abc".into() },
@@ -34,6 +35,7 @@ fn endings() -> Vec<Ending> {
         ending(ending::End::AfterHook, hook(Outcome::ContainerEnded, None, None)),
         ending(ending::End::AfterSignal, hook(Outcome::Done, Some(0), None)),
         ending(ending::End::AfterSignal, hook(Outcome::Failed, Some(3), None)),
+        ending(ending::End::AfterSignal, hook(Outcome::Failed, None, Some("exec: no such file"))),
         ending(ending::End::Killed, hook(Outcome::NotRun, None, Some("no-shim"))),
         ending(ending::End::Killed, hook(Outcome::GraceOver, None, None)),
     ]

@@ -55,6 +55,9 @@ pub struct HookEnding {
     /// Why it was not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why it failed, if it was not by a status: what the shim or the pod said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
 }
@@ -101,7 +104,7 @@ impl std::fmt::Display for Ending {
         }
         let Some(hook) = &self.hook else { return Ok(()) };
         write!(f, ", preStop {} {}", hook.kind, name(&hook.outcome))?;
-        match (&hook.status, &hook.reason) {
+        match (&hook.status, hook.reason.as_ref().or(hook.error.as_ref())) {
             (Some(status), _) => write!(f, " (status {status})"),
             (None, Some(why)) => write!(f, " ({why})"),
             (None, None) => Ok(()),

@@ -221,7 +221,7 @@ impl<'a> One<'a> {
             State::Hook { until, .. } if slept && until < self.limit => {
                 self.hook_over(drain, Outcome::Done, None);
             }
-            State::Hook { command: Command::Ended, .. } => self.hook_over(drain, Outcome::Failed, None),
+            State::Hook { command: Command::Ended, .. } => self.hook_failed(drain, "its status was not told"),
             State::Hook { .. } => self.hook_over(drain, Outcome::GraceOver, None),
             State::Told { .. } => self.kill(drain, last),
         }
@@ -263,7 +263,7 @@ impl<'a> One<'a> {
         let begun =
             self.shim().is_some_and(|shim| drain.work.begin(self.at, Job::Finish(shim, started), until));
         if !begun {
-            self.hook_over(drain, Outcome::Failed, None);
+            self.hook_failed(drain, hook::NO_THREAD);
         }
     }
 
@@ -280,15 +280,18 @@ impl<'a> One<'a> {
                 tried(drain, &result);
                 self.started(drain, result);
             }
-            Answer::Finished(result) => {
-                let outcome = if matches!(result, Ok(0)) { Outcome::Done } else { Outcome::Failed };
-                self.hook_over(drain, outcome, result.ok());
+            Answer::Finished(Ok(status)) => {
+                let outcome = if status == 0 { Outcome::Done } else { Outcome::Failed };
+                self.hook_over(drain, outcome, Some(status));
             }
+            Answer::Finished(Err(e)) => self.hook_failed(drain, &e.to_string()),
             Answer::Answered(result) => {
                 let refused = result.as_ref().map(drop).map_err(errno_of);
                 drain.live.tried(Ability::AskPod, refused);
-                let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
-                self.hook_over(drain, outcome, result.ok().map(u32::from));
+                match result {
+                    Ok(status) => self.hook_over(drain, Outcome::Done, Some(status.into())),
+                    Err(e) => self.hook_failed(drain, &e.to_string()),
+                }
             }
             Answer::Signalled(Ok(answered)) => {
                 if answered {

@@ -13,6 +13,12 @@ use crate::runtime::exec::Started;
 use crate::runtime::hook_plan::Hook;
 use crate::text::name;
 
+/// Why a hook failed of which no thread could take care.
+pub(super) const NO_THREAD: &str = "no thread could be made for it";
+
+/// So many characters of an error are told.
+const LONGEST_ERROR: usize = 500;
+
 impl One<'_> {
     pub(super) fn begin_hook(&mut self, drain: &mut Drain) {
         let now = Instant::now();
@@ -50,13 +56,16 @@ impl One<'_> {
         if let Some(job) = job
             && !drain.work.begin(self.at, job, until)
         {
-            self.hook_over(drain, Outcome::Failed, None);
+            self.hook_failed(drain, NO_THREAD);
         }
     }
 
     pub(super) fn started(&mut self, drain: &mut Drain, result: Result<Started>) {
         let State::Hook { command, .. } = &mut self.state else { return };
-        let Ok(started) = result else { return self.hook_over(drain, Outcome::Failed, None) };
+        let started = match result {
+            Ok(started) => started,
+            Err(e) => return self.hook_failed(drain, &e.to_string()),
+        };
         // One that has ended is there until its shim has collected it; that it has, is an end, too.
         let watched = identity(started.pid).and_then(|id| Watched::new(id, 0));
         match watched {
@@ -66,7 +75,7 @@ impl One<'_> {
                 *command = Command::Ended;
                 let finish = self.shim().map(|shim| Job::Finish(shim, started));
                 if !finish.is_some_and(|job| drain.work.begin(self.at, job, until)) {
-                    self.hook_over(drain, Outcome::Failed, None);
+                    self.hook_failed(drain, NO_THREAD);
                 }
             }
         }
@@ -75,13 +84,25 @@ impl One<'_> {
     pub(super) fn hook_not_run(&mut self, why: &str) {
         let kind = self.kind.unwrap_or_default().to_owned();
         let reason = Some(why.to_owned());
-        self.hook = Some(HookEnding { kind, outcome: Outcome::NotRun, status: None, reason, elapsed_ms: 0 });
+        let outcome = Outcome::NotRun;
+        self.hook = Some(HookEnding { kind, outcome, status: None, reason, error: None, elapsed_ms: 0 });
     }
 
     pub(super) fn hook_ended(&mut self, outcome: Outcome, status: Option<u32>, began: Instant) {
         let kind = self.kind.unwrap_or_default().to_owned();
         let elapsed_ms = milliseconds(began);
-        self.hook = Some(HookEnding { kind, outcome, status, reason: None, elapsed_ms });
+        self.hook = Some(HookEnding { kind, outcome, status, reason: None, error: None, elapsed_ms });
+    }
+
+    /// Its hook could not be run to its end.
+    pub(super) fn hook_failed(&mut self, drain: &mut Drain, error: &str) {
+        let State::Hook { began, .. } = self.state else { return };
+        self.hook_ended(Outcome::Failed, None, began);
+        if let Some(hook) = &mut self.hook {
+            // It may quote what the container says.
+            hook.error = Some(error.chars().take(LONGEST_ERROR).collect());
+        }
+        self.tell(drain);
     }
 
     /// Its hook has ended, or is no longer waited for.
