@@ -56,7 +56,7 @@ pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Re
         Some(copy) => Ok(Some(file::read_copy(host, copy, &subject.snap)?)),
         None => file::read(host, &subject.snap),
     };
-    let now = facts::host_facts(host, "");
+    let now = started.host(&view);
     let then = earlier.as_ref().ok().and_then(|earlier| Some(&earlier.as_ref()?.host));
     if then.is_some_and(|then| now.is_another_machine(then)) {
         return Err(Error::NotStarted("the result is another machine's (host.machine-id)".into()));
