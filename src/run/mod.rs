@@ -7,6 +7,7 @@ mod places;
 pub mod rounds;
 mod scripts;
 mod settings;
+mod sizes;
 pub mod subject;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +44,8 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let scope = gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
     let history = look_once(&plan, &view, &scope, None);
-    Ok(started.report(&plan, &history, &scope, &view))
+    let sizes = sizes::of(host, &scope, &history);
+    Ok(Report { sizes, ..started.report(&plan, &history, &scope, &view) })
 }
 
 /// Looks for what an earlier run was to remove: by its result, or by a copy of that. Without that run's scope, what is known
