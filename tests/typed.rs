@@ -196,8 +196,8 @@ fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
 
 #[test]
 fn what_stands_in_the_way_is_said_first_with_what_to_type() {
-    let ways = "mkdir -p /snap/microk8s_a /snap/microk8s-x /run/disk $common/../7/var/lock; mount --bind /run/disk $common/default-storage; \
-        dd if=/dev/zero of=/run/disk/theirs bs=1M count=3 status=none; touch $common/../7/var/lock/clustered.lock;";
+    let ways = "mkdir -p /snap/microk8s_a /snap/microk8s-x /var/disk $common/../7/var/lock; mount --bind /var/disk $common/default-storage; \
+        dd if=/dev/zero of=/var/disk/theirs bs=1M count=3 status=none; touch $common/../7/var/lock/clustered.lock;";
     let (_, text) = typed(&format!("{ways} COLUMNS=80 $ST survey --snap microk8s"));
     let (head, rest) = text.split_once("\n\n").unwrap();
     let first = &head[head.find("\n  first  ").unwrap()..];
