@@ -107,6 +107,7 @@ fn every_change_of_a_document_is_rejected() {
         "runtime",
         "supervisors",
         "endings",
+        "sizes",
         "hook",
         "error",
         "status",
@@ -349,6 +350,8 @@ fn the_open_schema_lets_additions_pass_and_nothing_else() {
         "/needs/because/0",
         "/abilities/snapctl",
         "/endings/0/end",
+        "/sizes/0/what",
+        "/sizes/0/goes",
         "/hooks/2/end",
         "/scope/containers/0/evidence/0",
     ] {

@@ -156,15 +156,29 @@ fn a_disk_of_the_administrators_below_the_data_is_announced() {
 }
 
 #[test]
-fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
-    let (status, text) =
-        typed("head -c 3145728 /dev/zero > $common/var/lib/containerd/image; $ST survey --snap microk8s");
+fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
+    let full = "dd if=/dev/zero of=$common/var/lib/containerd/image bs=1M count=3 status=none; \
+        snapshot=$common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1; mkdir -p $snapshot; \
+        cp $common/var/lib/containerd/image $snapshot; ln $snapshot/image $common/var/lib/containerd/again; \
+        cp $common/var/lib/containerd/image $common/default-storage/claim;";
+    let (status, text) = typed(&format!("{full} COLUMNS=80 $ST survey --snap microk8s"));
     assert_eq!(status, 1, "{text}");
     says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
-    says(&text, "What lies below /var/snap/microk8s (3.0 MiB in 2 files) goes with the snap");
-    says(&text, "Most of that is in common/var 3.0 MiB.");
+    let (head, _) = text.split_once("\n\n").unwrap();
+    assert!(head.lines().count() <= 10, "{head}");
+    let order = [
+        "\n  ends   no container runs",
+        "\n  lost   images 6.0 MiB; ",
+        "\n  stays  ",
+        "\n  first  Nothing was seen",
+    ];
+    let places: Vec<Option<usize>> = order.iter().map(|words| head.find(words)).collect();
+    assert!(places.is_sorted() && !places.contains(&None), "{places:?} {head}");
+    // A file of two names is counted where it is met first.
+    let lost = "with the snap: volumes 3.0 MiB";
+    says(head, lost);
     assert!(!text.contains("leftover"), "{text}");
-    let (_, json) = typed("$ST survey --snap microk8s --json");
+    let (_, json) = typed(&format!("{full} $ST survey --snap microk8s --json"));
     let document: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["needs"]["what"], "none");
     let left = document["steps"].as_array().unwrap().iter().flat_map(|s| s["left"].as_array().unwrap());
@@ -172,11 +186,30 @@ fn a_survey_is_no_failed_removal_and_ends_with_what_was_asked() {
         left.into_iter().all(|left| left["reason"] == "survey" && left["why"] == "a survey removes nothing"),
         "{json}"
     );
-    let last = &text[text.rfind("in short").unwrap()..];
-    says(
-        last,
-        "These would go: 3.0 MiB in 1 file of images in /var/snap/microk8s/common/var/lib/containerd.",
+    let volumes = &document["sizes"][0];
+    assert!(
+        volumes["what"] == "volumes" && volumes["bytes"] == 3 << 20 && volumes["more"] == false,
+        "{volumes}"
     );
+    let last = &text[text.rfind("in short").unwrap()..];
+    says(last, "These would go: images 6.0 MiB");
+    says(last, lost);
+    assert!(!last.contains("at the top"), "{last}");
+}
+
+#[test]
+fn what_stands_in_the_way_is_said_first_with_what_to_type() {
+    let ways = "mkdir -p /snap/microk8s_a /snap/microk8s-x /var/disk $common/../7/var/lock; mount --bind /var/disk $common/default-storage; \
+        dd if=/dev/zero of=/var/disk/theirs bs=1M count=3 status=none; touch $common/../7/var/lock/clustered.lock;";
+    let (_, text) = typed(&format!("{ways} COLUMNS=80 $ST survey --snap microk8s"));
+    let (head, rest) = text.split_once("\n\n").unwrap();
+    let first = &head[head.find("\n  first  ").unwrap()..];
+    assert!(first.contains("\n           umount /var/snap/microk8s/common/default-storage\n"), "{head}");
+    says(first, "'microk8s leave'");
+    says(first, "from theirs: microk8s_a");
+    assert!(!rest.contains("'microk8s leave'") && !text.contains("Nothing was seen"), "{text}");
+    assert!(!head.contains("volumes"), "a disk of his own is no data of the snap's: {head}");
+    says(&text[text.rfind("in short").unwrap()..], "Before that: what stands at the top, after 'first'.");
 }
 
 #[test]

@@ -40,7 +40,8 @@ Examples:
 ";
 
 const SURVEY: &str = "\
-Shows what of a snap is there, in the order in which it would go, and what to know before. Changes nothing.
+Shows who would end and how, what is lost, what stays, and what to do first; then what is there, in the
+order in which it would go. Changes nothing.
 
 Usage: snap-teardown survey --snap NAME [--profile FILE] [--grace SECONDS] [--json | --all]
 

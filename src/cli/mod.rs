@@ -1,6 +1,7 @@
 //! The command line: the same library as the hook, for people and for scripts.
 
 mod arguments;
+mod asked;
 mod check;
 mod help;
 mod init;

@@ -26,6 +26,11 @@ pub fn section(page: &Page, title: &str, body: &str) -> String {
 
 /// The outcome, and where and when.
 pub fn head(report: &Report, page: &Page) -> String {
+    headline(report, page) + &facts(report, page)
+}
+
+/// The outcome.
+pub fn headline(report: &Report, page: &Page) -> String {
     let all_seen = report.command == Command::Remove || nix::unistd::geteuid().is_root();
     let first =
         match all_seen {
@@ -42,6 +47,11 @@ pub fn head(report: &Report, page: &Page) -> String {
         (_, Outcome::Residue) => page.red(&line),
         (_, Outcome::Blind | Outcome::Interrupted) => page.yellow(&line),
     };
+    first + &line
+}
+
+/// Where and when.
+pub fn facts(report: &Report, page: &Page) -> String {
     let host = &report.host;
     let facts = [
         Some(moment(report.started_at)),
@@ -52,7 +62,7 @@ pub fn head(report: &Report, page: &Page) -> String {
         host.label.as_ref().map(|l| format!("AppArmor {l}")),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
-    first + &line + &page.paragraph("", &facts.join(", "))
+    page.paragraph("", &facts.join(", "))
 }
 
 /// Commands are not broken where the page ends: they are there to be copied.

@@ -1,123 +1,54 @@
-//! How much a directory holds, as far as can be told in a moment.
+//! Sizes as people say them.
 
-use std::collections::HashMap;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use crate::cli::sections::many;
-use crate::linux::child::{self, ChildEnd};
-use crate::order;
-use crate::text;
+use crate::report::size::{Goes, Holds, Size};
 
-/// Images are hundreds of thousands of files: counting them all may take longer than anybody waits for.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of each kind goes in this way, or stays; nothing where nothing does.
+pub fn told(sizes: &[Size], goes: Goes) -> String {
+    const KINDS: [(Holds, &str); 5] = [
+        (Holds::Images, "images"),
+        (Holds::Snapshots, "snapshots"),
+        (Holds::Volumes, "volumes"),
+        (Holds::EmptyDirs, "emptyDirs"),
+        (Holds::Other, "other data"),
+    ];
+    let mut said = Vec::new();
+    for (what, name) in KINDS {
+        let of_kind = sizes.iter().filter(|size| size.goes == goes && size.what == what);
+        let (bytes, _, more) = sum(of_kind);
+        if bytes > 0 || more {
+            said.push(format!("{name} {}", in_words(bytes, more)));
+        }
+    }
+    said.join(", ")
+}
 
-/// Sizes of directories, each counted once.
-#[derive(Default)]
-pub struct Sizes(HashMap<PathBuf, String>);
-
-impl Sizes {
-    /// In words.
-    pub fn of(&mut self, directory: &Path) -> &str {
-        self.0.entry(directory.to_path_buf()).or_insert_with(|| measure(directory))
+/// How much goes with a directory that the run deletes.
+pub fn of(sizes: &[Size], directory: &Path) -> String {
+    let (bytes, files, more) =
+        sum(sizes.iter().filter(|size| size.goes == Goes::WithTheRun && size.path == directory));
+    match files {
+        0 => String::new(),
+        files => format!("{} in {}", in_words(bytes, more), many(files, "file")),
     }
 }
 
-/// What lies two levels below a directory, the largest first: names from there, and bytes. None if a moment was not enough to
-/// count it all, or not all could be read. A disk that somebody has mounted there does not count.
-pub fn parts(directory: &Path) -> Option<Vec<(String, u64)>> {
-    let until = Instant::now() + COUNT_TIMEOUT;
-    let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
-        let device = fs::symlink_metadata(directory).map(|m| m.dev()).unwrap_or(0);
-        let is_here = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|m| m.is_dir() && m.dev() == device);
-        let below = |directory: &Path| {
-            fs::read_dir(directory).into_iter().flatten().flatten().filter(is_here).map(|entry| entry.path())
-        };
-        for part in below(directory).flat_map(|above| below(&above)) {
-            let mut count = Count::default();
-            if !count.add(&part, device, until) {
-                return;
-            }
-            let name = text::show(part.strip_prefix(directory).unwrap_or(&part)).into_owned();
-            let _ = writeln!(out, "{} {name}", count.bytes);
-        }
-        let _ = writeln!(out, "{WHOLE}");
-    });
-    let Ok(ChildEnd::Finished(output)) = counted else { return None };
-    let output = String::from_utf8_lossy(&output);
-    let output = output.strip_suffix(&format!("{WHOLE}\n"))?;
-    let line = |line: &str| {
-        line.split_once(' ').and_then(|(bytes, name)| Some((name.to_owned(), bytes.parse().ok()?)))
-    };
-    let mut parts: Vec<(String, u64)> =
-        output.lines().filter_map(line).filter(|(_, bytes)| *bytes > 0).collect();
-    order::sort_by(&mut parts, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    Some(parts)
+fn sum<'a>(sizes: impl Iterator<Item = &'a Size>) -> (u64, u64, bool) {
+    sizes.fold((0, 0, false), |sum, size| (sum.0 + size.bytes, sum.1 + size.files, sum.2 | size.more))
 }
 
-/// The last line of a count that came to its end.
-const WHOLE: &str = "whole";
-
-/// Counted in a child: a directory may hold a mount whose server does not answer.
-fn measure(directory: &Path) -> String {
-    let until = Instant::now() + COUNT_TIMEOUT;
-    let counted = child::in_child(until + COUNT_TIMEOUT / 4, |out| {
-        let mut count = Count::default();
-        let device = |path: &Path| fs::symlink_metadata(path).map(|m| m.dev()).unwrap_or(0);
-        let above = directory.parent().map_or(0, device);
-        // A disk that is mounted just there is not deleted with the directory.
-        if device(directory) != above {
-            return;
-        }
-        let whole = count.add(directory, above, until);
-        let _ = write!(out, "{} {} {}", u8::from(whole), count.bytes, count.files);
-    });
-    let Ok(ChildEnd::Finished(output)) = counted else { return "not measured: it takes too long".into() };
-    let numbers: Vec<u64> =
-        String::from_utf8_lossy(&output).split(' ').filter_map(|n| n.parse().ok()).collect();
-    match numbers[..] {
-        [1, bytes, files] => format!("{} in {}", human(bytes), many(files, "file")),
-        [_, bytes, files] => format!("more than {} in {files} files", human(bytes)),
-        _ => "a file system of its own, not measured".into(),
-    }
-}
-
-#[derive(Default)]
-struct Count {
-    bytes: u64,
-    files: u64,
-}
-
-impl Count {
-    /// False if not everything was counted: time was up, or it could not be read. Stays on one file system: what is mounted there is
-    /// not deleted with the directory either.
-    fn add(&mut self, directory: &Path, device: u64, until: Instant) -> bool {
-        let Ok(entries) = fs::read_dir(directory) else { return false };
-        let mut whole = true;
-        for entry in entries.flatten() {
-            if Instant::now() >= until {
-                return false;
-            }
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != device {
-                continue;
-            }
-            self.bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                whole &= self.add(&entry.path(), device, until);
-            } else {
-                self.files += 1;
-            }
-        }
-        whole
+fn in_words(bytes: u64, more: bool) -> String {
+    match (bytes, more) {
+        (0, true) => "not measured".into(),
+        (_, true) => format!("at least {}", human(bytes)),
+        _ => human(bytes),
     }
 }
 
 /// Bytes in the unit that people would use.
-pub fn human(bytes: u64) -> String {
+fn human(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut tenths = bytes.saturating_mul(10) / 1024;
@@ -142,27 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_parts_come_first() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, bytes) in
-            [("common/default-storage/claim/data", 50_000), ("common/var/log/x", 100_000), ("7/args/x", 10)]
-        {
-            let file = dir.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, vec![1; bytes]).unwrap();
-        }
-        fs::create_dir_all(dir.path().join("common/a b")).unwrap();
-        let names: Vec<String> = parts(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names[..2], ["common/var", "common/default-storage"]);
-    }
-
-    #[test]
-    fn a_directory_is_counted_with_what_is_below_it() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("below")).unwrap();
-        fs::write(dir.path().join("below/file"), vec![1; 100_000]).unwrap();
-        fs::write(dir.path().join("file"), "x").unwrap();
-        let said = measure(dir.path());
-        assert!(said.ends_with(" in 2 files") && said.contains("KiB"), "{said}");
+    fn each_kind_is_said_once_and_what_was_not_counted_is_said() {
+        let size = |what, goes, bytes, more| Size { what, goes, path: "/x".into(), bytes, files: 2, more };
+        let (run, snap) = (Goes::WithTheRun, Goes::WithTheSnap);
+        let sizes = [
+            size(Holds::Volumes, snap, 1 << 20, false),
+            size(Holds::Volumes, snap, 2 << 20, false),
+            size(Holds::EmptyDirs, snap, 0, false),
+            size(Holds::Other, snap, 0, true),
+            size(Holds::Images, run, 1 << 30, true),
+        ];
+        assert_eq!(told(&sizes, snap), "volumes 3.0 MiB, other data not measured");
+        assert_eq!(told(&sizes, run), "images at least 1.0 GiB");
+        assert_eq!(told(&sizes, Goes::Stays), "");
+        assert_eq!(of(&sizes, Path::new("/x")), "at least 1.0 GiB in 2 files");
+        assert_eq!(of(&sizes, Path::new("/y")), "");
     }
 }

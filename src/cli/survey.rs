@@ -1,16 +1,18 @@
 //! A survey, as people read it: what would go, in which order, and what to know before.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 
+use crate::cli::asked;
 use crate::cli::page::Page;
-use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, many, more, printable, section, what_to_do};
-use crate::cli::sizes::{Sizes, human, parts};
+use crate::cli::sections::{
+    MAX_NAMED, blind, bystanders, facts, headline, many, more, printable, section, what_to_do,
+};
+use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
 use crate::report::build::A_SURVEY;
-use crate::report::note::{NoteKind, USUAL_ITEMS};
+use crate::report::note::USUAL_ITEMS;
 use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::short;
@@ -20,17 +22,14 @@ use crate::text;
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
 const MAX_OTHERS: usize = 8;
 
-/// So many parts of the snap's directories.
-const MAX_PARTS: usize = 5;
-
 /// Control groups are many and all alike.
 const MAX_CGROUPS: usize = 2;
 
 /// What is there, in the order in which it would go, and what to know before.
 pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
-    let mut sizes = Sizes::default();
-    let mut out = head(report, page);
-    out.push_str(&before(report, profile, &mut sizes, page));
+    let mut out = headline(report, page) + &asked::answers(report, profile, page);
+    out.push_str(&format!("\n{}", facts(report, page)));
+    out.push_str(&before(report, profile, page));
     let mut shown = BTreeSet::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
         let keys = order::set(step.left.iter().map(|l| l.residue.key()));
@@ -39,7 +38,7 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
         if keys.is_subset(&shown) {
             out.push_str(&format!("  ({} of the above)\n", keys.len()));
         } else {
-            out.push_str(&found(report, step, &mut sizes, page));
+            out.push_str(&found(report, step, page));
         }
         shown.extend(keys);
     }
@@ -47,95 +46,70 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     out.push_str(&bystanders(report, page));
     let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
     out.push_str(&section(page, "what to do first", &advice));
-    out.push_str(&section(page, "in short", &in_short(report, &mut sizes, page)));
+    out.push_str(&section(page, "in short", &in_short(report, page)));
     out
 }
 
 /// Last, since it is the last lines that a terminal still shows.
-fn in_short(report: &Report, sizes: &mut Sizes, page: &Page) -> String {
+fn in_short(report: &Report, page: &Page) -> String {
     let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
     let number = |of: fn(&Residue) -> bool| order::set(all().filter(|r| of(r)).map(Residue::key)).len();
     let pods = order::set(all().filter_map(|r| match r {
         Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
         _ => None,
     }));
-    let containers = number(|r| matches!(r, Residue::Task(_)));
-    let data = all().filter_map(|r| match r {
-        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
-        _ => None,
-    });
     let kinds = [
         (pods.len(), "pod"),
-        (containers, "container"),
+        (number(|r| matches!(r, Residue::Task(_))), "container"),
         (number(|r| matches!(r, Residue::Mount(_))), "mount"),
         (number(|r| matches!(r, Residue::Cgroup(_))), "control group"),
     ];
     let mut parts: Vec<String> =
         kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
-    parts.extend(data.map(|path| format!("{} of images in {}", sizes.of(path), text::show(path))));
-    if parts.is_empty() {
-        return String::new();
-    }
-    page.paragraph("  ", &format!("These would go: {}.", parts.join(", ")))
+    parts.extend(asked::lost(report));
+    let goes = (!parts.is_empty()).then(|| format!("These would go: {}.", parts.join(", ")));
+    let first =
+        (!asked::is_free(report)).then(|| "Before that: what stands at the top, after 'first'.".into());
+    let said: Vec<String> = [goes, first].into_iter().flatten().collect();
+    if said.is_empty() { String::new() } else { page.paragraph("  ", &said.join(" ")) }
 }
 
-/// What people ought to know before they remove the snap.
-fn before(report: &Report, profile: &Profile, sizes: &mut Sizes, page: &Page) -> String {
+/// What people ought to know before they remove the snap, after what they have asked.
+fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut lines = Vec::new();
-    let all = || report.steps.iter().flat_map(|s| &s.left);
-    let tasks = order::set(all().filter(|l| matches!(l.residue, Residue::Task(_))).map(|l| l.residue.key()));
-    if !tasks.is_empty() {
+    let there =
+        |of: fn(&Residue) -> bool| report.steps.iter().flat_map(|s| &s.left).any(|left| of(&left.residue));
+    if there(|r| matches!(r, Residue::Task(_))) {
         lines.push(format!(
-            "{}: each is stopped by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
+            "Each container is stopped by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
              names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
-            many(tasks.len() as u64, "container"),
             profile.patience.maximum_grace(),
             profile.patience.drain,
             profile.patience.deadline
         ));
     }
-    let data = |l: &&Left| matches!(l.residue, Residue::Path(residue::Path { what: PathKind::Data, .. }));
-    if all().any(|l| data(&l)) {
-        lines.push("What the directories of the step \"data\" hold (images, and what containers wrote outside of volumes) is deleted for good.".into());
+    if there(|r| matches!(r, Residue::Path(residue::Path { what: PathKind::Data, .. }))) {
+        lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
     }
-    if all().any(|l| matches!(l.residue, Residue::Mount(_))) {
+    if there(|r| matches!(r, Residue::Mount(_))) {
         lines.push(
             "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there.".into(),
         );
     }
-    let home = Path::new("/var/snap").join(&report.snap.instance);
-    if home.exists() {
+    if !report.sizes.is_empty() {
         lines.push(format!(
-            "What lies below {} ({}) goes with the snap, volumes on this node's own disk included; snapd keeps a snapshot of it, \
+            "What else lies below {} goes with the snap, volumes on this node's own disk included; snapd keeps a snapshot of it, \
              unless it is told to --purge.",
-            text::show(&home),
-            sizes.of(&home)
+            text::printable(&format!("/var/snap/{}", report.snap.instance))
         ));
-        lines.extend(largest(&home, page));
     }
-    let clustered = report.notes.iter().any(|note| note.kind == NoteKind::Cluster);
-    if report.advice.is_empty() && !clustered && report.counts.blind == 0 && report.outcome != Outcome::Clean
-    {
-        lines.push("Nothing was seen that would stand in the way of the removal.".into());
-    }
-    lines.extend(report.notes.iter().map(|note| note.told(page.most(USUAL_ITEMS))));
+    let notes = report.notes.iter().filter(|note| page.all || !asked::has_told(note));
+    lines.extend(notes.map(|note| note.told(page.most(USUAL_ITEMS))));
     if let Some(directory) = profile.scripts.as_ref().filter(|_| report.outcome != Outcome::Clean) {
         lines.push(format!("Executable files in {directory} are run before anything else."));
     }
     let body: String = lines.iter().map(|l| page.paragraph("  - ", l)).collect();
     section(page, "before you remove it", &body)
-}
-
-/// What of the snap's directories holds most: images, volumes, what pods keep for themselves.
-fn largest(home: &Path, page: &Page) -> Option<String> {
-    let parts = parts(home)?;
-    let shown = parts.len().min(page.most(MAX_PARTS));
-    let mut said: Vec<String> =
-        parts[..shown].iter().map(|(name, bytes)| format!("{name} {}", human(*bytes))).collect();
-    if parts.len() > shown {
-        said.push(format!("{} smaller ones", parts.len() - shown));
-    }
-    (!said.is_empty()).then(|| format!("Most of that is in {}.", said.join(", ")))
 }
 
 /// What a step would do, in words.
@@ -161,7 +135,7 @@ fn would(step: StepName, most: u64) -> String {
 }
 
 /// What a step found, each kind in its own table.
-fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> String {
+fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
@@ -205,7 +179,7 @@ fn found(report: &Report, step: &StepReport, sizes: &mut Sizes, page: &Page) -> 
                 held_by.len().to_string(),
             ]),
             Residue::Path(residue::Path { path, what: PathKind::Data }) => {
-                others.row([text::show(path).into_owned(), sizes.of(path).to_owned()]);
+                others.row([text::show(path).into_owned(), sizes::of(&report.sizes, path)]);
             }
             other => {
                 let why =

@@ -28,3 +28,4 @@ pub mod sockets;
 pub mod sync;
 pub mod sys;
 pub mod tree;
+pub mod usage;

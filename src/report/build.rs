@@ -60,6 +60,7 @@ impl Report {
             steps,
             scripts: facts.scripts,
             endings: facts.endings,
+            sizes: Vec::new(),
             scope_counts: ScopeCounts {
                 containers: scope.containers.len(),
                 shims: scope.shims.len(),

@@ -11,6 +11,7 @@ pub mod journal;
 mod needs;
 pub mod note;
 pub mod script;
+pub mod size;
 pub mod summary;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::remove::drain::ending::Ending;
 use crate::report::advice::Advice;
 use crate::report::note::Note;
 use crate::report::script::Script;
+use crate::report::size::Size;
 use crate::residue::Residue;
 use crate::scope::Scope;
 
@@ -97,6 +99,9 @@ pub struct Report {
     /// How each container ended that was asked to; only in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endings: Vec<Ending>,
+    /// How much lies where, of a survey.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<Size>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
@@ -300,7 +305,7 @@ pub struct RunFacts {
 #[cfg(test)]
 impl RunFacts {
     /// Those of a removal of which nothing more is known.
-    fn of_a_removal() -> RunFacts {
+    pub(crate) fn of_a_removal() -> RunFacts {
         RunFacts {
             command: Command::Remove,
             profile: "x".into(),

@@ -34,6 +34,8 @@ pub enum NoteKind {
     Listeners,
     /// The node is a member of a cluster.
     Cluster,
+    /// Other instances of the snap.
+    Instances,
     /// How each container is to be ended.
     Graces,
     /// Containers that get less time than they ask for.

@@ -67,6 +67,7 @@ impl Report {
             notes: self.notes.clone(),
             scripts: self.scripts.clone(),
             endings: Vec::new(),
+            sizes: Vec::new(),
             scope: None,
             file: self.file.clone(),
             ..*self

@@ -1,5 +1,6 @@
 //! What a report says besides the history of the run.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,13 +25,15 @@ pub struct StartedRun<'a> {
     pub at: Instant,
     /// When, in seconds since 1970.
     unix: u64,
+    /// The machine, read once.
+    host: OnceCell<HostFacts>,
 }
 
 impl<'a> StartedRun<'a> {
     /// Begins a run now.
     pub fn now(command: Command, subject: &'a Subject) -> StartedRun<'a> {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        StartedRun { command, subject, at: Instant::now(), unix }
+        StartedRun { command, subject, at: Instant::now(), unix, host: OnceCell::new() }
     }
 
     /// The report of a run that only looks.
@@ -90,6 +93,12 @@ impl<'a> StartedRun<'a> {
         Report::build(facts, &steps::of_rows(removal.plan), history, scope)
     }
 
+    /// The machine. It is read once: what a run decides by is what its report says.
+    pub fn host(&self, view: &View) -> &HostFacts {
+        let layout = || view.cgroups().as_ref().map_or("none", |tree| tree.layout());
+        self.host.get_or_init(|| host_facts(view.host, layout()))
+    }
+
     fn facts(&self, view: &View, notes: Vec<Note>) -> RunFacts {
         let processes = view.processes().as_ref().ok();
         let stuck = processes.into_iter().flat_map(|all| all.iter()).filter(|p| p.state == 'D');
@@ -97,7 +106,7 @@ impl<'a> StartedRun<'a> {
             command: self.command,
             profile: self.subject.profile_from.clone(),
             snap_version: self.subject.snap.version(view.host),
-            host: host_facts(view.host, view.cgroups().as_ref().map_or("none", |t| t.layout())),
+            host: self.host(view).clone(),
             abilities: Default::default(),
             started_at: self.unix,
             elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -123,7 +132,7 @@ pub struct Removal<'a> {
 }
 
 /// The machine, with the layout of its control groups.
-pub fn host_facts(host: &Host, cgroup: &str) -> HostFacts {
+fn host_facts(host: &Host, cgroup: &str) -> HostFacts {
     let read = |path: &str| host.read_text(Path::new(path)).ok();
     let word = |path: &str| read(path).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let label = read("/proc/self/attr/current");
@@ -133,5 +142,27 @@ pub fn host_facts(host: &Host, cgroup: &str) -> HostFacts {
         label: label.map(|l| l.trim_end_matches('\0').to_owned()).filter(|l| !l.is_empty()),
         boot_id: word("/proc/sys/kernel/random/boot_id"),
         machine_id: word("/etc/machine-id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, microk8s, scope_of};
+
+    #[test]
+    fn the_machine_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let boot = |id: &str| file(dir.path(), "proc/sys/kernel/random/boot_id", id);
+        let (snap, profile) = microk8s();
+        let subject = Subject { snap, profile, profile_from: "built in".into() };
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        let started = StartedRun::now(Command::Verify, &subject);
+        boot("a-b\n");
+        assert_eq!(started.host(&view).boot_id.as_deref(), Some("a-b"));
+        boot("c-d\n");
+        let report = started.report(&[], &History::default(), &scope_of(&[]), &view);
+        assert_eq!(report.host.boot_id.as_deref(), Some("a-b"));
     }
 }

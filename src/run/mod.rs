@@ -7,6 +7,7 @@ mod places;
 pub mod rounds;
 mod scripts;
 mod settings;
+mod sizes;
 pub mod subject;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +44,8 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let scope = gather(&view, &subject.snap, &subject.profile)?;
     let plan = steps::plan(subject.profile.patience.grace());
     let history = look_once(&plan, &view, &scope, None);
-    Ok(started.report(&plan, &history, &scope, &view))
+    let sizes = sizes::of(host, &scope, &history);
+    Ok(Report { sizes, ..started.report(&plan, &history, &scope, &view) })
 }
 
 /// Looks for what an earlier run was to remove: by its result, or by a copy of that. Without that run's scope, what is known
@@ -57,7 +59,7 @@ pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Re
     };
     let view = View::of_snap(host, &subject.snap);
     let scope = gather(&view, &subject.snap, &subject.profile)?;
-    let now = facts::host_facts(host, "");
+    let now = started.host(&view);
     let then = earlier.as_ref().ok().and_then(|earlier| Some(&earlier.as_ref()?.host));
     if then.is_some_and(|then| now.is_another_machine(then)) {
         return Err(Error::NotStarted("the result is another machine's (host.machine-id)".into()));

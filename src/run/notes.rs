@@ -19,7 +19,8 @@ use crate::view::View;
 
 /// What to know before a removal: what runs, whose data it uses, what a removal does not do.
 pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
-    use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, NetworkVolumes, NotHonoured, Pods};
+    use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, Instances, NetworkVolumes};
+    use NoteKind::{NotHonoured, Pods};
     let tasks = running(view, scope);
     let pods: Vec<String> = tasks.iter().filter_map(|task| task.pod.clone()).collect();
     let mut notes = vec![
@@ -28,6 +29,11 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             "this node is a member of a cluster, which is not touched here: let it leave first (in MicroK8s: 'microk8s kubectl \
              drain NODE', 'microk8s leave', then 'microk8s remove-node NODE' elsewhere)",
             cluster(view, scope),
+        ),
+        Note::of(
+            Instances,
+            "other instances of this snap are installed; they stay, with the links and rules that nobody can tell from theirs",
+            scope.snap.other_instances(view.host),
         ),
         Note::of(Pods, "pods run and will be ended", pods.clone()),
         Note::of(

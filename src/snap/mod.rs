@@ -4,6 +4,7 @@ pub mod hostfs;
 pub mod profile;
 pub mod units;
 
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +86,7 @@ impl Snap {
         check_names(name, instance)?;
         let current = |below: &str| {
             let link = host.path(&Path::new(below).join(instance).join("current"));
-            std::fs::read_link(link).ok()?.to_str().filter(|r| is_revision(r)).map(str::to_owned)
+            fs::read_link(link).ok()?.to_str().filter(|r| is_revision(r)).map(str::to_owned)
         };
         let mount_dir = MOUNT_DIRS.iter().find(|m| current(m).is_some()).unwrap_or(&MOUNT_DIRS[0]);
         let revision = current(mount_dir).or_else(|| current("/var/snap"));
@@ -111,6 +112,15 @@ impl Snap {
     pub fn is_enabled(&self, host: &Host) -> bool {
         let current = |below: &&str| Path::new(below).join(&self.instance).join("current");
         MOUNT_DIRS.iter().any(|dir| host.exists(&current(dir)).unwrap_or(true))
+    }
+
+    /// Other instances of it that snapd has installed.
+    pub fn other_instances(&self, host: &Host) -> Vec<String> {
+        let entries = MOUNT_DIRS.iter().flat_map(|dir| fs::read_dir(host.path(Path::new(dir)))).flatten();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let is_other =
+            |name: &String| *name != self.instance && name.split('_').next() == Some(self.name.as_str());
+        names.filter(is_other).collect()
     }
 
     /// The version that `meta/snap.yaml` gives, where that can be read.
@@ -141,7 +151,7 @@ impl Snap {
             ["", "systemd", "unified"].map(|h| Path::new("/sys/fs/cgroup").join(h).join("system.slice"));
         let unit = format!("snap.{instance}.");
         let has_unit = |dir: &PathBuf| {
-            let entries = std::fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+            let entries = fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
             entries.into_iter().any(|entry| entry.file_name().as_bytes().starts_with(unit.as_bytes()))
         };
         if places.iter().any(|place| host.exists(place).unwrap_or(true)) || units.iter().any(has_unit) {

@@ -15,6 +15,9 @@ use crate::scope::{Container, Scope};
 use crate::text::{escape, show};
 use crate::view::View;
 
+/// What stands before the mount point where a doubt says what to type.
+pub const UNMOUNT: &str = " 'umount ";
+
 /// Adds what it sees in our own mount table.
 pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
@@ -22,7 +25,7 @@ pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
         let what = format!("{} mounted at {point}", mount.fstype);
-        Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")))
+        Blind::new(what, (Reason::Unproven, format!("{why}{UNMOUNT}{point}'")))
     }));
 }
 

@@ -8,10 +8,10 @@ use snap_teardown::testing::ConfiguredRoots;
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
-    ContainerId, Done, Effort, End, Evidence, Gate, History, Holder, Host, HostFacts, HowAttached,
-    NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId, Profile,
-    Reason, Report, Residue, RunFacts, Rung, Scope, Script, Snap, StepHistory, Subject, TableOf, Tracked,
-    View, Witness, gather, of_rows, plan, residue,
+    ContainerId, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
+    HowAttached, NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId,
+    Profile, Reason, Report, Residue, RunFacts, Rung, Scope, Script, Size, Snap, StepHistory, Subject,
+    TableOf, Tracked, View, Witness, gather, of_rows, plan, residue,
 };
 
 fn endings() -> Vec<Ending> {
@@ -81,6 +81,14 @@ pub fn whole() -> Report {
     });
     let ends = [End::Exited(7), End::Killed(9), End::TookTooLong, End::NotRun("no".into())];
     report.scripts.extend(ends.map(|end| Script { name: "10-own".into(), elapsed_ms: 5, end }));
+    report.sizes.push(Size {
+        what: Holds::Volumes,
+        goes: Goes::WithTheSnap,
+        path: "/var/snap/microk8s/common/default-storage".into(),
+        bytes: 4096,
+        files: 1,
+        more: false,
+    });
     let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
     assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
     assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));

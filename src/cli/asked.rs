@@ -1,0 +1,224 @@
+//! What an administrator asks before a removal, in ten lines: who ends, and how; what is lost; what stays; what to do first.
+
+use std::collections::BTreeSet;
+
+use crate::cli::page::Page;
+use crate::cli::sections::many;
+use crate::cli::sizes;
+use crate::order;
+use crate::report::advice::Advice;
+use crate::report::note::{Note, NoteKind};
+use crate::report::size::Goes;
+use crate::report::{Outcome, Report};
+use crate::residue::{self, Residue};
+use crate::snap::profile::Profile;
+use crate::steps::wide;
+use crate::text;
+
+/// So many containers, directories and commands are named here.
+const NAMED: usize = 3;
+
+/// The answers.
+pub fn answers(report: &Report, profile: &Profile, page: &Page) -> String {
+    let is_there = report.outcome != Outcome::Clean;
+    let mut out = String::new();
+    if is_there {
+        out.push_str(&page.paragraph("  ends   ", &ends(report, profile, page)));
+    }
+    out.push_str(&page.paragraph("  lost   ", lost(report).as_deref().unwrap_or("no data was seen")));
+    out.push_str(&page.paragraph("  stays  ", &stays(report, page)));
+    if is_there || !is_free(report) {
+        out.push_str(&first(report, page));
+    }
+    out
+}
+
+/// True for a note of which the answers have told all.
+pub fn has_told(note: &Note) -> bool {
+    use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, Pods};
+    match note.kind {
+        Cluster | Instances | Pods => true,
+        Graces | HostVolumes | NetworkVolumes => note.items.len() <= NAMED,
+        _ => false,
+    }
+}
+
+fn items(report: &Report, kind: NoteKind) -> &[String] {
+    report.notes.iter().find(|note| note.kind == kind).map_or(&[], |note| &note.items)
+}
+
+/// Pods by their names, each with the ways in which its containers are asked to end.
+fn ends(report: &Report, profile: &Profile, page: &Page) -> String {
+    let graces = items(report, NoteKind::Graces);
+    let pods = items(report, NoteKind::Pods);
+    let named = if graces.is_empty() { pods } else { graces };
+    if named.is_empty() {
+        return "no container runs".into();
+    }
+    let shown = named.len().min(page.most(NAMED));
+    let more = match named.len() - shown {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!(
+        "{}, {}, all asked at once and over in {} s at most: {}{more}",
+        many(pods.len() as u64, "pod"),
+        many(containers(report), "container"),
+        profile.patience.deadline,
+        named[..shown].join("; ")
+    )
+}
+
+fn containers(report: &Report) -> u64 {
+    let left = report.steps.iter().flat_map(|step| &step.left).map(|left| &left.residue);
+    let task = |residue: &&Residue| matches!(residue, Residue::Task(residue::Task { .. }));
+    order::set(left.filter(task).map(Residue::key)).len() as u64
+}
+
+/// What of the snap's data is lost, and when; none if there is nothing.
+pub fn lost(report: &Report) -> Option<String> {
+    let told = |goes| sizes::told(&report.sizes, goes);
+    let with_the_run = Some(told(Goes::WithTheRun)).filter(|told| !told.is_empty());
+    let with_the_snap = Some(told(Goes::WithTheSnap)).filter(|told| !told.is_empty());
+    let with_the_snap = with_the_snap.map(|told| format!("with the snap: {told}"));
+    let lost: Vec<String> = [with_the_run, with_the_snap].into_iter().flatten().collect();
+    (!lost.is_empty()).then(|| lost.join("; "))
+}
+
+fn stays(report: &Report, page: &Page) -> String {
+    let mut stays: Vec<String> =
+        vec!["snapd's snapshot of what goes with the snap (not with --purge)".into()];
+    let named = [NoteKind::HostVolumes, NoteKind::NetworkVolumes].map(|kind| items(report, kind)).concat();
+    if !named.is_empty() {
+        stays.push(text::few(&named, page.most(NAMED)));
+    }
+    let outside = sizes::told(&report.sizes, Goes::Stays);
+    if !outside.is_empty() {
+        stays.push(format!("outside of the snap: {outside}"));
+    }
+    stays.join("; ")
+}
+
+/// What stands in the way, with what to type.
+fn first(report: &Report, page: &Page) -> String {
+    let mut out = String::new();
+    let mut way = |sentence: &str, commands: &[String]| {
+        let label = if out.is_empty() { "  first  " } else { "         " };
+        out.push_str(&page.paragraph(label, sentence));
+        let most = page.most(NAMED);
+        let lines = commands.iter().take(most).map(String::as_str);
+        let more = (commands.len() > most).then_some("… (all of them: below)");
+        lines.chain(more).for_each(|line| out.push_str(&format!("           {}\n", text::printable(line))));
+    };
+    let points = mounts(report);
+    let unknown = report.counts.blind.saturating_sub(doubts(report).len());
+    if !points.is_empty() {
+        let (sentence, commands) = Advice::UnmountOnHost { points }.in_commands();
+        way(&sentence, &commands);
+    }
+    notes(report).for_each(|note| way(&note.told(page.most(NAMED)), &[]));
+    if unknown > 0 {
+        way(&format!("{} could not be looked at (below)", many(unknown as u64, "place")), &[]);
+    }
+    if is_free(report) {
+        way("Nothing was seen that would stand in the way of the removal.", &[]);
+    }
+    out
+}
+
+/// True if nothing stands in the way.
+pub fn is_free(report: &Report) -> bool {
+    mounts(report).is_empty() && notes(report).next().is_none() && report.counts.blind == 0
+}
+
+/// Where something is mounted over which snapd fails: what only the host can unmount, and what is nothing of the snap's.
+fn mounts(report: &Report) -> Vec<String> {
+    let advised = report.advice.iter().filter_map(|advice| match advice {
+        Advice::UnmountOnHost { points } => Some(points),
+        _ => None,
+    });
+    advised.flatten().cloned().chain(doubts(report)).collect()
+}
+
+fn doubts(report: &Report) -> BTreeSet<String> {
+    let blind = report.steps.iter().flat_map(|step| &step.blind);
+    let point = |why: &str| Some(why.split_once(wide::UNMOUNT)?.1.trim_end_matches('\'').to_owned());
+    order::set(blind.filter_map(|blind| point(&blind.why)))
+}
+
+fn notes(report: &Report) -> impl Iterator<Item = &Note> {
+    report.notes.iter().filter(|note| matches!(note.kind, NoteKind::Cluster | NoteKind::Instances))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::History;
+    use crate::fixture::{microk8s, scope_of};
+    use crate::report::RunFacts;
+    use crate::report::size::{Holds, Size};
+
+    /// Of a node with so many pods, and all else that there is to say.
+    fn busy(pods: usize) -> Report {
+        let mut report = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope_of(&[]));
+        report.command = crate::report::Command::Survey;
+        report.outcome = Outcome::Residue;
+        let named = |text: fn(usize) -> String| (0..pods).map(text);
+        report.notes = vec![
+            Note::of(NoteKind::Graces, "", named(|n| format!("prod/db-{n} db: 30 s, SIGTERM, preStop exec"))),
+            Note::of(NoteKind::Pods, "", named(|n| format!("prod/db-{n}"))),
+            Note::of(NoteKind::HostVolumes, "", ["/srv/db (prod/db-0)".to_owned()]),
+            Note::of(NoteKind::Listeners, "ports", ["tcp 0.0.0.0:1".to_owned()]),
+        ];
+        let size = |what, goes| Size { what, goes, path: "/x".into(), bytes: 2 << 30, files: 9, more: false };
+        report.sizes = vec![
+            size(Holds::Volumes, Goes::WithTheSnap),
+            size(Holds::EmptyDirs, Goes::WithTheSnap),
+            size(Holds::Other, Goes::WithTheSnap),
+            size(Holds::Images, Goes::WithTheRun),
+            size(Holds::Snapshots, Goes::WithTheRun),
+        ];
+        report
+    }
+
+    fn told(report: &Report) -> String {
+        answers(report, &microk8s().1, &Page { width: 80, colour: false, all: false })
+    }
+
+    #[test]
+    fn all_that_was_asked_is_in_ten_lines() {
+        let report = busy(40);
+        let text = told(&report);
+        assert!(text.lines().count() <= 10, "{text}");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let answers = [
+            "ends 40 pods, ",
+            "prod/db-1 db: 30 s, SIGTERM, preStop exec; ",
+            "; and 37 more",
+            "lost images 2.0 GiB, snapshots 2.0 GiB; with the snap: volumes 2.0 GiB, emptyDirs 2.0 GiB, other data 2.0 GiB",
+            "stays ",
+            "/srv/db (prod/db-0)",
+            "first Nothing was seen that would stand in the way",
+        ];
+        let places: Vec<Option<usize>> = answers.iter().map(|answer| words.find(answer)).collect();
+        assert!(places.is_sorted() && !places.contains(&None), "{places:?}\n{text}");
+        let told: Vec<bool> = report.notes.iter().map(has_told).collect();
+        assert_eq!(told, [false, true, true, false], "what is not told here is told below");
+        assert!(busy(3).notes.iter().take(3).all(has_told));
+    }
+
+    #[test]
+    fn commands_are_whole_lines_and_what_is_many_is_cut() {
+        let mut report = busy(1);
+        let points = (0..9).map(|n| format!("/var/snap/microk8s/common/a b/{n}")).collect();
+        report.advice = vec![Advice::UnmountOnHost { points }];
+        report.counts.blind = 2;
+        let text = told(&report);
+        assert!(
+            text.contains("\n           umount '/var/snap/microk8s/common/a b/2'\n           … (all"),
+            "{text}"
+        );
+        assert!(text.contains("\n         2 places could not be looked at"), "{text}");
+        assert!(!is_free(&report) && !text.contains("Nothing was seen"), "{text}");
+    }
+}

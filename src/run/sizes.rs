@@ -1,0 +1,187 @@
+//! How much lies in the directories of the snap, and what becomes of it: for who is about to remove it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::engine::History;
+use crate::linux::child::{self, ChildEnd};
+use crate::linux::host::Host;
+use crate::linux::usage::{Count, Usage, mount_at};
+use crate::report::size::{Goes, Holds, Size};
+use crate::residue::{self, PathKind, Residue};
+use crate::scope::Scope;
+
+/// For all of it. Images are hundreds of thousands of files: counting them may take longer than anybody waits for.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where provisioners keep volumes of this node: MicroK8s' hostpath and OpenEBS, the rawfile of Canonical Kubernetes, docker.
+const VOLUMES: [&str; 4] = ["default-storage", "var/openebs", "rawfile-storage", "var-lib-docker/volumes"];
+
+/// How containerd calls the directories of its snapshotters.
+const SNAPSHOTS: &[u8] = b"io.containerd.snapshotter.";
+
+/// docker's own.
+const LAYERS: &str = "var-lib-docker/overlay2";
+
+/// Something to count: what it is, what becomes of it, and where.
+type Place = (Holds, Goes, PathBuf);
+
+/// How much lies where; nothing if a moment was not enough to look.
+pub fn of(host: &Host, scope: &Scope, history: &History) -> Vec<Size> {
+    let places = places(scope, history);
+    let until = Instant::now() + TIMEOUT;
+    // In a child: a directory may hold a mount whose server does not answer.
+    let counted =
+        child::in_child(until + TIMEOUT / 4, |out| count(host, &scope.snap.home, &places, until, out));
+    let Ok(ChildEnd::Finished(output)) = counted else { return Vec::new() };
+    let output = String::from_utf8_lossy(&output);
+    let of_line = |(line, place): (&str, Place)| {
+        let mut numbers = line.split(' ').map_while(|number| number.parse().ok());
+        let (bytes, files, more) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let (what, goes, path) = place;
+        Some(Size { what, goes, path, bytes, files, more: more > 0 })
+    };
+    output.lines().zip(places).filter_map(of_line).collect()
+}
+
+/// First what cannot be had again, and last of what there is most: when time is up, it is that which was not counted whole.
+fn places(scope: &Scope, history: &History) -> Vec<Place> {
+    let roots = &scope.roots;
+    let data = history.steps.iter().flat_map(|step| &step.left).filter_map(|residue| match residue {
+        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
+        _ => None,
+    });
+    let goes = |path: &Path| match roots.is_own(&scope.snap, path) {
+        true => Goes::WithTheSnap,
+        false => Goes::Stays,
+    };
+    let mut places: Vec<Place> = VOLUMES
+        .iter()
+        .map(|name| (Holds::Volumes, Goes::WithTheSnap, scope.snap.common.join(name)))
+        .chain(roots.kubelet.iter().map(|root| (Holds::EmptyDirs, goes(root), root.join("pods"))))
+        .chain([(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone())])
+        .collect();
+    let mut stores = Vec::new();
+    for path in data {
+        match path.starts_with(&roots.root) || roots.root.starts_with(path) {
+            true => stores.push((Goes::WithTheRun, path)),
+            false => places.push((Holds::Other, Goes::WithTheRun, path.clone())),
+        }
+    }
+    if stores.is_empty() {
+        stores.push((goes(&roots.root), &roots.root));
+    }
+    for what in [Holds::Images, Holds::Snapshots] {
+        places.extend(stores.iter().map(|(goes, path)| (what, *goes, (*path).clone())));
+    }
+    places.push((Holds::Snapshots, Goes::WithTheSnap, scope.snap.common.join(LAYERS)));
+    places
+}
+
+/// One line for each place: bytes, files, and whether there is more; nothing in it for one that is not there.
+fn count(host: &Host, home: &Path, places: &[Place], until: Instant, out: &mut fs::File) {
+    let tops: Vec<Vec<PathBuf>> =
+        places.iter().map(|(what, _, path)| tops(*what, &host.path(path))).collect();
+    let apart: HashSet<PathBuf> = tops.iter().flatten().cloned().collect();
+    let mut count = Count::new(until, apart);
+    for ((_, goes, _), tops) in places.iter().zip(&tops) {
+        let mut usage = Usage::default();
+        // A disk that is mounted at one of the data directories stays, and is emptied; elsewhere it is nothing of the snap's.
+        let here = |top: &Path| match goes {
+            Goes::WithTheSnap => mount_at(&host.path(home)),
+            Goes::WithTheRun | Goes::Stays => mount_at(top),
+        };
+        let there =
+            tops.iter().filter_map(|top| mount_at(top).filter(|at| here(top) == Some(*at)).zip(Some(top)));
+        let there: Vec<(u64, &PathBuf)> = there.collect();
+        there.iter().for_each(|(mount, top)| count.add(top, *mount, &mut usage));
+        let line = match there.is_empty() {
+            true => "\n".to_owned(),
+            false => format!("{} {} {}\n", usage.bytes, usage.files, u64::from(usage.more)),
+        };
+        let _ = out.write_all(line.as_bytes());
+    }
+}
+
+/// The directories that hold it.
+fn tops(what: Holds, path: &Path) -> Vec<PathBuf> {
+    let is_snapshots = |path: &Path| {
+        let name = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(SNAPSHOTS));
+        name || path.ends_with(LAYERS)
+    };
+    let below = || fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    match what {
+        Holds::EmptyDirs => below().map(|pod| pod.join("volumes/kubernetes.io~empty-dir")).collect(),
+        Holds::Snapshots if !is_snapshots(path) => below().filter(|path| is_snapshots(path)).collect(),
+        Holds::Images if is_snapshots(path) => Vec::new(),
+        _ => vec![path.to_path_buf()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+
+    const COMMON: &str = "var/snap/microk8s/common";
+
+    fn tree() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in [
+            ("default-storage/claim/data", 50_000),
+            ("var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/x", 60_000),
+            ("var/lib/kubelet/pods/u/etc-hosts", 1000),
+            ("var/lib/containerd/io.containerd.content.v1.content/blob", 70_000),
+            ("var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs/x", 80_000),
+            ("run/containerd/x", 90_000),
+        ] {
+            let file = dir.path().join(COMMON).join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, vec![1; bytes]).unwrap();
+        }
+        let host = Host::at(dir.path());
+        (dir, host)
+    }
+
+    #[test]
+    fn each_kind_is_counted_by_itself_and_nothing_twice() {
+        let (_dir, host) = tree();
+        let scope = scope_of(&[]);
+        let data = |path: &PathBuf| Residue::Path(residue::Path { path: path.clone(), what: PathKind::Data });
+        let mut history = History { steps: vec![Default::default()], ..History::default() };
+        history.steps[0].left = scope.roots.data.iter().map(data).collect();
+        let sizes = of(&host, &scope, &history);
+        let told: Vec<(Holds, Goes, u64, u64)> =
+            sizes.iter().map(|s| (s.what, s.goes, s.bytes / 10_000, s.files)).collect();
+        let (run, snap) = (Goes::WithTheRun, Goes::WithTheSnap);
+        assert!(
+            sizes.iter().all(
+                |size| !size.more && size.path.starts_with(Path::new("/").join(COMMON).parent().unwrap())
+            )
+        );
+        // What else there is are directories and one small file.
+        let other = told[2];
+        assert_eq!(
+            [told[0].0, told[1].0, other.0, told[3].0, told[4].0, told[5].0],
+            [Holds::Volumes, Holds::EmptyDirs, Holds::Other, Holds::Other, Holds::Images, Holds::Snapshots]
+        );
+        assert_eq!(told.iter().map(|t| t.1).collect::<Vec<_>>(), [snap, snap, snap, run, run, run]);
+        assert_eq!(told.iter().map(|t| t.3).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1]);
+        let at_least = [5, 6, 0, 9, 7, 8];
+        assert!(told.iter().zip(at_least).all(|(t, least)| (least..least + 6).contains(&t.2)), "{told:?}");
+    }
+
+    #[test]
+    fn what_does_not_go_with_the_snap_stays() {
+        let (_dir, host) = tree();
+        let mut scope = scope_of(&[]);
+        scope.roots.root = "/srv/lib".into();
+        fs::create_dir_all(host.path(Path::new("/srv/lib/io.containerd.content.v1.content"))).unwrap();
+        let sizes = of(&host, &scope, &History::default());
+        let store: Vec<Goes> = sizes.iter().filter(|s| s.what == Holds::Images).map(|s| s.goes).collect();
+        assert_eq!(store, [Goes::Stays]);
+    }
+}
