@@ -61,7 +61,7 @@ fn ends(report: &Report, profile: &Profile, page: &Page) -> String {
         more => format!("; and {more} more"),
     };
     format!(
-        "{}, {}, all asked at once and over in {} s at most: {}{more}",
+        "{} ({}), in {} s at most: {}{more}",
         many(pods.len() as u64, "pod"),
         many(containers(report), "container"),
         profile.patience.deadline,
@@ -192,7 +192,7 @@ mod tests {
         assert!(text.lines().count() <= 10, "{text}");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let answers = [
-            "ends 40 pods, ",
+            "ends 40 pods (0 containers), in 240 s at most: prod/db-0 db: 30 s, SIGTERM, preStop exec; ",
             "prod/db-1 db: 30 s, SIGTERM, preStop exec; ",
             "; and 37 more",
             "lost images 2.0 GiB, snapshots 2.0 GiB; with the snap: volumes 2.0 GiB, emptyDirs 2.0 GiB, other data 2.0 GiB",
