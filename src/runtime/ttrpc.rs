@@ -150,5 +150,9 @@ fn dial(path: &Path) -> nix::Result<OwnedFd> {
 }
 
 fn other(path: &Path, error: &ttrpc::Error) -> Error {
-    Error::Malformed { path: path.into(), reason: format!("the shim says: {error}") }
+    let reason = match error {
+        ttrpc::Error::RpcStatus(status) => format!("the shim says: {}", status.message()),
+        _ => format!("the shim says nothing: {error}"),
+    };
+    Error::Malformed { path: path.into(), reason }
 }

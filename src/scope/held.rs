@@ -22,6 +22,8 @@ pub struct Held<'a> {
     places: Vec<(String, PathBuf)>,
     /// The same directories, in every spelling.
     directories: Vec<PathBuf>,
+    /// What somebody's own mount may be at, or above: the snap's directories, and where roots lead.
+    under: Vec<PathBuf>,
     /// containerd's root directory, with the layers of images, in every spelling; nothing where others keep theirs there, too.
     images: Vec<PathBuf>,
     /// Devices that are ours: those of files of ours, and kubelet's volumes in memory.
@@ -47,8 +49,8 @@ impl<'a> Held<'a> {
         scope: &'a Scope,
         devices: &HashSet<String>,
     ) -> Held<'a> {
-        let places = std::iter::once(snap.home.clone()).chain(own_places(roots));
-        let mut directories: Vec<PathBuf> = places.flat_map(|place| roots.spellings(&place)).collect();
+        let places = std::iter::once(&snap.home).chain(own_places(roots));
+        let mut directories: Vec<PathBuf> = places.flat_map(|place| roots.spellings(place)).collect();
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
@@ -67,8 +69,23 @@ impl<'a> Held<'a> {
         let by_id: HashMap<u64, &Mount> = table.mounts.iter().map(|m| (m.id, m)).collect();
         let itself = table.mounts.iter().filter(|m| shows_itself(&by_id, m)).map(|m| m.id).collect();
         let (devices, proven, network) = (devices.clone(), scope.proven_ids(), scope.network.own);
-        let mut held =
-            Held { roots, snap, places, directories, images, devices, ids, tasks, proven, itself, network };
+        let own = [&snap.home, &snap.common, &snap.data];
+        let under = own.into_iter().flat_map(|path| [path.clone(), roots.place_of(path)]);
+        let under = under.chain(roots.aliases.iter().map(|a| a.place.clone())).collect();
+        let mut held = Held {
+            roots,
+            snap,
+            places,
+            directories,
+            under,
+            images,
+            devices,
+            ids,
+            tasks,
+            proven,
+            itself,
+            network,
+        };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
         held.devices.extend(in_memory);
@@ -156,11 +173,8 @@ impl<'a> Held<'a> {
 
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
     fn is_somebodys_root(&self, mount: &Mount) -> bool {
-        let at = |path: &Path| path.starts_with(&mount.point);
-        let own = [&self.snap.home, &self.snap.common, &self.snap.data];
-        own.iter().any(|path| at(path) || at(&self.roots.place_of(path)))
-            || own_places(self.roots).any(|root| root == mount.point)
-            || self.roots.aliases.iter().any(|a| at(&a.place))
+        let at = |path: &PathBuf| path.starts_with(&mount.point);
+        self.under.iter().any(at) || own_places(self.roots).any(|root| *root == mount.point)
     }
 
     /// True for a mount below the snap's own directories; a mount at one of these is none.
@@ -181,8 +195,8 @@ impl<'a> Held<'a> {
 }
 
 /// The roots that are the snap's alone, and what may be deleted.
-fn own_places(roots: &Roots) -> impl Iterator<Item = PathBuf> {
-    roots.mounts.iter().chain(&roots.data).cloned()
+fn own_places(roots: &Roots) -> impl Iterator<Item = &PathBuf> {
+    roots.mounts.iter().chain(&roots.data)
 }
 
 /// Where a directory lies on its file system: the device, and the path there.
