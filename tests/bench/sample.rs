@@ -108,13 +108,27 @@ fn impatient() -> Result<String> {
     Ok(profile.to_string())
 }
 
+/// Not all pods are alike: a name, the stop signal of its image, a grace, what obeys that signal.
+const MANNERS: [(&str, &str, u64, &str); 3] = [
+    ("term", "SIGTERM", 30, "obedient"),
+    ("int", "SIGINT", 20, "stopper"),
+    ("quit", "SIGQUIT", 45, "quitter"),
+];
+
 fn make_pods(runtime: &Runtime, order: &Order, snap: &Snap) -> Result<()> {
-    let count = order.pods.to_string();
-    let mut options = vec!["--count", &count];
-    if !order.cni {
-        options.push("--host-network");
+    let mut pods = Vec::new();
+    for (at, (name, signal, grace, mode)) in MANNERS.into_iter().enumerate() {
+        // The last ones of ten are one more than the others.
+        let count = (order.pods + at) / MANNERS.len();
+        let (image, count) = (format!("docker.io/library/{name}:1"), count.to_string());
+        runtime.import(&image, "/app", &["--stop-signal", signal])?;
+        let grace = format!("io.kubernetes.pod.terminationGracePeriod={grace}");
+        let mut options = vec!["--count", &count, "--image", &image, "--container-annotation", &grace];
+        if !order.cni {
+            options.push("--host-network");
+        }
+        pods.extend(runtime.make_pods(name, &options, &["/app", mode])?);
     }
-    let pods = runtime.make_pods("pod", &options, &["/app", "obedient"])?;
     let kubelet = snap.common.join("var/lib/kubelet");
     // Others' pods have the same volumes, where no hook of ours looks.
     let kubelet = if order.subject == Subject::Floor { "/var/lib/kubelet".into() } else { kubelet };
@@ -165,11 +179,29 @@ fn measure_hook(told: &mut Told, order: &Order, snap: &Snap, before: &Look) -> R
     if found != Some(order.pods as u64) {
         return Err(format!("{name}: {found:?} shims for {} pods", order.pods).into());
     }
+    if order.subject == Subject::Graceful {
+        each_in_its_manner(&document, order.pods)?;
+    }
     for step in document["steps"].as_array().into_iter().flatten() {
         let name = step["name"].as_str().unwrap_or_default().to_owned();
         told.phases.push((name, step["elapsed-ms"].as_f64().unwrap_or_default()));
     }
     Ok(())
+}
+
+/// No figure either where some application was killed, or was not asked as it wants to be.
+fn each_in_its_manner(document: &serde_json::Value, pods: usize) -> Result<()> {
+    let endings = document["endings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let good = endings.iter().filter(|ending| {
+        let asked = |(_, signal, grace, _): &(&str, &str, u64, &str)| {
+            ending["signal"] == *signal && ending["grace"] == *grace
+        };
+        ending["end"] == "after-signal" && MANNERS.iter().any(asked)
+    });
+    match good.count() {
+        good if good == pods => Ok(()),
+        good => Err(format!("{good} of {pods} ended by their own signals: {endings:#?}").into()),
+    }
 }
 
 fn measure_peer(told: &mut Told, order: &Order, snap: &Snap) -> Result<()> {
