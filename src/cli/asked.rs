@@ -78,19 +78,23 @@ fn containers(report: &Report) -> u64 {
 /// What of the snap's data is lost, and when; none if there is nothing.
 pub fn lost(report: &Report) -> Option<String> {
     let told = |goes| sizes::told(&report.sizes, goes);
-    let with_the_run = Some(told(Goes::WithTheRun)).filter(|told| !told.is_empty());
-    let with_the_snap = Some(told(Goes::WithTheSnap)).filter(|told| !told.is_empty());
-    let with_the_snap = with_the_snap.map(|told| format!("with the snap: {told}"));
-    let lost: Vec<String> = [with_the_run, with_the_snap].into_iter().flatten().collect();
-    (!lost.is_empty()).then(|| lost.join("; "))
+    let mut lost = told(Goes::WithTheRun);
+    let with_the_snap = told(Goes::WithTheSnap);
+    if !with_the_snap.is_empty() {
+        lost.push_str(if lost.is_empty() { "with the snap: " } else { "; with the snap: " });
+        lost.push_str(&with_the_snap);
+    }
+    (!lost.is_empty()).then_some(lost)
 }
 
 fn stays(report: &Report, page: &Page) -> String {
     let mut stays: Vec<String> =
         vec!["snapd's snapshot of what goes with the snap (not with --purge)".into()];
-    let named = [NoteKind::HostVolumes, NoteKind::NetworkVolumes].map(|kind| items(report, kind)).concat();
-    if !named.is_empty() {
-        stays.push(text::few(&named, page.most(NAMED)));
+    for kind in [NoteKind::HostVolumes, NoteKind::NetworkVolumes] {
+        let named = items(report, kind);
+        if !named.is_empty() {
+            stays.push(text::few(named, page.most(NAMED)));
+        }
     }
     let outside = sizes::told(&report.sizes, Goes::Stays);
     if !outside.is_empty() {

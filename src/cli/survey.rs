@@ -67,11 +67,14 @@ fn in_short(report: &Report, page: &Page) -> String {
     let mut parts: Vec<String> =
         kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
     parts.extend(asked::lost(report));
-    let goes = (!parts.is_empty()).then(|| format!("These would go: {}.", parts.join(", ")));
-    let first =
-        (!asked::is_free(report)).then(|| "Before that: what stands at the top, after 'first'.".into());
-    let said: Vec<String> = [goes, first].into_iter().flatten().collect();
-    if said.is_empty() { String::new() } else { page.paragraph("  ", &said.join(" ")) }
+    let mut out = String::new();
+    if !parts.is_empty() {
+        out = page.paragraph("  ", &format!("These would go: {}.", parts.join(", ")));
+    }
+    if !asked::is_free(report) {
+        out.push_str("  Before that: what stands at the top, after 'first'.\n");
+    }
+    out
 }
 
 /// What people ought to know before they remove the snap, after what they have asked.
