@@ -53,19 +53,19 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
 /// Last, since it is the last lines that a terminal still shows.
 fn in_short(report: &Report, page: &Page) -> String {
     let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
-    let number = |of: fn(&Residue) -> bool| order::set(all().filter(|r| of(r)).map(Residue::key)).len();
+    let number = |of| asked::number(report, of);
     let pods = order::set(all().filter_map(|r| match r {
         Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
         _ => None,
     }));
     let kinds = [
-        (pods.len(), "pod"),
+        (pods.len() as u64, "pod"),
         (number(|r| matches!(r, Residue::Task(_))), "container"),
         (number(|r| matches!(r, Residue::Mount(_))), "mount"),
         (number(|r| matches!(r, Residue::Cgroup(_))), "control group"),
     ];
     let mut parts: Vec<String> =
-        kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
+        kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n, kind)).collect();
     parts.extend(asked::lost(report));
     let mut out = String::new();
     if !parts.is_empty() {
