@@ -113,7 +113,7 @@ fn tops(host: &Host, what: Holds, path: &Path) -> Vec<PathBuf> {
     let is_snapshots = path.file_name().is_some_and(is_store) || path.ends_with(LAYERS);
     let mut tops = Vec::new();
     let several = what == Holds::EmptyDirs || what == Holds::Snapshots && !is_snapshots;
-    if !several && !(what == Holds::Images && is_snapshots) {
+    if !several && (what != Holds::Images || !is_snapshots) {
         tops.push(host.path(path));
     }
     let names = if several { host.list(path).unwrap_or_default() } else { Vec::new() };
