@@ -108,7 +108,7 @@ const COMMANDS: &[(&str, By)] = &[
     ),
     (
         "journalctl -k --grep 'apparmor=\"DENIED\".*snap.NAME.hook.remove'",
-        File("tests/spread/proof/recommended-plugs-leave-nothing/task.yaml", "_TRANSPORT=kernel"),
+        File("tests/spread/lib/tools/denials", "_TRANSPORT=kernel"),
     ),
     (
         "sudo cp /snap/NAME/current/bin/snap-teardown /usr/local/sbin/",

@@ -1,7 +1,5 @@
 //! What an administrator asks before a removal, in ten lines: who ends, and how; what is lost; what stays; what to do first.
 
-use std::collections::BTreeSet;
-
 use crate::cli::page::Page;
 use crate::cli::sections::many;
 use crate::cli::sizes;
@@ -10,7 +8,7 @@ use crate::report::advice::Advice;
 use crate::report::note::{Note, NoteKind};
 use crate::report::size::Goes;
 use crate::report::{Outcome, Report};
-use crate::residue::{self, Residue};
+use crate::residue::Residue;
 use crate::snap::profile::Profile;
 use crate::steps::wide;
 use crate::text;
@@ -63,34 +61,38 @@ fn ends(report: &Report, profile: &Profile, page: &Page) -> String {
     format!(
         "{} ({}), in {} s at most: {}{more}",
         many(pods.len() as u64, "pod"),
-        many(containers(report), "container"),
+        many(number(report, |r| matches!(r, Residue::Task(_))), "container"),
         profile.patience.deadline,
         named[..shown].join("; ")
     )
 }
 
-fn containers(report: &Report) -> u64 {
-    let left = report.steps.iter().flat_map(|step| &step.left).map(|left| &left.residue);
-    let task = |residue: &&Residue| matches!(residue, Residue::Task(residue::Task { .. }));
-    order::set(left.filter(task).map(Residue::key)).len() as u64
+/// How many of a kind are there, each once.
+pub fn number(report: &Report, of: fn(&Residue) -> bool) -> u64 {
+    let all = report.steps.iter().flat_map(|step| &step.left).map(|left| &left.residue);
+    order::set(all.filter(|residue| of(residue)).map(Residue::key)).len() as u64
 }
 
 /// What of the snap's data is lost, and when; none if there is nothing.
 pub fn lost(report: &Report) -> Option<String> {
     let told = |goes| sizes::told(&report.sizes, goes);
-    let with_the_run = Some(told(Goes::WithTheRun)).filter(|told| !told.is_empty());
-    let with_the_snap = Some(told(Goes::WithTheSnap)).filter(|told| !told.is_empty());
-    let with_the_snap = with_the_snap.map(|told| format!("with the snap: {told}"));
-    let lost: Vec<String> = [with_the_run, with_the_snap].into_iter().flatten().collect();
-    (!lost.is_empty()).then(|| lost.join("; "))
+    let mut lost = told(Goes::WithTheRun);
+    let with_the_snap = told(Goes::WithTheSnap);
+    if !with_the_snap.is_empty() {
+        lost.push_str(if lost.is_empty() { "with the snap: " } else { "; with the snap: " });
+        lost.push_str(&with_the_snap);
+    }
+    (!lost.is_empty()).then_some(lost)
 }
 
 fn stays(report: &Report, page: &Page) -> String {
     let mut stays: Vec<String> =
         vec!["snapd's snapshot of what goes with the snap (not with --purge)".into()];
-    let named = [NoteKind::HostVolumes, NoteKind::NetworkVolumes].map(|kind| items(report, kind)).concat();
-    if !named.is_empty() {
-        stays.push(text::few(&named, page.most(NAMED)));
+    for kind in [NoteKind::HostVolumes, NoteKind::NetworkVolumes] {
+        let named = items(report, kind);
+        if !named.is_empty() {
+            stays.push(text::few(named, page.most(NAMED)));
+        }
     }
     let outside = sizes::told(&report.sizes, Goes::Stays);
     if !outside.is_empty() {
@@ -105,10 +107,13 @@ fn first(report: &Report, page: &Page) -> String {
     let mut way = |sentence: &str, commands: &[String]| {
         let label = if out.is_empty() { "  first  " } else { "         " };
         out.push_str(&page.paragraph(label, sentence));
-        let most = page.most(NAMED);
-        let lines = commands.iter().take(most).map(String::as_str);
-        let more = (commands.len() > most).then_some("… (all of them: below)");
-        lines.chain(more).for_each(|line| out.push_str(&format!("           {}\n", text::printable(line))));
+        for (at, command) in commands.iter().enumerate() {
+            if at == page.most(NAMED) {
+                out.push_str("           … (all of them: below)\n");
+                break;
+            }
+            out.push_str(&format!("           {}\n", text::printable(command)));
+        }
     };
     let points = mounts(report);
     let unknown = report.counts.blind.saturating_sub(doubts(report).len());
@@ -131,19 +136,27 @@ pub fn is_free(report: &Report) -> bool {
     mounts(report).is_empty() && notes(report).next().is_none() && report.counts.blind == 0
 }
 
-/// Where something is mounted over which snapd fails: what only the host can unmount, and what is nothing of the snap's.
+/// Where something is mounted over which snapd fails: what is nothing of the snap's, and what only the host can unmount.
 fn mounts(report: &Report) -> Vec<String> {
-    let advised = report.advice.iter().filter_map(|advice| match advice {
-        Advice::UnmountOnHost { points } => Some(points),
-        _ => None,
-    });
-    advised.flatten().cloned().chain(doubts(report)).collect()
+    let mut points = doubts(report);
+    for advice in &report.advice {
+        if let Advice::UnmountOnHost { points: advised } = advice {
+            points.extend_from_slice(advised);
+        }
+    }
+    points
 }
 
-fn doubts(report: &Report) -> BTreeSet<String> {
-    let blind = report.steps.iter().flat_map(|step| &step.blind);
-    let point = |why: &str| Some(why.split_once(wide::UNMOUNT)?.1.trim_end_matches('\'').to_owned());
-    order::set(blind.filter_map(|blind| point(&blind.why)))
+fn doubts(report: &Report) -> Vec<String> {
+    let mut points: Vec<String> = Vec::new();
+    for blind in report.steps.iter().flat_map(|step| &step.blind) {
+        let Some((_, point)) = blind.why.split_once(wide::UNMOUNT) else { continue };
+        let point = point.trim_end_matches('\'');
+        if !points.iter().any(|known| known == point) {
+            points.push(point.to_owned());
+        }
+    }
+    points
 }
 
 fn notes(report: &Report) -> impl Iterator<Item = &Note> {

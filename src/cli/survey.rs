@@ -53,25 +53,28 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
 /// Last, since it is the last lines that a terminal still shows.
 fn in_short(report: &Report, page: &Page) -> String {
     let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
-    let number = |of: fn(&Residue) -> bool| order::set(all().filter(|r| of(r)).map(Residue::key)).len();
+    let number = |of| asked::number(report, of);
     let pods = order::set(all().filter_map(|r| match r {
         Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
         _ => None,
     }));
     let kinds = [
-        (pods.len(), "pod"),
+        (pods.len() as u64, "pod"),
         (number(|r| matches!(r, Residue::Task(_))), "container"),
         (number(|r| matches!(r, Residue::Mount(_))), "mount"),
         (number(|r| matches!(r, Residue::Cgroup(_))), "control group"),
     ];
     let mut parts: Vec<String> =
-        kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n as u64, kind)).collect();
+        kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n, kind)).collect();
     parts.extend(asked::lost(report));
-    let goes = (!parts.is_empty()).then(|| format!("These would go: {}.", parts.join(", ")));
-    let first =
-        (!asked::is_free(report)).then(|| "Before that: what stands at the top, after 'first'.".into());
-    let said: Vec<String> = [goes, first].into_iter().flatten().collect();
-    if said.is_empty() { String::new() } else { page.paragraph("  ", &said.join(" ")) }
+    let mut out = String::new();
+    if !parts.is_empty() {
+        out = page.paragraph("  ", &format!("These would go: {}.", parts.join(", ")));
+    }
+    if !asked::is_free(report) {
+        out.push_str("  Before that: what stands at the top, after 'first'.\n");
+    }
+    out
 }
 
 /// What people ought to know before they remove the snap, after what they have asked.

@@ -27,8 +27,8 @@ pub struct Count {
     pub until: Instant,
     /// Directories that are counted by themselves, and not with those above them.
     pub apart: HashSet<PathBuf>,
-    /// Files with several names, by device and inode.
-    shared: HashSet<(u32, u32, u64)>,
+    /// Files with several names, by device and inode, both in one number.
+    shared: HashSet<u64>,
 }
 
 impl Count {
@@ -73,7 +73,7 @@ impl Count {
         if is_directory || found.stx_nlink < 2 {
             return false;
         }
-        let file = (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
+        let file = device(found).rotate_right(24) ^ found.stx_ino;
         if self.shared.len() < MOST_SHARED {
             return !self.shared.insert(file);
         }
@@ -97,9 +97,13 @@ fn look(path: &Path) -> Option<Statx> {
 /// Before Linux 5.8, the device must do.
 fn mount_of(found: &Statx) -> u64 {
     match found.stx_mask & StatxFlags::MNT_ID.bits() {
-        0 => u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+        0 => device(found),
         _ => found.stx_mnt_id,
     }
+}
+
+fn device(found: &Statx) -> u64 {
+    u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How much lies in the directories of the snap, and what becomes of it: for who is about to remove it.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,76 +50,83 @@ pub fn of(host: &Host, scope: &Scope, history: &History) -> Vec<Size> {
 
 /// First what cannot be had again, and last of what there is most: when time is up, it is that which was not counted whole.
 fn places(scope: &Scope, history: &History) -> Vec<Place> {
-    let roots = &scope.roots;
-    let data = history.steps.iter().flat_map(|step| &step.left).filter_map(|residue| match residue {
-        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
-        _ => None,
-    });
+    let (roots, common) = (&scope.roots, &scope.snap.common);
     let goes = |path: &Path| match roots.is_own(&scope.snap, path) {
         true => Goes::WithTheSnap,
         false => Goes::Stays,
     };
-    let mut places: Vec<Place> = VOLUMES
-        .iter()
-        .map(|name| (Holds::Volumes, Goes::WithTheSnap, scope.snap.common.join(name)))
-        .chain(roots.kubelet.iter().map(|root| (Holds::EmptyDirs, goes(root), root.join("pods"))))
-        .chain([(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone())])
-        .collect();
+    let mut places: Vec<Place> = Vec::new();
+    let mut place = |what, goes, path| places.push((what, goes, path));
+    VOLUMES.iter().for_each(|name| place(Holds::Volumes, Goes::WithTheSnap, common.join(name)));
+    if let Some(root) = &roots.kubelet {
+        place(Holds::EmptyDirs, goes(root), root.join("pods"));
+    }
+    place(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone());
     let mut stores = Vec::new();
-    for path in data {
+    for residue in history.steps.iter().flat_map(|step| &step.left) {
+        let Residue::Path(residue::Path { path, what: PathKind::Data }) = residue else { continue };
         match path.starts_with(&roots.root) || roots.root.starts_with(path) {
             true => stores.push((Goes::WithTheRun, path)),
-            false => places.push((Holds::Other, Goes::WithTheRun, path.clone())),
+            false => place(Holds::Other, Goes::WithTheRun, path.clone()),
         }
     }
     if stores.is_empty() {
         stores.push((goes(&roots.root), &roots.root));
     }
     for what in [Holds::Images, Holds::Snapshots] {
-        places.extend(stores.iter().map(|(goes, path)| (what, *goes, (*path).clone())));
+        stores.iter().for_each(|(goes, path)| place(what, *goes, (*path).clone()));
     }
-    places.push((Holds::Snapshots, Goes::WithTheSnap, scope.snap.common.join(LAYERS)));
+    place(Holds::Snapshots, Goes::WithTheSnap, common.join(LAYERS));
     places
 }
 
 /// One line for each place: bytes, files, and whether there is more; nothing in it for one that is not there.
 fn count(host: &Host, home: &Path, places: &[Place], until: Instant, out: &mut fs::File) {
-    let tops: Vec<Vec<PathBuf>> =
-        places.iter().map(|(what, _, path)| tops(*what, &host.path(path))).collect();
-    let apart: HashSet<PathBuf> = tops.iter().flatten().cloned().collect();
+    let mut apart = HashSet::new();
+    let mut all = Vec::new();
+    for (what, _, path) in places {
+        let tops = tops(host, *what, path);
+        apart.extend(tops.iter().cloned());
+        all.push(tops);
+    }
     let mut count = Count::new(until, apart);
-    for ((_, goes, _), tops) in places.iter().zip(&tops) {
-        let mut usage = Usage::default();
-        // A disk that is mounted at one of the data directories stays, and is emptied; elsewhere it is nothing of the snap's.
-        let here = |top: &Path| match goes {
-            Goes::WithTheSnap => mount_at(&host.path(home)),
-            Goes::WithTheRun | Goes::Stays => mount_at(top),
-        };
-        let there =
-            tops.iter().filter_map(|top| mount_at(top).filter(|at| here(top) == Some(*at)).zip(Some(top)));
-        let there: Vec<(u64, &PathBuf)> = there.collect();
-        there.iter().for_each(|(mount, top)| count.add(top, *mount, &mut usage));
-        let line = match there.is_empty() {
-            true => "\n".to_owned(),
-            false => format!("{} {} {}\n", usage.bytes, usage.files, u64::from(usage.more)),
+    for ((_, goes, _), tops) in places.iter().zip(&all) {
+        let mut usage = None;
+        for top in tops {
+            let Some(mount) = mount_at(top) else { continue };
+            // A disk that is mounted at one of the data directories stays, and is emptied; elsewhere it is nothing of the snap's.
+            if *goes != Goes::WithTheSnap || mount_at(&host.path(home)) == Some(mount) {
+                count.add(top, mount, usage.get_or_insert_default());
+            }
+        }
+        let line = match usage {
+            Some(Usage { bytes, files, more }) => format!("{bytes} {files} {}\n", u64::from(more)),
+            None => "\n".to_owned(),
         };
         let _ = out.write_all(line.as_bytes());
     }
 }
 
 /// The directories that hold it.
-fn tops(what: Holds, path: &Path) -> Vec<PathBuf> {
-    let is_snapshots = |path: &Path| {
-        let name = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(SNAPSHOTS));
-        name || path.ends_with(LAYERS)
-    };
-    let below = || fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    match what {
-        Holds::EmptyDirs => below().map(|pod| pod.join("volumes/kubernetes.io~empty-dir")).collect(),
-        Holds::Snapshots if !is_snapshots(path) => below().filter(|path| is_snapshots(path)).collect(),
-        Holds::Images if is_snapshots(path) => Vec::new(),
-        _ => vec![path.to_path_buf()],
+fn tops(host: &Host, what: Holds, path: &Path) -> Vec<PathBuf> {
+    let is_store = |name: &OsStr| name.as_encoded_bytes().starts_with(SNAPSHOTS);
+    let is_snapshots = path.file_name().is_some_and(is_store) || path.ends_with(LAYERS);
+    let mut tops = Vec::new();
+    let several = what == Holds::EmptyDirs || what == Holds::Snapshots && !is_snapshots;
+    if !several && (what != Holds::Images || !is_snapshots) {
+        tops.push(host.path(path));
     }
+    let names = if several { host.list(path).unwrap_or_default() } else { Vec::new() };
+    for name in names {
+        match what {
+            Holds::EmptyDirs => {
+                tops.push(host.path(&path.join(name).join("volumes/kubernetes.io~empty-dir")))
+            }
+            _ if is_store(&name) => tops.push(host.path(&path.join(name))),
+            _ => {}
+        }
+    }
+    tops
 }
 
 #[cfg(test)]

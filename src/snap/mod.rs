@@ -4,7 +4,6 @@ pub mod hostfs;
 pub mod profile;
 pub mod units;
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +85,7 @@ impl Snap {
         check_names(name, instance)?;
         let current = |below: &str| {
             let link = host.path(&Path::new(below).join(instance).join("current"));
-            fs::read_link(link).ok()?.to_str().filter(|r| is_revision(r)).map(str::to_owned)
+            std::fs::read_link(link).ok()?.to_str().filter(|r| is_revision(r)).map(str::to_owned)
         };
         let mount_dir = MOUNT_DIRS.iter().find(|m| current(m).is_some()).unwrap_or(&MOUNT_DIRS[0]);
         let revision = current(mount_dir).or_else(|| current("/var/snap"));
@@ -116,11 +115,16 @@ impl Snap {
 
     /// Other instances of it that snapd has installed.
     pub fn other_instances(&self, host: &Host) -> Vec<String> {
-        let entries = MOUNT_DIRS.iter().flat_map(|dir| fs::read_dir(host.path(Path::new(dir)))).flatten();
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let is_other =
-            |name: &String| *name != self.instance && name.split('_').next() == Some(self.name.as_str());
-        names.filter(is_other).collect()
+        let mut others = Vec::new();
+        for dir in MOUNT_DIRS {
+            for name in host.list(Path::new(dir)).unwrap_or_default() {
+                let Some(name) = name.to_str().filter(|name| *name != self.instance) else { continue };
+                if name.split('_').next() == Some(self.name.as_str()) {
+                    others.push(name.to_owned());
+                }
+            }
+        }
+        others
     }
 
     /// The version that `meta/snap.yaml` gives, where that can be read.
@@ -151,7 +155,7 @@ impl Snap {
             ["", "systemd", "unified"].map(|h| Path::new("/sys/fs/cgroup").join(h).join("system.slice"));
         let unit = format!("snap.{instance}.");
         let has_unit = |dir: &PathBuf| {
-            let entries = fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+            let entries = std::fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
             entries.into_iter().any(|entry| entry.file_name().as_bytes().starts_with(unit.as_bytes()))
         };
         if places.iter().any(|place| host.exists(place).unwrap_or(true)) || units.iter().any(has_unit) {
