@@ -42,6 +42,9 @@ impl<'a> StartedRun<'a> {
             Command::Survey => notes::before(view, scope),
             Command::Remove | Command::Verify => Vec::new(),
         };
+        if self.command == Command::Survey {
+            notes.extend(notes::other_instances(view, scope));
+        }
         notes.extend(notes::standing(view, scope));
         Report::build(self.facts(view, notes), &steps::of_rows(plan), history, scope)
     }

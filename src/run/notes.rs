@@ -19,8 +19,7 @@ use crate::view::View;
 
 /// What to know before a removal: what runs, whose data it uses, what a removal does not do.
 pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
-    use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, Instances, NetworkVolumes};
-    use NoteKind::{NotHonoured, Pods};
+    use NoteKind::{Cluster, CutShort, Graces, HooksNotRun, HostVolumes, NetworkVolumes, NotHonoured, Pods};
     let tasks = running(view, scope);
     let pods: Vec<String> = tasks.iter().filter_map(|task| task.pod.clone()).collect();
     let mut notes = vec![
@@ -29,11 +28,6 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             "this node is a member of a cluster, which is not touched here: let it leave first (in MicroK8s: 'microk8s kubectl \
              drain NODE', 'microk8s leave', then 'microk8s remove-node NODE' elsewhere)",
             cluster(view, scope),
-        ),
-        Note::of(
-            Instances,
-            "other instances of this snap are installed; they stay, with the links and rules that nobody can tell from theirs",
-            scope.snap.other_instances(view.host),
         ),
         Note::of(Pods, "pods run and will be ended", pods.clone()),
         Note::of(
@@ -72,6 +66,13 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
         ));
     }
     notes
+}
+
+/// Other instances of the snap, for who may still decide otherwise: a run that removes has no need to look for them.
+pub fn other_instances(view: &View, scope: &Scope) -> Option<Note> {
+    let text = "other instances of this snap are installed; they stay, with the links and rules that nobody can tell from theirs";
+    let note = Note::of(NoteKind::Instances, text, scope.snap.other_instances(view.host));
+    (!note.items.is_empty()).then_some(note)
 }
 
 /// What to know at any time: what still listens, and what is deliberately left.
