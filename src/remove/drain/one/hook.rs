@@ -16,6 +16,9 @@ use crate::text::name;
 /// Why a hook failed of which no thread could take care.
 pub(super) const NO_THREAD: &str = "no thread could be made for it";
 
+/// By how much an answer's time may be over before a grace is.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// So many characters of an error are told.
 const LONGEST_ERROR: usize = 500;
 
@@ -96,7 +99,11 @@ impl One<'_> {
 
     /// Its hook could not be run to its end.
     pub(super) fn hook_failed(&mut self, drain: &mut Drain, error: &str) {
-        let State::Hook { began, .. } = self.state else { return };
+        let State::Hook { began, until, .. } = self.state else { return };
+        // Who is asked is given up a moment before the grace is over: that is what ended it then.
+        if Instant::now() + MOMENT >= until {
+            return self.hook_over(drain, Outcome::GraceOver, None);
+        }
         self.hook_ended(Outcome::Failed, None, began);
         if let Some(hook) = &mut self.hook {
             // It may quote what the container says.
