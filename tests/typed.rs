@@ -199,14 +199,17 @@ fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
 
 #[test]
 fn what_stands_in_the_way_is_said_first_with_what_to_type() {
+    // A name that ends in a quote is the name of another directory without it.
+    let quote = r#"mkdir "$common/x'"; mount -t tmpfs x "$common/x'";"#;
     let ways = "mkdir -p /snap/microk8s_a /snap/microk8s-x /var/disk $common/../7/var/lock; mount --bind /var/disk $common/default-storage; \
         dd if=/dev/zero of=/var/disk/theirs bs=1M count=3 status=none; touch $common/../7/var/lock/clustered.lock;";
-    let (_, text) = typed(&format!("{ways} COLUMNS=80 $ST survey --snap microk8s"));
+    let (_, text) = typed(&format!("{ways} {quote} COLUMNS=80 $ST survey --snap microk8s"));
     let (head, rest) = text.split_once("\n\n").unwrap();
     let first = &head[head.find("\n  first  ").unwrap()..];
     assert!(first.contains("\n           umount /var/snap/microk8s/common/default-storage\n"), "{head}");
     says(first, "'microk8s leave'");
-    says(first, "from theirs: microk8s_a");
+    says(first, r"umount '/var/snap/microk8s/common/x'\'''");
+    says(head, "other instances: microk8s_a");
     assert!(!rest.contains("'microk8s leave'") && !text.contains("Nothing was seen"), "{text}");
     assert!(!head.contains("volumes"), "a disk of his own is no data of the snap's: {head}");
     says(&text[text.rfind("in short").unwrap()..], "Before that: what stands at the top, after 'first'.");

@@ -31,7 +31,7 @@ pub fn answers(report: &Report, profile: &Profile, page: &Page) -> String {
     out
 }
 
-/// True for a note of which the answers have told all.
+/// True for a note that the answers have told, names that were too many for them aside.
 pub fn has_told(note: &Note) -> bool {
     use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, Pods};
     match note.kind {
@@ -86,8 +86,14 @@ pub fn lost(report: &Report) -> Option<String> {
 }
 
 fn stays(report: &Report, page: &Page) -> String {
-    let mut stays: Vec<String> =
-        vec!["snapd's snapshot of what goes with the snap (not with --purge)".into()];
+    let mut stays: Vec<String> = Vec::new();
+    if report.sizes.iter().any(|size| size.goes == Goes::WithTheSnap) {
+        stays.push("the snapshot that snapd may make of what goes with the snap (not with --purge)".into());
+    }
+    let others = items(report, NoteKind::Instances);
+    if !others.is_empty() {
+        stays.push(format!("other instances: {}", text::few(others, page.most(NAMED))));
+    }
     for kind in [NoteKind::HostVolumes, NoteKind::NetworkVolumes] {
         let named = items(report, kind);
         if !named.is_empty() {
@@ -98,7 +104,7 @@ fn stays(report: &Report, page: &Page) -> String {
     if !outside.is_empty() {
         stays.push(format!("outside of the snap: {outside}"));
     }
-    stays.join("; ")
+    if stays.is_empty() { "nothing that was seen".into() } else { stays.join("; ") }
 }
 
 /// What stands in the way, with what to type.
@@ -109,7 +115,7 @@ fn first(report: &Report, page: &Page) -> String {
         out.push_str(&page.paragraph(label, sentence));
         for (at, command) in commands.iter().enumerate() {
             if at == page.most(NAMED) {
-                out.push_str("           … (all of them: below)\n");
+                out.push_str("           … (all of them: --all)\n");
                 break;
             }
             out.push_str(&format!("           {}\n", text::printable(command)));
@@ -151,7 +157,7 @@ fn doubts(report: &Report) -> Vec<String> {
     let mut points: Vec<String> = Vec::new();
     for blind in report.steps.iter().flat_map(|step| &step.blind) {
         let Some((_, point)) = blind.why.split_once(wide::UNMOUNT) else { continue };
-        let point = point.trim_end_matches('\'');
+        let point = point.strip_suffix('\'').unwrap_or(point);
         if !points.iter().any(|known| known == point) {
             points.push(point.to_owned());
         }
@@ -160,7 +166,7 @@ fn doubts(report: &Report) -> Vec<String> {
 }
 
 fn notes(report: &Report) -> impl Iterator<Item = &Note> {
-    report.notes.iter().filter(|note| matches!(note.kind, NoteKind::Cluster | NoteKind::Instances))
+    report.notes.iter().filter(|note| note.kind == NoteKind::Cluster)
 }
 
 #[cfg(test)]

@@ -36,7 +36,9 @@ pub fn of(sizes: &[Size], directory: &Path) -> String {
 }
 
 fn sum<'a>(sizes: impl Iterator<Item = &'a Size>) -> (u64, u64, bool) {
-    sizes.fold((0, 0, false), |sum, size| (sum.0 + size.bytes, sum.1 + size.files, sum.2 | size.more))
+    sizes.fold((0, 0, false), |(bytes, files, more), size| {
+        (u64::saturating_add(bytes, size.bytes), u64::saturating_add(files, size.files), more | size.more)
+    })
 }
 
 fn in_words(bytes: u64, more: bool) -> String {

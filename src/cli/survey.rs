@@ -101,8 +101,8 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
     }
     if !report.sizes.is_empty() {
         lines.push(format!(
-            "What else lies below {} goes with the snap, volumes on this node's own disk included; snapd keeps a snapshot of it, \
-             unless it is told to --purge.",
+            "What else lies below {} goes with the snap, volumes on this node's own disk included; snapd may keep a snapshot of \
+             it, but not with --purge.",
             text::printable(&format!("/var/snap/{}", report.snap.instance))
         ));
     }

@@ -75,6 +75,16 @@ impl Child {
         ChildEnd::Finished(output)
     }
 
+    /// What it has written by then, whether it has ended or not.
+    pub fn written_until(self, until: Instant) -> Vec<u8> {
+        let mut output = Vec::new();
+        match drain(&self.reader, &mut output, until) {
+            true => drop(waitpid(self.pid, None)),
+            false => drop(end(self.pid)),
+        }
+        output
+    }
+
     /// Waits as long as it gets on with its work, which it tells by [`at`]. What it wrote, and if it did not get on,
     /// with what.
     pub fn attend_while_moving(self, patience: Duration) -> (Vec<u8>, Option<i32>) {

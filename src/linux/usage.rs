@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
+use rustix::io::Errno;
 
-/// So many files with several names are remembered, so that each counts once. What there is more of does not count: then it
-/// is at least so much.
+/// So many files with several names are remembered, so that each counts once. Those beyond are not counted: the sum is then
+/// the least that it can be.
 const MOST_SHARED: usize = if cfg!(test) { 3 } else { 100_000 };
 
 /// What was counted.
@@ -48,18 +49,28 @@ impl Count {
                     continue;
                 }
             };
-            for entry in entries.flatten() {
+            for entry in entries {
                 if Instant::now() >= self.until {
                     usage.more = true;
                     return;
                 }
-                let path = entry.path();
-                let Some(found) = look(&path).filter(|found| mount_of(found) == mount) else { continue };
+                let Ok(path) = entry.map(|entry| entry.path()) else {
+                    usage.more = true;
+                    continue;
+                };
+                let found = match look(&path) {
+                    Ok(found) if mount_of(&found) == mount => found,
+                    Ok(_) | Err(Errno::NOENT) => continue,
+                    Err(_) => {
+                        usage.more = true;
+                        continue;
+                    }
+                };
                 let is_directory = FileType::from_raw_mode(found.stx_mode.into()).is_dir();
                 if is_directory && self.apart.contains(&path) || self.is_known(&found, is_directory, usage) {
                     continue;
                 }
-                usage.bytes += found.stx_blocks * 512;
+                usage.bytes = usage.bytes.saturating_add(found.stx_blocks.saturating_mul(512));
                 match is_directory {
                     true => directories.push(path),
                     false => usage.files += 1,
@@ -85,13 +96,14 @@ impl Count {
 /// The mount that a directory is on, if it is there. Asks no server, and mounts nothing.
 pub fn mount_at(directory: &Path) -> Option<u64> {
     look(directory)
+        .ok()
         .filter(|found| FileType::from_raw_mode(found.stx_mode.into()).is_dir())
         .map(|f| mount_of(&f))
 }
 
-fn look(path: &Path) -> Option<Statx> {
+fn look(path: &Path) -> Result<Statx, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    statx(CWD, path, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).ok()
+    statx(CWD, path, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
 }
 
 /// Before Linux 5.8, the device must do.
@@ -148,6 +160,25 @@ mod tests {
             let usage = count(dir.path(), &[], soon);
             assert_eq!((usage.files, usage.more), (shared.min(3), shared > 3));
         }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = "d".repeat(250);
+        let mut at =
+            rustix::fs::open(dir.path(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&at, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
+            at = rustix::fs::openat(
+                &at,
+                name.as_str(),
+                rustix::fs::OFlags::DIRECTORY,
+                rustix::fs::Mode::empty(),
+            )
+            .unwrap();
+        }
+        assert!(count(dir.path(), &[], Instant::now() + Duration::from_secs(60)).more);
     }
 
     #[test]

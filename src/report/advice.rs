@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Advice {
     }
 }
 
-const UNMOUNT: &str = "unmount on the host (else snapd may fail to remove the snap):";
+const UNMOUNT: &str = "unmount on the host (else snapd may delete what is in them, and then fail):";
 
 /// A path that is shown, as a word of a command that is offered for copying.
 fn word(point: &String) -> String {

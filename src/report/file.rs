@@ -242,7 +242,9 @@ pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
 mod tests {
     use super::*;
     use crate::engine::History;
+    use crate::remove::drain::ending::{self, End, Ending, HookEnding};
     use crate::report::RunFacts;
+    use crate::runtime::ContainerId;
     use crate::scope::{Bystander, BystanderKind};
 
     fn report(bystanders: usize) -> Report {
@@ -280,6 +282,28 @@ mod tests {
         assert!(!small.truncated && small.notes.is_empty());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("a\\u009b31m\\u202e"), "{text}");
+    }
+
+    #[test]
+    fn many_that_ended_badly_fit_too() {
+        let container = ContainerId { namespace: "k8s.io".into(), id: "c".repeat(64) };
+        let hook = HookEnding {
+            kind: "exec".into(),
+            outcome: ending::Outcome::Failed,
+            status: None,
+            reason: None,
+            error: Some("\u{9b}".repeat(500)),
+            elapsed_ms: 1,
+        };
+        let (asked, grace, elapsed_ms, signal) = (30, 30, 1, Some("SIGTERM".into()));
+        let (pod, name, end) = (Some("d/p".into()), Some("a".into()), End::AfterSignal);
+        let ending = Ending { container, pod, name, end, elapsed_ms, asked, grace, signal, hook: Some(hook) };
+        for many in [2000, 20_000] {
+            let mut large = report(0);
+            large.endings = vec![ending.clone(); many];
+            let (_dir, bytes) = written(&mut large);
+            assert!(large.truncated && bytes.len() as u64 <= LARGEST, "{many}: {}", bytes.len());
+        }
     }
 
     #[test]

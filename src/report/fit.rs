@@ -13,7 +13,7 @@ const MANY: usize = 1000;
 const SOME: usize = 100;
 
 /// What is cut, one after the other: first what is of most and says least. Never a count.
-const CUTS: [fn(&mut Report); 6] = [
+const CUTS: [fn(&mut Report); 7] = [
     |report| report.steps.iter_mut().for_each(|step| step.removed.clear()),
     |report| {
         let Some(scope) = &mut report.scope else { return };
@@ -22,6 +22,10 @@ const CUTS: [fn(&mut Report); 6] = [
         scope.nonsense.truncate(SOME);
     },
     |report| {
+        report.endings.iter_mut().filter_map(|ending| ending.hook.as_mut()).for_each(|hook| hook.error = None)
+    },
+    |report| {
+        report.endings.truncate(MANY);
         report.steps.iter_mut().for_each(|step| step.blind.truncate(SOME));
         report.notes.iter_mut().for_each(|note| note.items.truncate(SOME));
         report.scope.iter_mut().for_each(|scope| scope.blind.truncate(SOME));

@@ -42,7 +42,7 @@ pub enum Holds {
 pub enum Goes {
     /// The run deletes it, for good.
     WithTheRun,
-    /// snapd removes it, and keeps a snapshot of it unless it is told to --purge.
+    /// snapd removes it, and may keep a snapshot of it, but not with --purge.
     WithTheSnap,
     Stays,
 }

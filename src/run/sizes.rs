@@ -1,4 +1,4 @@
-//! How much lies in the directories of the snap, and what becomes of it: for who is about to remove it.
+//! How much lies in the directories of the snap, and what becomes of it: for whoever is about to remove it.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::engine::History;
-use crate::linux::child::{self, ChildEnd};
+use crate::linux::child::Child;
 use crate::linux::host::Host;
 use crate::linux::usage::{Count, Usage, mount_at};
 use crate::report::size::{Goes, Holds, Size};
 use crate::residue::{self, PathKind, Residue};
 use crate::scope::Scope;
+use crate::snap::Snap;
 
 /// For all of it. Images are hundreds of thousands of files: counting them may take longer than anybody waits for.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,22 +31,25 @@ const LAYERS: &str = "var-lib-docker/overlay2";
 /// Something to count: what it is, what becomes of it, and where.
 type Place = (Holds, Goes, PathBuf);
 
-/// How much lies where; nothing if a moment was not enough to look.
+/// How much lies where. What there was no time for has more than was counted.
 pub fn of(host: &Host, scope: &Scope, history: &History) -> Vec<Size> {
     let places = places(scope, history);
     let until = Instant::now() + TIMEOUT;
     // In a child: a directory may hold a mount whose server does not answer.
-    let counted =
-        child::in_child(until + TIMEOUT / 4, |out| count(host, &scope.snap.home, &places, until, out));
-    let Ok(ChildEnd::Finished(output)) = counted else { return Vec::new() };
-    let output = String::from_utf8_lossy(&output);
-    let of_line = |(line, place): (&str, Place)| {
-        let mut numbers = line.split(' ').map_while(|number| number.parse().ok());
+    let child = Child::start(|out| count(host, &scope.snap, &places, until, out));
+    let output = child.map_or_else(|_| Vec::new(), |child| child.written_until(until + TIMEOUT / 4));
+    told(&String::from_utf8_lossy(&output), places)
+}
+
+/// What the child has said of each place. It may have been ended, or have ended, before it was through.
+fn told(output: &str, places: Vec<Place>) -> Vec<Size> {
+    let mut lines = output.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let of_line = |(what, goes, path): Place| {
+        let mut numbers = lines.next().unwrap_or("0 0 1").split(' ').map_while(|number| number.parse().ok());
         let (bytes, files, more) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        let (what, goes, path) = place;
         Some(Size { what, goes, path, bytes, files, more: more > 0 })
     };
-    output.lines().zip(places).filter_map(of_line).collect()
+    places.into_iter().filter_map(of_line).collect()
 }
 
 /// First what cannot be had again, and last of what there is most: when time is up, it is that which was not counted whole.
@@ -81,29 +85,32 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
 }
 
 /// One line for each place: bytes, files, and whether there is more; nothing in it for one that is not there.
-fn count(host: &Host, home: &Path, places: &[Place], until: Instant, out: &mut fs::File) {
-    let mut apart = HashSet::new();
-    let mut all = Vec::new();
-    for (what, _, path) in places {
-        let tops = tops(host, *what, path);
-        apart.extend(tops.iter().cloned());
-        all.push(tops);
-    }
-    let mut count = Count::new(until, apart);
-    for ((_, goes, _), tops) in places.iter().zip(&all) {
-        let mut usage = None;
-        for top in tops {
-            let Some(mount) = mount_at(top) else { continue };
-            // A disk that is mounted at one of the data directories stays, and is emptied; elsewhere it is nothing of the snap's.
-            if *goes != Goes::WithTheSnap || mount_at(&host.path(home)) == Some(mount) {
-                count.add(top, mount, usage.get_or_insert_default());
+fn count(host: &Host, snap: &Snap, places: &[Place], until: Instant, out: &mut fs::File) {
+    // A disk at one of the snap's own directories is emptied with it; one elsewhere is nothing of the snap's.
+    let own = [&snap.home, &snap.common, &snap.data].map(|path| mount_at(&host.path(path)));
+    let goes_too = |top: &Path, mount: u64| {
+        own.contains(&Some(mount)) && fs::canonicalize(top).is_ok_and(|place| place == top)
+    };
+    let mut count = Count::new(until, HashSet::new());
+    // Volumes are counted before other directories are listed: some server may not answer there.
+    let (volumes, others) = places.split_at(VOLUMES.len());
+    for places in [volumes, others] {
+        let all: Vec<Vec<PathBuf>> = places.iter().map(|(what, _, path)| tops(host, *what, path)).collect();
+        count.apart.extend(all.iter().flatten().cloned());
+        for ((_, goes, _), tops) in places.iter().zip(&all) {
+            let mut usage = None;
+            for top in tops {
+                let Some(mount) = mount_at(top) else { continue };
+                if *goes != Goes::WithTheSnap || goes_too(top, mount) {
+                    count.add(top, mount, usage.get_or_insert_default());
+                }
             }
+            let line = match usage {
+                Some(Usage { bytes, files, more }) => format!("{bytes} {files} {}\n", u64::from(more)),
+                None => "\n".to_owned(),
+            };
+            let _ = out.write_all(line.as_bytes());
         }
-        let line = match usage {
-            Some(Usage { bytes, files, more }) => format!("{bytes} {files} {}\n", u64::from(more)),
-            None => "\n".to_owned(),
-        };
-        let _ = out.write_all(line.as_bytes());
     }
 }
 
@@ -180,6 +187,24 @@ mod tests {
         assert_eq!(told.iter().map(|t| t.3).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1]);
         let at_least = [5, 6, 0, 9, 7, 8];
         assert!(told.iter().zip(at_least).all(|(t, least)| (least..least + 6).contains(&t.2)), "{told:?}");
+    }
+
+    #[test]
+    fn what_the_child_did_not_come_to_is_told_as_not_counted() {
+        let place = |name: &str| (Holds::Other, Goes::WithTheSnap, PathBuf::from(name));
+        let sizes = told("10 2 0\n\n20 1 ", vec![place("/a"), place("/gone"), place("/b"), place("/c")]);
+        let numbers: Vec<(u64, bool)> = sizes.iter().map(|size| (size.bytes, size.more)).collect();
+        assert_eq!(numbers, [(10, false), (0, true), (0, true)]);
+    }
+
+    #[test]
+    fn behind_a_link_nothing_goes_with_the_snap() {
+        let (dir, host) = tree();
+        let (common, elsewhere) = (dir.path().join(COMMON), dir.path().join("elsewhere"));
+        fs::rename(&common, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &common).unwrap();
+        let sizes = of(&host, &scope_of(&[]), &History::default());
+        assert!(sizes.iter().all(|size| size.goes != Goes::WithTheSnap || size.bytes < 10_000), "{sizes:?}");
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn dial(path: &Path) -> nix::Result<OwnedFd> {
 fn other(path: &Path, error: &ttrpc::Error) -> Error {
     let reason = match error {
         ttrpc::Error::RpcStatus(status) => format!("the shim says: {}", status.message()),
-        _ => format!("the shim says nothing: {error}"),
+        _ => format!("the shim gave no usable answer: {error}"),
     };
     Error::Malformed { path: path.into(), reason }
 }

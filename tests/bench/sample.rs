@@ -192,16 +192,16 @@ fn measure_hook(told: &mut Told, order: &Order, snap: &Snap, before: &Look) -> R
 /// No figure either where some application was killed, or was not asked as it wants to be.
 fn each_in_its_manner(document: &serde_json::Value, pods: usize) -> Result<()> {
     let endings = document["endings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let good = endings.iter().filter(|ending| {
-        let asked = |(_, signal, grace, _): &(&str, &str, u64, &str)| {
-            ending["signal"] == *signal && ending["grace"] == *grace
+    for (at, (name, signal, grace, _)) in MANNERS.into_iter().enumerate() {
+        let in_its_manner = |ending: &&serde_json::Value| {
+            ending["end"] == "after-signal" && ending["signal"] == signal && ending["grace"] == grace
         };
-        ending["end"] == "after-signal" && MANNERS.iter().any(asked)
-    });
-    match good.count() {
-        good if good == pods => Ok(()),
-        good => Err(format!("{good} of {pods} ended by their own signals: {endings:#?}").into()),
+        let (good, all) = (endings.iter().filter(in_its_manner).count(), (pods + at) / MANNERS.len());
+        if good != all {
+            return Err(format!("{good} of {all} pods of '{name}' ended as they ask: {endings:#?}").into());
+        }
     }
+    Ok(())
 }
 
 fn measure_peer(told: &mut Told, order: &Order, snap: &Snap) -> Result<()> {

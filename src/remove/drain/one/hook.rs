@@ -13,10 +13,10 @@ use crate::runtime::exec::Started;
 use crate::runtime::hook_plan::Hook;
 use crate::text::name;
 
-/// Why a hook failed of which no thread could take care.
+/// The error of a hook for which no thread could be started.
 pub(super) const NO_THREAD: &str = "no thread could be made for it";
 
-/// By how much an answer's time may be over before a grace is.
+/// So long before the end of its grace an answer may be given up.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// So many characters of an error are told.
@@ -99,15 +99,19 @@ impl One<'_> {
 
     /// Its hook could not be run to its end.
     pub(super) fn hook_failed(&mut self, drain: &mut Drain, error: &str) {
-        let State::Hook { began, until, .. } = self.state else { return };
-        // Who is asked is given up a moment before the grace is over: that is what ended it then.
-        if Instant::now() + MOMENT >= until {
+        let State::Hook { began, ref command, .. } = self.state else { return };
+        // An answer is given up a moment before the grace is over. Unless the command had ended, that is what ended it.
+        if Instant::now() + MOMENT >= self.limit && !matches!(command, Command::Ended) {
             return self.hook_over(drain, Outcome::GraceOver, None);
         }
         self.hook_ended(Outcome::Failed, None, began);
         if let Some(hook) = &mut self.hook {
             // It may quote what the container says.
-            hook.error = Some(error.chars().take(LONGEST_ERROR).collect());
+            let mut told: String = error.chars().take(LONGEST_ERROR).collect();
+            if told.len() < error.len() {
+                told.push('…');
+            }
+            hook.error = Some(told);
         }
         self.tell(drain);
     }
