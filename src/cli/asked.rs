@@ -158,6 +158,10 @@ fn doubts(report: &Report) -> Vec<String> {
     for blind in report.steps.iter().flat_map(|step| &step.blind) {
         let Some((_, point)) = blind.why.split_once(wide::UNMOUNT) else { continue };
         let point = point.strip_suffix('\'').unwrap_or(point);
+        // Why something else is in doubt may quote whatever somebody has called a file.
+        if !blind.what.ends_with(&format!("{}{point}", wide::MOUNTED_AT)) {
+            continue;
+        }
         if !points.iter().any(|known| known == point) {
             points.push(point.to_owned());
         }
