@@ -41,8 +41,12 @@ pub fn has_told(note: &Note) -> bool {
     }
 }
 
+fn note(report: &Report, kind: NoteKind) -> Option<&Note> {
+    report.notes.iter().find(|note| note.kind == kind)
+}
+
 fn items(report: &Report, kind: NoteKind) -> &[String] {
-    report.notes.iter().find(|note| note.kind == kind).map_or(&[], |note| &note.items)
+    note(report, kind).map_or(&[], |note| &note.items)
 }
 
 /// Pods by their names, each with the ways in which its containers are asked to end.
@@ -127,7 +131,9 @@ fn first(report: &Report, page: &Page) -> String {
         let (sentence, commands) = Advice::UnmountOnHost { points }.in_commands();
         way(&sentence, &commands);
     }
-    notes(report).for_each(|note| way(&note.told(page.most(NAMED)), &[]));
+    if let Some(note) = membership(report) {
+        way(&note.told(page.most(NAMED)), &[]);
+    }
     if unknown > 0 {
         way(&format!("{} could not be looked at (below)", many(unknown as u64, "place")), &[]);
     }
@@ -139,7 +145,7 @@ fn first(report: &Report, page: &Page) -> String {
 
 /// True if nothing stands in the way.
 pub fn is_free(report: &Report) -> bool {
-    mounts(report).is_empty() && notes(report).next().is_none() && report.counts.blind == 0
+    mounts(report).is_empty() && membership(report).is_none() && report.counts.blind == 0
 }
 
 /// Where something is mounted over which snapd fails: what is nothing of the snap's, and what only the host can unmount.
@@ -169,8 +175,9 @@ fn doubts(report: &Report) -> Vec<String> {
     points
 }
 
-fn notes(report: &Report) -> impl Iterator<Item = &Note> {
-    report.notes.iter().filter(|note| note.kind == NoteKind::Cluster)
+/// That the node is a member of a cluster.
+fn membership(report: &Report) -> Option<&Note> {
+    note(report, NoteKind::Cluster)
 }
 
 #[cfg(test)]

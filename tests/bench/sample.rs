@@ -115,12 +115,15 @@ const MANNERS: [(&str, &str, u64, &str); 3] = [
     ("quit", "SIGQUIT", 45, "quitter"),
 ];
 
+/// How many pods are of one of these manners: of ten, the last is one more than the others.
+fn share(pods: usize, at: usize) -> usize {
+    (pods + at) / MANNERS.len()
+}
+
 fn make_pods(runtime: &Runtime, order: &Order, snap: &Snap) -> Result<()> {
     let mut pods = Vec::new();
     for (at, (name, signal, grace, mode)) in MANNERS.into_iter().enumerate() {
-        // The last ones of ten are one more than the others.
-        let count = (order.pods + at) / MANNERS.len();
-        let (image, count) = (format!("docker.io/library/{name}:1"), count.to_string());
+        let (image, count) = (format!("docker.io/library/{name}:1"), share(order.pods, at).to_string());
         runtime.import(&image, "/app", &["--stop-signal", signal])?;
         let grace = format!("io.kubernetes.pod.terminationGracePeriod={grace}");
         let mut options = vec!["--count", &count, "--image", &image, "--container-annotation", &grace];
@@ -196,7 +199,7 @@ fn each_in_its_manner(document: &serde_json::Value, pods: usize) -> Result<()> {
         let in_its_manner = |ending: &&serde_json::Value| {
             ending["end"] == "after-signal" && ending["signal"] == signal && ending["grace"] == grace
         };
-        let (good, all) = (endings.iter().filter(in_its_manner).count(), (pods + at) / MANNERS.len());
+        let (good, all) = (endings.iter().filter(in_its_manner).count(), share(pods, at));
         if good != all {
             return Err(format!("{good} of {all} pods of '{name}' ended as they ask: {endings:#?}").into());
         }
