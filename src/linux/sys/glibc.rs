@@ -55,6 +55,45 @@ unsafe extern "C" fn __assert_fail(assertion: *const c_char) -> ! {
     }
 }
 
+/// Translates a message of glibc's: catalogues, plural forms and character sets. No language is ever chosen here,
+/// and where none is, a message stays as it is.
+// SAFETY: glibc's name and signature; hands back the second argument, and looks at none.
+#[unsafe(no_mangle)]
+extern "C" fn __dcgettext(_domain: *const c_char, message: *mut c_char, _category: c_int) -> *mut c_char {
+    message
+}
+
+/// Finds how to convert between two character sets; with what reads its configuration and what converts ASCII, 18 KB.
+/// Only wide characters are converted, which nobody writes here. Answers that there is no such conversion (gconv.h).
+// SAFETY: glibc's name and result; the arguments are not looked at.
+#[unsafe(no_mangle)]
+extern "C" fn __gconv_find_transform() -> c_int {
+    const NOCONV: c_int = 1;
+    NOCONV
+}
+
+/// As `__gconv_find_transform`: none was found that could be given back.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+extern "C" fn __gconv_close_transform() -> c_int {
+    0
+}
+
+/// The conversion that is always there: between ASCII and wide characters. This one says that it cannot (gconv.h).
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+extern "C" fn __gconv_transform_ascii_internal() -> c_int {
+    const ILLEGAL_INPUT: c_int = 6;
+    ILLEGAL_INPUT
+}
+
+/// As `__gconv_transform_ascii_internal`, the other way.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+extern "C" fn __gconv_transform_internal_ascii() -> c_int {
+    __gconv_transform_ascii_internal()
+}
+
 /// Reads /etc/resolv.conf, for which every thread has a place: 50 KB. No name is looked up by us, and a look-up would fail.
 // SAFETY: glibc's names and results; the arguments are not looked at.
 #[unsafe(no_mangle)]
