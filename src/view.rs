@@ -15,7 +15,7 @@ use crate::linux::cgroup::{self, CgroupTree, Hierarchy, group};
 use crate::linux::firewall::{self, Firewall, Programs};
 use crate::linux::host::Host;
 use crate::linux::links::{self, Link};
-use crate::linux::mount_namespace::{MountNamespace, is_nsfs};
+use crate::linux::mount_namespace::{self, MountNamespace, is_nsfs};
 use crate::linux::mountinfo::{self, MountTable};
 use crate::linux::proc::{Proc, living_thread};
 use crate::order;
@@ -66,7 +66,11 @@ impl<'a> View<'a> {
 
     /// A new look at the machine, and at the snap's own mounts if we are outside of its mount namespace.
     pub fn of_snap(host: &'a Host, snap: &Snap) -> View<'a> {
-        let view = View::new(host, None);
+        let view = View::unread(host, None);
+        let processes = Processes::read_beside(host, || host.learn_mounts());
+        // Whose shim is whose is asked first of all.
+        let _ = processes.as_ref().map(Processes::begin_lines);
+        let _ = view.processes.set(processes);
         let snap_namespace = view.find_snap_namespace(snap);
         View { snap_namespace, ..view }
     }
@@ -145,7 +149,7 @@ impl<'a> View<'a> {
 
     /// The name of a process's mount namespace, if we may know it.
     pub fn mount_namespace(&self, pid: &str) -> Option<PathBuf> {
-        std::fs::read_link(self.host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
+        mount_namespace::name(self.host, pid)
     }
 
     /// The directory below /proc that tells a process's root, mounts and namespaces. Where its first thread has ended

@@ -39,6 +39,7 @@ pub fn in_child(until: Instant, work: impl FnOnce(&mut File)) -> io::Result<Chil
 }
 
 /// A child that does something that may hang, while we do something else.
+#[derive(Debug)]
 pub struct Child {
     pid: Pid,
     reader: File,

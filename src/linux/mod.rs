@@ -11,6 +11,7 @@ pub mod fstab;
 pub mod holders;
 pub mod host;
 pub mod identity;
+pub mod in_two;
 pub mod interrupts;
 pub mod links;
 pub mod loop_device;

@@ -17,6 +17,11 @@ use crate::linux::mountinfo::{self, MountTable};
 /// A table is read in milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The name of a process's mount namespace, if we may know it.
+pub fn name(host: &Host, pid: &str) -> Option<PathBuf> {
+    std::fs::read_link(host.path(Path::new(&format!("/proc/{pid}/ns/mnt")))).ok()
+}
+
 /// How to reach a mount namespace from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountNamespace {

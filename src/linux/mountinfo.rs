@@ -47,8 +47,14 @@ pub struct MountTable {
 
 /// Parses a mountinfo table. Never fails: a line that makes no sense is counted, not guessed.
 pub fn parse(bytes: &[u8]) -> MountTable {
+    parse_some(bytes, |_| true)
+}
+
+/// The same of those lines alone whose device is asked for; of a bad line it may be anything.
+pub fn parse_some(bytes: &[u8], asked: impl Fn(&[u8]) -> bool) -> MountTable {
     let mut table = MountTable::default();
-    for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+    let is_asked = |line: &&[u8]| line.split(|b| *b == b' ').nth(2).is_none_or(&asked);
+    for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).filter(is_asked) {
         match parse_line(line) {
             Some(mount) => table.mounts.push(mount),
             None => table.bad_lines += 1,

@@ -1,6 +1,6 @@
 //! All processes of the machine, with what the command lines of shims say.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 use crate::error::{Context, Result, Why, gone};
 use crate::linux::child::{self, Child};
 use crate::linux::host::Host;
+use crate::linux::in_two::in_two_beside;
 use crate::linux::proc::{Directory, ENOUGH, Proc, ProcessId, Reading};
 use crate::order;
 use crate::runtime::shim::{self, ShimArgs};
@@ -25,6 +26,8 @@ pub struct Processes {
     candidates: Vec<ProcessId>,
     /// What their command lines say, once somebody has asked: between two steps of a round mostly nobody does.
     lines: OnceCell<Lines>,
+    /// The child that reads them, where somebody is sure to ask.
+    begun: RefCell<Option<Child>>,
     /// Processes whose state could not be read, with the reason. Not those that vanished meanwhile.
     pub unreadable: Vec<(i32, Why)>,
 }
@@ -46,34 +49,53 @@ const SHORT_READ_TIMEOUT: Duration = Duration::from_millis(50);
 impl Processes {
     /// Reads all that this `/proc` shows.
     pub fn read(host: &Host) -> Result<Processes> {
+        Processes::read_beside(host, || {})
+    }
+
+    /// The same, while our own thread does something else first.
+    pub fn read_beside(host: &Host, first: impl FnOnce()) -> Result<Processes> {
         let path = Path::new("/proc");
         let mut all = Processes {
             host: host.clone(),
             by_pid: HashMap::new(),
             candidates: Vec::new(),
             lines: OnceCell::new(),
+            begun: RefCell::default(),
             unreadable: Vec::new(),
         };
         let proc = Directory::open(&host.path(path)).context("open", path)?;
+        let mut pids: Vec<i32> = Vec::new();
         for entry in std::fs::read_dir(host.path(path)).context("list", path)? {
-            let entry = entry.context("list", path)?;
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            match proc.read(pid) {
-                Ok(reading) => {
-                    if may_be_a_shims(&reading) {
-                        all.candidates.push(reading.proc.id);
-                    }
-                    all.by_pid.insert(pid, reading.proc);
-                }
-                Err(e) if e.raw_os_error().is_some_and(gone) => {}
-                Err(e) => all.unreadable.push((pid, e.into())),
-            }
+            let name = entry.context("list", path)?.file_name();
+            pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
         }
+        in_two_beside(first, &pids, |pid| (*pid, proc.read(*pid)), |(pid, read)| all.take(pid, read));
+        order::sort(&mut all.candidates);
+        order::sort_by_key(&mut all.unreadable, |(pid, _)| *pid);
         Ok(all)
     }
 
+    fn take(&mut self, pid: i32, read: std::io::Result<Reading>) {
+        match read {
+            Ok(reading) => {
+                if may_be_a_shims(&reading) {
+                    self.candidates.push(reading.proc.id);
+                }
+                self.by_pid.insert(pid, reading.proc);
+            }
+            Err(e) if e.raw_os_error().is_some_and(gone) => {}
+            Err(e) => self.unreadable.push((pid, e.into())),
+        }
+    }
+
+    /// Begins to read the command lines, which somebody is to ask for soon, while we look at something else.
+    pub fn begin_lines(&self) {
+        let child = Child::start(|out| tell_command_lines(&self.host, &self.candidates, true, out));
+        *self.begun.borrow_mut() = child.ok();
+    }
+
     fn lines(&self) -> &Lines {
-        self.lines.get_or_init(|| Lines::read(&self.host, self.candidates.clone()))
+        self.lines.get_or_init(|| Lines::read(&self.host, self.candidates.clone(), self.begun.take()))
     }
 
     /// The process with this PID now.
@@ -110,7 +132,7 @@ impl Processes {
 impl Lines {
     /// Reads command lines, all in one child as long as none stalls. Whoever can keep a process's memory from being read
     /// (with a FUSE file mapped into it, any user can his own's) keeps only that child from going on.
-    fn read(host: &Host, mut rest: Vec<ProcessId>) -> Lines {
+    fn read(host: &Host, mut rest: Vec<ProcessId>, mut begun: Option<Child>) -> Lines {
         let mut lines = Lines::default();
         let stalled = host.stalled();
         rest.retain(|id| {
@@ -125,7 +147,8 @@ impl Lines {
             // read once more, and told one by one.
             let (few, at_once) = (host.stalled().len() < MAX_STALLED, host.stalled().is_empty());
             let patience = if few { READ_TIMEOUT } else { SHORT_READ_TIMEOUT };
-            let started = Child::start(|out| tell_command_lines(host, &rest, at_once, out));
+            let start = || Child::start(|out| tell_command_lines(host, &rest, at_once, out));
+            let started = begun.take().map_or_else(start, Ok);
             let (said, at) = match started {
                 Ok(child) => child.attend_while_moving(patience),
                 Err(_) => (Vec::new(), Some(0)),

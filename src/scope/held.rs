@@ -189,6 +189,12 @@ impl<'a> Held<'a> {
         self.shows_place(mount) || self.devices.contains(&mount.device)
     }
 
+    /// True if something of ours may be on a device.
+    pub fn is_on_device(&self, device: &[u8]) -> bool {
+        let is = |ours: &str| ours.as_bytes() == device;
+        self.places.iter().any(|(ours, _)| is(ours)) || self.devices.iter().any(|ours| is(ours))
+    }
+
     fn shows_place(&self, mount: &Mount) -> bool {
         self.places.iter().any(|(device, root)| *device == mount.device && mount.root.starts_with(root))
     }

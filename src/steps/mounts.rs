@@ -17,27 +17,34 @@ use crate::view::View;
 /// Mounts of ours, then devices: a mount keeps its device busy. Then what the snap's directories are tied to besides.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let devices = super::loops::numbers(view, scope);
-    let mut finding = in_tables(view, scope, &devices);
+    let own = own(view, scope, &devices);
+    let mut finding = in_tables(view, scope, &devices, own.as_ref());
     super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
-    super::wide::find(view, scope, &devices, &mut finding);
-    super::wide::namespaces(view, scope, &devices, &mut finding);
+    super::wide::find(view, scope, own.as_ref(), &mut finding);
+    super::wide::namespaces(view, scope, own.as_ref(), &mut finding);
     finding
+}
+
+/// What of our own mount table is ours.
+fn own<'a>(view: &'a View, scope: &'a Scope, devices: &HashSet<String>) -> Option<Held<'a>> {
+    let table = view.own_mounts().as_ref().ok()?;
+    Some(Held::of(table, &scope.roots, &scope.snap, scope, devices))
 }
 
 /// Mounts of ours in our own table, in the snap's, and in pid 1's.
 pub fn mounts(view: &View, scope: &Scope) -> Finding {
-    in_tables(view, scope, &super::loops::numbers(view, scope))
+    let devices = super::loops::numbers(view, scope);
+    in_tables(view, scope, &devices, own(view, scope, &devices).as_ref())
 }
 
-fn in_tables(view: &View, scope: &Scope, devices: &HashSet<String>) -> Finding {
+fn in_tables(view: &View, scope: &Scope, devices: &HashSet<String>, own: Option<&Held>) -> Finding {
     let mut finding = Finding { residues: Vec::new(), blind: roots::blind(&scope.roots).collect() };
     let on_host = view.in_init_namespace();
     match view.own_mounts() {
         Ok(table) => {
-            let held = Held::of(table, &scope.roots, &scope.snap, scope, devices);
             // In a mount namespace of the snap's, snapd itself has bound parts of the snap's directories to other places.
-            let ours = |m: &Mount| held.is_ours(m) && (on_host || held.is_placed(m));
+            let ours = |m: &Mount| own.is_some_and(|own| own.is_ours(m) && (on_host || own.is_placed(m)));
             take(&mut finding, table, TableOf::Own, ours);
         }
         Err(e) => finding.blind.push(Blind::new("our mount table", e)),

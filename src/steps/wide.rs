@@ -5,7 +5,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::host::Host;
+use crate::linux::in_two::in_two;
+use crate::linux::mount_namespace;
 use crate::linux::mountinfo::{self, Mount, MountTable};
+use crate::linux::proc::Proc;
+use crate::order;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::witness::Proven;
@@ -22,9 +27,9 @@ pub const UNMOUNT: &str = " 'umount ";
 pub const MOUNTED_AT: &str = " mounted at ";
 
 /// Adds what it sees in our own mount table.
-pub fn find(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
+pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
-    finding.blind.extend(mounts_of_others(view, scope, devices).iter().map(|mount| {
+    finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
         let what = format!("{}{MOUNTED_AT}{point}", mount.fstype);
@@ -50,12 +55,11 @@ fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
 
 /// Mounts in the snap's directories that nothing proves ours. Those of the host's table, where that is another one, are
 /// residues in any case.
-fn mounts_of_others(view: &View, scope: &Scope, devices: &HashSet<String>) -> Vec<Mount> {
-    let Ok(table) = view.own_mounts() else { return Vec::new() };
+fn mounts_of_others(view: &View, own: Option<&Held>) -> Vec<Mount> {
+    let (Ok(table), Some(held)) = (view.own_mounts(), own) else { return Vec::new() };
     if !view.in_init_namespace() {
         return Vec::new();
     }
-    let held = Held::of(table, &scope.roots, &scope.snap, scope, devices);
     table.mounts.iter().filter(|m| held.is_in_snap(m) && !held.is_ours(m)).cloned().collect()
 }
 
@@ -74,35 +78,46 @@ fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
 
 /// Adds mounts of ours in the mount namespaces of others, which only they can unmount. They are told and close no gate: any
 /// user can make one, and what is deleted is ours wherever it is shown.
-pub fn namespaces(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut Finding) {
-    let (Ok(own), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
-    let held = Held::of(own, &scope.roots, &scope.snap, scope, devices);
+pub fn namespaces<'p>(view: &'p View, scope: &Scope, own: Option<&Held>, finding: &mut Finding) {
+    let (Some(held), Ok(processes)) = (own, view.processes()) else { return };
     let names = ["self", "1"].map(|pid| view.mount_namespace(pid));
     let snaps = view.snap_namespace.as_ref().and_then(|n| std::fs::metadata(n.file()).ok());
     let snaps = snaps.map(|m| PathBuf::from(format!("mnt:[{}]", std::os::unix::fs::MetadataExt::ino(&m))));
     let mut known: HashSet<PathBuf> = names.into_iter().flatten().chain(snaps).collect();
     let ours = in_groups(view, scope);
-    for process in processes.iter().filter(|p| !p.kernel && p.alive() && !ours.contains(&p.id.pid)) {
+    let others = processes.iter().filter(|p| !p.kernel && p.alive() && !ours.contains(&p.id.pid));
+    let (host, others): (_, Vec<&Proc>) = (view.host, others.collect());
+    let mut asked = Vec::new();
+    let name =
+        |process: &&'p Proc| Some((*process, mount_namespace::name(host, &process.id.pid.to_string())?));
+    // What confinement hides is not blind: a mount of the host's is in the host's table, too.
+    in_two(&others, name, |named| asked.extend(named));
+    order::sort_by_key(&mut asked, |(process, _)| process.id);
+    asked.retain(|(_, namespace)| known.insert(namespace.clone()));
+    let mut found = Vec::new();
+    let shown = |(process, _): &(&'p Proc, PathBuf)| Some((*process, shown_in(host, process, held)?));
+    in_two(&asked, shown, |shown| found.extend(shown));
+    order::sort_by_key(&mut found, |(process, _)| process.id);
+    for (process, (first, more)) in found {
         let pid = process.id.pid;
-        // What confinement hides is not blind: a mount of the host's is in the host's table, too.
-        let Some(namespace) = view.mount_namespace(&pid.to_string()) else { continue };
-        if !known.insert(namespace) {
-            continue;
-        }
-        let Ok(bytes) = view.host.read(Path::new(&format!("/proc/{pid}/mountinfo"))) else { continue };
-        let table = mountinfo::parse(&bytes);
-        let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
-        let Some(first) = shown.next() else { continue };
         if is_ours(view, scope, pid) {
             continue;
         }
-        let more = shown.count();
         let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!("{}{more} in the mount namespace of {of}", show(&first.point));
+        let what = format!("{}{more} in the mount namespace of {of}", show(&first));
         let why = "it shows what is the snap's, and only there it can be unmounted";
         finding.blind.push(Blind::new(what, (Reason::Busy, why)));
     }
+}
+
+/// Where a mount of ours is in a process's mount namespace, and how many more there are; none if there is none.
+fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<(PathBuf, usize)> {
+    let bytes = host.read(Path::new(&format!("/proc/{}/mountinfo", process.id.pid))).ok()?;
+    let table = mountinfo::parse_some(&bytes, |device| held.is_on_device(device));
+    let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
+    let first = shown.next()?;
+    Some((first.point.clone(), shown.count()))
 }
 
 /// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless
@@ -161,7 +176,10 @@ mod tests {
         let told = || {
             let host = crate::linux::host::Host::at(dir.path());
             let mut finding = Finding::default();
-            namespaces(&View::new(&host, None), &scope, &HashSet::new(), &mut finding);
+            let view = View::new(&host, None);
+            let table = view.own_mounts().as_ref().unwrap();
+            let held = Held::of(table, &scope.roots, &scope.snap, &scope, &HashSet::new());
+            namespaces(&view, &scope, Some(&held), &mut finding);
             finding.blind.into_iter().map(|blind| blind.what).collect::<Vec<_>>()
         };
         assert_eq!(told(), Vec::<String>::new());
