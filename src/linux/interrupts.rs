@@ -35,6 +35,11 @@ impl Interrupts {
     }
 }
 
+/// True if a descriptor is readable now.
+pub fn is_readable(descriptor: BorrowedFd) -> bool {
+    poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
+}
+
 /// Waits for a descriptor to become readable. False if the time is up, or if we are interrupted.
 pub fn wait_readable(descriptor: BorrowedFd, interrupts: &Interrupts, until: Instant) -> bool {
     loop {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::linux::interrupts::{Interrupts, pause, wait_readable};
+use crate::linux::interrupts::{Interrupts, is_readable, pause, wait_readable};
 use crate::linux::proc::{self, ProcessId};
 use crate::linux::sys;
 
@@ -33,9 +33,14 @@ pub const OFTEN: Duration = Duration::from_millis(20);
 /// Waits until a process has ended, with all its threads: only then its descriptor becomes readable, whichever of them
 /// ended first (pidfd_open(2)). False if it still runs then, or if we are interrupted.
 pub fn wait_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> bool {
-    match open_process(process) {
+    match open_pid(process.pid) {
         Ok(None) => true,
-        Ok(Some(descriptor)) => wait_readable(descriptor.as_fd(), interrupts, until),
+        // Who has its PID by now is asked only if he lives: of many that were killed, most have ended when it is their turn.
+        Ok(Some(descriptor)) => {
+            is_readable(descriptor.as_fd())
+                || proc::identity(process.pid) != Some(process)
+                || wait_readable(descriptor.as_fd(), interrupts, until)
+        }
         Err(_) => look_for_end(process, interrupts, until),
     }
 }
@@ -57,11 +62,16 @@ fn look_for_end(process: ProcessId, interrupts: &Interrupts, until: Instant) -> 
 /// same EPERM that the kernel uses, so that answer is checked by the older call, right after a look at who
 /// owns the PID.
 pub fn signal(id: ProcessId, number: i32) -> Result<bool, Errno> {
-    let descriptor = match open_process(id) {
+    let opened = match open_process(id) {
         Ok(None) => return Ok(false),
         other => other.ok().flatten(),
     };
-    match descriptor.map(|descriptor| sys::signal_through(descriptor.as_fd(), number)) {
+    signal_opened(id, opened.as_ref(), number)
+}
+
+/// The same of one that was opened, if that could be done.
+pub fn signal_opened(id: ProcessId, opened: Option<&OwnedFd>, number: i32) -> Result<bool, Errno> {
+    match opened.map(|descriptor| sys::signal_through(descriptor.as_fd(), number)) {
         Some(Ok(())) => return Ok(true),
         Some(Err(Errno::ESRCH)) => return Ok(false),
         _ => {}

@@ -1,5 +1,7 @@
 //! The machine as something to act on, and what acting on it has shown.
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use crate::linux::holders::{NetnsUsers, Users};
 use crate::linux::host::Host;
 use crate::linux::interrupts::Interrupts;
 use crate::linux::mount_namespace::MountNamespace;
+use crate::linux::proc::ProcessId;
 use crate::linux::sync::locked;
 use crate::remove::ability::{Abilities, Ability, Answer};
 use crate::remove::drain::ending::Ending;
@@ -55,6 +58,8 @@ struct Experience {
     endings: Vec<Ending>,
     /// Groups of ours that we are in ourselves, and could not leave.
     own_groups: Vec<PathBuf>,
+    /// Shims that were stopped, and are to be killed or to go on.
+    held: HashMap<ProcessId, Option<OwnedFd>>,
 }
 
 /// A network namespace that was unbound and that somebody still uses.
@@ -107,6 +112,11 @@ impl Live {
             }
             Err(_) => {}
         }
+    }
+
+    /// True if it was tried, and never refused.
+    pub fn granted(&self, ability: Ability) -> bool {
+        self.experience().abilities.get(&ability) == Some(&Answer::Granted)
     }
 
     /// True if it was tried and refused.
@@ -179,6 +189,21 @@ impl Live {
         self.experience().links_settled = Some(until);
     }
 
+    /// A shim has been stopped; it may have been opened for that.
+    pub fn note_held(&self, shim: ProcessId, opened: Option<OwnedFd>) {
+        self.experience().held.insert(shim, opened);
+    }
+
+    /// Forgets that a process was stopped, if it was: it is about to be killed or to go on.
+    pub fn no_longer_held(&self, process: ProcessId) -> Option<Option<OwnedFd>> {
+        self.experience().held.remove(&process)
+    }
+
+    /// The shims that are stopped.
+    pub fn held(&self) -> Vec<ProcessId> {
+        self.experience().held.keys().copied().collect()
+    }
+
     /// We are in this control group, and cannot leave it.
     pub fn stays_in(&self, group: PathBuf) {
         self.experience().own_groups.push(group);
@@ -195,7 +220,6 @@ mod tests {
     use super::*;
     use crate::fixture;
     use crate::linux::holders::Holder;
-    use crate::linux::proc::ProcessId;
 
     #[test]
     fn a_detached_mount_is_remembered_once_with_all_its_holders() {

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod device;
 pub mod drain;
 pub mod flows;
+pub mod hold;
 pub mod last_resort;
 pub mod link;
 pub mod live;
@@ -29,6 +30,7 @@ use crate::linux::process::wait_for_end;
 use crate::linux::{interrupts, tree};
 use crate::remove::live::Live;
 use crate::residue::{self, PathKind, Residue, Task};
+use crate::scope::Scope;
 use crate::scope::graceful::Graceful;
 
 /// How many shims are asked at a time: each takes milliseconds, mostly waiting for its runc.
@@ -43,7 +45,7 @@ pub fn remove(
     residues: &[Residue],
     effort: Effort,
     deadline: Instant,
-    graceful: &Graceful,
+    scope: &Scope,
     is_stopped: &dyn Fn(&str) -> bool,
 ) -> Vec<Done> {
     let by = Removal { live, effort, deadline, parent: tree::Parent::default() };
@@ -59,6 +61,9 @@ pub fn remove(
             _ => None,
         });
     }
+    if effort == Effort::Force {
+        hold::hold(live, scope, residues);
+    }
     for (residue, begun) in residues.iter().zip(begun) {
         done.push(match (begun, clock.is_up(live, deadline)) {
             (Some(begun), _) => begun.finish(deadline),
@@ -69,7 +74,7 @@ pub fn remove(
         });
     }
     match effort {
-        Effort::Ask => ask_containers(live, residues, graceful, deadline, &mut done),
+        Effort::Ask => ask_containers(live, residues, &scope.graceful, deadline, &mut done),
         Effort::Force | Effort::Last => by_shims(live, residues, effort, deadline, &mut done),
     }
     retry_busy(&by, residues, &mut done);
@@ -166,6 +171,9 @@ fn by_shims(live: &Live, residues: &[Residue], effort: Effort, deadline: Instant
             open.push((task, done));
         }
     }
+    if !open.is_empty() {
+        hold::release_all(live);
+    }
     let chunk = open.len().div_ceil(MAX_SHIMS_AT_ONCE).max(1);
     std::thread::scope(|threads| {
         for part in open.chunks_mut(chunk) {
@@ -214,18 +222,15 @@ mod tests {
 
     #[test]
     fn nothing_is_touched_after_the_deadline() {
-        let live = crate::fixture::live();
+        let (live, scope) = (crate::fixture::live(), crate::fixture::scope_of(&[]));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap().join("file");
         std::fs::write(&path, "").unwrap();
         let residues = [Residue::Path(residue::Path { path: path.clone(), what: PathKind::CniResult })];
-        let done = remove(&live, &residues, Effort::Force, Instant::now(), &Default::default(), &|_| true);
+        let done = remove(&live, &residues, Effort::Force, Instant::now(), &scope, &|_| true);
         assert!(matches!(done[..], [Done::NotPossible { .. }]) && path.exists(), "{done:?}");
         let later = Instant::now() + Duration::from_secs(60);
-        assert_eq!(
-            remove(&live, &residues, Effort::Force, later, &Default::default(), &|_| true),
-            [Done::Gone]
-        );
+        assert_eq!(remove(&live, &residues, Effort::Force, later, &scope, &|_| true), [Done::Gone]);
         assert!(!path.exists());
     }
 }

@@ -19,7 +19,10 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
     if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
-    let result = process::signal(process, number);
+    let result = match live.no_longer_held(process) {
+        Some(opened) => process::signal_opened(process, opened.as_ref(), number),
+        None => process::signal(process, number),
+    };
     if result != Ok(false) {
         live.tried(ability, result.map(drop));
     }

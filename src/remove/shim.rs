@@ -7,6 +7,7 @@ use crate::engine::step::Effort;
 use crate::error::Error;
 use crate::linux::process::wait_for_end;
 use crate::remove::ability::Ability;
+use crate::remove::hold;
 use crate::remove::live::Live;
 use crate::remove::process::signal;
 use crate::residue::Shim;
@@ -22,6 +23,7 @@ const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(2);
 /// Ends a shim; never one whose containers still run: they would be left to nobody whose signals they accept.
 pub fn remove(live: &Live, shim: &Shim, deadline: Instant) -> Done {
     if !shim.held_by.is_empty() {
+        hold::release(live, shim.process);
         return Done::HeldBack { by: shim.held_by.clone() };
     }
     // Ask only when something is out of our reach: one answer costs more time than all other steps together.
@@ -35,6 +37,7 @@ pub fn remove(live: &Live, shim: &Shim, deadline: Instant) -> Done {
 /// Has the shim remove what may be out of our own reach (runc's state, the groups, its socket) and end. True if it did.
 fn bid_farewell(live: &Live, shim: &Shim, until: Instant) -> bool {
     let Some(socket) = &shim.socket else { return false };
+    hold::release(live, shim.process);
     let client = ShimClient::connect(socket, &shim.namespace, until);
     live.tried(Ability::AskShim, client.as_ref().map(drop).map_err(Error::errno_or_unknown));
     let Ok(client) = client else { return false };

@@ -54,7 +54,7 @@ impl<'a> Rounds<'a> {
                 stale.set(true);
                 let is_stopped =
                     |service: &str| owned::service_is_stopped(&View::new(&live.host, None), scope, service);
-                remove::remove(live, residues, effort, until, &scope.graceful, &is_stopped)
+                remove::remove(live, residues, effort, until, scope, &is_stopped)
             },
             settle: &mut |residues, until| remove::settle(live, residues, until),
             closed: &mut |gate| {

@@ -1,0 +1,146 @@
+//! Shims that are kept still while their containers are killed.
+//!
+//! A shim that sees a container die works for two milliseconds: it reads the bundle, and tells a containerd that has ended.
+//! Nobody reads what it tells, and it is killed next. For a hundred pods at once, that is as much work as ours, and it keeps the
+//! kernel, which takes containers apart, from both processors. A stopped shim does none of it, and SIGKILL ends it as it is.
+//!
+//! One that is not killed goes on: where its container lives after all, where it is asked for something, and at the end of the
+//! run. After a run that was itself ended by SIGKILL meanwhile, shims without containers stay stopped; a later run ends them.
+
+use std::collections::HashSet;
+
+use nix::libc::{SIGCONT, SIGSTOP};
+
+use crate::linux::proc::ProcessId;
+use crate::linux::process::{open_process, signal_opened};
+use crate::remove::ability::Ability;
+use crate::remove::live::Live;
+use crate::residue::Residue;
+use crate::runtime::ContainerId;
+use crate::scope::{OwnedShim, Scope};
+
+/// So many stay open until they are killed; the descriptors of a process may be few.
+const MAX_OPEN: usize = 256;
+
+/// Stops the shims of those containers among these that are about to be killed: where that needs no shim.
+pub fn hold(live: &Live, scope: &Scope, residues: &[Residue]) {
+    let mut dying: HashSet<&ContainerId> = HashSet::new();
+    for residue in residues {
+        if let Residue::Task(task) = residue {
+            dying.insert(&task.container);
+        }
+    }
+    if dying.is_empty() || !live.granted(Ability::WriteCgroups) {
+        return;
+    }
+    let by_shim = scope.by_shim();
+    let serves = |shim: &&OwnedShim| scope.served_by(shim, &by_shim).iter().any(|c| dying.contains(&c.id));
+    for (at, shim) in scope.shims.iter().filter(serves).enumerate() {
+        if !stop(live, shim.process, at) {
+            return;
+        }
+    }
+}
+
+/// False if it may not be stopped. Who may stop one and not let it go on must stop none, so the first is told to go on first.
+fn stop(live: &Live, shim: ProcessId, at: usize) -> bool {
+    let opened = match open_process(shim) {
+        Ok(None) => return true,
+        other => other.ok().flatten(),
+    };
+    let signal = |number| signal_opened(shim, opened.as_ref(), number).is_ok();
+    let stopped = (at > 0 || signal(SIGCONT)) && signal(SIGSTOP);
+    if stopped {
+        live.note_held(shim, opened.filter(|_| at < MAX_OPEN));
+    }
+    stopped
+}
+
+/// Lets a shim go on, if it was stopped.
+pub fn release(live: &Live, shim: ProcessId) {
+    if let Some(opened) = live.no_longer_held(shim) {
+        let _ = signal_opened(shim, opened.as_ref(), SIGCONT);
+    }
+}
+
+/// Lets all go on that were stopped.
+pub fn release_all(live: &Live) {
+    live.held().into_iter().for_each(|shim| release(live, shim));
+}
+
+impl Drop for Live {
+    /// Whatever ended the run, no shim stays stopped.
+    fn drop(&mut self) {
+        release_all(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::done::{Done, Rung};
+    use crate::fixture;
+    use crate::linux::proc::{Directory, identity};
+    use crate::remove::shim;
+    use crate::residue;
+    use crate::residue::witness::Witness;
+    use std::path::Path;
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    fn state(of: ProcessId) -> char {
+        // The kernel has a moment to act on a signal.
+        std::thread::sleep(Duration::from_millis(20));
+        Directory::open(Path::new("/proc")).unwrap().read(of.pid).unwrap().proc.state
+    }
+
+    /// A program in place of a shim, of the container "c1", which is about to be killed.
+    fn world() -> (Child, Live, Scope, [Residue; 1]) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = identity(child.id() as i32).unwrap();
+        let mut scope = fixture::scope_of(&["c1"]);
+        let id = scope.containers[0].id.clone();
+        let (namespace, witness) = (id.namespace.clone(), Witness::Unit);
+        scope.shims = vec![OwnedShim { process, namespace, id: Some("c1".into()), socket: None, witness }];
+        let (processes, groups, witnesses) = Default::default();
+        let (pod, socket, sandbox, paused) = (None, None, true, false);
+        let task =
+            residue::Task { container: id, pod, sandbox, processes, paused, groups, socket, witnesses };
+        (child, fixture::live(), scope, [Residue::Task(task)])
+    }
+
+    #[test]
+    fn it_is_still_until_the_run_is_over() {
+        let (mut child, live, scope, residues) = world();
+        let process = scope.shims[0].process;
+        hold(&live, &scope, &residues);
+        assert_eq!(state(process), 'S', "nobody knows whether its container can be killed without it");
+        live.tried(Ability::WriteCgroups, Ok(()));
+        hold(&live, &scope, &[]);
+        assert_eq!(state(process), 'S', "its container is not one of those");
+        hold(&live, &scope, &residues);
+        assert_eq!(state(process), 'T');
+        drop(live);
+        assert_eq!(state(process), 'S');
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn it_is_killed_as_it_is_and_goes_on_where_it_is_held_back() {
+        let (mut child, live, scope, residues) = world();
+        live.tried(Ability::WriteCgroups, Ok(()));
+        let OwnedShim { process, namespace, id, socket, witness } = scope.shims[0].clone();
+        let (containers, witnesses) = (vec!["c1".into()], [witness].into());
+        let held_by = containers.clone();
+        let mut it = residue::Shim { process, namespace, id, socket, held_by, containers, witnesses };
+        let soon = Instant::now() + Duration::from_secs(10);
+        hold(&live, &scope, &residues);
+        assert!(matches!(shim::remove(&live, &it, soon), Done::HeldBack { .. }));
+        assert_eq!(state(process), 'S');
+        hold(&live, &scope, &residues);
+        it.held_by.clear();
+        assert_eq!(shim::remove(&live, &it, soon), Done::Asked { rung: Rung::Signal });
+        assert!(!child.wait().unwrap().success() && live.held().is_empty());
+    }
+}
