@@ -79,9 +79,10 @@ impl Drop for Live {
 mod tests {
     use super::*;
     use crate::engine::done::{Done, Rung};
+    use crate::engine::step::Effort;
     use crate::fixture;
     use crate::linux::proc::{Directory, identity};
-    use crate::remove::shim;
+    use crate::remove::{remove, shim};
     use crate::residue;
     use crate::residue::witness::Witness;
     use std::path::Path;
@@ -113,12 +114,14 @@ mod tests {
     fn it_is_still_until_the_run_is_over() {
         let (mut child, live, scope, residues) = world();
         let process = scope.shims[0].process;
-        hold(&live, &scope, &residues);
+        let soon = Instant::now() + Duration::from_secs(60);
+        let kill = |residues| drop(remove(&live, residues, Effort::Force, soon, &scope, &|_| true));
+        kill(&residues);
         assert_eq!(state(process), 'S', "nobody knows whether its container can be killed without it");
         live.tried(Ability::WriteCgroups, Ok(()));
-        hold(&live, &scope, &[]);
+        kill(&[]);
         assert_eq!(state(process), 'S', "its container is not one of those");
-        hold(&live, &scope, &residues);
+        kill(&residues);
         assert_eq!(state(process), 'T');
         drop(live);
         assert_eq!(state(process), 'S');

@@ -87,6 +87,7 @@ fn unkillable() -> Result<()> {
     let pid = pid.to_string();
     came.must(came.verdict.outcome == "residue" && came.tells_of(&[&pid]), "the report names the process")?;
     came.must(came.tells_of(&["reboot"]), "it says that only a reboot helps")?;
+    came.must(all_go_on(), "no shim stays stopped")?;
     came.must(stage.snap.common.join("var/lib/containerd").exists(), "data stays while something runs")
 }
 
@@ -204,6 +205,21 @@ fn told_elsewhere(stage: &Stage, came: &Came) -> Result<()> {
     came.clean()
 }
 
+/// False if a process stays stopped; one that may go on has a moment to do so.
+fn all_go_on() -> bool {
+    let state = |stat: String| stat.rsplit_once(") ").map(|(_, fields)| fields.starts_with('T'));
+    let stopped = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("stat")).ok().and_then(state);
+    let any = || fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| stopped(e) == Some(true));
+    let start = Instant::now();
+    while any() {
+        if start.elapsed() > Duration::from_secs(1) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10)); // no event tells
+    }
+    true
+}
+
 /// Ends the hook later and later in its course, each time with new pods, until it ends by itself.
 fn swept(signal: Signal) -> Result<()> {
     const STEP: Duration = Duration::from_millis(40);
@@ -223,6 +239,10 @@ fn swept(signal: Signal) -> Result<()> {
         let mut output = String::new();
         fs::File::from(pipe).read_to_string(&mut output)?;
         child.wait()?;
+        // A shim is stopped while its containers are killed. Only who is ended by SIGKILL cannot let it go on.
+        if signal != Signal::SIGKILL && !all_go_on() {
+            return Err(format!("after {delay:?}: a shim stays stopped").into());
+        }
         // Nothing, a complete old document, or a complete new one: never a part of one.
         if let Some(document) = stage.document() {
             let document = document.map_err(|e| format!("after {delay:?}: {e}"))?;
