@@ -239,10 +239,6 @@ fn swept(signal: Signal) -> Result<()> {
         let mut output = String::new();
         fs::File::from(pipe).read_to_string(&mut output)?;
         child.wait()?;
-        // A shim is stopped while its containers are killed. Only who is ended by SIGKILL cannot let it go on.
-        if signal != Signal::SIGKILL && !all_go_on() {
-            return Err(format!("after {delay:?}: a shim stays stopped").into());
-        }
         // Nothing, a complete old document, or a complete new one: never a part of one.
         if let Some(document) = stage.document() {
             let document = document.map_err(|e| format!("after {delay:?}: {e}"))?;
