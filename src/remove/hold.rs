@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use nix::libc::{SIGCONT, SIGSTOP};
 
 use crate::linux::proc::ProcessId;
-use crate::linux::process::{open_process, signal_opened};
+use crate::linux::process::{open_process, signal, signal_opened};
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
 use crate::residue::Residue;
@@ -51,15 +51,19 @@ fn stop(live: &Live, shim: ProcessId, at: usize) -> bool {
     let signal = |number| signal_opened(shim, opened.as_ref(), number).is_ok();
     let stopped = (at > 0 || signal(SIGCONT)) && signal(SIGSTOP);
     if stopped {
-        live.note_held(shim, opened.filter(|_| at < MAX_OPEN));
+        live.note_held(shim);
+        opened.into_iter().filter(|_| at < MAX_OPEN).for_each(|opened| live.keep_open(shim, opened));
     }
     stopped
 }
 
 /// Lets a shim go on, if it was stopped.
 pub fn release(live: &Live, shim: ProcessId) {
-    if let Some(opened) = live.no_longer_held(shim) {
-        let _ = signal_opened(shim, opened.as_ref(), SIGCONT);
+    if live.no_longer_held(shim) {
+        let _ = match live.take_open(shim) {
+            Some(opened) => signal_opened(shim, Some(&opened), SIGCONT),
+            None => signal(shim, SIGCONT),
+        };
     }
 }
 

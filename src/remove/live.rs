@@ -1,6 +1,6 @@
 //! The machine as something to act on, and what acting on it has shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -58,8 +58,10 @@ struct Experience {
     endings: Vec<Ending>,
     /// Groups of ours that we are in ourselves, and could not leave.
     own_groups: Vec<PathBuf>,
-    /// Shims that were stopped, and are to be killed or to go on.
-    held: HashMap<ProcessId, Option<OwnedFd>>,
+    /// Shims that are stopped, and are to be killed or to go on.
+    held: HashSet<ProcessId>,
+    /// Processes that were opened for a signal, and are to be signalled again or waited for.
+    opened: HashMap<ProcessId, OwnedFd>,
 }
 
 /// A network namespace that was unbound and that somebody still uses.
@@ -189,19 +191,29 @@ impl Live {
         self.experience().links_settled = Some(until);
     }
 
-    /// A shim has been stopped; it may have been opened for that.
-    pub fn note_held(&self, shim: ProcessId, opened: Option<OwnedFd>) {
-        self.experience().held.insert(shim, opened);
+    /// A shim is stopped.
+    pub fn note_held(&self, shim: ProcessId) {
+        self.experience().held.insert(shim);
     }
 
-    /// Forgets that a process was stopped, if it was: it is about to be killed or to go on.
-    pub fn no_longer_held(&self, process: ProcessId) -> Option<Option<OwnedFd>> {
+    /// True if a process was stopped: it has been killed, or is about to go on.
+    pub fn no_longer_held(&self, process: ProcessId) -> bool {
         self.experience().held.remove(&process)
     }
 
     /// The shims that are stopped.
     pub fn held(&self) -> Vec<ProcessId> {
-        self.experience().held.keys().copied().collect()
+        self.experience().held.iter().copied().collect()
+    }
+
+    /// Keeps a process open that is to be signalled or waited for.
+    pub fn keep_open(&self, process: ProcessId, opened: OwnedFd) {
+        self.experience().opened.insert(process, opened);
+    }
+
+    /// A process that was kept open.
+    pub fn take_open(&self, process: ProcessId) -> Option<OwnedFd> {
+        self.experience().opened.remove(&process)
     }
 
     /// We are in this control group, and cannot leave it.

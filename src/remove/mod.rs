@@ -22,10 +22,12 @@ pub mod shim;
 pub mod task;
 pub mod thaw;
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::engine::done::Done;
 use crate::engine::step::Effort;
+use crate::linux::interrupts::wait_readable;
 use crate::linux::process::wait_for_end;
 use crate::linux::{interrupts, tree};
 use crate::remove::live::Live;
@@ -209,7 +211,11 @@ fn retry_busy(by: &Removal, residues: &[Residue], done: &mut [Done]) {
 /// Waits until the processes of these residues have ended, until then at most.
 pub fn settle(live: &Live, residues: &[Residue], until: Instant) {
     for process in residues.iter().flat_map(Residue::processes) {
-        if !wait_for_end(*process, &live.interrupts, until) {
+        let ended = match live.take_open(*process) {
+            Some(opened) => wait_readable(opened.as_fd(), &live.interrupts, until),
+            None => wait_for_end(*process, &live.interrupts, until),
+        };
+        if !ended {
             return;
         }
     }

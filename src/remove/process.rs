@@ -19,10 +19,15 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
     if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
-    let result = match live.no_longer_held(process) {
-        Some(opened) => process::signal_opened(process, opened.as_ref(), number),
+    let result = match live.take_open(process) {
+        Some(opened) => {
+            let result = process::signal_opened(process, Some(&opened), number);
+            live.keep_open(process, opened);
+            result
+        }
         None => process::signal(process, number),
     };
+    live.no_longer_held(process);
     if result != Ok(false) {
         live.tried(ability, result.map(drop));
     }

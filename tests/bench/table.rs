@@ -127,7 +127,7 @@ impl Results {
                 nothing,
                 6.0, // of a few milliseconds
             );
-            demand(format!("graceful / forced, {pods} obedient pods"), self.graceful_ratio(pods), 2.0, 3.0);
+            demand(format!("graceful / forced, {pods} obedient pods"), self.graceful_ratio(pods), 1.3, 3.0);
             let peak = self.taken(pods, "forced").map(|t| t.peak_kib).max();
             let most = if pods <= 110 { MOST_MIB } else { f64::INFINITY };
             demand(
