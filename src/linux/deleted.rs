@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -87,14 +88,30 @@ impl Deleted {
     }
 }
 
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// Opens a directory part by part, so that no part may be a symlink.
 pub(super) fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    openat(
-        parent,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+/// The same, if it is on the mount that its parent is on, which is this one; else EXDEV. The kernel looks after that itself, where
+/// there is openat2(2) and seccomp allows it.
+pub(super) fn open_child_on(mount: u64, parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if !REFUSED.load(Ordering::Relaxed) {
+        match openat2(parent, name, DIRECTORY, Mode::empty(), ResolveFlags::NO_XDEV) {
+            Err(Errno::NOSYS | Errno::PERM) => REFUSED.store(true, Ordering::Relaxed),
+            other => return other,
+        }
+    }
+    open_and_ask(mount, parent, name)
+}
+
+fn open_and_ask(mount: u64, parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let child = open_child(parent, name)?;
+    if mount_id(&child)? == mount { Ok(child) } else { Err(Errno::XDEV) }
 }
 
 /// A kernel without mount IDs (before 5.8) cannot be asked safely, and so nothing is deleted on it.
@@ -104,4 +121,29 @@ pub(super) fn mount_id(directory: &impl AsFd) -> Result<u64, Errno> {
         return Err(Errno::NOSYS);
     }
     Ok(found.stx_mnt_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::CWD;
+
+    #[test]
+    fn a_directory_on_another_mount_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("own")).unwrap();
+        std::os::unix::fs::symlink("own", dir.path().join("link")).unwrap();
+        let [below, root] =
+            [dir.path(), Path::new("/")].map(|path| openat(CWD, path, DIRECTORY, Mode::empty()).unwrap());
+        let opened = |parent: &OwnedFd, name: &str| {
+            let (mount, name) = (mount_id(parent).unwrap(), OsStr::new(name));
+            let [asked, told] = [open_and_ask, open_child_on].map(|open| open(mount, parent, name).map(drop));
+            assert_eq!(asked, told, "{name:?}");
+            told
+        };
+        assert_eq!(opened(&below, "own"), Ok(()));
+        assert_eq!(opened(&root, "proc"), Err(Errno::XDEV));
+        assert_eq!(opened(&below, "none"), Err(Errno::NOENT));
+        assert!(matches!(opened(&below, "link"), Err(Errno::NOTDIR | Errno::LOOP)));
+    }
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::linux::deep_tree;
 pub use crate::linux::deleted::Deleted;
-use crate::linux::deleted::{mount_id, open_child};
+use crate::linux::deleted::{mount_id, open_child, open_child_on};
 
 /// As many levels hold a descriptor and a listing each; below them `deep_tree` goes on, which is slower and takes neither.
 const DEEPEST: usize = 64;
@@ -155,7 +155,9 @@ fn delete_at(last: &Parent, path: &Path, deleted: &mut Deleted) -> Result<(), Er
     };
     // By its place, and not by its name, which is mostly an ID.
     let shape = (usize::MAX, above.as_os_str().len());
-    let Some(directory) = open_full(&parent, name, shape, &last.shapes, deleted)? else { return Ok(()) };
+    let Some(directory) = open_full(&parent, name, shape, &last.shapes, deleted, open_child)? else {
+        return Ok(());
+    };
     let mount = mount_id(&directory)?;
     let level = Level { mount, path, depth: 0, shape, shapes: &last.shapes };
     if mount != last.mount_of(&parent)? {
@@ -183,6 +185,7 @@ fn open_full(
     shape: (usize, usize),
     shapes: &Shapes,
     deleted: &mut Deleted,
+    open: impl FnOnce(&OwnedFd, &OsStr) -> Result<OwnedFd, Errno>,
 ) -> Result<Option<OwnedFd>, Errno> {
     if !shapes.full(shape) {
         match deleted.unlink(parent, name, AtFlags::REMOVEDIR) {
@@ -191,7 +194,7 @@ fn open_full(
             Err(_) => {}
         }
     }
-    match open_child(parent, name) {
+    match open(parent, name) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT) => Ok(None),
         // Not a directory, or a symlink: the name itself goes, not what it leads to.
@@ -280,10 +283,8 @@ fn delete_listed(
 fn delete_child(parent: &OwnedFd, name: &CStr, level: &Level, deleted: &mut Deleted) -> Result<(), Errno> {
     let name = OsStr::from_bytes(name.to_bytes());
     let shape = (level.depth, name.len());
-    let Some(child) = open_full(parent, name, shape, level.shapes, deleted)? else { return Ok(()) };
-    if mount_id(&child)? != level.mount {
-        return Err(Errno::XDEV);
-    }
+    let open = |parent: &OwnedFd, name: &OsStr| open_child_on(level.mount, parent, name);
+    let Some(child) = open_full(parent, name, shape, level.shapes, deleted, open)? else { return Ok(()) };
     if level.depth >= DEEPEST {
         let before = deleted.failed;
         deep_tree::empty(&child, level.mount, &level.path.join(name), deleted)?;
