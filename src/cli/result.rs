@@ -72,7 +72,7 @@ fn steps(report: &Report, page: &Page) -> String {
 fn pods(report: &Report, page: &Page) -> String {
     let Some(scope) = &report.scope else { return String::new() };
     let left = report.steps.iter().flat_map(|s| &s.left);
-    let running = order::set(left.filter_map(|l| match &l.residue {
+    let running = order::set(left.filter_map(|l| match &*l.residue {
         Residue::Task(residue::Task { container, .. }) => {
             Some(format!("{}/{}", container.namespace, container.id))
         }
@@ -109,7 +109,7 @@ fn left(report: &Report, page: &Page) -> String {
     for left in each.iter().take(page.most(MAX_NAMED)) {
         let holders = left.holders.iter().take(5);
         let mut holders: Vec<String> = holders.map(ToString::to_string).collect();
-        if matches!(&left.residue, Residue::Detached(mount) if mount.holders_unknown) {
+        if matches!(&*left.residue, Residue::Detached(mount) if mount.holders_unknown) {
             holders.push("others that could not be looked at".into());
         }
         table.row([left.residue.to_string(), left.told(), holders.join(", ")]);

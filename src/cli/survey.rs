@@ -52,7 +52,7 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
 
 /// Last, since it is the last lines that a terminal still shows.
 fn in_short(report: &Report, page: &Page) -> String {
-    let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
+    let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &*l.residue);
     let number = |of| asked::number(report, of);
     let pods = order::set(all().filter_map(|r| match r {
         Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
@@ -142,7 +142,7 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
-    let key = |l: &Left| match &l.residue {
+    let key = |l: &Left| match &*l.residue {
         Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
         other => (pod_of_shim(report, other), false),
     };
@@ -151,9 +151,9 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut of_kind = HashMap::new();
     let mut hidden = 0;
     for (_, left) in sorted {
-        let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
-        let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
-        let most = match left.residue {
+        let shown = of_kind.entry(std::mem::discriminant(&*left.residue)).or_insert(0);
+        let named = matches!(*left.residue, Residue::Task(_) | Residue::Shim(_));
+        let most = match *left.residue {
             _ if named => MAX_NAMED,
             Residue::Cgroup(_) => MAX_CGROUPS,
             _ => MAX_OTHERS,
@@ -163,7 +163,7 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
             continue;
         }
         *shown += 1;
-        match &left.residue {
+        match &*left.residue {
             Residue::Task(residue::Task { container, pod, sandbox, processes, paused, .. }) => {
                 let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
                 let more = if processes.len() > 5 { " …" } else { "" };

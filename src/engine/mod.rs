@@ -8,14 +8,17 @@
 pub mod done;
 pub mod step;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::done::Done;
 use crate::engine::step::{Effort, Gate, Step};
 use crate::error::Blind;
-use crate::residue::Residue;
+use crate::order;
 use crate::residue::finding::Finding;
+use crate::residue::{Key, Residue};
 
 /// Removes what it is given, by this effort and until then.
 pub type Remove<'a> = &'a mut dyn FnMut(&[Residue], Effort, Instant) -> Vec<Done>;
@@ -41,9 +44,9 @@ pub struct Acts<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct StepHistory {
     /// All that was seen, by key, with the last thing that was tried on it.
-    pub seen: BTreeMap<String, Tracked>,
-    /// What the last look still saw.
-    pub left: Vec<Residue>,
+    pub seen: BTreeMap<Key, Tracked>,
+    /// What the last look still saw; where it looks as when it was first seen, that one.
+    pub left: Vec<Arc<Residue>>,
     /// Where the last look could not see.
     pub blind: Vec<Blind>,
     /// Why a gate kept the step from acting, if it did at the end.
@@ -55,8 +58,8 @@ pub struct StepHistory {
 /// A residue and what became of the last attempt to remove it.
 #[derive(Debug, Clone)]
 pub struct Tracked {
-    /// As it was first seen.
-    pub residue: Residue,
+    /// As it was first seen. What is left and the report share it: a node has some thirty for each of its pods.
+    pub residue: Arc<Residue>,
     /// What was tried last, and what came of it.
     pub tried: Option<(Effort, Done)>,
 }
@@ -77,8 +80,8 @@ pub struct History {
 impl StepHistory {
     /// Adds residues to what was seen and is left.
     pub fn add(&mut self, residues: Vec<Residue>) {
-        note(self, &residues);
-        self.left.extend(residues);
+        let noted = note(self, residues);
+        self.left.extend(noted);
     }
 }
 
@@ -140,8 +143,7 @@ fn look_at_all(acts: &mut Acts, history: &mut History) {
     for (at, own) in history.steps.iter_mut().enumerate() {
         let finding = (acts.look)(at, fresh);
         fresh = false;
-        note(own, &finding.residues);
-        own.left = finding.residues;
+        own.left = note(own, finding.residues);
         own.blind = finding.blind;
     }
 }
@@ -156,7 +158,7 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
                 break;
             }
             let finding = (acts.look)(at, false);
-            note(own, &finding.residues);
+            note_new(own, &finding.residues);
             if finding.residues.is_empty() {
                 break;
             }
@@ -191,14 +193,34 @@ fn waiting(residues: &[Residue], done: &[Done]) -> Vec<Residue> {
         .collect()
 }
 
-fn note(own: &mut StepHistory, residues: &[Residue]) {
+/// Notes what was seen; of each, the one to keep.
+fn note(own: &mut StepHistory, residues: Vec<Residue>) -> Vec<Arc<Residue>> {
+    let mut noted = Vec::with_capacity(residues.len());
     for residue in residues {
-        own.seen.entry(residue.key()).or_insert_with(|| Tracked { residue: residue.clone(), tried: None });
+        let residue = match own.seen.entry(residue.key()) {
+            Entry::Occupied(known) if *known.get().residue == residue => known.get().residue.clone(),
+            Entry::Occupied(_) => Arc::new(residue),
+            Entry::Vacant(new) => {
+                let residue = Arc::new(residue);
+                new.insert(Tracked { residue: residue.clone(), tried: None });
+                residue
+            }
+        };
+        noted.push(residue);
+    }
+    noted
+}
+
+/// Notes what was not yet seen.
+fn note_new(own: &mut StepHistory, residues: &[Residue]) {
+    let new = |residue: &Residue| Tracked { residue: Arc::new(residue.clone()), tried: None };
+    for residue in residues {
+        own.seen.entry(residue.key()).or_insert_with(|| new(residue));
     }
 }
 
-fn keys(history: &History) -> HashSet<String> {
-    history.steps.iter().flat_map(|s| s.left.iter().map(Residue::key)).collect()
+fn keys(history: &History) -> BTreeSet<Key> {
+    order::set(history.steps.iter().flat_map(|s| s.left.iter().map(|residue| residue.key())))
 }
 
 #[cfg(test)]
@@ -292,13 +314,13 @@ mod tests {
     fn one_last_round_when_nothing_moves_and_then_no_more() {
         let (history, log) = run(&["a-stubborn", "a-fixed"], false, usize::MAX, later());
         assert_eq!(log.iter().filter(|l| l.starts_with("Last")).count(), 3, "{log:?}");
-        assert_eq!(history.steps[0].left, [thing("a-fixed")]);
+        assert_eq!(history.steps[0].left, [Arc::new(thing("a-fixed"))]);
     }
 
     #[test]
     fn what_a_remover_claims_counts_for_nothing() {
         let (history, _) = run(&["a-fixed"], false, usize::MAX, later());
-        let seen = &history.steps[0].seen["path a-fixed"];
+        let seen = &history.steps[0].seen[&thing("a-fixed").key()];
         assert!(matches!(seen.tried, Some((_, Done::Gone))));
         assert_eq!(history.steps[0].left.len(), 1);
     }

@@ -256,7 +256,7 @@ mod tests {
             why: "b".repeat(1000),
         };
         scope.bystanders = vec![odd; bystanders];
-        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope)
+        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope.into())
     }
 
     fn written(report: &mut Report) -> (tempfile::TempDir, Vec<u8>) {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
+use std::sync::Arc;
 
 use crate::report::Report;
 use crate::report::note::{Note, NoteKind};
@@ -16,7 +17,7 @@ const SOME: usize = 100;
 const CUTS: [fn(&mut Report); 7] = [
     |report| report.steps.iter_mut().for_each(|step| step.removed.clear()),
     |report| {
-        let Some(scope) = &mut report.scope else { return };
+        let Some(scope) = report.scope.as_mut().map(Arc::make_mut) else { return };
         scope.containers.iter_mut().for_each(|container| container.binds.clear());
         scope.bystanders.truncate(SOME);
         scope.nonsense.truncate(SOME);
@@ -28,7 +29,7 @@ const CUTS: [fn(&mut Report); 7] = [
         report.endings.truncate(MANY);
         report.steps.iter_mut().for_each(|step| step.blind.truncate(SOME));
         report.notes.iter_mut().for_each(|note| note.items.truncate(SOME));
-        report.scope.iter_mut().for_each(|scope| scope.blind.truncate(SOME));
+        report.scope.iter_mut().for_each(|scope| Arc::make_mut(scope).blind.truncate(SOME));
     },
     |report| cut_left(report, MANY),
     |report| cut_left(report, SOME),

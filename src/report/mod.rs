@@ -14,6 +14,8 @@ pub mod script;
 pub mod size;
 pub mod summary;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::step::{Effort, Gate, StepName};
@@ -106,7 +108,7 @@ pub struct Report {
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<Scope>,
+    pub scope: Option<Arc<Scope>>,
     /// Where the whole document is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -238,7 +240,7 @@ pub struct StepReport {
     pub closed: Option<Closed>,
     pub left: Vec<Left>,
     /// What was seen and is gone.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Arc<Residue>>,
     /// Where it could not look.
     pub blind: Vec<Blind>,
 }
@@ -256,7 +258,7 @@ pub struct Closed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Left {
-    pub residue: Residue,
+    pub residue: Arc<Residue>,
     #[serde(default)]
     pub reason: Reason,
     /// Why; none if nothing was tried.

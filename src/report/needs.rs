@@ -43,7 +43,7 @@ impl Left {
     /// True if nothing else ends it: it cannot be killed, or who would have to be ended is not known. `stuck` are the
     /// processes that wait in the kernel.
     pub(super) fn only_a_reboot_ends(&self, stuck: &[i32]) -> bool {
-        match &self.residue {
+        match &*self.residue {
             Residue::Detached(mount) => {
                 mount.holders_unknown || mount.holders.iter().any(|h| stuck.contains(&h.process.pid))
             }
@@ -98,7 +98,7 @@ mod tests {
 
     fn step(left: &[(Residue, Reason)], blind: &[Reason]) -> StepReport {
         let left = left.iter().cloned().map(|(residue, reason)| Left {
-            residue,
+            residue: residue.into(),
             reason,
             why: None,
             errno: None,

@@ -1,6 +1,7 @@
 //! What people read of a report, and what fits into a hook's output.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::report::note::Note;
 use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
@@ -181,7 +182,7 @@ impl Left {
 /// Lists within a residue are cut too: thousands of processes do not fit into a line.
 pub(super) fn shorten(left: &mut Left, most: usize) {
     left.holders.truncate(most);
-    match &mut left.residue {
+    match Arc::make_mut(&mut left.residue) {
         Residue::Task(residue::Task { processes, groups, .. }) => {
             processes.truncate(most);
             groups.truncate(most);

@@ -138,7 +138,7 @@ pub fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
     finding.residues.extend(ours(firewall, scope));
     finding.blind.extend(firewall.blind.iter().cloned());
     let families = families::judge(view, scope);
-    let known: HashSet<String> = finding.residues.iter().map(Residue::key).collect();
+    let known = order::set(finding.residues.iter().map(Residue::key));
     finding.residues.extend(families.ours.into_iter().filter(|rule| !known.contains(&rule.key())));
     finding.blind.extend(families.blind);
 }

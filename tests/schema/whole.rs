@@ -57,21 +57,22 @@ pub fn whole() -> Report {
 
     let residues = one_of_each();
     let answers = every_answer();
-    let mut step = StepHistory { left: residues.clone(), ..StepHistory::default() };
+    let mut step =
+        StepHistory { left: residues.iter().cloned().map(Into::into).collect(), ..StepHistory::default() };
     step.blind.push(Blind::new("processes", (Reason::Refused, "not to be read")));
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
         let tried = answers.get(i).map(|done| (efforts[i % 3], done.clone()));
-        step.seen.insert(residue.key(), Tracked { residue, tried });
+        step.seen.insert(residue.key(), Tracked { residue: residue.into(), tried });
     }
     let gone = Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "gone".into() });
-    step.seen.insert(gone.key(), Tracked { residue: gone, tried: None });
+    step.seen.insert(gone.key(), Tracked { residue: gone.into(), tried: None });
     let mut history = History { steps: vec![StepHistory::default(); rows.len()], ..History::default() };
     history.steps[0] = step;
 
     let facts = facts();
-    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope);
+    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope.into());
     assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
     report.file = Some("/run/snap.microk8s/teardown.json".into());
     report.notes.push(Note {
