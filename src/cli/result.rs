@@ -8,7 +8,7 @@ use crate::cli::table::Table;
 use crate::order;
 use crate::remove::ability::Answer;
 use crate::report::{Counts, Left, Report};
-use crate::residue::{self, Residue};
+use crate::residue::Residue;
 use crate::text;
 
 /// What a run did, and what is left.
@@ -73,9 +73,7 @@ fn pods(report: &Report, page: &Page) -> String {
     let Some(scope) = &report.scope else { return String::new() };
     let left = report.steps.iter().flat_map(|s| &s.left);
     let running = order::set(left.filter_map(|l| match &*l.residue {
-        Residue::Task(residue::Task { container, .. }) => {
-            Some(format!("{}/{}", container.namespace, container.id))
-        }
+        Residue::Task(task) => Some(format!("{}/{}", task.container.namespace, task.container.id)),
         _ => None,
     }));
     let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();

@@ -55,7 +55,7 @@ fn in_short(report: &Report, page: &Page) -> String {
     let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &*l.residue);
     let number = |of| asked::number(report, of);
     let pods = order::set(all().filter_map(|r| match r {
-        Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
+        Residue::Task(task) => task.pod.as_ref(),
         _ => None,
     }));
     let kinds = [
@@ -143,7 +143,7 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
     let key = |l: &Left| match &*l.residue {
-        Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
+        Residue::Task(task) => (task.pod.clone(), task.sandbox),
         other => (pod_of_shim(report, other), false),
     };
     let mut sorted: Vec<_> = step.left.iter().map(|l| (key(l), l)).collect();
@@ -164,7 +164,8 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
         }
         *shown += 1;
         match &*left.residue {
-            Residue::Task(residue::Task { container, pod, sandbox, processes, paused, .. }) => {
+            Residue::Task(task) => {
+                let residue::Task { container, pod, sandbox, processes, paused, .. } = &**task;
                 let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
                 let more = if processes.len() > 5 { " …" } else { "" };
                 let paused = if *paused { ", paused" } else { "" };
@@ -175,11 +176,11 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
                     format!("{}: {}{more}{paused}", processes.len(), pids.join(" ")),
                 ]);
             }
-            Residue::Shim(residue::Shim { process, containers, held_by, .. }) => shims.row([
+            Residue::Shim(shim) => shims.row([
                 pod_of_shim(report, &left.residue).unwrap_or_else(|| "-".into()),
-                format!("pid {}", process.pid),
-                containers.len().to_string(),
-                held_by.len().to_string(),
+                format!("pid {}", shim.process.pid),
+                shim.containers.len().to_string(),
+                shim.held_by.len().to_string(),
             ]),
             Residue::Path(residue::Path { path, what: PathKind::Data }) => {
                 others.row([text::show(path).into_owned(), sizes::of(&report.sizes, path)]);
@@ -195,7 +196,8 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
 }
 
 fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {
-    let Residue::Shim(residue::Shim { id: Some(id), .. }) = residue else { return None };
+    let Residue::Shim(shim) = residue else { return None };
+    let id = shim.id.as_ref()?;
     let containers = &report.scope.as_ref()?.containers;
     containers.iter().find(|c| c.id.id == *id)?.pod.as_ref().map(ToString::to_string)
 }

@@ -61,7 +61,25 @@ pub struct Tracked {
     /// As it was first seen. What is left and the report share it: a node has some thirty for each of its pods.
     pub residue: Arc<Residue>,
     /// What was tried last, and what came of it.
-    pub tried: Option<(Effort, Done)>,
+    pub tried: Option<Tried>,
+}
+
+/// An attempt. That something is gone, which nearly all are, takes no room.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    pub effort: Effort,
+    other_than_gone: Option<Box<Done>>,
+}
+
+impl Tried {
+    pub fn new(effort: Effort, done: Done) -> Tried {
+        Tried { effort, other_than_gone: (done != Done::Gone).then(|| Box::new(done)) }
+    }
+
+    /// What came of it.
+    pub fn done(&self) -> &Done {
+        self.other_than_gone.as_deref().unwrap_or(&Done::Gone)
+    }
 }
 
 /// The whole teardown, as it went.
@@ -175,7 +193,7 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
             }
             for (residue, done) in finding.residues.into_iter().zip(done) {
                 if let Some(seen) = own.seen.get_mut(&residue.key()) {
-                    seen.tried = Some((effort, done));
+                    seen.tried = Some(Tried::new(effort, done));
                 }
             }
         }
@@ -321,7 +339,7 @@ mod tests {
     fn what_a_remover_claims_counts_for_nothing() {
         let (history, _) = run(&["a-fixed"], false, usize::MAX, later());
         let seen = &history.steps[0].seen[&thing("a-fixed").key()];
-        assert!(matches!(seen.tried, Some((_, Done::Gone))));
+        assert_eq!(seen.tried.as_ref().map(Tried::done), Some(&Done::Gone));
         assert_eq!(history.steps[0].left.len(), 1);
     }
 

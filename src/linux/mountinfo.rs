@@ -54,6 +54,8 @@ pub fn parse(bytes: &[u8]) -> MountTable {
             None => table.bad_lines += 1,
         }
     }
+    // It stays for a whole look, and has grown to up to twice its size.
+    table.mounts.shrink_to_fit();
     table
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::engine::done::Done;
 use crate::engine::step::Step;
-use crate::engine::{History, StepHistory, Tracked};
+use crate::engine::{History, StepHistory, Tracked, Tried};
 use crate::error::{Blind, errno_name};
 use crate::order;
 use crate::reason::Reason;
 use crate::remove::ability::{Ability, Answer};
 use crate::report::advice::Advice;
+use crate::report::left::{Because, NOT_TRIED};
 use crate::report::note::NoteKind;
 use crate::report::{
     Closed, Command, Counts, Left, Needs, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName,
@@ -26,10 +27,10 @@ impl Report {
         // Put together once: of a node's pods there are thousands.
         let keys: Vec<Keys> =
             history.steps.iter().map(|s| s.left.iter().map(|r| r.key()).collect()).collect();
+        let counts = totals(history, &keys);
         let reported = plan.iter().zip(history.steps.iter().zip(&keys));
         let steps: Vec<StepReport> =
             reported.map(|(step, (history, left))| step_report(step, history, left, &facts)).collect();
-        let counts = totals(history, &keys);
         let outcome = outcome(&facts, history, counts);
         let advice = advice(&steps, &facts);
         let needs = Some(Needs::of(outcome, &steps, &facts, scope));
@@ -70,6 +71,7 @@ impl Report {
             },
             scope: Some(scope.clone()),
             file: None,
+            without_binds: false,
         }
     }
 }
@@ -109,21 +111,14 @@ fn step_report(step: &Step, history: &StepHistory, keys: &Keys, facts: &RunFacts
 
 fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &RunFacts) -> Left {
     let tried = history.seen.get(key).and_then(|s: &Tracked| s.tried.as_ref());
-    let mut left = Left {
-        residue: residue.clone(),
-        reason: Reason::NotTried,
-        why: None,
-        errno: None,
-        effort: tried.map(|(e, _)| *e),
-        holders: vec![],
-    };
-    match (&**residue, tried) {
+    let mut left = Because { effort: tried.map(|tried| tried.effort), ..NOT_TRIED };
+    match (&**residue, tried.map(Tried::done)) {
         (Residue::Detached(mount), _) => {
             left.reason = Reason::Detached;
             left.why = Some("it was detached while in use, and is still there for whoever uses it".into());
             left.holders = mount.holders.iter().filter(|h| h.is_alive()).cloned().collect();
         }
-        (_, Some((_, done))) => {
+        (_, Some(done)) => {
             let (why, errno) = done.why_left();
             left.why = Some(why);
             left.reason = done.reason();
@@ -150,7 +145,7 @@ fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &Run
         left.reason = Reason::Stuck;
         left.why = Some("it waits in the kernel and cannot be killed (uninterruptible sleep)".into());
     }
-    left
+    Left::new(residue.clone(), left)
 }
 
 /// Totals in which a residue that two steps look for (drain and containers do) counts once.

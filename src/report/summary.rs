@@ -181,18 +181,18 @@ impl Left {
 
 /// Lists within a residue are cut too: thousands of processes do not fit into a line.
 pub(super) fn shorten(left: &mut Left, most: usize) {
-    left.holders.truncate(most);
+    left.shorten(most);
     match Arc::make_mut(&mut left.residue) {
-        Residue::Task(residue::Task { processes, groups, .. }) => {
-            processes.truncate(most);
-            groups.truncate(most);
+        Residue::Task(task) => {
+            task.processes.truncate(most);
+            task.groups.truncate(most);
         }
         Residue::Service(residue::Service { processes, .. }) => processes.truncate(most),
-        Residue::Shim(residue::Shim { containers, held_by, .. }) => {
-            containers.truncate(most);
-            held_by.truncate(most);
+        Residue::Shim(shim) => {
+            shim.containers.truncate(most);
+            shim.held_by.truncate(most);
         }
-        Residue::Detached(residue::Detached { holders, .. }) => holders.truncate(most),
+        Residue::Detached(mount) => mount.holders.truncate(most),
         _ => {}
     }
 }

@@ -73,24 +73,25 @@ pub enum PathKind {
     Moved,
 }
 
-/// One thing still there that should not be.
+/// One thing still there that should not be. Kinds that say much are in boxes: nearly all are paths, mounts and groups, and
+/// there are some twenty of these for each pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Residue {
     Service(Service),
-    Task(Task),
-    Shim(Shim),
-    Netns(Netns),
+    Task(Box<Task>),
+    Shim(Box<Shim>),
+    Netns(Box<Netns>),
     Link(Link),
-    Rule(Rule),
-    NftRule(NftRule),
+    Rule(Box<Rule>),
+    NftRule(Box<NftRule>),
     Flows(Flows),
     Mount(Mount),
     Loop(Loop),
-    Device(Device),
+    Device(Box<Device>),
     Cgroup(Cgroup),
     Path(Path),
-    Detached(Detached),
+    Detached(Box<Detached>),
     RuntimeLeftRunning(RuntimeLeftRunning),
 }
 
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn the_key_ignores_what_changes_meanwhile() {
         let task = |n| {
-            Residue::Task(Task {
+            Residue::Task(Box::new(Task {
                 container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
                 pod: None,
                 sandbox: false,
@@ -383,7 +384,7 @@ mod tests {
                 groups: vec![],
                 socket: None,
                 witnesses: Default::default(),
-            })
+            }))
         };
         assert_eq!(task(1).key(), task(5).key());
     }

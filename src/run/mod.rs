@@ -46,7 +46,9 @@ pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let plan = steps::plan(subject.profile.patience.grace());
     let history = look_once(&plan, &view, &scope, None);
     let sizes = sizes::of(host, &scope, &history);
-    Ok(Report { sizes, ..started.report(&plan, &history, &scope, &view) })
+    let mut report = started.report(&plan, &history, &scope, &view);
+    report.sizes = sizes;
+    Ok(report)
 }
 
 /// Looks for what an earlier run was to remove: by its result, or by a copy of that. Without that run's scope, what is known
