@@ -31,7 +31,7 @@ pub struct Acts<'a> {
     /// Removes, or tries to: one answer for each residue, in the same order.
     pub remove: Remove<'a>,
     /// Waits until what was asked for has happened, at most until then.
-    pub settle: &'a mut dyn FnMut(&[Residue], Instant),
+    pub settle: &'a mut dyn FnMut(&[&Residue], Instant),
     /// Says why a gate is closed; nothing if it is open.
     pub closed: &'a mut dyn FnMut(Gate) -> Option<String>,
     /// True once somebody has asked us to stop.
@@ -98,7 +98,7 @@ pub struct History {
 impl StepHistory {
     /// Adds residues to what was seen and is left.
     pub fn add(&mut self, residues: Vec<Residue>) {
-        let noted = note(self, residues);
+        let noted = note(self, residues, &[]);
         self.left.extend(noted);
     }
 }
@@ -158,10 +158,12 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
 /// One look with every step's eyes; what it sees is what is left.
 fn look_at_all(acts: &mut Acts, history: &mut History) {
     let mut fresh = true;
-    for (at, own) in history.steps.iter_mut().enumerate() {
+    for at in 0..history.steps.len() {
         let finding = (acts.look)(at, fresh);
         fresh = false;
-        own.left = note(own, finding.residues);
+        let (before, own) = history.steps.split_at_mut(at);
+        let own = &mut own[0];
+        own.left = note(own, finding.residues, before);
         own.blind = finding.blind;
     }
 }
@@ -187,7 +189,7 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
             (acts.progress)(step, &finding.residues, effort);
             let done = (acts.remove)(&finding.residues, effort, deadline);
             let until = deadline.min(Instant::now() + step.grace);
-            let open: Vec<Residue> = waiting(&finding.residues, &done);
+            let open = waiting(&finding.residues, &done);
             if !open.is_empty() {
                 (acts.settle)(&open, until);
             }
@@ -202,24 +204,22 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
 }
 
 /// Those that were asked for and may still come about.
-fn waiting(residues: &[Residue], done: &[Done]) -> Vec<Residue> {
-    residues
-        .iter()
-        .zip(done)
-        .filter(|(_, d)| matches!(d, Done::Asked { .. }))
-        .map(|(r, _)| r.clone())
-        .collect()
+fn waiting<'a>(residues: &'a [Residue], done: &[Done]) -> Vec<&'a Residue> {
+    let asked = residues.iter().zip(done).filter(|(_, done)| matches!(done, Done::Asked { .. }));
+    asked.map(|(residue, _)| residue).collect()
 }
 
-/// Notes what was seen; of each, the one to keep.
-fn note(own: &mut StepHistory, residues: Vec<Residue>) -> Vec<Arc<Residue>> {
+/// Notes what was seen; of each, the one to keep, which may be that of a step before.
+fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -> Vec<Arc<Residue>> {
     let mut noted = Vec::with_capacity(residues.len());
     for residue in residues {
         let residue = match own.seen.entry(residue.key()) {
             Entry::Occupied(known) if *known.get().residue == residue => known.get().residue.clone(),
             Entry::Occupied(_) => Arc::new(residue),
             Entry::Vacant(new) => {
-                let residue = Arc::new(residue);
+                let known = before.iter().find_map(|step| step.seen.get(new.key()));
+                let known = known.map(|known| &known.residue).filter(|known| ***known == residue);
+                let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
                 new.insert(Tracked { residue: residue.clone(), tried: None });
                 residue
             }
@@ -245,8 +245,9 @@ fn keys(history: &History) -> BTreeSet<Key> {
 mod tests {
     use super::*;
     use crate::engine::step::StepName;
+    use crate::linux::proc::ProcessId;
     use crate::residue::{self, PathKind};
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
 
     const fn step(name: StepName, gates: &'static [Gate]) -> Step {
@@ -357,6 +358,34 @@ mod tests {
         assert!(history.interrupted);
         assert_eq!(log, ["Ask a-fixed"]);
         assert_eq!(history.steps[1].left.len(), 1);
+    }
+
+    #[test]
+    fn a_residue_is_held_once_as_it_was_first_seen_and_left_as_it_is_now() {
+        let plan = [step(StepName::Drain, &[]), step(StepName::Containers, &[])];
+        let count = Cell::new(0);
+        let service = |name: &str| {
+            let processes = vec![ProcessId { pid: count.get(), start: 1 }];
+            Residue::Service(residue::Service { name: name.into(), processes })
+        };
+        let mut acts = Acts {
+            look: &mut |_, _| Finding::of(vec![thing("same"), service("changes")]),
+            remove: &mut |_, _, _| vec![],
+            settle: &mut |_, _| {},
+            closed: &mut |_| None,
+            interrupted: &mut || false,
+            progress: &mut |_, _, _| {},
+        };
+        let mut history = survey(&plan, &mut acts);
+        let [one, two] = &history.steps[..] else { unreachable!() };
+        assert!(one.left.iter().zip(&two.left).all(|(one, two)| Arc::ptr_eq(one, two)));
+        count.set(1);
+        look_at_all(&mut acts, &mut history);
+        let own = &history.steps[1];
+        let seen = |at: usize| &own.seen[&own.left[at].key()].residue;
+        assert!(Arc::ptr_eq(&own.left[0], seen(0)));
+        assert_eq!((own.left[1].processes()[0].pid, seen(1).processes()[0].pid), (1, 0));
+        assert_eq!((own.seen.len(), own.left.len()), (2, 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::report::note::Note;
 use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
-use crate::residue::{self, Residue};
+use crate::residue::Residue;
 use crate::text::{json, printable, printable_json};
 
 /// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
@@ -179,15 +179,26 @@ impl Left {
     }
 }
 
-/// Lists within a residue are cut too: thousands of processes do not fit into a line.
+/// Lists within a residue are cut too: thousands of processes do not fit into a line. The run holds the same residue: what
+/// has nothing to cut is not copied.
 pub(super) fn shorten(left: &mut Left, most: usize) {
     left.shorten(most);
+    let longest = match &*left.residue {
+        Residue::Task(task) => task.processes.len().max(task.groups.len()),
+        Residue::Service(service) => service.processes.len(),
+        Residue::Shim(shim) => shim.containers.len().max(shim.held_by.len()),
+        Residue::Detached(mount) => mount.holders.len(),
+        _ => 0,
+    };
+    if longest <= most {
+        return;
+    }
     match Arc::make_mut(&mut left.residue) {
         Residue::Task(task) => {
             task.processes.truncate(most);
             task.groups.truncate(most);
         }
-        Residue::Service(residue::Service { processes, .. }) => processes.truncate(most),
+        Residue::Service(service) => service.processes.truncate(most),
         Residue::Shim(shim) => {
             shim.containers.truncate(most);
             shim.held_by.truncate(most);

@@ -10,9 +10,7 @@ use crate::linux::block;
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
 use crate::runtime::ContainerId;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -295,51 +293,6 @@ pub struct RuntimeLeftRunning {
 }
 
 impl Residue {
-    /// What makes this residue the same one at the next look. Details that change meanwhile (the number of
-    /// processes, who holds it) are not part of it, or every round would look like progress.
-    pub fn key(&self) -> Key {
-        Key::of(|to| self.write_name(to))
-    }
-
-    /// What the key is made of. By these texts a report is ordered.
-    pub fn name(&self) -> String {
-        let mut name = String::new();
-        let _ = self.write_name(&mut name);
-        name
-    }
-
-    /// The order of their names. Of paths, which are nearly all, none is put together for it.
-    pub fn compare_names(&self, other: &Residue) -> Ordering {
-        match (self, other) {
-            (Residue::Path(one), Residue::Path(two)) => text::show(&one.path).cmp(&text::show(&two.path)),
-            (Residue::Cgroup(one), Residue::Cgroup(two)) => text::show(&one.path).cmp(&text::show(&two.path)),
-            _ => self.name().cmp(&other.name()),
-        }
-    }
-
-    fn write_name(&self, to: &mut dyn fmt::Write) -> fmt::Result {
-        match self {
-            Residue::Service(it) => write!(to, "service {}", it.name),
-            Residue::Task(it) => write!(to, "task {}/{}", it.container.namespace, it.container.id),
-            Residue::Shim(it) => write!(to, "shim {} {}", it.process.pid, it.process.start),
-            Residue::Netns(it) => write!(to, "netns {}", text::show(&it.path)),
-            Residue::Link(it) => write!(to, "link {} {}", it.index, it.name),
-            Residue::Rule(it) => {
-                write!(to, "rule {} {} {} ", text::show(&it.program), it.table, it.chain)?;
-                to.write_str(&it.rule.join(" "))
-            }
-            Residue::NftRule(it) => write!(to, "nft-rule {} {} {}", it.family, it.table, it.handle),
-            Residue::Flows(_) => to.write_str("flows"),
-            Residue::Mount(it) => write!(to, "mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
-            Residue::Loop(it) => write!(to, "loop {}", text::show(&it.device)),
-            Residue::Device(it) => write!(to, "device {} {}", it.device.device, it.device.name),
-            Residue::Cgroup(it) => write!(to, "cgroup {}", text::show(&it.path)),
-            Residue::Path(it) => write!(to, "path {}", text::show(&it.path)),
-            Residue::Detached(it) => write!(to, "detached {}", text::show(&it.point)),
-            Residue::RuntimeLeftRunning(it) => write!(to, "runtime-left-running {}", it.name),
-        }
-    }
-
     /// The processes that this residue consists of.
     pub fn processes(&self) -> &[ProcessId] {
         match self {
