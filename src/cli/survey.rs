@@ -1,6 +1,6 @@
 //! A survey, as people read it: what would go, in which order, and what to know before.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::cli::asked;
 use crate::cli::page::Page;
@@ -14,7 +14,7 @@ use crate::order;
 use crate::report::build::A_SURVEY;
 use crate::report::note::USUAL_ITEMS;
 use crate::report::{Left, Outcome, Report, StepReport};
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{self, Keys, PathKind, Residue};
 use crate::runtime::short;
 use crate::snap::profile::Profile;
 use crate::text;
@@ -30,17 +30,17 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut out = headline(report, page) + &asked::answers(report, profile, page);
     out.push_str(&format!("\n{}", facts(report, page)));
     out.push_str(&before(report, profile, page));
-    let mut shown = BTreeSet::new();
+    let mut shown: Vec<Keys> = Vec::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
-        let keys = order::set(step.left.iter().map(|l| l.residue.key()));
+        let keys = Keys::of(&mut step.left.iter().map(|l| l.residue.key()));
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
         out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
-        if keys.is_subset(&shown) {
-            out.push_str(&format!("  ({} of the above)\n", keys.len()));
+        if keys.as_slice().iter().all(|key| shown.iter().any(|step| step.has(key))) {
+            out.push_str(&format!("  ({} of the above)\n", keys.as_slice().len()));
         } else {
             out.push_str(&found(report, step, page));
         }
-        shown.extend(keys);
+        shown.push(keys);
     }
     out.push_str(&blind(report, page));
     out.push_str(&bystanders(report, page));

@@ -8,17 +8,15 @@
 pub mod done;
 pub mod step;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::done::Done;
 use crate::engine::step::{Effort, Gate, Step};
 use crate::error::Blind;
-use crate::order;
 use crate::residue::finding::Finding;
-use crate::residue::{Key, Residue};
+use crate::residue::{Key, Keys, Residue};
 
 /// Removes what it is given, by this effort and until then.
 pub type Remove<'a> = &'a mut dyn FnMut(&[Residue], Effort, Instant) -> Vec<Done>;
@@ -110,7 +108,9 @@ impl History {
         for (own, old) in self.steps.iter_mut().zip(earlier.steps) {
             own.elapsed += old.elapsed;
             for (key, seen) in old.seen {
-                own.seen.entry(key).or_insert(seen);
+                if !own.seen.contains_key(&key) {
+                    own.seen.insert(key, seen);
+                }
             }
         }
         self.rounds += earlier.rounds;
@@ -120,7 +120,8 @@ impl History {
 
 /// Looks with every step's eyes, once, without touching anything.
 pub fn survey(plan: &[Step], acts: &mut Acts) -> History {
-    let mut history = History { steps: vec![StepHistory::default(); plan.len()], ..History::default() };
+    let steps = plan.iter().map(|_| StepHistory::default()).collect();
+    let mut history = History { steps, ..History::default() };
     look_at_all(acts, &mut history);
     history
 }
@@ -132,7 +133,7 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
     let mut last_effort = false;
     loop {
         let before = keys(&history);
-        if before.is_empty() {
+        if before.as_slice().is_empty() {
             break;
         }
         history.interrupted = (acts.interrupted)();
@@ -144,7 +145,7 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
         pass(plan, acts, &mut history, last_effort, deadline);
         look_at_all(acts, &mut history);
         let after = keys(&history);
-        let moved = before.iter().any(|key| !after.contains(key));
+        let moved = before.without(&after) > 0;
         // A round that was cut short has not shown that nothing moves.
         let cut = (acts.interrupted)() || Instant::now() >= deadline;
         if !moved && last_effort && !cut {
@@ -213,17 +214,11 @@ fn waiting<'a>(residues: &'a [Residue], done: &[Done]) -> Vec<&'a Residue> {
 fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -> Vec<Arc<Residue>> {
     let mut noted = Vec::with_capacity(residues.len());
     for residue in residues {
-        let residue = match own.seen.entry(residue.key()) {
-            Entry::Occupied(known) if *known.get().residue == residue => known.get().residue.clone(),
-            Entry::Occupied(_) => Arc::new(residue),
-            Entry::Vacant(new) => {
-                let known = before.iter().find_map(|step| step.seen.get(new.key()));
-                let known = known.map(|known| &known.residue).filter(|known| ***known == residue);
-                let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
-                new.insert(Tracked { residue: residue.clone(), tried: None });
-                residue
-            }
-        };
+        let key = residue.key();
+        let known = before.iter().chain([&*own]).find_map(|step| step.seen.get(&key));
+        let known = known.map(|known| &known.residue).filter(|known| known.is_told_as(&residue));
+        let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
+        track(own, key, &residue);
         noted.push(residue);
     }
     noted
@@ -231,14 +226,22 @@ fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -
 
 /// Notes what was not yet seen.
 fn note_new(own: &mut StepHistory, residues: &[Residue]) {
-    let new = |residue: &Residue| Tracked { residue: Arc::new(residue.clone()), tried: None };
     for residue in residues {
-        own.seen.entry(residue.key()).or_insert_with(|| new(residue));
+        let key = residue.key();
+        if !own.seen.contains_key(&key) {
+            track(own, key, &Arc::new(residue.clone()));
+        }
     }
 }
 
-fn keys(history: &History) -> BTreeSet<Key> {
-    order::set(history.steps.iter().flat_map(|s| s.left.iter().map(|residue| residue.key())))
+fn track(own: &mut StepHistory, key: Key, residue: &Arc<Residue>) {
+    if !own.seen.contains_key(&key) {
+        own.seen.insert(key, Tracked { residue: residue.clone(), tried: None });
+    }
+}
+
+fn keys(history: &History) -> Keys {
+    Keys::of(&mut history.steps.iter().flat_map(|s| s.left.iter().map(|residue| residue.key())))
 }
 
 #[cfg(test)]

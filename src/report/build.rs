@@ -17,7 +17,7 @@ use crate::report::{
     Closed, Command, Counts, Left, Needs, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName,
     StepReport,
 };
-use crate::residue::{Key, Mount, Residue, TableOf};
+use crate::residue::{Key, Keys, Mount, Residue, TableOf};
 use crate::scope::Scope;
 use crate::text::show;
 
@@ -25,7 +25,7 @@ impl Report {
     /// Puts a history into words.
     pub fn build(facts: RunFacts, plan: &[Step], history: &History, scope: &Arc<Scope>) -> Report {
         // Put together once: of a node's pods there are thousands.
-        let keys: Vec<Keys> =
+        let keys: Vec<Vec<Key>> =
             history.steps.iter().map(|s| s.left.iter().map(|r| r.key()).collect()).collect();
         let counts = totals(history, &keys);
         let reported = plan.iter().zip(history.steps.iter().zip(&keys));
@@ -79,14 +79,11 @@ impl Report {
 /// Why something is there after a survey.
 pub const A_SURVEY: &str = "a survey removes nothing";
 
-/// The keys of a step's residues, in their order.
-type Keys = Vec<Key>;
-
-fn step_report(step: &Step, history: &StepHistory, keys: &Keys, facts: &RunFacts) -> StepReport {
+fn step_report(step: &Step, history: &StepHistory, keys: &[Key], facts: &RunFacts) -> StepReport {
     let left: Vec<Left> =
         history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, facts)).collect();
-    let there = order::set(keys);
-    let gone = history.seen.iter().filter(|(key, _)| !there.contains(key));
+    let there = Keys::of(&mut keys.iter().copied());
+    let gone = history.seen.iter().filter(|(key, _)| !there.has(key));
     let mut removed: Vec<Arc<Residue>> = gone.map(|(_, s)| s.residue.clone()).collect();
     order::sort_by(&mut removed, |a, b| a.compare_names(b));
     StepReport {
@@ -149,12 +146,13 @@ fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &Run
 }
 
 /// Totals in which a residue that two steps look for (drain and containers do) counts once.
-fn totals(history: &History, keys: &[Keys]) -> Counts {
-    let found = order::set(history.steps.iter().flat_map(|s| s.seen.keys()));
-    let left = order::set(keys.iter().flatten());
+fn totals(history: &History, keys: &[Vec<Key>]) -> Counts {
+    let found = Keys::of(&mut history.steps.iter().flat_map(|s| s.seen.keys().copied()));
+    let left = Keys::of(&mut keys.iter().flatten().copied());
     let blind: HashSet<&Blind> = history.steps.iter().flat_map(|s| &s.blind).collect();
-    let removed = found.difference(&left).count();
-    Counts { found: found.len(), removed, left: left.len(), blind: blind.len() }
+    let removed = found.without(&left);
+    let number = |keys: &Keys| keys.as_slice().len();
+    Counts { found: number(&found), removed, left: number(&left), blind: blind.len() }
 }
 
 fn outcome(facts: &RunFacts, history: &History, counts: Counts) -> Outcome {

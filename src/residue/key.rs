@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
 use super::Residue;
+use crate::order;
 use crate::text;
 
 /// A residue's name, hashed twice, with keys that nobody can know: two names have one key only by a chance that is as good as
@@ -20,6 +21,11 @@ impl Residue {
     /// processes, who holds it) are not part of it, or every round would look like progress.
     pub fn key(&self) -> Key {
         Key::of(|to| self.write_name(to))
+    }
+
+    /// True if a document says the same of both, which is all that they hold. Compared as such, for the program's size.
+    pub fn is_told_as(&self, other: &Residue) -> bool {
+        text::json(self) == text::json(other)
     }
 
     /// What the key is made of. By these texts a report is ordered.
@@ -71,6 +77,37 @@ impl Key {
         let _ = write(&mut both);
         let [one, other] = both.0;
         Key(one.finish(), other.finish())
+    }
+}
+
+/// Keys, sorted, each once.
+pub struct Keys(Vec<Key>);
+
+impl Keys {
+    /// These.
+    pub fn of(keys: &mut dyn Iterator<Item = Key>) -> Keys {
+        let mut keys: Vec<Key> = keys.collect();
+        order::sort(&mut keys);
+        keys.dedup();
+        Keys(keys)
+    }
+
+    pub fn as_slice(&self) -> &[Key] {
+        &self.0
+    }
+
+    pub fn has(&self, key: &Key) -> bool {
+        self.place(key).is_some()
+    }
+
+    /// The how manieth it is.
+    pub fn place(&self, key: &Key) -> Option<usize> {
+        self.0.binary_search(key).ok()
+    }
+
+    /// How many of them are not among others.
+    pub fn without(&self, others: &Keys) -> usize {
+        self.0.iter().filter(|key| !others.has(key)).count()
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use crate::residue::witness::Witness;
 
-pub use key::Key;
+pub use key::{Key, Keys};
 pub use read::detached;
 
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@ use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
 use crate::linux::nft;
 use crate::order;
 use crate::residue::finding::Finding;
-use crate::residue::{NftRule, Residue, Rule};
+use crate::residue::{Keys, NftRule, Residue, Rule};
 use crate::scope::Scope;
 use crate::steps::families::{self, tagged_id};
 use crate::view::View;
@@ -143,8 +143,8 @@ pub fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
     finding.residues.extend(ours(firewall, scope));
     finding.blind.extend(firewall.blind.iter().cloned());
     let families = families::judge(view, scope);
-    let known = order::set(finding.residues.iter().map(Residue::key));
-    finding.residues.extend(families.ours.into_iter().filter(|rule| !known.contains(&rule.key())));
+    let known = Keys::of(&mut finding.residues.iter().map(Residue::key));
+    finding.residues.extend(families.ours.into_iter().filter(|rule| !known.has(&rule.key())));
     finding.blind.extend(families.blind);
 }
 
