@@ -108,9 +108,7 @@ impl History {
         for (own, old) in self.steps.iter_mut().zip(earlier.steps) {
             own.elapsed += old.elapsed;
             for (key, seen) in old.seen {
-                if !own.seen.contains_key(&key) {
-                    own.seen.insert(key, seen);
-                }
+                track(own, key, seen);
             }
         }
         self.rounds += earlier.rounds;
@@ -218,7 +216,7 @@ fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -
         let known = before.iter().chain([&*own]).find_map(|step| step.seen.get(&key));
         let known = known.map(|known| &known.residue).filter(|known| known.is_told_as(&residue));
         let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
-        track(own, key, &residue);
+        track(own, key, Tracked { residue: residue.clone(), tried: None });
         noted.push(residue);
     }
     noted
@@ -229,15 +227,17 @@ fn note_new(own: &mut StepHistory, residues: &[Residue]) {
     for residue in residues {
         let key = residue.key();
         if !own.seen.contains_key(&key) {
-            track(own, key, &Arc::new(residue.clone()));
+            track(own, key, Tracked { residue: Arc::new(residue.clone()), tried: None });
         }
     }
 }
 
-fn track(own: &mut StepHistory, key: Key, residue: &Arc<Residue>) {
-    if !own.seen.contains_key(&key) {
-        own.seen.insert(key, Tracked { residue: residue.clone(), tried: None });
+/// Keeps what was seen first. No `entry`, for the program's size.
+fn track(own: &mut StepHistory, key: Key, tracked: Tracked) {
+    if own.seen.contains_key(&key) {
+        return;
     }
+    own.seen.insert(key, tracked);
 }
 
 fn keys(history: &History) -> Keys {

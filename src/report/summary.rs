@@ -185,10 +185,9 @@ pub(super) fn shorten(left: &mut Left, most: usize) {
     left.shorten(most);
     let longest = match &*left.residue {
         Residue::Task(task) => task.processes.len().max(task.groups.len()),
-        Residue::Service(service) => service.processes.len(),
         Residue::Shim(shim) => shim.containers.len().max(shim.held_by.len()),
         Residue::Detached(mount) => mount.holders.len(),
-        _ => 0,
+        other => other.processes().len(),
     };
     if longest <= most {
         return;

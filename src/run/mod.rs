@@ -100,9 +100,10 @@ fn with_earlier_result(
             return (scope, Vec::new());
         }
     };
-    let left = earlier.steps.into_iter().flat_map(|s| s.left).map(|l| Arc::unwrap_or_clone(l.residue));
+    let left = earlier.steps.iter().flat_map(|s| &s.left).map(|l| &*l.residue);
     // What was detached then is gone with that boot, whoever has the holders' numbers now.
-    let detached = left.filter(|r| !booted && matches!(r, Residue::Detached(_)) && still_held(r)).collect();
+    let detached = left.filter(|r| !booted && matches!(r, Residue::Detached(_)) && still_held(r));
+    let detached = detached.cloned().collect();
     match earlier.scope {
         Some(old) => {
             let old = Arc::unwrap_or_clone(old);
