@@ -2,7 +2,7 @@
 
 pub use crate::engine::done::{Done, Rung};
 pub use crate::engine::step::{Effort, Gate, StepName};
-pub use crate::engine::{History, StepHistory, Tracked};
+pub use crate::engine::{History, StepHistory, Tracked, Tried};
 pub use crate::error::{Blind, Position};
 pub use crate::linux::block::{Device as BlockDevice, Kind as HowAttached};
 pub use crate::linux::cgroup::group::{parse_membership, parse_pids};

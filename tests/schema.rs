@@ -208,9 +208,9 @@ fn who_holds_a_detached_mount_is_to_end_and_a_reboot_is_for_the_rest() {
             holders_unknown: unknown,
         };
         let mut history = History { steps: vec![StepHistory::default(); 9], ..History::default() };
-        history.steps[5].left.push(Residue::Detached(detached));
+        history.steps[5].left.push(Residue::Detached(detached.into()).into());
         let facts = RunFacts { stuck: stuck.to_vec(), ..facts() };
-        let report = Report::build(facts, &of_rows(&plan(Duration::ZERO)), &history, &scope);
+        let report = Report::build(facts, &of_rows(&plan(Duration::ZERO)), &history, &scope.clone().into());
         assert_eq!(report.steps[5].left[0].holders, [holder(start)], "who has ended holds nothing");
         report.advice.iter().map(|a| serde_json::to_value(a).unwrap()["do"].clone()).collect::<Vec<_>>()
     };

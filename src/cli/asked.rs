@@ -73,7 +73,7 @@ fn ends(report: &Report, profile: &Profile, page: &Page) -> String {
 
 /// How many of a kind are there, each once.
 pub fn number(report: &Report, of: fn(&Residue) -> bool) -> u64 {
-    let all = report.steps.iter().flat_map(|step| &step.left).map(|left| &left.residue);
+    let all = report.steps.iter().flat_map(|step| &step.left).map(|left| &*left.residue);
     order::set(all.filter(|residue| of(residue)).map(Residue::key)).len() as u64
 }
 
@@ -190,7 +190,8 @@ mod tests {
 
     /// Of a node with so many pods, and all else that there is to say.
     fn busy(pods: usize) -> Report {
-        let mut report = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope_of(&[]));
+        let mut report =
+            Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope_of(&[]).into());
         report.command = crate::report::Command::Survey;
         report.outcome = Outcome::Residue;
         let named = |text: fn(usize) -> String| (0..pods).map(text);

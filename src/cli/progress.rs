@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use crate::cli::page::Page;
 use crate::engine::step::{Effort, Step, StepName};
 use crate::order;
-use crate::residue::{self, Residue};
+use crate::residue::Residue;
 use crate::text::printable;
 
 /// The line.
@@ -51,7 +51,7 @@ fn line(step: &Step, residues: &[Residue], effort: Effort) -> String {
         Effort::Force | Effort::Last => "to remove",
     };
     let pods = order::set(residues.iter().filter_map(|residue| match residue {
-        Residue::Task(residue::Task { pod, .. }) => pod.as_deref(),
+        Residue::Task(task) => task.pod.as_deref(),
         _ => None,
     }));
     let named: Vec<&str> = pods.iter().take(MAX_NAMED).copied().collect();
@@ -73,13 +73,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::residue;
     use crate::runtime::ContainerId;
 
     #[test]
     fn who_is_waited_for_has_a_name() {
         let step = Step { name: StepName::Drain, efforts: &[], grace: Duration::ZERO, gates: &[] };
         let task = |pod: &str| {
-            Residue::Task(residue::Task {
+            Residue::Task(Box::new(residue::Task {
                 container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
                 pod: Some(pod.into()),
                 sandbox: false,
@@ -88,7 +89,7 @@ mod tests {
                 paused: false,
                 socket: None,
                 witnesses: Default::default(),
-            })
+            }))
         };
         let said = line(&step, &["prod/db-0", "prod/web", "prod/db-0"].map(task), Effort::Ask);
         assert_eq!(said, "drain: 3 asked to end, each within its grace: prod/db-0, prod/web");

@@ -1,6 +1,6 @@
 //! The result of a run, as people read it: what it did, and what is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::cli::page::Page;
 use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, more, section, what_to_do};
@@ -8,7 +8,7 @@ use crate::cli::table::Table;
 use crate::order;
 use crate::remove::ability::Answer;
 use crate::report::{Counts, Left, Report};
-use crate::residue::{self, Residue};
+use crate::residue::{Keys, Residue};
 use crate::text;
 
 /// What a run did, and what is left.
@@ -72,10 +72,8 @@ fn steps(report: &Report, page: &Page) -> String {
 fn pods(report: &Report, page: &Page) -> String {
     let Some(scope) = &report.scope else { return String::new() };
     let left = report.steps.iter().flat_map(|s| &s.left);
-    let running = order::set(left.filter_map(|l| match &l.residue {
-        Residue::Task(residue::Task { container, .. }) => {
-            Some(format!("{}/{}", container.namespace, container.id))
-        }
+    let running = order::set(left.filter_map(|l| match &*l.residue {
+        Residue::Task(task) => Some(format!("{}/{}", task.container.namespace, task.container.id)),
         _ => None,
     }));
     let mut pods: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -103,13 +101,17 @@ fn endings(report: &Report, page: &Page) -> String {
 
 fn left(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY", "HELD BY"]);
-    let mut seen = BTreeSet::new();
-    let each = report.steps.iter().flat_map(|s| &s.left).filter(|l| seen.insert(l.residue.key()));
-    let each: Vec<&Left> = each.collect();
+    let all = || report.steps.iter().flat_map(|s| &s.left);
+    // Each once, where it comes first.
+    let keys = Keys::of(&mut all().map(|left| left.residue.key()));
+    let mut shown = vec![false; keys.as_slice().len()];
+    let is_first =
+        |l: &&Left| keys.place(&l.residue.key()).is_some_and(|at| !std::mem::replace(&mut shown[at], true));
+    let each: Vec<&Left> = all().filter(is_first).collect();
     for left in each.iter().take(page.most(MAX_NAMED)) {
         let holders = left.holders.iter().take(5);
         let mut holders: Vec<String> = holders.map(ToString::to_string).collect();
-        if matches!(&left.residue, Residue::Detached(mount) if mount.holders_unknown) {
+        if matches!(&*left.residue, Residue::Detached(mount) if mount.holders_unknown) {
             holders.push("others that could not be looked at".into());
         }
         table.row([left.residue.to_string(), left.told(), holders.join(", ")]);

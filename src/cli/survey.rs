@@ -1,6 +1,6 @@
 //! A survey, as people read it: what would go, in which order, and what to know before.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::cli::asked;
 use crate::cli::page::Page;
@@ -14,7 +14,7 @@ use crate::order;
 use crate::report::build::A_SURVEY;
 use crate::report::note::USUAL_ITEMS;
 use crate::report::{Left, Outcome, Report, StepReport};
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{self, Keys, PathKind, Residue};
 use crate::runtime::short;
 use crate::snap::profile::Profile;
 use crate::text;
@@ -30,17 +30,17 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     let mut out = headline(report, page) + &asked::answers(report, profile, page);
     out.push_str(&format!("\n{}", facts(report, page)));
     out.push_str(&before(report, profile, page));
-    let mut shown = BTreeSet::new();
+    let mut shown: Vec<Keys> = Vec::new();
     for step in report.steps.iter().filter(|s| !s.left.is_empty()) {
-        let keys = order::set(step.left.iter().map(|l| l.residue.key()));
+        let keys = Keys::of(&mut step.left.iter().map(|l| l.residue.key()));
         out.push_str(&format!("\n{}", page.bold(&step.name.to_string())));
         out.push_str(&format!(": {}\n", would(step.name, profile.patience.maximum_grace())));
-        if keys.is_subset(&shown) {
-            out.push_str(&format!("  ({} of the above)\n", keys.len()));
+        if keys.as_slice().iter().all(|key| shown.iter().any(|step| step.has(key))) {
+            out.push_str(&format!("  ({} of the above)\n", keys.as_slice().len()));
         } else {
             out.push_str(&found(report, step, page));
         }
-        shown.extend(keys);
+        shown.push(keys);
     }
     out.push_str(&blind(report, page));
     out.push_str(&bystanders(report, page));
@@ -52,10 +52,10 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
 
 /// Last, since it is the last lines that a terminal still shows.
 fn in_short(report: &Report, page: &Page) -> String {
-    let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &l.residue);
+    let all = || report.steps.iter().flat_map(|s| &s.left).map(|l| &*l.residue);
     let number = |of| asked::number(report, of);
     let pods = order::set(all().filter_map(|r| match r {
-        Residue::Task(residue::Task { pod, .. }) => pod.as_ref(),
+        Residue::Task(task) => task.pod.as_ref(),
         _ => None,
     }));
     let kinds = [
@@ -142,8 +142,8 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut tasks = Table::new(&["POD", "CONTAINER", "ROLE", "PROCESSES"]);
     let mut shims = Table::new(&["POD", "SHIM", "SERVES", "STILL RUNNING"]);
     let mut others = Table::new(&["WHAT", ""]);
-    let key = |l: &Left| match &l.residue {
-        Residue::Task(residue::Task { pod, sandbox, .. }) => (pod.clone(), *sandbox),
+    let key = |l: &Left| match &*l.residue {
+        Residue::Task(task) => (task.pod.clone(), task.sandbox),
         other => (pod_of_shim(report, other), false),
     };
     let mut sorted: Vec<_> = step.left.iter().map(|l| (key(l), l)).collect();
@@ -151,9 +151,9 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
     let mut of_kind = HashMap::new();
     let mut hidden = 0;
     for (_, left) in sorted {
-        let shown = of_kind.entry(std::mem::discriminant(&left.residue)).or_insert(0);
-        let named = matches!(left.residue, Residue::Task(_) | Residue::Shim(_));
-        let most = match left.residue {
+        let shown = of_kind.entry(std::mem::discriminant(&*left.residue)).or_insert(0);
+        let named = matches!(*left.residue, Residue::Task(_) | Residue::Shim(_));
+        let most = match *left.residue {
             _ if named => MAX_NAMED,
             Residue::Cgroup(_) => MAX_CGROUPS,
             _ => MAX_OTHERS,
@@ -163,8 +163,9 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
             continue;
         }
         *shown += 1;
-        match &left.residue {
-            Residue::Task(residue::Task { container, pod, sandbox, processes, paused, .. }) => {
+        match &*left.residue {
+            Residue::Task(task) => {
+                let residue::Task { container, pod, sandbox, processes, paused, .. } = &**task;
                 let pids: Vec<String> = processes.iter().take(5).map(|p| p.pid.to_string()).collect();
                 let more = if processes.len() > 5 { " …" } else { "" };
                 let paused = if *paused { ", paused" } else { "" };
@@ -175,11 +176,11 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
                     format!("{}: {}{more}{paused}", processes.len(), pids.join(" ")),
                 ]);
             }
-            Residue::Shim(residue::Shim { process, containers, held_by, .. }) => shims.row([
+            Residue::Shim(shim) => shims.row([
                 pod_of_shim(report, &left.residue).unwrap_or_else(|| "-".into()),
-                format!("pid {}", process.pid),
-                containers.len().to_string(),
-                held_by.len().to_string(),
+                format!("pid {}", shim.process.pid),
+                shim.containers.len().to_string(),
+                shim.held_by.len().to_string(),
             ]),
             Residue::Path(residue::Path { path, what: PathKind::Data }) => {
                 others.row([text::show(path).into_owned(), sizes::of(&report.sizes, path)]);
@@ -195,7 +196,8 @@ fn found(report: &Report, step: &StepReport, page: &Page) -> String {
 }
 
 fn pod_of_shim(report: &Report, residue: &Residue) -> Option<String> {
-    let Residue::Shim(residue::Shim { id: Some(id), .. }) = residue else { return None };
+    let Residue::Shim(shim) = residue else { return None };
+    let id = shim.id.as_ref()?;
     let containers = &report.scope.as_ref()?.containers;
     containers.iter().find(|c| c.id.id == *id)?.pod.as_ref().map(ToString::to_string)
 }

@@ -8,14 +8,15 @@
 pub mod done;
 pub mod step;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::done::Done;
 use crate::engine::step::{Effort, Gate, Step};
 use crate::error::Blind;
-use crate::residue::Residue;
 use crate::residue::finding::Finding;
+use crate::residue::{Key, Keys, Residue};
 
 /// Removes what it is given, by this effort and until then.
 pub type Remove<'a> = &'a mut dyn FnMut(&[Residue], Effort, Instant) -> Vec<Done>;
@@ -28,7 +29,7 @@ pub struct Acts<'a> {
     /// Removes, or tries to: one answer for each residue, in the same order.
     pub remove: Remove<'a>,
     /// Waits until what was asked for has happened, at most until then.
-    pub settle: &'a mut dyn FnMut(&[Residue], Instant),
+    pub settle: &'a mut dyn FnMut(&[&Residue], Instant),
     /// Says why a gate is closed; nothing if it is open.
     pub closed: &'a mut dyn FnMut(Gate) -> Option<String>,
     /// True once somebody has asked us to stop.
@@ -41,9 +42,9 @@ pub struct Acts<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct StepHistory {
     /// All that was seen, by key, with the last thing that was tried on it.
-    pub seen: BTreeMap<String, Tracked>,
-    /// What the last look still saw.
-    pub left: Vec<Residue>,
+    pub seen: BTreeMap<Key, Tracked>,
+    /// What the last look still saw; where it looks as when it was first seen, that one.
+    pub left: Vec<Arc<Residue>>,
     /// Where the last look could not see.
     pub blind: Vec<Blind>,
     /// Why a gate kept the step from acting, if it did at the end.
@@ -55,10 +56,28 @@ pub struct StepHistory {
 /// A residue and what became of the last attempt to remove it.
 #[derive(Debug, Clone)]
 pub struct Tracked {
-    /// As it was first seen.
-    pub residue: Residue,
+    /// As it was first seen. What is left and the report share it: a node has some thirty for each of its pods.
+    pub residue: Arc<Residue>,
     /// What was tried last, and what came of it.
-    pub tried: Option<(Effort, Done)>,
+    pub tried: Option<Tried>,
+}
+
+/// An attempt. That something is gone, which nearly all are, takes no room.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    pub effort: Effort,
+    other_than_gone: Option<Box<Done>>,
+}
+
+impl Tried {
+    pub fn new(effort: Effort, done: Done) -> Tried {
+        Tried { effort, other_than_gone: (done != Done::Gone).then(|| Box::new(done)) }
+    }
+
+    /// What came of it.
+    pub fn done(&self) -> &Done {
+        self.other_than_gone.as_deref().unwrap_or(&Done::Gone)
+    }
 }
 
 /// The whole teardown, as it went.
@@ -77,8 +96,8 @@ pub struct History {
 impl StepHistory {
     /// Adds residues to what was seen and is left.
     pub fn add(&mut self, residues: Vec<Residue>) {
-        note(self, &residues);
-        self.left.extend(residues);
+        let noted = note(self, residues, &[]);
+        self.left.extend(noted);
     }
 }
 
@@ -89,7 +108,7 @@ impl History {
         for (own, old) in self.steps.iter_mut().zip(earlier.steps) {
             own.elapsed += old.elapsed;
             for (key, seen) in old.seen {
-                own.seen.entry(key).or_insert(seen);
+                track(own, key, seen);
             }
         }
         self.rounds += earlier.rounds;
@@ -99,7 +118,8 @@ impl History {
 
 /// Looks with every step's eyes, once, without touching anything.
 pub fn survey(plan: &[Step], acts: &mut Acts) -> History {
-    let mut history = History { steps: vec![StepHistory::default(); plan.len()], ..History::default() };
+    let steps = plan.iter().map(|_| StepHistory::default()).collect();
+    let mut history = History { steps, ..History::default() };
     look_at_all(acts, &mut history);
     history
 }
@@ -111,7 +131,7 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
     let mut last_effort = false;
     loop {
         let before = keys(&history);
-        if before.is_empty() {
+        if before.as_slice().is_empty() {
             break;
         }
         history.interrupted = (acts.interrupted)();
@@ -123,7 +143,7 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
         pass(plan, acts, &mut history, last_effort, deadline);
         look_at_all(acts, &mut history);
         let after = keys(&history);
-        let moved = before.iter().any(|key| !after.contains(key));
+        let moved = before.without(&after) > 0;
         // A round that was cut short has not shown that nothing moves.
         let cut = (acts.interrupted)() || Instant::now() >= deadline;
         if !moved && last_effort && !cut {
@@ -137,11 +157,12 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
 /// One look with every step's eyes; what it sees is what is left.
 fn look_at_all(acts: &mut Acts, history: &mut History) {
     let mut fresh = true;
-    for (at, own) in history.steps.iter_mut().enumerate() {
+    for at in 0..history.steps.len() {
         let finding = (acts.look)(at, fresh);
         fresh = false;
-        note(own, &finding.residues);
-        own.left = finding.residues;
+        let (before, own) = history.steps.split_at_mut(at);
+        let own = &mut own[0];
+        own.left = note(own, finding.residues, before);
         own.blind = finding.blind;
     }
 }
@@ -156,7 +177,7 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
                 break;
             }
             let finding = (acts.look)(at, false);
-            note(own, &finding.residues);
+            note_new(own, &finding.residues);
             if finding.residues.is_empty() {
                 break;
             }
@@ -167,13 +188,13 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
             (acts.progress)(step, &finding.residues, effort);
             let done = (acts.remove)(&finding.residues, effort, deadline);
             let until = deadline.min(Instant::now() + step.grace);
-            let open: Vec<Residue> = waiting(&finding.residues, &done);
+            let open = waiting(&finding.residues, &done);
             if !open.is_empty() {
                 (acts.settle)(&open, until);
             }
             for (residue, done) in finding.residues.into_iter().zip(done) {
                 if let Some(seen) = own.seen.get_mut(&residue.key()) {
-                    seen.tried = Some((effort, done));
+                    seen.tried = Some(Tried::new(effort, done));
                 }
             }
         }
@@ -182,31 +203,54 @@ fn pass(plan: &[Step], acts: &mut Acts, history: &mut History, last: bool, deadl
 }
 
 /// Those that were asked for and may still come about.
-fn waiting(residues: &[Residue], done: &[Done]) -> Vec<Residue> {
-    residues
-        .iter()
-        .zip(done)
-        .filter(|(_, d)| matches!(d, Done::Asked { .. }))
-        .map(|(r, _)| r.clone())
-        .collect()
+fn waiting<'a>(residues: &'a [Residue], done: &[Done]) -> Vec<&'a Residue> {
+    let asked = residues.iter().zip(done).filter(|(_, done)| matches!(done, Done::Asked { .. }));
+    asked.map(|(residue, _)| residue).collect()
 }
 
-fn note(own: &mut StepHistory, residues: &[Residue]) {
+/// Notes what was seen; of each, the one to keep, which may be that of a step before.
+fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -> Vec<Arc<Residue>> {
+    let mut noted = Vec::with_capacity(residues.len());
     for residue in residues {
-        own.seen.entry(residue.key()).or_insert_with(|| Tracked { residue: residue.clone(), tried: None });
+        let key = residue.key();
+        let known = before.iter().chain([&*own]).find_map(|step| step.seen.get(&key));
+        let known = known.map(|known| &known.residue).filter(|known| known.is_told_as(&residue));
+        let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
+        track(own, key, Tracked { residue: residue.clone(), tried: None });
+        noted.push(residue);
+    }
+    noted
+}
+
+/// Notes what was not yet seen.
+fn note_new(own: &mut StepHistory, residues: &[Residue]) {
+    for residue in residues {
+        let key = residue.key();
+        if !own.seen.contains_key(&key) {
+            track(own, key, Tracked { residue: Arc::new(residue.clone()), tried: None });
+        }
     }
 }
 
-fn keys(history: &History) -> HashSet<String> {
-    history.steps.iter().flat_map(|s| s.left.iter().map(Residue::key)).collect()
+/// Keeps what was seen first. No `entry`, for the program's size.
+fn track(own: &mut StepHistory, key: Key, tracked: Tracked) {
+    if own.seen.contains_key(&key) {
+        return;
+    }
+    own.seen.insert(key, tracked);
+}
+
+fn keys(history: &History) -> Keys {
+    Keys::of(&mut history.steps.iter().flat_map(|s| s.left.iter().map(|residue| residue.key())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::step::StepName;
+    use crate::linux::proc::ProcessId;
     use crate::residue::{self, PathKind};
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
 
     const fn step(name: StepName, gates: &'static [Gate]) -> Step {
@@ -292,14 +336,14 @@ mod tests {
     fn one_last_round_when_nothing_moves_and_then_no_more() {
         let (history, log) = run(&["a-stubborn", "a-fixed"], false, usize::MAX, later());
         assert_eq!(log.iter().filter(|l| l.starts_with("Last")).count(), 3, "{log:?}");
-        assert_eq!(history.steps[0].left, [thing("a-fixed")]);
+        assert_eq!(history.steps[0].left, [Arc::new(thing("a-fixed"))]);
     }
 
     #[test]
     fn what_a_remover_claims_counts_for_nothing() {
         let (history, _) = run(&["a-fixed"], false, usize::MAX, later());
-        let seen = &history.steps[0].seen["path a-fixed"];
-        assert!(matches!(seen.tried, Some((_, Done::Gone))));
+        let seen = &history.steps[0].seen[&thing("a-fixed").key()];
+        assert_eq!(seen.tried.as_ref().map(Tried::done), Some(&Done::Gone));
         assert_eq!(history.steps[0].left.len(), 1);
     }
 
@@ -317,6 +361,34 @@ mod tests {
         assert!(history.interrupted);
         assert_eq!(log, ["Ask a-fixed"]);
         assert_eq!(history.steps[1].left.len(), 1);
+    }
+
+    #[test]
+    fn a_residue_is_held_once_as_it_was_first_seen_and_left_as_it_is_now() {
+        let plan = [step(StepName::Drain, &[]), step(StepName::Containers, &[])];
+        let count = Cell::new(0);
+        let service = |name: &str| {
+            let processes = vec![ProcessId { pid: count.get(), start: 1 }];
+            Residue::Service(residue::Service { name: name.into(), processes })
+        };
+        let mut acts = Acts {
+            look: &mut |_, _| Finding::of(vec![thing("same"), service("changes")]),
+            remove: &mut |_, _, _| vec![],
+            settle: &mut |_, _| {},
+            closed: &mut |_| None,
+            interrupted: &mut || false,
+            progress: &mut |_, _, _| {},
+        };
+        let mut history = survey(&plan, &mut acts);
+        let [one, two] = &history.steps[..] else { unreachable!() };
+        assert!(one.left.iter().zip(&two.left).all(|(one, two)| Arc::ptr_eq(one, two)));
+        count.set(1);
+        look_at_all(&mut acts, &mut history);
+        let own = &history.steps[1];
+        let seen = |at: usize| &own.seen[&own.left[at].key()].residue;
+        assert!(Arc::ptr_eq(&own.left[0], seen(0)));
+        assert_eq!((own.left[1].processes()[0].pid, seen(1).processes()[0].pid), (1, 0));
+        assert_eq!((own.seen.len(), own.left.len()), (2, 2));
     }
 
     #[test]

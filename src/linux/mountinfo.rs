@@ -60,6 +60,8 @@ pub fn parse_some(bytes: &[u8], asked: impl Fn(&[u8]) -> bool) -> MountTable {
             None => table.bad_lines += 1,
         }
     }
+    // It stays for a whole look, and has grown to up to twice its size.
+    table.mounts.shrink_to_fit();
     table
 }
 

@@ -111,7 +111,7 @@ mod tests {
         let (pod, socket, sandbox, paused) = (None, None, true, false);
         let task =
             residue::Task { container: id, pod, sandbox, processes, paused, groups, socket, witnesses };
-        (child, fixture::live(), scope, [Residue::Task(task)])
+        (child, fixture::live(), scope, [Residue::Task(task.into())])
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Live {
         if let Some(at) = remembered.iter().position(|known| known.key() == key)
             && let (Residue::Detached(new), Residue::Detached(known)) = (&mut residue, remembered.remove(at))
         {
-            let Detached { holders, holders_unknown, .. } = known;
+            let Detached { holders, holders_unknown, .. } = *known;
             new.holders.extend(holders);
             new.holders_unknown |= holders_unknown;
         }
@@ -239,14 +239,13 @@ mod tests {
         let detached = |pid, holders_unknown| {
             let holder = Holder { process: ProcessId { pid, start: 1 }, comm: "x".into(), uid: 0 };
             let (point, fstype) = ("/v".into(), "ext4".into());
-            Residue::Detached(Detached { point, fstype, holders: vec![holder], holders_unknown })
+            Residue::Detached(Box::new(Detached { point, fstype, holders: vec![holder], holders_unknown }))
         };
         live.remember(detached(2, true));
         live.remember(detached(3, false));
         let remembered = live.remembered();
-        let [Residue::Detached(Detached { holders, holders_unknown: true, .. })] = &remembered[..] else {
-            panic!("{remembered:?}")
-        };
-        assert_eq!(holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [3, 2]);
+        let [Residue::Detached(detached)] = &remembered[..] else { panic!("{remembered:?}") };
+        assert!(detached.holders_unknown);
+        assert_eq!(detached.holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [3, 2]);
     }
 }

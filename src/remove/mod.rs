@@ -209,8 +209,8 @@ fn retry_busy(by: &Removal, residues: &[Residue], done: &mut [Done]) {
 }
 
 /// Waits until the processes of these residues have ended, until then at most.
-pub fn settle(live: &Live, residues: &[Residue], until: Instant) {
-    for process in residues.iter().flat_map(Residue::processes) {
+pub fn settle(live: &Live, residues: &[&Residue], until: Instant) {
+    for process in residues.iter().flat_map(|residue| residue.processes()) {
         let ended = match live.take_open(*process) {
             Some(opened) => wait_readable(opened.as_fd(), &live.interrupts, until),
             None => wait_for_end(*process, &live.interrupts, until),

@@ -107,12 +107,12 @@ fn detach(unmount: &Unmount) -> Done {
 }
 
 fn remember(live: &Live, point: &Path, fstype: &str, held: Holders) {
-    live.remember(Residue::Detached(Detached {
+    live.remember(Residue::Detached(Box::new(Detached {
         point: point.to_path_buf(),
         fstype: fstype.to_owned(),
         holders: held.found,
         holders_unknown: held.unknown,
-    }));
+    })));
 }
 
 /// A mount, and how to reach it.

@@ -1,33 +1,36 @@
 //! From the history of a run to its report.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::engine::done::Done;
 use crate::engine::step::Step;
-use crate::engine::{History, StepHistory, Tracked};
+use crate::engine::{History, StepHistory, Tracked, Tried};
 use crate::error::{Blind, errno_name};
+use crate::order;
 use crate::reason::Reason;
 use crate::remove::ability::{Ability, Answer};
 use crate::report::advice::Advice;
+use crate::report::left::{Because, NOT_TRIED};
 use crate::report::note::NoteKind;
 use crate::report::{
     Closed, Command, Counts, Left, Needs, Outcome, Report, RunFacts, SCHEMA, ScopeCounts, SnapName,
     StepReport,
 };
-use crate::residue::{Mount, Residue, TableOf};
+use crate::residue::{Key, Keys, Mount, Residue, TableOf};
 use crate::scope::Scope;
 use crate::text::show;
 
 impl Report {
     /// Puts a history into words.
-    pub fn build(facts: RunFacts, plan: &[Step], history: &History, scope: &Scope) -> Report {
+    pub fn build(facts: RunFacts, plan: &[Step], history: &History, scope: &Arc<Scope>) -> Report {
         // Put together once: of a node's pods there are thousands.
-        let keys: Vec<Keys> =
-            history.steps.iter().map(|s| s.left.iter().map(Residue::key).collect()).collect();
+        let keys: Vec<Vec<Key>> =
+            history.steps.iter().map(|s| s.left.iter().map(|r| r.key()).collect()).collect();
+        let counts = totals(history, &keys);
         let reported = plan.iter().zip(history.steps.iter().zip(&keys));
         let steps: Vec<StepReport> =
             reported.map(|(step, (history, left))| step_report(step, history, left, &facts)).collect();
-        let counts = totals(history, &keys);
         let outcome = outcome(&facts, history, counts);
         let advice = advice(&steps, &facts);
         let needs = Some(Needs::of(outcome, &steps, &facts, scope));
@@ -68,6 +71,7 @@ impl Report {
             },
             scope: Some(scope.clone()),
             file: None,
+            without_binds: false,
         }
     }
 }
@@ -75,15 +79,13 @@ impl Report {
 /// Why something is there after a survey.
 pub const A_SURVEY: &str = "a survey removes nothing";
 
-/// The keys of a step's residues, in their order.
-type Keys = Vec<String>;
-
-fn step_report(step: &Step, history: &StepHistory, keys: &Keys, facts: &RunFacts) -> StepReport {
+fn step_report(step: &Step, history: &StepHistory, keys: &[Key], facts: &RunFacts) -> StepReport {
     let left: Vec<Left> =
         history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, facts)).collect();
-    let there: HashSet<&String> = keys.iter().collect();
-    let removed: Vec<Residue> =
-        history.seen.iter().filter(|(k, _)| !there.contains(k)).map(|(_, s)| s.residue.clone()).collect();
+    let there = Keys::of(&mut keys.iter().copied());
+    let gone = history.seen.iter().filter(|(key, _)| !there.has(key));
+    let mut removed: Vec<Arc<Residue>> = gone.map(|(_, s)| s.residue.clone()).collect();
+    order::sort_by(&mut removed, |a, b| a.compare_names(b));
     StepReport {
         name: step.name,
         elapsed_ms: u64::try_from(history.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -104,23 +106,16 @@ fn step_report(step: &Step, history: &StepHistory, keys: &Keys, facts: &RunFacts
     }
 }
 
-fn left_of(residue: &Residue, key: &str, history: &StepHistory, facts: &RunFacts) -> Left {
+fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &RunFacts) -> Left {
     let tried = history.seen.get(key).and_then(|s: &Tracked| s.tried.as_ref());
-    let mut left = Left {
-        residue: residue.clone(),
-        reason: Reason::NotTried,
-        why: None,
-        errno: None,
-        effort: tried.map(|(e, _)| *e),
-        holders: vec![],
-    };
-    match (residue, tried) {
+    let mut left = Because { effort: tried.map(|tried| tried.effort), ..NOT_TRIED };
+    match (&**residue, tried.map(Tried::done)) {
         (Residue::Detached(mount), _) => {
             left.reason = Reason::Detached;
             left.why = Some("it was detached while in use, and is still there for whoever uses it".into());
             left.holders = mount.holders.iter().filter(|h| h.is_alive()).cloned().collect();
         }
-        (_, Some((_, done))) => {
+        (_, Some(done)) => {
             let (why, errno) = done.why_left();
             left.why = Some(why);
             left.reason = done.reason();
@@ -147,16 +142,17 @@ fn left_of(residue: &Residue, key: &str, history: &StepHistory, facts: &RunFacts
         left.reason = Reason::Stuck;
         left.why = Some("it waits in the kernel and cannot be killed (uninterruptible sleep)".into());
     }
-    left
+    Left::new(residue.clone(), left)
 }
 
 /// Totals in which a residue that two steps look for (drain and containers do) counts once.
-fn totals(history: &History, keys: &[Keys]) -> Counts {
-    let found: HashSet<&String> = history.steps.iter().flat_map(|s| s.seen.keys()).collect();
-    let left: HashSet<&String> = keys.iter().flatten().collect();
+fn totals(history: &History, keys: &[Vec<Key>]) -> Counts {
+    let found = Keys::of(&mut history.steps.iter().flat_map(|s| s.seen.keys().copied()));
+    let left = Keys::of(&mut keys.iter().flatten().copied());
     let blind: HashSet<&Blind> = history.steps.iter().flat_map(|s| &s.blind).collect();
-    let removed = found.difference(&left).count();
-    Counts { found: found.len(), removed, left: left.len(), blind: blind.len() }
+    let removed = found.without(&left);
+    let number = |keys: &Keys| keys.as_slice().len();
+    Counts { found: number(&found), removed, left: number(&left), blind: blind.len() }
 }
 
 fn outcome(facts: &RunFacts, history: &History, counts: Counts) -> Outcome {
@@ -187,12 +183,12 @@ fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
     if !because.is_empty() && facts.command != Command::Survey {
         advice.push(Advice::Reboot { because: dedup(because) });
     }
-    let known = left.iter().filter(|l| matches!(&l.residue, Residue::Detached(m) if !m.holders_unknown));
+    let known = left.iter().filter(|l| matches!(&*l.residue, Residue::Detached(m) if !m.holders_unknown));
     let holders: Vec<String> = known.flat_map(|l| &l.holders).map(ToString::to_string).collect();
     if !holders.is_empty() {
         advice.push(Advice::EndHolders { holders: dedup(holders) });
     }
-    let on_host = left.iter().filter_map(|l| match &l.residue {
+    let on_host = left.iter().filter_map(|l| match &*l.residue {
         Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),
         _ => None,
     });

@@ -240,6 +240,8 @@ pub fn earlier(snap: &Snap) -> Result<Option<Earlier>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::engine::History;
     use crate::remove::drain::ending::{self, End, Ending, HookEnding};
@@ -256,7 +258,7 @@ mod tests {
             why: "b".repeat(1000),
         };
         scope.bystanders = vec![odd; bystanders];
-        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope)
+        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope.into())
     }
 
     fn written(report: &mut Report) -> (tempfile::TempDir, Vec<u8>) {
@@ -282,6 +284,26 @@ mod tests {
         assert!(!small.truncated && small.notes.is_empty());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("a\\u009b31m\\u202e"), "{text}");
+    }
+
+    #[test]
+    fn what_is_bound_is_cut_without_a_copy_of_the_scope() {
+        let mut scope = crate::fixture::scope_of(&["a", "b"]);
+        scope.containers[0].binds = vec![format!("/{}", "b".repeat(1000)).into(); 5000];
+        let scope = Arc::new(scope);
+        let mut large = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope);
+        let (dir, bytes) = written(&mut large);
+        assert!(large.truncated && bytes.len() as u64 <= LARGEST, "{}", bytes.len());
+        assert!(large.scope.is_some_and(|told| Arc::ptr_eq(&told, &scope)), "the run's own scope is told");
+        let read: Report = parse(dir.path(), &bytes).unwrap();
+        let containers = &read.scope.as_ref().unwrap().containers;
+        assert!(containers.len() == 2 && containers.iter().all(|c| c.binds.is_empty()));
+        // The next document has them again.
+        let mut small = crate::fixture::scope_of(&["a"]);
+        small.containers[0].binds = vec!["/b".into()];
+        let mut small = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &small.into());
+        let (_dir, bytes) = written(&mut small);
+        assert!(String::from_utf8(bytes).unwrap().contains(r#""binds":["/b"]"#));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
+use std::sync::Arc;
 
 use crate::report::Report;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
+use crate::scope::{self, Scope};
 use crate::text::write_printable_json;
 
 /// As many of a list stay where a list is cut.
@@ -16,10 +18,15 @@ const SOME: usize = 100;
 const CUTS: [fn(&mut Report); 7] = [
     |report| report.steps.iter_mut().for_each(|step| step.removed.clear()),
     |report| {
-        let Some(scope) = &mut report.scope else { return };
-        scope.containers.iter_mut().for_each(|container| container.binds.clear());
-        scope.bystanders.truncate(SOME);
-        scope.nonsense.truncate(SOME);
+        report.without_binds = true;
+        cut_scope(
+            report,
+            |scope| scope.bystanders.len().max(scope.nonsense.len()),
+            |scope| {
+                scope.bystanders.truncate(SOME);
+                scope.nonsense.truncate(SOME);
+            },
+        );
     },
     |report| {
         report.endings.iter_mut().filter_map(|ending| ending.hook.as_mut()).for_each(|hook| hook.error = None)
@@ -28,12 +35,18 @@ const CUTS: [fn(&mut Report); 7] = [
         report.endings.truncate(MANY);
         report.steps.iter_mut().for_each(|step| step.blind.truncate(SOME));
         report.notes.iter_mut().for_each(|note| note.items.truncate(SOME));
-        report.scope.iter_mut().for_each(|scope| scope.blind.truncate(SOME));
+        cut_scope(report, |scope| scope.blind.len(), |scope| scope.blind.truncate(SOME));
     },
     |report| cut_left(report, MANY),
     |report| cut_left(report, SOME),
     |report| report.scope = None,
 ];
+
+/// The run goes on with the scope: what is cut is a copy, of megabytes, so none is made for nothing.
+fn cut_scope(report: &mut Report, longest: fn(&Scope) -> usize, cut: fn(&mut Scope)) {
+    let long = report.scope.as_mut().filter(|scope| longest(scope) > SOME);
+    long.map(Arc::make_mut).into_iter().for_each(cut);
+}
 
 fn cut_left(report: &mut Report, most: usize) {
     for step in &mut report.steps {
@@ -73,6 +86,9 @@ impl Report {
     }
 
     fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.without_binds {
+            return scope::without_binds(|| write_printable_json(to, self));
+        }
         write_printable_json(to, self)
     }
 }

@@ -284,7 +284,12 @@ mod tests {
     }
 
     fn empty() -> Report {
-        Report::build(RunFacts::of_a_removal(), &[], &History::default(), &crate::fixture::scope_of(&[]))
+        Report::build(
+            RunFacts::of_a_removal(),
+            &[],
+            &History::default(),
+            &crate::fixture::scope_of(&[]).into(),
+        )
     }
 
     #[test]

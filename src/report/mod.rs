@@ -8,17 +8,19 @@ pub mod build;
 pub mod file;
 mod fit;
 pub mod journal;
+mod left;
 mod needs;
 pub mod note;
 pub mod script;
 pub mod size;
 pub mod summary;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::engine::step::{Effort, Gate, StepName};
+use crate::engine::step::{Gate, StepName};
 use crate::error::Blind;
-use crate::linux::holders::Holder;
 use crate::reason::Reason;
 use crate::remove::ability::Abilities;
 use crate::remove::drain::ending::Ending;
@@ -28,6 +30,8 @@ use crate::report::script::Script;
 use crate::report::size::Size;
 use crate::residue::Residue;
 use crate::scope::Scope;
+
+pub use left::Left;
 
 /// Version of the document; it changes when a key changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -106,10 +110,13 @@ pub struct Report {
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<Scope>,
+    pub scope: Option<Arc<Scope>>,
     /// Where the whole document is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// True if what is bound into containers is not told for want of room.
+    #[serde(skip)]
+    without_binds: bool,
 }
 
 /// What has to be done, and which reasons decide it.
@@ -238,7 +245,7 @@ pub struct StepReport {
     pub closed: Option<Closed>,
     pub left: Vec<Left>,
     /// What was seen and is gone.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Arc<Residue>>,
     /// Where it could not look.
     pub blind: Vec<Blind>,
 }
@@ -250,26 +257,6 @@ pub struct Closed {
     pub gate: Gate,
     /// What keeps it closed.
     pub why: String,
-}
-
-/// One thing that is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Left {
-    pub residue: Residue,
-    #[serde(default)]
-    pub reason: Reason,
-    /// Why; none if nothing was tried.
-    #[serde(with = "not_tried")]
-    pub why: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno: Option<String>,
-    /// The last effort that was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effort: Option<Effort>,
-    /// Who holds it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holders: Vec<Holder>,
 }
 
 /// What is known of a run besides its history.
@@ -327,22 +314,5 @@ impl RunFacts {
             scripts: vec![],
             endings: vec![],
         }
-    }
-}
-
-/// Why something is left, in JSON: the reason, or that nothing was tried.
-mod not_tried {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    const NOT_TRIED: &str = "not tried";
-
-    #[allow(clippy::ref_option)] // serde's signature
-    pub fn serialize<S: Serializer>(why: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(why.as_deref().unwrap_or(NOT_TRIED))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-        let why = String::deserialize(from)?;
-        Ok(Some(why).filter(|why| why != NOT_TRIED))
     }
 }

@@ -43,7 +43,7 @@ impl Left {
     /// True if nothing else ends it: it cannot be killed, or who would have to be ended is not known. `stuck` are the
     /// processes that wait in the kernel.
     pub(super) fn only_a_reboot_ends(&self, stuck: &[i32]) -> bool {
-        match &self.residue {
+        match &*self.residue {
             Residue::Detached(mount) => {
                 mount.holders_unknown || mount.holders.iter().any(|h| stuck.contains(&h.process.pid))
             }
@@ -78,12 +78,13 @@ mod tests {
     use crate::error::Blind;
     use crate::linux::proc::ProcessId;
     use crate::report::Counts;
+    use crate::report::left::{Because, NOT_TRIED};
     use crate::residue::PathKind;
 
     fn detached(unknown: bool) -> (Residue, Reason) {
         let (point, fstype) = ("/d".into(), "nfs".into());
         let mount = residue::Detached { point, fstype, holders: vec![], holders_unknown: unknown };
-        (Residue::Detached(mount), Reason::Detached)
+        (Residue::Detached(mount.into()), Reason::Detached)
     }
 
     fn path(path: &str) -> (Residue, Reason) {
@@ -97,14 +98,10 @@ mod tests {
     }
 
     fn step(left: &[(Residue, Reason)], blind: &[Reason]) -> StepReport {
-        let left = left.iter().cloned().map(|(residue, reason)| Left {
-            residue,
-            reason,
-            why: None,
-            errno: None,
-            effort: None,
-            holders: vec![],
-        });
+        let left = left
+            .iter()
+            .cloned()
+            .map(|(residue, reason)| Left::new(residue.into(), Because { reason, ..NOT_TRIED }));
         StepReport {
             name: StepName::Mounts,
             elapsed_ms: 0,
@@ -157,7 +154,7 @@ mod tests {
             held_by: vec![],
             witnesses: Default::default(),
         };
-        let left = [(Residue::Shim(shim), Reason::Stuck)];
+        let left = [(Residue::Shim(shim.into()), Reason::Stuck)];
         let facts = RunFacts { stuck: vec![7], ..RunFacts::of_a_removal() };
         assert_eq!(said(&facts, Outcome::Residue, &left, &[]), r#"{"what":"reboot","because":["stuck"]}"#);
         assert!(said(&RunFacts::of_a_removal(), Outcome::Residue, &left, &[]).contains("human"));

@@ -1,10 +1,11 @@
 //! What people read of a report, and what fits into a hook's output.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::report::note::Note;
 use crate::report::{Command, Counts, Left, Minimal, Outcome, Report, SCHEMA, StepReport};
-use crate::residue::{self, Residue};
+use crate::residue::Residue;
 use crate::text::{json, printable, printable_json};
 
 /// snapd keeps the last 100 lines and 10 KiB of a hook's output; we stay well below.
@@ -178,20 +179,30 @@ impl Left {
     }
 }
 
-/// Lists within a residue are cut too: thousands of processes do not fit into a line.
+/// Lists within a residue are cut too: thousands of processes do not fit into a line. The run holds the same residue: what
+/// has nothing to cut is not copied.
 pub(super) fn shorten(left: &mut Left, most: usize) {
-    left.holders.truncate(most);
-    match &mut left.residue {
-        Residue::Task(residue::Task { processes, groups, .. }) => {
-            processes.truncate(most);
-            groups.truncate(most);
+    left.shorten(most);
+    let longest = match &*left.residue {
+        Residue::Task(task) => task.processes.len().max(task.groups.len()),
+        Residue::Shim(shim) => shim.containers.len().max(shim.held_by.len()),
+        Residue::Detached(mount) => mount.holders.len(),
+        other => other.processes().len(),
+    };
+    if longest <= most {
+        return;
+    }
+    match Arc::make_mut(&mut left.residue) {
+        Residue::Task(task) => {
+            task.processes.truncate(most);
+            task.groups.truncate(most);
         }
-        Residue::Service(residue::Service { processes, .. }) => processes.truncate(most),
-        Residue::Shim(residue::Shim { containers, held_by, .. }) => {
-            containers.truncate(most);
-            held_by.truncate(most);
+        Residue::Service(service) => service.processes.truncate(most),
+        Residue::Shim(shim) => {
+            shim.containers.truncate(most);
+            shim.held_by.truncate(most);
         }
-        Residue::Detached(residue::Detached { holders, .. }) => holders.truncate(most),
+        Residue::Detached(mount) => mount.holders.truncate(most),
         _ => {}
     }
 }

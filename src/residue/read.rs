@@ -55,7 +55,7 @@ fn read(json: &RawValue) -> Result<Residue> {
     let kind = it.get::<String>("kind")?;
     Ok(match kind.as_str() {
         "service" => Residue::Service(Service { name: it.get("name")?, processes: it.get("processes")? }),
-        "task" => Residue::Task(Task {
+        "task" => Residue::Task(Box::new(Task {
             container: it.get("container")?,
             pod: it.get("pod")?,
             sandbox: it.get("sandbox")?,
@@ -64,8 +64,8 @@ fn read(json: &RawValue) -> Result<Residue> {
             groups: it.paths("groups")?,
             socket: it.path_if_known("socket")?,
             witnesses: it.list("witnesses")?,
-        }),
-        "shim" => Residue::Shim(Shim {
+        })),
+        "shim" => Residue::Shim(Box::new(Shim {
             process: it.get("process")?,
             namespace: it.get("namespace")?,
             id: it.get("id")?,
@@ -73,7 +73,7 @@ fn read(json: &RawValue) -> Result<Residue> {
             containers: it.get("containers")?,
             held_by: it.get("held-by")?,
             witnesses: it.list("witnesses")?,
-        }),
+        })),
         "mount" => Residue::Mount(Mount {
             id: it.get("id")?,
             point: it.path("point")?,
@@ -82,14 +82,14 @@ fn read(json: &RawValue) -> Result<Residue> {
             may_hang: it.get("may-hang")?,
         }),
         "loop" => Residue::Loop(Loop { device: it.path("device")?, backing: it.path("backing")? }),
-        "device" => Residue::Device(Device {
+        "device" => Residue::Device(Box::new(Device {
             device: block::Device { device: it.get("device")?, name: it.get("name")?, how: it.get("how")? },
             ours: it.get("ours")?,
             command: it.get("command")?,
-        }),
+        })),
         "cgroup" => Residue::Cgroup(Cgroup { path: it.path("path")?, container: it.get("container")? }),
         "path" => Residue::Path(Path { path: it.path("path")?, what: it.get("what")? }),
-        "detached" => Residue::Detached(detached_mount(&it)?),
+        "detached" => Residue::Detached(Box::new(detached_mount(&it)?)),
         "runtime-left-running" => Residue::RuntimeLeftRunning(RuntimeLeftRunning { name: it.get("name")? }),
         other => return of_network(other, &it),
     })
@@ -97,28 +97,28 @@ fn read(json: &RawValue) -> Result<Residue> {
 
 fn of_network(kind: &str, it: &Fields) -> Result<Residue> {
     Ok(match kind {
-        "netns" => Residue::Netns(Netns {
+        "netns" => Residue::Netns(Box::new(Netns {
             path: it.path("path")?,
             mounts: it.get("mounts")?,
             inode: it.get("inode")?,
             sandbox: it.get("sandbox")?,
-        }),
+        })),
         "link" => {
             Residue::Link(Link { index: it.get("index")?, name: it.get("name")?, r#type: it.get("type")? })
         }
-        "rule" => Residue::Rule(Rule {
+        "rule" => Residue::Rule(Box::new(Rule {
             program: it.path("program")?,
             table: it.get("table")?,
             rule: it.get("rule")?,
             chain: it.get("chain")?,
-        }),
-        "nft-rule" => Residue::NftRule(NftRule {
+        })),
+        "nft-rule" => Residue::NftRule(Box::new(NftRule {
             family: it.get("family")?,
             table: it.get("table")?,
             chain: it.get("chain")?,
             handle: it.get("handle")?,
             comment: it.get("comment")?,
-        }),
+        })),
         "flows" => Residue::Flows(Flows { addresses: it.get("addresses")?, count: it.get("count")? }),
         _ => return Err(serde_json::Error::custom("a kind of residue that is not known here")),
     })
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Residue {
 pub fn detached<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Residue>, D::Error> {
     let json = Box::<RawValue>::deserialize(from)?;
     let read = Fields::of(&json).and_then(|it| match it.get::<String>("kind")?.as_str() {
-        "detached" => detached_mount(&it).map(|it| Some(Residue::Detached(it))),
+        "detached" => detached_mount(&it).map(|it| Some(Residue::Detached(Box::new(it)))),
         _ => Ok(None),
     });
     read.map_err(D::Error::custom)

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::History;
@@ -37,7 +38,7 @@ impl<'a> StartedRun<'a> {
     }
 
     /// The report of a run that only looks.
-    pub fn report(&self, plan: &[Row], history: &History, scope: &Scope, view: &View) -> Report {
+    pub fn report(&self, plan: &[Row], history: &History, scope: &Arc<Scope>, view: &View) -> Report {
         let mut notes = match self.command {
             Command::Survey => notes::before(view, scope),
             Command::Remove | Command::Verify => Vec::new(),
@@ -54,7 +55,7 @@ impl<'a> StartedRun<'a> {
         &self,
         plan: &[Row],
         history: &History,
-        scope: &Scope,
+        scope: &Arc<Scope>,
         view: &View,
         booted: bool,
     ) -> Report {
@@ -72,7 +73,7 @@ impl<'a> StartedRun<'a> {
         removal: &Removal,
         complete: bool,
         history: &History,
-        scope: &Scope,
+        scope: &Arc<Scope>,
         view: &View,
     ) -> Report {
         let mut notes = removal.notes.to_vec();
@@ -165,7 +166,7 @@ mod tests {
         boot("a-b\n");
         assert_eq!(started.host(&view).boot_id.as_deref(), Some("a-b"));
         boot("c-d\n");
-        let report = started.report(&[], &History::default(), &scope_of(&[]), &view);
+        let report = started.report(&[], &History::default(), &scope_of(&[]).into(), &view);
         assert_eq!(report.host.boot_id.as_deref(), Some("a-b"));
     }
 }

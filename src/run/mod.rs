@@ -11,6 +11,7 @@ mod sizes;
 pub mod subject;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::History;
@@ -41,11 +42,13 @@ pub use lock::is_held as is_running;
 pub fn survey(host: &Host, subject: &Subject) -> Result<Report> {
     let started = StartedRun::now(Command::Survey, subject);
     let view = View::of_snap(host, &subject.snap);
-    let scope = gather(&view, &subject.snap, &subject.profile)?;
+    let scope = Arc::new(gather(&view, &subject.snap, &subject.profile)?);
     let plan = steps::plan(subject.profile.patience.grace());
     let history = look_once(&plan, &view, &scope, None);
     let sizes = sizes::of(host, &scope, &history);
-    Ok(Report { sizes, ..started.report(&plan, &history, &scope, &view) })
+    let mut report = started.report(&plan, &history, &scope, &view);
+    report.sizes = sizes;
+    Ok(report)
 }
 
 /// Looks for what an earlier run was to remove: by its result, or by a copy of that. Without that run's scope, what is known
@@ -72,6 +75,7 @@ pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Re
         (scope.roots, scope.inside) = roots::resolve_as_told(host, &subject.snap, &subject.profile, told)?;
     }
     let plan = steps::plan(subject.profile.patience.grace());
+    let scope = Arc::new(scope);
     let mut history = look_once(&plan, &view, &scope, None);
     rounds::add_remembered(&plan, &mut history, detached);
     Ok(started.report_of_verify(&plan, &history, &scope, &view, booted))
@@ -96,11 +100,15 @@ fn with_earlier_result(
             return (scope, Vec::new());
         }
     };
-    let left = earlier.steps.into_iter().flat_map(|s| s.left).map(|l| l.residue);
+    let left = earlier.steps.iter().flat_map(|s| &s.left).map(|l| &*l.residue);
     // What was detached then is gone with that boot, whoever has the holders' numbers now.
-    let detached = left.filter(|r| !booted && matches!(r, Residue::Detached(_)) && still_held(r)).collect();
+    let detached = left.filter(|r| !booted && matches!(r, Residue::Detached(_)) && still_held(r));
+    let detached = detached.cloned().collect();
     match earlier.scope {
-        Some(old) => scope = scope.union(if booted { old.after_another_boot() } else { old }),
+        Some(old) => {
+            let old = Arc::unwrap_or_clone(old);
+            scope = scope.union(if booted { old.after_another_boot() } else { old });
+        }
         None => hidden(
             "containers of the removed snap",
             (Reason::NoResult, "the result file holds no scope, or lies where containers may write").into(),
@@ -123,7 +131,7 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     live.show_waiting = show_waiting;
     let live = &live;
     let (earlier, unread) = unfinished(live);
-    let scope = gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?;
+    let scope = Arc::new(gather_after(&view, &subject.snap, &subject.profile, earlier.as_ref())?);
     let plan = &steps::plan(subject.profile.patience.grace());
     let removal = Removal { live, plan, notes: &notes::before(&view, &scope), scripts: &scripts };
 
@@ -207,11 +215,11 @@ fn prepare(live: &Live, scope: &Scope, view: &View) {
 fn until_nothing_new<'a>(
     rounds: &Rounds<'a>,
     subject: &Subject,
-    mut scope: Scope,
+    mut scope: Arc<Scope>,
     mut surveyed: History,
     mut view: View<'a>,
     watch: Watch,
-) -> Result<(History, Scope, View<'a>)> {
+) -> Result<(History, Arc<Scope>, View<'a>)> {
     let mut whole = History::default();
     loop {
         let (history, last) = rounds.teardown(&scope, surveyed, view, watch);
@@ -229,7 +237,7 @@ fn until_nothing_new<'a>(
         }
         // The roots stay as they were first found: the shims that told them may have ended by now.
         let (roots, inside) = (scope.roots.clone(), scope.inside.clone());
-        scope = Scope { roots, inside, ..newer.union(scope) };
+        scope = Scope { roots, inside, ..newer.union(Arc::unwrap_or_clone(scope)) }.into();
         surveyed = look_once(rounds.plan, &view, &scope, Some(rounds.live));
     }
     Ok((whole, scope, view))

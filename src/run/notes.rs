@@ -118,7 +118,7 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
 /// Containers that run.
 fn running(view: &View, scope: &Scope) -> Vec<Task> {
     let all = owned::containers_and_shims(view, scope).residues.into_iter();
-    let task = |residue| if let Residue::Task(task) = residue { Some(task) } else { None };
+    let task = |residue| if let Residue::Task(task) = residue { Some(*task) } else { None };
     all.filter_map(task).collect()
 }
 

@@ -68,7 +68,7 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
     place(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone());
     let mut stores = Vec::new();
     for residue in history.steps.iter().flat_map(|step| &step.left) {
-        let Residue::Path(residue::Path { path, what: PathKind::Data }) = residue else { continue };
+        let Residue::Path(residue::Path { path, what: PathKind::Data }) = &**residue else { continue };
         match path.starts_with(&roots.root) || roots.root.starts_with(path) {
             true => stores.push((Goes::WithTheRun, path)),
             false => place(Holds::Other, Goes::WithTheRun, path.clone()),
@@ -167,7 +167,7 @@ mod tests {
         let scope = scope_of(&[]);
         let data = |path: &PathBuf| Residue::Path(residue::Path { path: path.clone(), what: PathKind::Data });
         let mut history = History { steps: vec![Default::default()], ..History::default() };
-        history.steps[0].left = scope.roots.data.iter().map(data).collect();
+        history.steps[0].left = scope.roots.data.iter().map(data).map(Into::into).collect();
         let sizes = of(&host, &scope, &history);
         let told: Vec<(Holds, Goes, u64, u64)> =
             sizes.iter().map(|s| (s.what, s.goes, s.bytes / 10_000, s.files)).collect();

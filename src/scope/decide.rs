@@ -7,7 +7,7 @@ use crate::runtime::bundle;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Scope, devices, forgotten, links, manners, roots};
+use crate::scope::{Container, Scope, devices, forgotten, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -81,5 +81,6 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     scope.bystanders = bystanders;
     (scope.graceful, scope.recorded) = manners::gather(view, &scope, profile);
     scope.recorded.retain(|id| !foreign_ids.contains(&id.id));
+    scope.containers.iter_mut().for_each(Container::shrink);
     Ok(scope)
 }

@@ -30,10 +30,11 @@ pub mod roots;
 mod shims;
 mod union;
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Blind;
 use crate::linux::block::Device;
@@ -145,7 +146,7 @@ pub struct Container {
     #[serde(with = "text::option")]
     pub socket: Option<PathBuf>,
     /// Directories of the host that are bound into it.
-    #[serde(with = "text::list")]
+    #[serde(serialize_with = "binds", deserialize_with = "text::list::deserialize")]
     pub binds: Vec<PathBuf>,
     /// True if what it mounts is passed on to the host, and so to others.
     #[serde(skip)]
@@ -199,6 +200,14 @@ impl Container {
             proven_cgroups: Vec::new(),
             strays: Vec::new(),
         }
+    }
+
+    /// Gives back what its lists have grown by and do not need: it stays for the whole run.
+    fn shrink(&mut self) {
+        self.cgroups.shrink_to_fit();
+        self.binds.shrink_to_fit();
+        self.proven_cgroups.shrink_to_fit();
+        self.strays.shrink_to_fit();
     }
 
     /// True if a witness proves it ours.
@@ -283,6 +292,23 @@ pub enum BystanderKind {
     Netns,
     /// Firewall rules.
     Rules,
+}
+
+thread_local! {
+    static WITHOUT_BINDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Writes a scope's containers without what is bound into them. To write a copy without it would take twice the memory, for
+/// just the worlds that have most.
+pub fn without_binds<T>(write: impl FnOnce() -> T) -> T {
+    WITHOUT_BINDS.set(true);
+    let written = write();
+    WITHOUT_BINDS.set(false);
+    written
+}
+
+fn binds<S: Serializer>(paths: &[PathBuf], to: S) -> std::result::Result<S::Ok, S::Error> {
+    text::list::serialize(if WITHOUT_BINDS.get() { &[] } else { paths }, to)
 }
 
 impl Scope {

@@ -279,7 +279,7 @@ fn members(family: &Family, table: &Table, own: Option<&docker::Own>) -> Vec<Res
 }
 
 fn residue(table: &Table, rule: Vec<String>, chain: bool) -> Residue {
-    Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
+    Residue::Rule(Box::new(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain }))
 }
 
 fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {

@@ -9,7 +9,7 @@ use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
 use crate::linux::nft;
 use crate::order;
 use crate::residue::finding::Finding;
-use crate::residue::{NftRule, Residue, Rule};
+use crate::residue::{Keys, NftRule, Residue, Rule};
 use crate::scope::Scope;
 use crate::steps::families::{self, tagged_id};
 use crate::view::View;
@@ -38,7 +38,12 @@ fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
                 || value(rule, "-j").is_some_and(|target| chains.contains(target))
         };
         let residue = |rule: Vec<String>, chain| {
-            Residue::Rule(Rule { program: table.program.clone(), table: table.name.clone(), rule, chain })
+            Residue::Rule(Box::new(Rule {
+                program: table.program.clone(),
+                table: table.name.clone(),
+                rule,
+                chain,
+            }))
         };
         found.extend(table.rules.iter().filter(ours).map(|rule| residue(rule.clone(), false)));
         let there = table.chains.iter().filter(|c| chains.contains(c.as_str()));
@@ -46,13 +51,13 @@ fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
     }
     let of_plugins = firewall.nft.iter().filter(|rule| is_of_sandbox(rule, scope, &ids));
     found.extend(of_plugins.map(|rule| {
-        Residue::NftRule(NftRule {
+        Residue::NftRule(Box::new(NftRule {
             family: rule.family.clone(),
             table: rule.table.clone(),
             chain: rule.chain.clone(),
             handle: rule.handle,
             comment: rule.comment.clone(),
-        })
+        }))
     }));
     found
 }
@@ -138,8 +143,8 @@ pub fn rules(view: &View, scope: &Scope, finding: &mut Finding) {
     finding.residues.extend(ours(firewall, scope));
     finding.blind.extend(firewall.blind.iter().cloned());
     let families = families::judge(view, scope);
-    let known: HashSet<String> = finding.residues.iter().map(Residue::key).collect();
-    finding.residues.extend(families.ours.into_iter().filter(|rule| !known.contains(&rule.key())));
+    let known = Keys::of(&mut finding.residues.iter().map(Residue::key));
+    finding.residues.extend(families.ours.into_iter().filter(|rule| !known.has(&rule.key())));
     finding.blind.extend(families.blind);
 }
 
@@ -185,9 +190,7 @@ mod tests {
         let found: Vec<String> = ours(&firewall, &scope)
             .into_iter()
             .map(|r| match r {
-                Residue::Rule(Rule { rule, chain, .. }) => {
-                    format!("{chain} {} {}", rule[0], rule.len())
-                }
+                Residue::Rule(it) => format!("{} {} {}", it.chain, it.rule[0], it.rule.len()),
                 other => panic!("{other}"),
             })
             .collect();

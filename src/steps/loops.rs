@@ -56,7 +56,7 @@ pub fn mappings(view: &View, scope: &Scope, finding: &mut Finding) {
         let ours = device.is_mapping() && devices::is_on(view, &device.device, &loops);
         if ours || scope.devices.contains(&device) && !is_mounted(&device) {
             let command = device.command();
-            finding.residues.push(Residue::Device(residue::Device { device, ours, command }));
+            finding.residues.push(Residue::Device(Box::new(residue::Device { device, ours, command })));
         }
     }
 }

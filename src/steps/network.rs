@@ -62,12 +62,12 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
             let its_file = is_for_namespaces(&path, &scope.roots.netns, scope.snap.owns(&path));
             match view.host.exists(&path) {
                 Ok(there) if (there && its_file) || mounts > 0 => {
-                    finding.residues.push(Residue::Netns(Netns {
+                    finding.residues.push(Residue::Netns(Box::new(Netns {
                         path,
                         mounts,
                         inode: owned.inode.filter(|_| mounts > 0),
                         sandbox: owned.sandbox.clone(),
-                    }))
+                    })))
                 }
                 Ok(_) => {}
                 Err(e) => finding.blind.push(Blind::new(show(&path), e)),
@@ -142,7 +142,7 @@ mod tests {
         let host = Host::at(dir.path());
         let finding = find(&View::new(&host, None), &scope);
         let ours = |path: &str, mounts, inode| {
-            Residue::Netns(Netns { path: path.into(), mounts, inode, sandbox: "a".into() })
+            Residue::Netns(Box::new(Netns { path: path.into(), mounts, inode, sandbox: "a".into() }))
         };
         let expected = [
             ours("/run/netns/cni-ours", 2, Some(1)),

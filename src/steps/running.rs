@@ -25,7 +25,7 @@ pub struct Running<'a> {
 impl Running<'_> {
     /// The container as a residue.
     pub fn residue(self, scope: &Scope) -> Residue {
-        Residue::Task(Task {
+        Residue::Task(Box::new(Task {
             socket: Some(scope.socket_of(self.container)),
             container: self.container.id.clone(),
             pod: self.container.pod.as_ref().map(ToString::to_string),
@@ -34,7 +34,7 @@ impl Running<'_> {
             paused: self.paused,
             groups: self.groups,
             witnesses: self.container.witnesses.clone(),
-        })
+        }))
     }
 }
 

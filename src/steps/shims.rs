@@ -34,7 +34,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         if (unseen || parents.contains(&shim.process.pid)) && held_by.is_empty() {
             held_by.push(shim.id.clone().unwrap_or_default());
         }
-        Residue::Shim(residue::Shim {
+        Residue::Shim(Box::new(residue::Shim {
             process: shim.process,
             namespace: shim.namespace.clone(),
             id: shim.id.clone(),
@@ -42,7 +42,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             held_by,
             containers: served.iter().map(|c| c.id.id.clone()).collect(),
             witnesses: [shim.witness].into(),
-        })
+        }))
     };
     Finding { residues: alive.iter().map(shim).collect(), blind }
 }

@@ -53,7 +53,7 @@ fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Fin
     // By their bytes: paths are compared part by part, which takes far longer.
     order::sort_by(&mut wanted, |a, b| a.0.as_os_str().cmp(b.0.as_os_str()).then(a.1.cmp(&b.1)));
     wanted.dedup();
-    for names in wanted.chunk_by(|a, b| directory(&a.0) == directory(&b.0)) {
+    for names in wanted.chunk_by_mut(|a, b| directory(&a.0) == directory(&b.0)) {
         let list = || view.host.list(Path::new(directory(&names[0].0))).ok();
         let listed = (names.len() > FEW).then(list).flatten();
         let listed: Option<HashSet<OsString>> = listed.map(|names| names.into_iter().collect());
@@ -64,7 +64,8 @@ fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Fin
             };
             match there {
                 Ok(true) => {
-                    finding.residues.push(Residue::Path(residue::Path { path: path.clone(), what: *what }))
+                    let path = std::mem::take(path);
+                    finding.residues.push(Residue::Path(residue::Path { path, what: *what }))
                 }
                 Ok(false) => {}
                 Err(e) => finding.blind.push(Blind::new(show(path), e)),

@@ -11,7 +11,7 @@ use snap_teardown::testing::{
     ContainerId, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
     HowAttached, NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId,
     Profile, Reason, Report, Residue, RunFacts, Rung, Scope, Script, Size, Snap, StepHistory, Subject,
-    TableOf, Tracked, View, Witness, gather, of_rows, plan, residue,
+    TableOf, Tracked, Tried, View, Witness, gather, of_rows, plan, residue,
 };
 
 fn endings() -> Vec<Ending> {
@@ -57,21 +57,22 @@ pub fn whole() -> Report {
 
     let residues = one_of_each();
     let answers = every_answer();
-    let mut step = StepHistory { left: residues.clone(), ..StepHistory::default() };
+    let mut step =
+        StepHistory { left: residues.iter().cloned().map(Into::into).collect(), ..StepHistory::default() };
     step.blind.push(Blind::new("processes", (Reason::Refused, "not to be read")));
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
-        let tried = answers.get(i).map(|done| (efforts[i % 3], done.clone()));
-        step.seen.insert(residue.key(), Tracked { residue, tried });
+        let tried = answers.get(i).map(|done| Tried::new(efforts[i % 3], done.clone()));
+        step.seen.insert(residue.key(), Tracked { residue: residue.into(), tried });
     }
     let gone = Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "gone".into() });
-    step.seen.insert(gone.key(), Tracked { residue: gone, tried: None });
+    step.seen.insert(gone.key(), Tracked { residue: gone.into(), tried: None });
     let mut history = History { steps: vec![StepHistory::default(); rows.len()], ..History::default() };
     history.steps[0] = step;
 
     let facts = facts();
-    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope);
+    let mut report = Report::build(facts, &of_rows(&rows), &history, &scope.into());
     assert!(report.advice.iter().any(|a| matches!(a, Advice::KubeProxyRules { .. })));
     report.file = Some("/run/snap.microk8s/teardown.json".into());
     report.notes.push(Note {
@@ -252,7 +253,7 @@ fn one_of_each() -> Vec<Residue> {
     };
     let mut all = vec![
         Residue::Service(residue::Service { name: "daemon".into(), processes: vec![process] }),
-        Residue::Task(residue::Task {
+        Residue::Task(Box::new(residue::Task {
             container: id,
             pod: Some("default/web".into()),
             sandbox: false,
@@ -261,8 +262,8 @@ fn one_of_each() -> Vec<Residue> {
             groups: vec!["/sys/fs/cgroup/a".into()],
             socket: Some("/run/containerd/s/1".into()),
             witnesses: every_witness(),
-        }),
-        Residue::Shim(residue::Shim {
+        })),
+        Residue::Shim(Box::new(residue::Shim {
             process,
             namespace: "k8s.io".into(),
             id: None,
@@ -270,44 +271,44 @@ fn one_of_each() -> Vec<Residue> {
             containers: vec!["abc".into()],
             held_by: vec!["abc".into()],
             witnesses: every_witness(),
-        }),
-        Residue::Netns(residue::Netns {
+        })),
+        Residue::Netns(Box::new(residue::Netns {
             path: "/run/netns/cni-1".into(),
             mounts: 2,
             inode: Some(4_026_532_000),
             sandbox: "abc".into(),
-        }),
+        })),
         Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }),
-        Residue::Rule(residue::Rule {
+        Residue::Rule(Box::new(residue::Rule {
             program: "/sbin/iptables-legacy".into(),
             table: "nat".into(),
             rule: vec!["CNI-1".into()],
             chain: true,
-        }),
+        })),
         mount(1, TableOf::Own),
         mount(2, TableOf::Snap),
         mount(3, TableOf::Host),
-        Residue::NftRule(residue::NftRule {
+        Residue::NftRule(Box::new(residue::NftRule {
             family: "ip".into(),
             table: "cni_hostport".into(),
             chain: "hostports".into(),
             handle: 9,
             comment: "abc".into(),
-        }),
+        })),
         Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
         Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
-        Residue::Device(residue::Device {
+        Residue::Device(Box::new(residue::Device {
             device: BlockDevice { device: "dm-0".into(), name: "vol-1".into(), how: HowAttached::Crypt },
             ours: false,
             command: "cryptsetup close vol-1".into(),
-        }),
+        })),
         Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
-        Residue::Detached(residue::Detached {
+        Residue::Detached(Box::new(residue::Detached {
             point: path,
             fstype: "nfs".into(),
             holders: vec![holder],
             holders_unknown: true,
-        }),
+        })),
         Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "daemon".into() }),
     ];
     use PathKind::*;
