@@ -1,8 +1,11 @@
 //! What an administrator asks before a removal, in ten lines: who ends, and how; what is lost; what stays; what to do first.
 
+use std::collections::HashSet;
+
 use crate::cli::page::Page;
 use crate::cli::sections::many;
 use crate::cli::sizes;
+use crate::error::Blind;
 use crate::order;
 use crate::report::advice::Advice;
 use crate::report::note::{Note, NoteKind};
@@ -10,7 +13,6 @@ use crate::report::size::Goes;
 use crate::report::{Outcome, Report};
 use crate::residue::Residue;
 use crate::snap::profile::Profile;
-use crate::steps::wide;
 use crate::text;
 
 /// So many containers, directories and commands are named here.
@@ -126,7 +128,8 @@ fn first(report: &Report, page: &Page) -> String {
         }
     };
     let points = mounts(report);
-    let unknown = report.counts.blind.saturating_sub(doubts(report).len());
+    let of_mounts: HashSet<&Blind> = doubts(report).filter(|blind| blind.mount.is_some()).collect();
+    let unknown = report.counts.blind.saturating_sub(of_mounts.len());
     if !points.is_empty() {
         let (sentence, commands) = Advice::UnmountOnHost { points }.in_commands();
         way(&sentence, &commands);
@@ -150,7 +153,7 @@ pub fn is_free(report: &Report) -> bool {
 
 /// Where something is mounted over which snapd fails: what is nothing of the snap's, and what only the host can unmount.
 fn mounts(report: &Report) -> Vec<String> {
-    let mut points = doubts(report);
+    let mut points = in_doubt(report);
     for advice in &report.advice {
         if let Advice::UnmountOnHost { points: advised } = advice {
             points.extend_from_slice(advised);
@@ -159,20 +162,14 @@ fn mounts(report: &Report) -> Vec<String> {
     points
 }
 
-fn doubts(report: &Report) -> Vec<String> {
-    let mut points: Vec<String> = Vec::new();
-    for blind in report.steps.iter().flat_map(|step| &step.blind) {
-        let Some((_, point)) = blind.why.split_once(wide::UNMOUNT) else { continue };
-        let point = point.strip_suffix('\'').unwrap_or(point);
-        // Why something else is in doubt may quote whatever somebody has called a file.
-        if !blind.what.ends_with(&format!("{}{point}", wide::MOUNTED_AT)) {
-            continue;
-        }
-        if !points.iter().any(|known| known == point) {
-            points.push(point.to_owned());
-        }
-    }
-    points
+/// The mounts that are in doubt, deepest first: only so they can be unmounted one after the other.
+fn in_doubt(report: &Report) -> Vec<String> {
+    let points = order::set(doubts(report).filter_map(|blind| blind.mount.clone()));
+    points.into_iter().rev().collect()
+}
+
+fn doubts(report: &Report) -> impl Iterator<Item = &Blind> {
+    report.steps.iter().flat_map(|step| &step.blind)
 }
 
 /// That the node is a member of a cluster.
@@ -184,9 +181,11 @@ fn membership(report: &Report) -> Option<&Note> {
 mod tests {
     use super::*;
     use crate::engine::History;
+    use crate::engine::step::StepName;
     use crate::fixture::{microk8s, scope_of};
-    use crate::report::RunFacts;
+    use crate::reason::Reason;
     use crate::report::size::{Holds, Size};
+    use crate::report::{RunFacts, StepReport};
 
     /// Of a node with so many pods, and all else that there is to say.
     fn busy(pods: usize) -> Report {
@@ -250,5 +249,31 @@ mod tests {
         );
         assert!(text.contains("\n         2 places could not be looked at"), "{text}");
         assert!(!is_free(&report) && !text.contains("Nothing was seen"), "{text}");
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_known_by_its_field_and_never_by_its_words() {
+        let mut report = busy(1);
+        let words = |what: &str| Blind::new(what, (Reason::Unproven, "it may be another's 'umount /etc'"));
+        let of = |mount: &str| Blind { mount: Some(mount.into()), ..words("a") };
+        let blind = vec![words("x mounted at /etc"), of("/data"), of("/data/in it"), of("/data")];
+        report.counts.blind = 3;
+        let counts = report.counts;
+        report.steps = vec![StepReport {
+            name: StepName::Mounts,
+            elapsed_ms: 0,
+            counts,
+            closed: None,
+            left: vec![],
+            removed: vec![],
+            blind,
+        }];
+        let text = told(&report);
+        assert!(
+            text.contains(
+                ":\n           umount '/data/in it'\n           umount /data\n         1 place could"
+            ),
+            "{text}"
+        );
     }
 }

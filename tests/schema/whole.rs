@@ -58,7 +58,8 @@ pub fn whole() -> Report {
     let residues = one_of_each();
     let answers = every_answer();
     let mut step = StepHistory { left: residues.clone(), ..StepHistory::default() };
-    step.blind.push(Blind::new("processes", (Reason::Refused, "not to be read")));
+    let told = Blind::new("processes", (Reason::Refused, "not to be read"));
+    step.blind.push(Blind { mount: Some("/srv".into()), ..told });
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
