@@ -7,7 +7,8 @@ use crate::cli::sections::many;
 use crate::cli::sizes;
 use crate::error::Blind;
 use crate::order;
-use crate::report::advice::Advice;
+use crate::reason::Reason;
+use crate::report::advice::{Advice, word};
 use crate::report::note::{Note, NoteKind};
 use crate::report::size::Goes;
 use crate::report::{Outcome, Report};
@@ -35,9 +36,9 @@ pub fn answers(report: &Report, profile: &Profile, page: &Page) -> String {
 
 /// True for a note that the answers have told, names that were too many for them aside.
 pub fn has_told(note: &Note) -> bool {
-    use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, Pods};
+    use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, OwnMounts, Pods};
     match note.kind {
-        Cluster | Instances | Pods => true,
+        Cluster | Instances | OwnMounts | Pods => true,
         Graces | HostVolumes | NetworkVolumes => note.items.len() <= NAMED,
         _ => false,
     }
@@ -127,9 +128,30 @@ fn first(report: &Report, page: &Page) -> String {
             out.push_str(&format!("           {}\n", text::printable(command)));
         }
     };
-    let points = mounts(report);
+    let own = items(report, NoteKind::OwnMounts);
+    let silent = in_doubt(report, true);
+    let points: Vec<String> = mounts(report).into_iter().filter(|point| !own.contains(point)).collect();
     let of_mounts: HashSet<&Blind> = doubts(report).filter(|blind| blind.mount.is_some()).collect();
     let unknown = report.counts.blind.saturating_sub(of_mounts.len());
+    if !silent.is_empty() {
+        let command = |point| format!("umount -f -l {}", word(point));
+        way(
+            "what is mounted here does not answer: bring its server back, or give up what was not written there yet:",
+            &silent.iter().map(command).collect::<Vec<_>>(),
+        );
+    }
+    if let Some(note) = note(report, NoteKind::OwnMounts) {
+        let snap = &report.snap.instance;
+        let points: Vec<String> = own.iter().rev().map(word).collect();
+        way(
+            &format!("{}. To keep it, type before 'snap remove', with a copy of this program:", note.text),
+            &[
+                format!("snap disable {snap}"),
+                format!("snap-teardown remove --snap {snap}"),
+                format!("umount {}", points.join(" ")),
+            ],
+        );
+    }
     if !points.is_empty() {
         let (sentence, commands) = Advice::UnmountOnHost { points }.in_commands();
         way(&sentence, &commands);
@@ -153,7 +175,7 @@ pub fn is_free(report: &Report) -> bool {
 
 /// Where something is mounted over which snapd fails: what is nothing of the snap's, and what only the host can unmount.
 fn mounts(report: &Report) -> Vec<String> {
-    let mut points = in_doubt(report);
+    let mut points = in_doubt(report, false);
     for advice in &report.advice {
         if let Advice::UnmountOnHost { points: advised } = advice {
             points.extend_from_slice(advised);
@@ -162,9 +184,11 @@ fn mounts(report: &Report) -> Vec<String> {
     points
 }
 
-/// The mounts that are in doubt, deepest first: only so they can be unmounted one after the other.
-fn in_doubt(report: &Report) -> Vec<String> {
-    let points = order::set(doubts(report).filter_map(|blind| blind.mount.clone()));
+/// The mounts that do not answer, or the others that doubts are about; deepest first, since only so they can be unmounted one
+/// after the other.
+fn in_doubt(report: &Report, silent: bool) -> Vec<String> {
+    let of_kind = doubts(report).filter(|blind| (blind.reason == Reason::Silent) == silent);
+    let points = order::set(of_kind.filter_map(|blind| blind.mount.clone()));
     points.into_iter().rev().collect()
 }
 
@@ -183,9 +207,8 @@ mod tests {
     use crate::engine::History;
     use crate::engine::step::StepName;
     use crate::fixture::{microk8s, scope_of};
-    use crate::reason::Reason;
     use crate::report::size::{Holds, Size};
-    use crate::report::{RunFacts, StepReport};
+    use crate::report::{Counts, RunFacts, StepReport};
 
     /// Of a node with so many pods, and all else that there is to say.
     fn busy(pods: usize) -> Report {
@@ -251,6 +274,12 @@ mod tests {
         assert!(!is_free(&report) && !text.contains("Nothing was seen"), "{text}");
     }
 
+    fn in_doubt(blind: Vec<Blind>) -> StepReport {
+        let counts = Counts { blind: blind.len(), ..Counts::default() };
+        let (left, removed) = (vec![], vec![]);
+        StepReport { name: StepName::Mounts, elapsed_ms: 0, counts, closed: None, left, removed, blind }
+    }
+
     #[test]
     fn what_is_in_doubt_is_known_by_its_field_and_never_by_its_words() {
         let mut report = busy(1);
@@ -258,22 +287,28 @@ mod tests {
         let of = |mount: &str| Blind { mount: Some(mount.into()), ..words("a") };
         let blind = vec![words("x mounted at /etc"), of("/data"), of("/data/in it"), of("/data")];
         report.counts.blind = 3;
-        let counts = report.counts;
-        report.steps = vec![StepReport {
-            name: StepName::Mounts,
-            elapsed_ms: 0,
-            counts,
-            closed: None,
-            left: vec![],
-            removed: vec![],
-            blind,
-        }];
+        report.steps = vec![in_doubt(blind)];
         let text = told(&report);
-        assert!(
-            text.contains(
-                ":\n           umount '/data/in it'\n           umount /data\n         1 place could"
-            ),
-            "{text}"
-        );
+        let commands = ":\n           umount '/data/in it'\n           umount /data\n         1 place could";
+        assert!(text.contains(commands), "{text}");
+    }
+
+    #[test]
+    fn a_mount_that_does_not_answer_and_one_at_the_snaps_own_directory_have_what_to_type() {
+        let mut report = busy(1);
+        let points = ["/var/snap/microk8s", "/var/snap/microk8s/common"].map(str::to_owned);
+        report.notes.push(Note::of(NoteKind::OwnMounts, "mounted at the snap's own", points.clone()));
+        report.advice = vec![Advice::UnmountOnHost { points: points.to_vec() }];
+        let text = told(&report);
+        let at_own = "\n           snap disable microk8s\n           snap-teardown remove --snap microk8s\n           \
+                      umount /var/snap/microk8s/common /var/snap/microk8s\n";
+        assert!(text.ends_with(at_own) && has_told(&report.notes[4]), "{text}");
+        let (path, mount) = ("/srv/nfs/x".into(), "/srv/nfs".into());
+        let silent = Blind::new("x", crate::error::Error::Silent { path, mount });
+        report.steps = vec![in_doubt(vec![silent.clone(), Blind { what: "y".into(), ..silent }])];
+        report.counts.blind = 2;
+        let text = told(&report);
+        let silent = "\n           umount -f -l /srv/nfs\n";
+        assert!(text.contains(silent) && text.ends_with(at_own) && !text.contains("below)"), "{text}");
     }
 }

@@ -37,6 +37,17 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     Note::of(NoteKind::Outside, text, items.into_values())
 }
 
+/// Mount points that are the snap's own directories. What is on these is the snap's, and the mount is whoever made it for that.
+pub fn of_own_mounts(view: &View, scope: &Scope) -> Note {
+    let snap = &scope.snap;
+    let own = [&snap.home, &snap.common, &snap.data];
+    let table = view.own_mounts().as_ref().ok().filter(|_| view.in_init_namespace());
+    let mounted = table.iter().flat_map(|table| &table.mounts).filter(|m| own.contains(&&m.point));
+    let text = "mounted at the snap's own directories: snapd 2.77 and later refuse to remove the snap before these are unmounted, \
+                older ones delete what is on them";
+    Note::of(NoteKind::OwnMounts, text, mounted.map(|mount| show(&mount.point).into_owned()))
+}
+
 /// Empty files over which namespaces of ours were bound, in directories that are not for that: whoever made such a file may
 /// have made it for something else.
 pub fn of_namespaces(view: &View, scope: &Scope) -> Vec<String> {
