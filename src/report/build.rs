@@ -50,6 +50,7 @@ impl Report {
                 instance: scope.snap.instance.clone(),
                 revision: scope.snap.revision.clone(),
                 version: facts.snap_version,
+                containerd: facts.containerd,
             },
             profile: facts.profile,
             advice,

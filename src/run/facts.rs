@@ -14,6 +14,7 @@ use crate::run::notes;
 use crate::run::subject::Subject;
 use crate::scope::Scope;
 use crate::steps::{self, Row};
+use crate::snap::bom;
 use crate::text;
 use crate::view::View;
 
@@ -111,6 +112,7 @@ impl<'a> StartedRun<'a> {
             snap_version: self.subject.snap.version(view.host),
             host: self.host(view).clone(),
             abilities: Default::default(),
+            containerd: bom::containerd(view.host, &self.subject.snap.dir),
             started_at: self.unix,
             elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
             complete: true,

@@ -103,6 +103,7 @@ pub fn facts() -> RunFacts {
         command: Command::Remove,
         profile: "built in".into(),
         snap_version: Some("1.36.1".into()),
+        containerd: Some("v2.1.6".into()),
         host: HostFacts {
             kernel: "6.1".into(),
             cgroup: "v2".into(),
