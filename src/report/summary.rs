@@ -43,14 +43,17 @@ impl Report {
     }
 
     /// A copy without what is never in the cut form; thousands of mounts are not copied to be dropped.
-    fn without_bulk(&self) -> Report {
+    pub(super) fn without_bulk(&self) -> Report {
         const MAX_LISTED: usize = 100;
+        // No later look sees what was detached.
+        let is_listed =
+            |(at, left): &(usize, &Left)| *at < MAX_LISTED || matches!(left.residue, Residue::Detached(_));
         let step = |s: &StepReport| StepReport {
             name: s.name,
             elapsed_ms: s.elapsed_ms,
             counts: s.counts,
             closed: s.closed.clone(),
-            left: s.left.iter().take(MAX_LISTED).cloned().collect(),
+            left: s.left.iter().enumerate().filter(is_listed).map(|(_, left)| left.clone()).collect(),
             removed: Vec::new(),
             blind: s.blind.iter().take(MAX_LISTED).cloned().collect(),
         };
