@@ -1,7 +1,5 @@
 //! What an administrator asks before a removal, in ten lines: who ends, and how; what is lost; what stays; what to do first.
 
-use std::collections::HashSet;
-
 use crate::cli::page::Page;
 use crate::cli::sections::many;
 use crate::cli::sizes;
@@ -36,9 +34,9 @@ pub fn answers(report: &Report, profile: &Profile, page: &Page) -> String {
 
 /// True for a note that the answers have told, names that were too many for them aside.
 pub fn has_told(note: &Note) -> bool {
-    use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, OwnMounts, Pods};
+    use NoteKind::{Cluster, Graces, HostVolumes, Instances, NetworkVolumes, Pods};
     match note.kind {
-        Cluster | Instances | OwnMounts | Pods => true,
+        Cluster | Instances | Pods => true,
         Graces | HostVolumes | NetworkVolumes => note.items.len() <= NAMED,
         _ => false,
     }
@@ -128,28 +126,16 @@ fn first(report: &Report, page: &Page) -> String {
             out.push_str(&format!("           {}\n", text::printable(command)));
         }
     };
-    let own = items(report, NoteKind::OwnMounts);
-    let silent = in_doubt(report, true);
-    let points: Vec<String> = mounts(report).into_iter().filter(|point| !own.contains(point)).collect();
-    let of_mounts: HashSet<&Blind> = doubts(report).filter(|blind| blind.mount.is_some()).collect();
+    let silent: Vec<String> =
+        in_doubt(report, true).iter().map(|point| format!("umount -f -l {}", word(point))).collect();
+    let points = mounts(report);
+    let of_mounts = doubts(report).filter(|blind| blind.mount.is_some());
+    let of_mounts = order::set(of_mounts.map(|blind| (&blind.what, &blind.why)));
     let unknown = report.counts.blind.saturating_sub(of_mounts.len());
     if !silent.is_empty() {
-        let command = |point| format!("umount -f -l {}", word(point));
         way(
-            "what is mounted here does not answer: bring its server back, or give up what was not written there yet:",
-            &silent.iter().map(command).collect::<Vec<_>>(),
-        );
-    }
-    if let Some(note) = note(report, NoteKind::OwnMounts) {
-        let snap = &report.snap.instance;
-        let points: Vec<String> = own.iter().rev().map(word).collect();
-        way(
-            &format!("{}. To keep it, type before 'snap remove', with a copy of this program:", note.text),
-            &[
-                format!("snap disable {snap}"),
-                format!("snap-teardown remove --snap {snap}"),
-                format!("umount {}", points.join(" ")),
-            ],
+            "a mount does not answer: bring its server back, or give it up, with what was not written there yet:",
+            &silent,
         );
     }
     if !points.is_empty() {
@@ -187,9 +173,14 @@ fn mounts(report: &Report) -> Vec<String> {
 /// The mounts that do not answer, or the others that doubts are about; deepest first, since only so they can be unmounted one
 /// after the other.
 fn in_doubt(report: &Report, silent: bool) -> Vec<String> {
-    let of_kind = doubts(report).filter(|blind| (blind.reason == Reason::Silent) == silent);
-    let points = order::set(of_kind.filter_map(|blind| blind.mount.clone()));
-    points.into_iter().rev().collect()
+    let mut points = Vec::new();
+    for blind in doubts(report).filter(|blind| (blind.reason == Reason::Silent) == silent) {
+        if let Some(point) = blind.mount.as_ref().filter(|point| !points.contains(*point)) {
+            // The table has a mount before those that stand on it.
+            points.insert(0, point.clone());
+        }
+    }
+    points
 }
 
 fn doubts(report: &Report) -> impl Iterator<Item = &Blind> {
@@ -284,7 +275,7 @@ mod tests {
     fn what_is_in_doubt_is_known_by_its_field_and_never_by_its_words() {
         let mut report = busy(1);
         let words = |what: &str| Blind::new(what, (Reason::Unproven, "it may be another's 'umount /etc'"));
-        let of = |mount: &str| Blind { mount: Some(mount.into()), ..words("a") };
+        let of = |mount: &str| Blind { mount: Some(mount.into()), ..words(mount) };
         let blind = vec![words("x mounted at /etc"), of("/data"), of("/data/in it"), of("/data")];
         report.counts.blind = 3;
         report.steps = vec![in_doubt(blind)];
@@ -294,21 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_does_not_answer_and_one_at_the_snaps_own_directory_have_what_to_type() {
+    fn a_mount_that_does_not_answer_has_what_to_type() {
         let mut report = busy(1);
-        let points = ["/var/snap/microk8s", "/var/snap/microk8s/common"].map(str::to_owned);
-        report.notes.push(Note::of(NoteKind::OwnMounts, "mounted at the snap's own", points.clone()));
-        report.advice = vec![Advice::UnmountOnHost { points: points.to_vec() }];
-        let text = told(&report);
-        let at_own = "\n           snap disable microk8s\n           snap-teardown remove --snap microk8s\n           \
-                      umount /var/snap/microk8s/common /var/snap/microk8s\n";
-        assert!(text.ends_with(at_own) && has_told(&report.notes[4]), "{text}");
         let (path, mount) = ("/srv/nfs/x".into(), "/srv/nfs".into());
         let silent = Blind::new("x", crate::error::Error::Silent { path, mount });
         report.steps = vec![in_doubt(vec![silent.clone(), Blind { what: "y".into(), ..silent }])];
         report.counts.blind = 2;
         let text = told(&report);
-        let silent = "\n           umount -f -l /srv/nfs\n";
-        assert!(text.contains(silent) && text.ends_with(at_own) && !text.contains("below)"), "{text}");
+        assert!(text.ends_with(":\n           umount -f -l /srv/nfs\n"), "{text}");
     }
 }

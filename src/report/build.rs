@@ -197,9 +197,9 @@ fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
         Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),
         _ => None,
     });
-    let at_own =
-        facts.notes.iter().filter(|n| facts.command == Command::Survey && n.kind == NoteKind::OwnMounts);
-    let points: Vec<String> = on_host.chain(at_own.flat_map(|note| note.items.iter().cloned())).collect();
+    let at_own = facts.notes.iter().filter(|note| note.kind == NoteKind::OwnMounts);
+    let points: Vec<String> =
+        on_host.chain(at_own.flat_map(|note| note.items.iter().rev().cloned())).collect();
     if !points.is_empty() {
         advice.push(Advice::UnmountOnHost { points });
     }

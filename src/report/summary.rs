@@ -151,11 +151,15 @@ impl Report {
         let snap = &self.snap.instance;
         let what = match (self.command, self.outcome) {
             (Command::Survey, Outcome::Clean) => {
-                return format!("snap-teardown: nothing of snap \"{snap}\" is there");
+                let but = if self.sizes.iter().any(|size| size.bytes > 0) { " but its data" } else { "" };
+                return format!("snap-teardown: nothing of snap \"{snap}\" is there{but}");
             }
             (Command::Survey, _) => {
+                let s = |number| if number == 1 { "" } else { "s" };
                 return format!(
-                    "snap-teardown: snap \"{snap}\": a removal would take {left} of what is there; {blind} not looked at"
+                    "snap-teardown: snap \"{snap}\": a removal would end or remove {left} thing{}; {blind} place{} could not be looked at",
+                    s(left),
+                    s(blind)
                 );
             }
             (_, Outcome::Clean) => "clean",

@@ -11,10 +11,11 @@ use crate::report::note::{Note, NoteKind};
 use crate::report::script::Script;
 use crate::report::{Command, HostFacts, Report, RunFacts};
 use crate::run::notes;
+use crate::run::places;
 use crate::run::subject::Subject;
 use crate::scope::Scope;
-use crate::steps::{self, Row};
 use crate::snap::bom;
+use crate::steps::{self, Row};
 use crate::text;
 use crate::view::View;
 
@@ -45,6 +46,7 @@ impl<'a> StartedRun<'a> {
         };
         if self.command == Command::Survey {
             notes.extend(notes::other_instances(view, scope));
+            notes.extend(places::of_own_mounts(view, scope));
         }
         notes.extend(notes::standing(view, scope));
         Report::build(self.facts(view, notes), &steps::of_rows(plan), history, scope)
@@ -110,9 +112,9 @@ impl<'a> StartedRun<'a> {
             command: self.command,
             profile: self.subject.profile_from.clone(),
             snap_version: self.subject.snap.version(view.host),
+            containerd: bom::containerd(view.host, &self.subject.snap.dir),
             host: self.host(view).clone(),
             abilities: Default::default(),
-            containerd: bom::containerd(view.host, &self.subject.snap.dir),
             started_at: self.unix,
             elapsed_ms: u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX),
             complete: true,

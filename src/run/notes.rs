@@ -40,7 +40,6 @@ pub fn before(view: &View, scope: &Scope) -> Vec<Note> {
             "volumes on servers are unmounted; what is on them stays",
             network_volumes(view, scope),
         ),
-        places::of_own_mounts(view, scope),
     ];
     let applications = || tasks.iter().filter(|task| !task.sandbox);
     let manners = || applications().filter_map(|task| Some((scope.graceful.of(&task.container)?, task)));
