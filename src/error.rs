@@ -133,12 +133,14 @@ pub fn errno_of(error: &io::Error) -> Errno {
 pub struct Why {
     pub reason: Reason,
     pub text: String,
+    /// The mount point that it is about, as it is shown, if it is about one.
+    pub mount: Option<String>,
 }
 
 impl Why {
     /// What the kernel said.
     fn of_errno(errno: Errno, text: String) -> Why {
-        Why { reason: reason_of(errno), text }
+        (reason_of(errno), text).into()
     }
 }
 
@@ -165,7 +167,9 @@ impl From<&Error> for Why {
             Error::Silent { .. } => Reason::Silent,
             Error::NotStarted(_) => Reason::NotPossible,
         };
-        Why { reason, text: error.to_string() }
+        let mount =
+            if let Error::Silent { mount, .. } = error { Some(text::show(mount).into_owned()) } else { None };
+        Why { reason, text: error.to_string(), mount }
     }
 }
 
@@ -195,7 +199,7 @@ impl From<&Why> for Why {
 
 impl<T: Into<String>> From<(Reason, T)> for Why {
     fn from((reason, text): (Reason, T)) -> Why {
-        Why { reason, text: text.into() }
+        Why { reason, text: text.into(), mount: None }
     }
 }
 
@@ -207,13 +211,16 @@ pub struct Blind {
     #[serde(default)]
     pub reason: Reason,
     pub why: String,
+    /// The mount point, as it is shown, if it is a mount that stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
 }
 
 impl Blind {
     /// A blind spot and its reason.
     pub fn new(what: impl Into<String>, why: impl Into<Why>) -> Blind {
-        let Why { reason, text } = why.into();
-        Blind { what: what.into(), reason, why: text }
+        let Why { reason, text, mount } = why.into();
+        Blind { what: what.into(), reason, why: text, mount }
     }
 }
 

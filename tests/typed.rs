@@ -156,6 +156,47 @@ fn a_disk_of_the_administrators_below_the_data_is_announced() {
 }
 
 #[test]
+fn a_disk_at_the_snaps_own_directory_is_announced_and_counted() {
+    let mounted = "mount -t tmpfs disk $common; mkdir -p $common/default-storage; \
+        dd if=/dev/zero of=$common/default-storage/claim bs=1M count=3 status=none; cp $common/default-storage/claim $common/own;";
+    let (_, text) = typed(&format!("{mounted} COLUMNS=200 $ST survey --snap microk8s"));
+    says(&text, "with the snap: volumes 3.0 MiB, other data 3.0 MiB");
+    says(&text, "and then fail): umount /var/snap/microk8s/common");
+    says(
+        &text,
+        "it can be unmounted once 'snap disable' and then 'snap-teardown remove' have ended what uses it",
+    );
+    assert!(!text.contains("Nothing was seen"), "{text}");
+    let (_, json) = typed(&format!("{mounted} $ST survey --snap microk8s --json"));
+    let document: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["needs"], serde_json::json!({"what": "human", "because": ["on-host"]}));
+    assert_eq!(document["advice"][0]["points"][0], "/var/snap/microk8s/common");
+    // What is there to delete is deleted, and the disk stays: it is no leftover.
+    let (status, text) = typed(&format!("{mounted} $ST remove --yes --snap microk8s; ls $common"));
+    assert!(status == 0 && text.contains("clean") && text.contains("default-storage"), "{text}");
+}
+
+/// Mounts a file system there whose server takes requests, and answers none.
+const SILENT: &str = "mkdir -p $at; python3 -c '
+import ctypes, os, sys, time
+fd = os.open(\"/dev/fuse\", os.O_RDWR)
+options = \"fd=%d,rootmode=40000,user_id=0,group_id=0\" % fd
+if ctypes.CDLL(None, use_errno=True).mount(b\"silent\", sys.argv[1].encode(), b\"fuse\", 0, options.encode()):
+    sys.exit(os.strerror(ctypes.get_errno()))
+open(\"/run/mounted\", \"w\")
+time.sleep(100)
+' $at & server=$!; until [ -e /run/mounted ] || ! kill -0 $server; do sleep 0.05; done;";
+
+#[test]
+fn a_mount_that_does_not_answer_is_named_with_what_to_type() {
+    let at = "at=$common/var/lib/kubelet;";
+    let (_, text) = typed(&format!("{at} {SILENT} COLUMNS=200 $ST survey --snap microk8s; kill $server"));
+    says(&text, "first a mount does not answer: bring its server back");
+    says(&text, "yet: umount -f -l /var/snap/microk8s/common/var/lib/kubelet");
+    assert!(!text.contains("Nothing was seen"), "{text}");
+}
+
+#[test]
 fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
     let full = "dd if=/dev/zero of=$common/var/lib/containerd/image bs=1M count=3 status=none; \
         snapshot=$common/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1; mkdir -p $snapshot; \
@@ -163,7 +204,7 @@ fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
         cp $common/var/lib/containerd/image $common/default-storage/claim;";
     let (status, text) = typed(&format!("{full} COLUMNS=80 $ST survey --snap microk8s"));
     assert_eq!(status, 1, "{text}");
-    says(&text, "snap \"microk8s\": a removal would take 1 of what is there; 0 not looked at");
+    says(&text, "snap \"microk8s\": a removal would end or remove 1 thing; 0 places could not be looked at");
     let (head, _) = text.split_once("\n\n").unwrap();
     assert!(head.lines().count() <= 10, "{head}");
     let order = [
@@ -192,8 +233,7 @@ fn a_survey_is_no_failed_removal_and_begins_and_ends_with_what_was_asked() {
         "{volumes}"
     );
     let last = &text[text.rfind("in short").unwrap()..];
-    says(last, "These would go: images 6.0 MiB");
-    says(last, lost);
+    says(last, "lost images 6.0 MiB; with the snap: volumes 3.0 MiB");
     assert!(!last.contains("at the top"), "{last}");
 }
 

@@ -3,14 +3,15 @@
 use crate::cli::page::Page;
 use crate::cli::sections::many;
 use crate::cli::sizes;
+use crate::error::Blind;
 use crate::order;
-use crate::report::advice::Advice;
+use crate::reason::Reason;
+use crate::report::advice::{Advice, word};
 use crate::report::note::{Note, NoteKind};
 use crate::report::size::Goes;
 use crate::report::{Outcome, Report};
 use crate::residue::Residue;
 use crate::snap::profile::Profile;
-use crate::steps::wide;
 use crate::text;
 
 /// So many containers, directories and commands are named here.
@@ -125,8 +126,18 @@ fn first(report: &Report, page: &Page) -> String {
             out.push_str(&format!("           {}\n", text::printable(command)));
         }
     };
+    let silent: Vec<String> =
+        in_doubt(report, true).iter().map(|point| format!("umount -f -l {}", word(point))).collect();
     let points = mounts(report);
-    let unknown = report.counts.blind.saturating_sub(doubts(report).len());
+    let of_mounts = doubts(report).filter(|blind| blind.mount.is_some());
+    let of_mounts = order::set(of_mounts.map(|blind| (&blind.what, &blind.why)));
+    let unknown = report.counts.blind.saturating_sub(of_mounts.len());
+    if !silent.is_empty() {
+        way(
+            "a mount does not answer: bring its server back, or give it up, with what was not written there yet:",
+            &silent,
+        );
+    }
     if !points.is_empty() {
         let (sentence, commands) = Advice::UnmountOnHost { points }.in_commands();
         way(&sentence, &commands);
@@ -150,7 +161,7 @@ pub fn is_free(report: &Report) -> bool {
 
 /// Where something is mounted over which snapd fails: what is nothing of the snap's, and what only the host can unmount.
 fn mounts(report: &Report) -> Vec<String> {
-    let mut points = doubts(report);
+    let mut points = in_doubt(report, false);
     for advice in &report.advice {
         if let Advice::UnmountOnHost { points: advised } = advice {
             points.extend_from_slice(advised);
@@ -159,20 +170,21 @@ fn mounts(report: &Report) -> Vec<String> {
     points
 }
 
-fn doubts(report: &Report) -> Vec<String> {
-    let mut points: Vec<String> = Vec::new();
-    for blind in report.steps.iter().flat_map(|step| &step.blind) {
-        let Some((_, point)) = blind.why.split_once(wide::UNMOUNT) else { continue };
-        let point = point.strip_suffix('\'').unwrap_or(point);
-        // Why something else is in doubt may quote whatever somebody has called a file.
-        if !blind.what.ends_with(&format!("{}{point}", wide::MOUNTED_AT)) {
-            continue;
-        }
-        if !points.iter().any(|known| known == point) {
-            points.push(point.to_owned());
+/// The mounts that do not answer, or the others that doubts are about; deepest first, since only so they can be unmounted one
+/// after the other.
+fn in_doubt(report: &Report, silent: bool) -> Vec<String> {
+    let mut points = Vec::new();
+    for blind in doubts(report).filter(|blind| (blind.reason == Reason::Silent) == silent) {
+        if let Some(point) = blind.mount.as_ref().filter(|point| !points.contains(*point)) {
+            // The table has a mount before those that stand on it.
+            points.insert(0, point.clone());
         }
     }
     points
+}
+
+fn doubts(report: &Report) -> impl Iterator<Item = &Blind> {
+    report.steps.iter().flat_map(|step| &step.blind)
 }
 
 /// That the node is a member of a cluster.
@@ -184,9 +196,10 @@ fn membership(report: &Report) -> Option<&Note> {
 mod tests {
     use super::*;
     use crate::engine::History;
+    use crate::engine::step::StepName;
     use crate::fixture::{microk8s, scope_of};
-    use crate::report::RunFacts;
     use crate::report::size::{Holds, Size};
+    use crate::report::{Counts, RunFacts, StepReport};
 
     /// Of a node with so many pods, and all else that there is to say.
     fn busy(pods: usize) -> Report {
@@ -251,5 +264,35 @@ mod tests {
         );
         assert!(text.contains("\n         2 places could not be looked at"), "{text}");
         assert!(!is_free(&report) && !text.contains("Nothing was seen"), "{text}");
+    }
+
+    fn in_doubt(blind: Vec<Blind>) -> StepReport {
+        let counts = Counts { blind: blind.len(), ..Counts::default() };
+        let (left, removed) = (vec![], vec![]);
+        StepReport { name: StepName::Mounts, elapsed_ms: 0, counts, closed: None, left, removed, blind }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_known_by_its_field_and_never_by_its_words() {
+        let mut report = busy(1);
+        let words = |what: &str| Blind::new(what, (Reason::Unproven, "it may be another's 'umount /etc'"));
+        let of = |mount: &str| Blind { mount: Some(mount.into()), ..words(mount) };
+        let blind = vec![words("x mounted at /etc"), of("/data"), of("/data/in it"), of("/data")];
+        report.counts.blind = 3;
+        report.steps = vec![in_doubt(blind)];
+        let text = told(&report);
+        let commands = ":\n           umount '/data/in it'\n           umount /data\n         1 place could";
+        assert!(text.contains(commands), "{text}");
+    }
+
+    #[test]
+    fn a_mount_that_does_not_answer_has_what_to_type() {
+        let mut report = busy(1);
+        let (path, mount) = ("/srv/nfs/x".into(), "/srv/nfs".into());
+        let silent = Blind::new("x", crate::error::Error::Silent { path, mount });
+        report.steps = vec![in_doubt(vec![silent.clone(), Blind { what: "y".into(), ..silent }])];
+        report.counts.blind = 2;
+        let text = told(&report);
+        assert!(text.ends_with(":\n           umount -f -l /srv/nfs\n"), "{text}");
     }
 }

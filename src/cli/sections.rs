@@ -56,6 +56,7 @@ pub fn facts(report: &Report, page: &Page) -> String {
     let facts = [
         Some(moment(report.started_at)),
         report.snap.revision.as_ref().map(|r| format!("revision {r}")),
+        report.snap.containerd.as_ref().map(|v| format!("containerd {v}")),
         Some(format!("profile {}", report.profile)),
         Some(format!("cgroup {}", host.cgroup)),
         Some(format!("kernel {}", host.kernel)),

@@ -11,6 +11,7 @@ use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::engine::step::StepName;
 use crate::order;
+use crate::report::advice::Advice;
 use crate::report::build::A_SURVEY;
 use crate::report::note::USUAL_ITEMS;
 use crate::report::{Left, Outcome, Report, StepReport};
@@ -44,7 +45,9 @@ pub fn of(report: &Report, profile: &Profile, page: &Page) -> String {
     }
     out.push_str(&blind(report, page));
     out.push_str(&bystanders(report, page));
-    let advice: String = report.advice.iter().map(|a| what_to_do(a, page)).collect();
+    // What is to be unmounted stands at the top.
+    let advice = report.advice.iter().filter(|a| !matches!(a, Advice::UnmountOnHost { .. }));
+    let advice: String = advice.map(|a| what_to_do(a, page)).collect();
     out.push_str(&section(page, "what to do first", &advice));
     out.push_str(&section(page, "in short", &in_short(report, page)));
     out
@@ -64,12 +67,15 @@ fn in_short(report: &Report, page: &Page) -> String {
         (number(|r| matches!(r, Residue::Mount(_))), "mount"),
         (number(|r| matches!(r, Residue::Cgroup(_))), "control group"),
     ];
-    let mut parts: Vec<String> =
+    let ended: Vec<String> =
         kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, kind)| many(n, kind)).collect();
-    parts.extend(asked::lost(report));
     let mut out = String::new();
-    if !parts.is_empty() {
-        out = page.paragraph("  ", &format!("These would go: {}.", parts.join(", ")));
+    for (label, what) in
+        [("  ends  ", ended.join(", ")), ("  lost  ", asked::lost(report).unwrap_or_default())]
+    {
+        if !what.is_empty() {
+            out.push_str(&page.paragraph(label, &what));
+        }
     }
     if !asked::is_free(report) {
         out.push_str("  Before that: what stands at the top, after 'first'.\n");
@@ -84,19 +90,19 @@ fn before(report: &Report, profile: &Profile, page: &Page) -> String {
         |of: fn(&Residue) -> bool| report.steps.iter().flat_map(|s| &s.left).any(|left| of(&left.residue));
     if there(|r| matches!(r, Residue::Task(_))) {
         lines.push(format!(
-            "Each container is stopped by its preStop hook and its stop signal, with its own grace up to {} s ({} s if it \
-             names none), all at once, then SIGKILL. The whole of it ends after {} s at the latest.",
-            profile.patience.maximum_grace(),
+            "Containers are stopped all at once: each by its preStop hook and its stop signal, within its own grace ({} s if it \
+             names none, {} s at most), then by SIGKILL. The whole run ends after {} s at the latest.",
             profile.patience.drain,
+            profile.patience.maximum_grace(),
             profile.patience.deadline
         ));
     }
     if there(|r| matches!(r, Residue::Path(residue::Path { what: PathKind::Data, .. }))) {
-        lines.push("What the directories of the step \"data\" hold is deleted for good.".into());
+        lines.push("The directories of the step \"data\" are deleted for good, with all they hold.".into());
     }
     if there(|r| matches!(r, Residue::Mount(_))) {
         lines.push(
-            "Mounts are taken off, not emptied: what is on a disk, a server or the host stays there.".into(),
+            "What is mounted is unmounted, and not emptied: what is on a disk, a server or the host stays there.".into(),
         );
     }
     if !report.sizes.is_empty() {
@@ -126,8 +132,8 @@ fn would(step: StepName, most: u64) -> String {
         StepName::Services => "services that still run are stopped",
         StepName::Containers => "what still runs in containers is killed",
         StepName::Shims => "shims end, each once its containers have",
-        StepName::Network => "network namespaces, links and firewall rules go",
-        StepName::Mounts => "mounts are taken off, deepest first",
+        StepName::Network => "network namespaces, links and firewall rules are removed",
+        StepName::Mounts => "what is mounted is unmounted, deepest first",
         StepName::Cgroups => "empty control groups are removed",
         StepName::State => "what the runtime wrote down is deleted",
         StepName::Data => {

@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Advice {
 const UNMOUNT: &str = "unmount on the host (else snapd may delete what is in them, and then fail):";
 
 /// A path that is shown, as a word of a command that is offered for copying.
-fn word(point: &String) -> String {
+pub fn word(point: &String) -> String {
     let bytes = unescape(point.as_bytes());
     shell_word(bytes.as_deref().unwrap_or(point.as_bytes()))
 }

@@ -53,6 +53,7 @@ impl Report {
                 instance: scope.snap.instance.clone(),
                 revision: scope.snap.revision.clone(),
                 version: facts.snap_version,
+                containerd: facts.containerd,
             },
             profile: facts.profile,
             advice,
@@ -192,7 +193,9 @@ fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
         Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),
         _ => None,
     });
-    let points: Vec<String> = on_host.collect();
+    let at_own = facts.notes.iter().filter(|note| note.kind == NoteKind::OwnMounts);
+    let points: Vec<String> =
+        on_host.chain(at_own.flat_map(|note| note.items.iter().rev().cloned())).collect();
     if !points.is_empty() {
         advice.push(Advice::UnmountOnHost { points });
     }

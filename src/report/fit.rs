@@ -5,8 +5,10 @@ use std::io::{self, ErrorKind, Seek, Write};
 use std::sync::Arc;
 
 use crate::report::Report;
+use crate::report::left::Left;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
+use crate::residue::Residue;
 use crate::scope::{self, Scope};
 use crate::text::write_printable_json;
 
@@ -14,33 +16,55 @@ use crate::text::write_printable_json;
 const MANY: usize = 1000;
 const SOME: usize = 100;
 
-/// What is cut, one after the other: first what is of most and says least. Never a count.
-const CUTS: [fn(&mut Report); 7] = [
-    |report| report.steps.iter_mut().for_each(|step| step.removed.clear()),
-    |report| {
+/// What is cut, and how.
+type Cut = (&'static str, fn(&mut Report));
+
+/// What is cut, one after the other: first what is of most and says least. Never a count. A mount that was detached no later
+/// look sees: where it cannot be told, the scope has gone before, so that who looks by the document says that he is blind.
+const CUTS: [Cut; 8] = [
+    ("steps.removed", |report| report.steps.iter_mut().for_each(|step| step.removed.clear())),
+    ("scope.containers.binds, scope.bystanders, scope.nonsense", |report| {
         report.without_binds = true;
-        cut_scope(
-            report,
-            |scope| scope.bystanders.len().max(scope.nonsense.len()),
-            |scope| {
-                scope.bystanders.truncate(SOME);
-                scope.nonsense.truncate(SOME);
-            },
-        );
-    },
-    |report| {
-        report.endings.iter_mut().filter_map(|ending| ending.hook.as_mut()).for_each(|hook| hook.error = None)
-    },
-    |report| {
+        let longest = |scope: &Scope| scope.bystanders.len().max(scope.nonsense.len());
+        cut_scope(report, longest, |scope| {
+            scope.bystanders.truncate(SOME);
+            scope.nonsense.truncate(SOME);
+        });
+    }),
+    ERRORS,
+    ("endings, hooks, steps.blind, notes, scope.blind", |report| {
         report.endings.truncate(MANY);
+        report.scripts.retain(|script| !script.went_well());
         report.steps.iter_mut().for_each(|step| step.blind.truncate(SOME));
         report.notes.iter_mut().for_each(|note| note.items.truncate(SOME));
         cut_scope(report, |scope| scope.blind.len(), |scope| scope.blind.truncate(SOME));
-    },
-    |report| cut_left(report, MANY),
-    |report| cut_left(report, SOME),
-    |report| report.scope = None,
+    }),
+    ("steps.left", |report| cut_left(report, MANY)),
+    ("steps.left", |report| cut_left(report, SOME)),
+    ("scope", |report| report.scope = None),
+    // What stays has a bound: numbers, words, names that snapd has checked, and what the kernel says of itself.
+    ("all but counts", |report| {
+        for step in &mut report.steps {
+            step.left.clear();
+            step.blind.clear();
+            step.closed = None;
+        }
+        report.notes.truncate(1);
+        report.advice.clear();
+        report.scripts.clear();
+        report.endings.clear();
+    }),
 ];
+
+/// What shims and pods have said.
+const ERRORS: Cut = ("endings.hook.error", |report| {
+    report.endings.iter_mut().filter_map(|ending| ending.hook.as_mut()).for_each(|hook| hook.error = None)
+});
+
+/// What is there for people alone.
+const WHYS: Cut = ("steps.left.why", |report| {
+    report.steps.iter_mut().flat_map(|step| &mut step.left).for_each(Left::forget_why)
+});
 
 /// The run goes on with the scope: what is cut is a copy, of megabytes, so none is made for nothing.
 fn cut_scope(report: &mut Report, longest: fn(&Scope) -> usize, cut: fn(&mut Scope)) {
@@ -50,7 +74,11 @@ fn cut_scope(report: &mut Report, longest: fn(&Scope) -> usize, cut: fn(&mut Sco
 
 fn cut_left(report: &mut Report, most: usize) {
     for step in &mut report.steps {
-        step.left.truncate(most);
+        let mut kept = 0;
+        step.left.retain(|left| {
+            kept += 1;
+            kept <= most || matches!(*left.residue, Residue::Detached(_))
+        });
         step.left.iter_mut().for_each(|left| shorten(left, SOME));
     }
     report.advice.iter_mut().for_each(|advice| advice.shorten(most));
@@ -60,29 +88,53 @@ impl Report {
     /// Writes it, cut until it is no longer than so many bytes of JSON, and says so in it. Most documents fit: none is
     /// measured before it is written.
     pub(super) fn write_within(&mut self, most: u64, to: &mut File) -> io::Result<()> {
-        for cut in CUTS {
-            match self.write_to(&mut Room { to, left: most }) {
+        self.fit(&mut CUTS.iter(), &mut |report| {
+            to.set_len(0)?;
+            to.rewind()?;
+            report.write_to(&mut Room { to, left: most })
+        })
+    }
+
+    /// Its JSON in one line, cut until it is no longer: first prose.
+    pub(super) fn json_within(&self, most: u64) -> Option<String> {
+        let mut json = Vec::new();
+        let mut write = |report: &Report| {
+            json.clear();
+            report.write_to(&mut Room { to: &mut json, left: most })
+        };
+        if write(self).is_err() {
+            let (endings, scope) = (self.endings.clone(), self.scope.clone());
+            let mut cut = Report { endings, scope, ..self.without_bulk() };
+            cut.note_cut("steps.removed, steps.left, steps.blind");
+            cut.fit(&mut [ERRORS, WHYS].iter().chain(&CUTS), &mut write).ok()?;
+        }
+        String::from_utf8(json).ok()
+    }
+
+    fn fit(
+        &mut self,
+        cuts: &mut dyn Iterator<Item = &Cut>,
+        write: &mut dyn FnMut(&Report) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            match write(self) {
                 Err(e) if e.kind() == ErrorKind::FileTooLarge => {}
                 done => return done,
             }
-            to.set_len(0)?;
-            to.rewind()?;
-            if !self.truncated {
-                self.truncated = true;
-                let text =
-                    "this document was cut: there was more to tell than fits into it; its counts are whole";
-                self.notes.insert(0, Note::of(NoteKind::Cut, text, []));
-            }
+            let Some((what, cut)) = cuts.next() else { return Err(ErrorKind::FileTooLarge.into()) };
             cut(self);
+            self.note_cut(what);
         }
-        self.write_to(to)
     }
 
-    /// Its JSON in one line, if that is no longer.
-    pub(super) fn json_within(&self, most: u64) -> Option<String> {
-        let mut json = Vec::new();
-        self.write_to(&mut Room { to: &mut json, left: most }).ok()?;
-        String::from_utf8(json).ok()
+    fn note_cut(&mut self, what: &str) {
+        if !matches!(self.notes.first(), Some(note) if note.kind == NoteKind::Cut) {
+            let text =
+                "this document was cut: there was more to tell than fits into it; its counts are whole";
+            self.notes.insert(0, Note::of(NoteKind::Cut, text, []));
+        }
+        self.truncated = true;
+        self.notes[0].items.push(what.to_owned());
     }
 
     fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
@@ -108,5 +160,133 @@ impl Write for Room<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::engine::History;
+    use crate::engine::step::StepName;
+    use crate::error::Blind;
+    use crate::fixture::scope_of;
+    use crate::json;
+    use crate::reason::Reason;
+    use crate::remove::drain::ending::{self, End, Ending, HookEnding};
+    use crate::report::advice::Advice;
+    use crate::report::file::LARGEST;
+    use crate::report::left::{Because, NOT_TRIED};
+    use crate::report::script::{self, Script};
+    use crate::report::{Counts, Left, Outcome, RunFacts, StepReport};
+    use crate::residue::{Detached, RuntimeLeftRunning};
+    use crate::runtime::ContainerId;
+
+    fn left(residue: Residue, why: String) -> Left {
+        let (reason, why) = (Reason::Failed, Some(why));
+        Left::new(residue.into(), Because { reason, why, ..NOT_TRIED })
+    }
+
+    fn named(name: String) -> Residue {
+        Residue::RuntimeLeftRunning(RuntimeLeftRunning { name })
+    }
+
+    fn ending(pod: String, error: String) -> Ending {
+        let (kind, outcome) = ("exec".into(), ending::Outcome::Failed);
+        let hook =
+            HookEnding { kind, outcome, status: None, reason: None, error: Some(error), elapsed_ms: 1 };
+        Ending {
+            container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
+            pod: Some(pod),
+            name: None,
+            end: End::Killed,
+            elapsed_ms: 1,
+            asked: 1,
+            grace: 1,
+            signal: None,
+            hook: Some(hook),
+        }
+    }
+
+    fn plain() -> Report {
+        let mut report =
+            Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope_of(&["a"]).into());
+        report.counts = Counts { found: 9, removed: 1, left: 8, blind: 7 };
+        (report.outcome, report.exit_status) = (Outcome::Residue, 1);
+        let (name, counts) = (StepName::Mounts, report.counts);
+        let (left, removed, blind) = (vec![], vec![], vec![]);
+        report.steps = vec![StepReport { name, elapsed_ms: 1, counts, closed: None, left, removed, blind }];
+        report
+    }
+
+    fn written(report: &mut Report, most: u64) -> Report {
+        let mut file = tempfile::tempfile().unwrap();
+        report.write_within(most, &mut file).unwrap();
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.len() as u64 <= most, "{}", bytes.len());
+        json::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn whatever_the_lengths_a_document_fits_and_keeps_outcome_and_counts() {
+        fn long() -> String {
+            "x\u{9b}".repeat(700_000)
+        }
+        let hostile: [fn(&mut Report); 6] = [
+            |report| report.steps[0].left = vec![left(named(long()), String::new()); 2],
+            |report| report.steps[0].left = vec![left(named("a".into()), long())],
+            |report| report.steps[0].blind = vec![Blind::new(long(), (Reason::Failed, "x"))],
+            |report| report.notes = vec![Note::of(NoteKind::Links, "x", [long()])],
+            |report| report.endings = vec![ending(long(), String::new())],
+            |report| {
+                let script = |end| Script { name: "x".repeat(200), elapsed_ms: 1, end };
+                report.scripts = vec![script(script::End::Exited(0)); 40_000];
+                report.scripts.push(script(script::End::Exited(1)));
+            },
+        ];
+        for (at, make) in hostile.iter().enumerate() {
+            let mut report = plain();
+            report.advice = vec![Advice::Reboot { because: vec!["a".into()] }];
+            make(&mut report);
+            let mut read = vec![json::parse(report.json_within(128 << 10).unwrap().as_bytes()).unwrap()];
+            read.push(written(&mut report, LARGEST));
+            for read in read {
+                let Report { outcome, counts, exit_status, needs, steps, .. } = read;
+                assert_eq!((outcome, counts, exit_status), (report.outcome, report.counts, 1), "{at}");
+                assert_eq!((needs, steps[0].counts), (report.needs.clone(), report.counts), "{at}");
+                assert!(read.truncated && !read.notes[0].items.is_empty(), "{at}: {:?}", read.notes);
+                assert!(at != 5 || read.scripts.len() == 1, "who failed is told: {:?}", read.scripts);
+            }
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_the_document_without_prose_before_it_gets_none() {
+        let mut report = plain();
+        report.endings = vec![ending("d/p".into(), "e".repeat(500)); 300];
+        report.steps[0].left = vec![left(named("a".into()), "y".repeat(1000)); 90];
+        let told: Report = json::parse(report.json_within(200 << 10).unwrap().as_bytes()).unwrap();
+        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 2));
+        assert_eq!(told.steps[0].left[0].why.as_deref(), report.steps[0].left[0].why.as_deref());
+        let told: Report = json::parse(report.json_within(128 << 10).unwrap().as_bytes()).unwrap();
+        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 3));
+        assert!(told.scope.is_some() && !report.truncated);
+    }
+
+    #[test]
+    fn a_mount_that_was_detached_is_told_or_the_document_knows_no_scope() {
+        let (point, fstype, holders) = ("/x".into(), "nfs".into(), vec![]);
+        let detached = Residue::Detached(Detached { point, fstype, holders, holders_unknown: true }.into());
+        for most in [100_000, 20_000, 6_000, 2_000] {
+            let mut report = plain();
+            report.steps[0].left = vec![left(named("a".into()), "w".repeat(50)); 3000];
+            report.steps[0].left.push(left(detached.clone(), String::new()));
+            let read = written(&mut report, most);
+            let told = read.steps[0].left.iter().any(|left| *left.residue == detached);
+            assert!(told || read.scope.is_none(), "{most}");
+        }
     }
 }

@@ -45,6 +45,11 @@ impl Left {
         Left { residue, because: (because != NOT_TRIED).then(|| Box::new(because)) }
     }
 
+    /// Takes the prose away.
+    pub(super) fn forget_why(&mut self) {
+        self.because.iter_mut().filter_map(|because| because.why.as_mut()).for_each(String::clear);
+    }
+
     /// Cuts the list of who holds it.
     pub(super) fn shorten(&mut self, most: usize) {
         self.because.iter_mut().for_each(|because| because.holders.truncate(most));

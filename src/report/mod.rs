@@ -173,6 +173,9 @@ pub struct SnapName {
     /// The version that its packager gave it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The version of containerd that it ships, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<String>,
 }
 
 /// What the machine is like.
@@ -267,6 +270,8 @@ pub struct RunFacts {
     pub profile: String,
     /// The snap's version.
     pub snap_version: Option<String>,
+    /// That of containerd in it.
+    pub containerd: Option<String>,
     /// The machine.
     pub host: HostFacts,
     /// What confinement granted.
@@ -297,6 +302,7 @@ impl RunFacts {
             command: Command::Remove,
             profile: "x".into(),
             snap_version: None,
+            containerd: None,
             host: HostFacts {
                 kernel: "6".into(),
                 cgroup: "v2".into(),

@@ -1,6 +1,7 @@
 //! What has to be done now, in one word: for scripts that act by it.
 
 use crate::reason::Reason;
+use crate::report::note::NoteKind;
 use crate::report::{Command, Left, Needs, Outcome, RunFacts, StepReport, What};
 use crate::residue::{self, Residue, TableOf};
 use crate::scope::Scope;
@@ -18,7 +19,8 @@ impl Needs {
         };
         if facts.command == Command::Survey {
             // What is there is no fault; what stands in the way of a removal is.
-            let on_host = left.iter().any(|l| is_on_host(&l.residue)).then_some(Reason::OnHost);
+            let at_own = facts.notes.iter().any(|note| note.kind == NoteKind::OwnMounts);
+            let on_host = (at_own || left.iter().any(|l| is_on_host(&l.residue))).then_some(Reason::OnHost);
             let found = needs(What::Human, &mut hidden().chain(on_host));
             let what = if found.because.is_empty() { What::None } else { What::Human };
             return Needs { what, ..found };
@@ -79,6 +81,7 @@ mod tests {
     use crate::linux::proc::ProcessId;
     use crate::report::Counts;
     use crate::report::left::{Because, NOT_TRIED};
+    use crate::report::note::Note;
     use crate::residue::PathKind;
 
     fn detached(unknown: bool) -> (Residue, Reason) {
@@ -168,6 +171,10 @@ mod tests {
         assert_eq!(of(&[mount(TableOf::Own), path("/x")], &[]), r#"{"what":"none","because":[]}"#);
         assert_eq!(of(&[mount(TableOf::Host)], &[]), r#"{"what":"human","because":["on-host"]}"#);
         assert_eq!(of(&[], &[Reason::Refused]), r#"{"what":"human","because":["refused"]}"#);
+        let at_own = Note::of(NoteKind::OwnMounts, "", ["/var/snap/microk8s/common".to_owned()]);
+        let facts = RunFacts { notes: vec![at_own], ..facts };
+        let disk = said(&facts, Outcome::Residue, &[], &[]);
+        assert_eq!(disk, r#"{"what":"human","because":["on-host"]}"#);
         let clean = said(&RunFacts::of_a_removal(), Outcome::Clean, &[], &[]);
         assert_eq!(clean, r#"{"what":"none","because":[]}"#);
     }

@@ -65,6 +65,8 @@ pub enum NoteKind {
     Settings,
     /// The machine was booted since the removal.
     Booted,
+    /// Something is mounted at the snap's own directories.
+    OwnMounts,
 }
 
 impl NoteKind {

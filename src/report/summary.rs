@@ -44,14 +44,17 @@ impl Report {
     }
 
     /// A copy without what is never in the cut form; thousands of mounts are not copied to be dropped.
-    fn without_bulk(&self) -> Report {
+    pub(super) fn without_bulk(&self) -> Report {
         const MAX_LISTED: usize = 100;
+        // No later look sees what was detached.
+        let is_listed =
+            |(at, left): &(usize, &Left)| *at < MAX_LISTED || matches!(*left.residue, Residue::Detached(_));
         let step = |s: &StepReport| StepReport {
             name: s.name,
             elapsed_ms: s.elapsed_ms,
             counts: s.counts,
             closed: s.closed.clone(),
-            left: s.left.iter().take(MAX_LISTED).cloned().collect(),
+            left: s.left.iter().enumerate().filter(is_listed).map(|(_, left)| left.clone()).collect(),
             removed: Vec::new(),
             blind: s.blind.iter().take(MAX_LISTED).cloned().collect(),
         };
@@ -149,11 +152,15 @@ impl Report {
         let snap = &self.snap.instance;
         let what = match (self.command, self.outcome) {
             (Command::Survey, Outcome::Clean) => {
-                return format!("snap-teardown: nothing of snap \"{snap}\" is there");
+                let but = if self.sizes.iter().any(|size| size.bytes > 0) { " but its data" } else { "" };
+                return format!("snap-teardown: nothing of snap \"{snap}\" is there{but}");
             }
             (Command::Survey, _) => {
+                let s = |number| if number == 1 { "" } else { "s" };
                 return format!(
-                    "snap-teardown: snap \"{snap}\": a removal would take {left} of what is there; {blind} not looked at"
+                    "snap-teardown: snap \"{snap}\": a removal would end or remove {left} thing{}; {blind} place{} could not be looked at",
+                    s(left),
+                    s(blind)
                 );
             }
             (_, Outcome::Clean) => "clean",

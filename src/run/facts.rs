@@ -12,8 +12,10 @@ use crate::report::note::{Note, NoteKind};
 use crate::report::script::Script;
 use crate::report::{Command, HostFacts, Report, RunFacts};
 use crate::run::notes;
+use crate::run::places;
 use crate::run::subject::Subject;
 use crate::scope::Scope;
+use crate::snap::bom;
 use crate::steps::{self, Row};
 use crate::text;
 use crate::view::View;
@@ -45,6 +47,7 @@ impl<'a> StartedRun<'a> {
         };
         if self.command == Command::Survey {
             notes.extend(notes::other_instances(view, scope));
+            notes.extend(places::of_own_mounts(view, scope));
         }
         notes.extend(notes::standing(view, scope));
         Report::build(self.facts(view, notes), &steps::of_rows(plan), history, scope)
@@ -110,6 +113,7 @@ impl<'a> StartedRun<'a> {
             command: self.command,
             profile: self.subject.profile_from.clone(),
             snap_version: self.subject.snap.version(view.host),
+            containerd: bom::containerd(view.host, &self.subject.snap.dir),
             host: self.host(view).clone(),
             abilities: Default::default(),
             started_at: self.unix,

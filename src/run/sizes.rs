@@ -95,7 +95,12 @@ fn count(host: &Host, snap: &Snap, places: &[Place], until: Instant, out: &mut f
     // Volumes are counted before other directories are listed: some server may not answer there.
     let (volumes, others) = places.split_at(VOLUMES.len());
     for places in [volumes, others] {
-        let all: Vec<Vec<PathBuf>> = places.iter().map(|(what, _, path)| tops(host, *what, path)).collect();
+        let mut all: Vec<Vec<PathBuf>> =
+            places.iter().map(|(what, _, path)| tops(host, *what, path)).collect();
+        // The others of its own directories may be on a disk of their own, where a count of the one above them does not go.
+        for (_, tops) in places.iter().zip(&mut all).filter(|((.., path), _)| *path == snap.home) {
+            tops.extend([&snap.common, &snap.data].map(|path| host.path(path)));
+        }
         count.apart.extend(all.iter().flatten().cloned());
         for ((_, goes, _), tops) in places.iter().zip(&all) {
             let mut usage = None;

@@ -108,7 +108,7 @@ impl Found {
                 // Whoever looks there next is told that the server does not answer; what is known by the spelling can still
                 // go.
                 Err(_) if host.reach(path).is_err() => {}
-                Err(Why { reason, text: why }) => {
+                Err(Why { reason, text: why, .. }) => {
                     found.unresolved.push(Unresolved { path: path.clone(), reason, why })
                 }
             }

@@ -1,5 +1,6 @@
 //! The snap whose leftovers are to go: its names and its directories.
 
+pub mod bom;
 pub mod hostfs;
 pub mod profile;
 pub mod units;

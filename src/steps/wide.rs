@@ -20,20 +20,15 @@ use crate::scope::{Container, Scope};
 use crate::text::{escape, show};
 use crate::view::View;
 
-/// What stands before the mount point where a doubt says what to type.
-pub const UNMOUNT: &str = " 'umount ";
-
-/// What stands before it where a doubt says what it is about.
-pub const MOUNTED_AT: &str = " mounted at ";
-
 /// Adds what it sees in our own mount table.
 pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
     finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
         let point = show(&mount.point);
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
-        let what = format!("{}{MOUNTED_AT}{point}", mount.fstype);
-        Blind::new(what, (Reason::Unproven, format!("{why}{UNMOUNT}{point}'")))
+        let what = format!("{} mounted at {point}", mount.fstype);
+        let told = Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")));
+        Blind { mount: Some(point.into_owned()), ..told }
     }));
 }
 

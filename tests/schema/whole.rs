@@ -59,7 +59,8 @@ pub fn whole() -> Report {
     let answers = every_answer();
     let mut step =
         StepHistory { left: residues.iter().cloned().map(Into::into).collect(), ..StepHistory::default() };
-    step.blind.push(Blind::new("processes", (Reason::Refused, "not to be read")));
+    let told = Blind::new("processes", (Reason::Refused, "not to be read"));
+    step.blind.push(Blind { mount: Some("/srv".into()), ..told });
     step.closed = Some((Gate::NoOwnedProcess, "3 of ours still run".into()));
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
@@ -103,6 +104,7 @@ pub fn facts() -> RunFacts {
         command: Command::Remove,
         profile: "built in".into(),
         snap_version: Some("1.36.1".into()),
+        containerd: Some("v2.1.6".into()),
         host: HostFacts {
             kernel: "6.1".into(),
             cgroup: "v2".into(),

@@ -123,3 +123,64 @@ impl One<'_> {
         self.tell(drain);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::error::Error;
+    use crate::fixture;
+    use crate::remove::drain::work::{Answer, Work};
+    use crate::residue::Task;
+    use crate::runtime::ContainerId;
+    use crate::scope::graceful::Graceful;
+
+    /// What is said of a hook to which something happens so long before the end of its grace.
+    fn said(left: Duration, command: Command, happens: fn(&mut One, &mut Drain)) -> (Outcome, bool) {
+        let task = Task {
+            container: ContainerId { namespace: "k8s.io".into(), id: "a".into() },
+            pod: None,
+            sandbox: false,
+            processes: vec![],
+            paused: false,
+            groups: vec![],
+            socket: None,
+            witnesses: Default::default(),
+        };
+        let live = fixture::live();
+        let (began, end) = (Instant::now(), Instant::now() + Duration::from_secs(100));
+        let work = Work::new().unwrap();
+        let mut drain = Drain { live: &live, work, began, end, deadline: end, commands: Default::default() };
+        let mut one = One::new(0, &task, &Graceful::default());
+        one.limit = began + left;
+        one.state = State::Hook { until: one.limit, began, command };
+        happens(&mut one, &mut drain);
+        let hook = live.endings().remove(0).hook.unwrap();
+        (hook.outcome, hook.error.is_some())
+    }
+
+    #[test]
+    fn what_gets_no_answer_at_the_end_of_its_grace_was_ended_by_that_and_did_not_fail() {
+        let long = Duration::from_secs(50);
+        fn no_answer() -> Error {
+            Error::NotStarted("no answer".into())
+        }
+        let not_started: fn(&mut One, &mut Drain) =
+            |one, drain| one.answered(drain, Answer::Started(Err(no_answer())));
+        let not_requested: fn(&mut One, &mut Drain) =
+            |one, drain| one.answered(drain, Answer::Answered(Err(std::io::ErrorKind::TimedOut.into())));
+        for happens in [not_started, not_requested] {
+            assert_eq!(said(long, Command::None, happens), (Outcome::Failed, true));
+            assert_eq!(said(MOMENT * 3, Command::None, happens), (Outcome::Failed, true));
+            assert_eq!(said(MOMENT / 2, Command::None, happens), (Outcome::GraceOver, false));
+        }
+        // One that had ended had not the grace for its end: only its status is not known.
+        let no_status: fn(&mut One, &mut Drain) =
+            |one, drain| one.answered(drain, Answer::Finished(Err(no_answer())));
+        assert_eq!(said(MOMENT / 2, Command::Ended, no_status), (Outcome::Failed, true));
+        let time_is_up: fn(&mut One, &mut Drain) = |one, drain| one.time_is_up(drain, true);
+        assert_eq!(said(Duration::ZERO, Command::None, time_is_up), (Outcome::GraceOver, false));
+        assert_eq!(said(Duration::ZERO, Command::Ended, time_is_up), (Outcome::Failed, true));
+    }
+}
