@@ -52,6 +52,10 @@ const COMMANDS: &[(&str, By)] = &[
     ("tests/vm/run docker", Nobody("as with sudo")),
     ("sudo tests/vm/run nested", Nobody("takes too long for CI")),
     ("tests/vm/run nested", Nobody("as with sudo")),
+    (
+        "sudo MICROK8S=CLONE tests/vm/run table",
+        Nobody("takes too long for CI, and a clone of MicroK8s; its numbers need a machine to itself"),
+    ),
     ("tests/vm/run --help", File("tests/vm/run", "argparse")),
     ("tests/vm/run --hook no-op suite", File("tests/vm/run", "--hook")),
     ("tests/vm/run --hook shims-first suite", File("tests/vm/run", "--hook")),

@@ -88,8 +88,9 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
         let of = |kind: &str| root.join("io.containerd.grpc.v1.cri").join(kind).join(id);
         names.extend(["sandboxes", "containers"].map(|kind| (of(kind), PathKind::Bundle)));
     }
-    // runc's state of our ID is another's if its label says so; such a container has no group of ours.
-    if !scope.is_foreign(&container.id) {
+    // runc's state of our ID is another's if its label says so; such a container has no group of ours. Where states cannot be
+    // read, it is another's if somebody alive has the ID, and only a bundle calls it ours.
+    if !scope.is_foreign(&container.id) && container.may_be_tidied() {
         names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));
     }
     // A socket is named after the ID under which the shim was started.
@@ -151,5 +152,22 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";
             finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runcs_state_of_an_id_that_somebody_alive_has_is_not_ours_by_a_bundle() {
+        let mut scope = crate::fixture::scope_of(&["a"]);
+        let is_ours = |scope: &Scope| {
+            names(scope, &scope.containers[0]).iter().any(|(_, what)| *what == PathKind::RuncState)
+        };
+        scope.containers[0].witnesses.clear();
+        assert!(is_ours(&scope), "a hint that nothing contradicts");
+        scope.containers[0].contradicted = true;
+        assert!(!is_ours(&scope));
     }
 }

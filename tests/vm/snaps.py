@@ -14,6 +14,7 @@ import yaml
 
 import docker
 import kubelet
+import upstream
 from common import REPO, WORK, Failure, key_of, need_packages, output, run, say
 
 # Variants of the test snap: the plugs of its hook, None for no hook at all. In `script` it is a script that ends with ours.
@@ -107,11 +108,14 @@ class Snaps:
         return self
 
     def build_others(self, names):
-        """What a task names in SNAPS, and that is on the machine of no other task: snaps of docker.py, and SERVICES."""
+        """What a task names in SNAPS, and that is on the machine of no other task: of docker.py, of upstream.py, and SERVICES."""
         made = []
         for name in names:
             if name == SERVICES:
                 self.publish_services()
+                continue
+            if name == upstream.SNAP:
+                self.publish_upstream()
                 continue
             hook = self.program("remove") if docker.SNAPS[name] else None
             document = dump(docker.snap_yaml(reference()["base"], hook))
@@ -136,6 +140,12 @@ class Snaps:
         fetched = REPO / "target/containerd"
         run(REPO / "tests/tools/fetch-containerd", fetched)
         run("tar", "--create", "--file", self.published("any").parent / SERVICES, "--directory", fetched / "services", ".")
+
+    def publish_upstream(self):
+        path = self.path / f"upstreams-hook-{upstream.key()}"
+        if not path.exists():
+            self.pack_variant("upstream", path)
+        copy(path, self.published("any").parent / upstream.SNAP)
 
     def packed(self, variant):
         return self.path / f"microk8s-{variant}.snap"
@@ -191,7 +201,8 @@ class Snaps:
 
     # The test snap
 
-    def pack_variant(self, variant):
+    def pack_variant(self, variant, theirs=None):
+        """With `theirs`, into that file, and with MicroK8s' own hook in the place of ours."""
         with staging() as tree:
             root = self.image.root
             for program in ["usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr"]:
@@ -215,11 +226,15 @@ class Snaps:
                                 '  sandbox_image = "registry.k8s.io/pause:3.10"\n  restrict_oom_score_adj = true\n')
             if variant in kubelet.DRIVERS:
                 kubelet.furnish(tree, kubelet.DRIVERS[variant], self.path / "busybox.tar")
-            write(tree / "meta/snap.yaml", dump(snap_yaml(variant)))
+            document = snap_yaml(variant)
+            if theirs:
+                upstream.furnish(tree, root)
+                document["environment"] = upstream.ENVIRONMENT
+            write(tree / "meta/snap.yaml", dump(document))
             run("chmod", "-R", "go+rX", tree)
             # A file by that name is whole.
             pack(tree, self.path / "packing")
-            (self.path / "packing").rename(self.packed(variant))
+            (self.path / "packing").rename(theirs or self.packed(variant))
 
     def image_of(self, out, name, command, *programs):
         output(self.programs / "podmaker", "image", "--name", name, "--command", command, "--out", self.path / out, *programs)

@@ -6,7 +6,7 @@ import threading
 import time
 
 from common import WORK, Failure, say
-from machine import Machine
+from machine import BOOT_LIMIT, Machine
 from spread import script_for
 from states import send
 
@@ -109,11 +109,11 @@ class Suite:
         return False
 
     def reboot(self, machine):
-        """Until another boot answers; the connection breaks in between."""
+        """Until another boot answers; the connection breaks in between. Shutting down may take as long as a boot."""
         before = machine.ssh("cat /proc/sys/kernel/random/boot_id")[1]
         machine.ssh("systemctl reboot", check=False)
         begin = time.monotonic()
-        while time.monotonic() - begin < 240:
+        while time.monotonic() - begin < 2 * BOOT_LIMIT:
             machine.hang_up()
             status, now = machine.ssh("cat /proc/sys/kernel/random/boot_id", limit=20, check=False)
             if status == 0 and now != before:
