@@ -4,10 +4,13 @@
 //! Nobody reads what it tells, and it is killed next. For a hundred pods at once, that is as much work as ours, and it keeps the
 //! kernel, which takes containers apart, from both processors. A stopped shim does none of it, and SIGKILL ends it as it is.
 //!
-//! One that is not killed goes on: where its container lives after all, where it is asked for something, and at the end of the
-//! run. After a run that was itself ended by SIGKILL meanwhile, shims without containers stay stopped; a later run ends them.
+//! Somebody may have to wait for one: the first process of a process namespace ends when all in it are reaped, and what was
+//! executed in a container, or shares its pod's processes, only the shim reaps. So shims go on as soon as a process takes long
+//! to end; and so does one that is not killed: where its container lives after all, where it is asked for something, and at the
+//! end of the run. After a run that was itself ended by SIGKILL meanwhile, shims without containers stay stopped; a later run ends them.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use nix::libc::{SIGCONT, SIGSTOP};
 
@@ -21,6 +24,9 @@ use crate::scope::{OwnedShim, Scope};
 
 /// So many stay open until they are killed; the descriptors of a process may be few.
 const MAX_OPEN: usize = 256;
+
+/// So long a process that was killed may take to end before shims go on: longer than a machine with many needs for the first.
+pub const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Stops the shims of those containers among these that are about to be killed: where that needs no shim.
 pub fn hold(live: &Live, scope: &Scope, residues: &[Residue]) {
@@ -57,6 +63,11 @@ fn stop(live: &Live, shim: ProcessId, at: usize) -> bool {
     stopped
 }
 
+/// True if a shim is stopped.
+pub fn holds(live: &Live) -> bool {
+    !live.held().is_empty()
+}
+
 /// Lets a shim go on, if it was stopped.
 pub fn release(live: &Live, shim: ProcessId) {
     if live.no_longer_held(shim) {
@@ -91,7 +102,7 @@ mod tests {
     use crate::residue::witness::Witness;
     use std::path::Path;
     use std::process::{Child, Command};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn state(of: ProcessId) -> char {
         // The kernel has a moment to act on a signal.

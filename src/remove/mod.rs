@@ -211,11 +211,16 @@ fn retry_busy(by: &Removal, residues: &[Residue], done: &mut [Done]) {
 /// Waits until the processes of these residues have ended, until then at most.
 pub fn settle(live: &Live, residues: &[&Residue], until: Instant) {
     for process in residues.iter().flat_map(|residue| residue.processes()) {
-        let ended = match live.take_open(*process) {
+        let opened = live.take_open(*process);
+        let has_ended = |until| match &opened {
             Some(opened) => wait_readable(opened.as_fd(), &live.interrupts, until),
             None => wait_for_end(*process, &live.interrupts, until),
         };
-        if !ended {
+        if hold::holds(live) && has_ended(until.min(Instant::now() + hold::TIMEOUT)) {
+            continue;
+        }
+        hold::release_all(live);
+        if !has_ended(until) {
             return;
         }
     }
