@@ -27,7 +27,10 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
         }
         None => process::signal(process, number),
     };
-    live.no_longer_held(process);
+    // One that may not be killed after all is still to go on.
+    if result.is_ok() {
+        live.no_longer_held(process);
+    }
     if result != Ok(false) {
         live.tried(ability, result.map(drop));
     }

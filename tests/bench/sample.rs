@@ -63,6 +63,8 @@ pub struct Told {
     pub phases: Vec<(String, f64)>,
     /// System calls by name, by program.
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How long the slowest application took to end after it was asked, in seconds.
+    pub slowest: f64,
     /// What an independent look saw left.
     pub left: String,
 }
@@ -184,6 +186,9 @@ fn measure_hook(told: &mut Told, order: &Order, snap: &Snap, before: &Look) -> R
     }
     if order.subject == Subject::Graceful {
         each_in_its_manner(&document, order.pods)?;
+        let took = document["endings"].as_array().into_iter().flatten();
+        let took = took.filter_map(|ending| ending["elapsed-ms"].as_f64());
+        told.slowest = took.fold(0.0, f64::max) / 1000.0;
     }
     for step in document["steps"].as_array().into_iter().flatten() {
         let name = step["name"].as_str().unwrap_or_default().to_owned();
