@@ -59,7 +59,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A new look. `snap_namespace` is the snap's mount namespace, when we are outside of it and know it.
     pub fn new(host: &'a Host, snap_namespace: Option<MountNamespace>) -> View<'a> {
-        // Before anything else is looked at: what is mounted says what a look may have to wait for.
+        // Before anything is looked at that a server could keep waiting, which what is mounted tells.
         host.learn_mounts();
         View::unread(host, snap_namespace)
     }
@@ -68,7 +68,7 @@ impl<'a> View<'a> {
     pub fn of_snap(host: &'a Host, snap: &Snap) -> View<'a> {
         let view = View::unread(host, None);
         let processes = Processes::read_beside(host, || host.learn_mounts());
-        // Whose shim is whose is asked first of all.
+        // The scope needs them first.
         let _ = processes.as_ref().map(Processes::begin_lines);
         let _ = view.processes.set(processes);
         let snap_namespace = view.find_snap_namespace(snap);

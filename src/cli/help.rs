@@ -58,7 +58,7 @@ Usage: snap-teardown remove [--snap NAME] [--profile FILE] [--grace SECONDS] [--
 
 Applications are ended first, each by its own preStop hook and stop signal, within its own grace. Then all
 else goes, in order: containers, shims, network, mounts, control groups, state, data. The run ends by the
-profile's deadline. SIGTERM, SIGINT and SIGHUP end it early, with a report.
+profile's deadline. SIGTERM, SIGINT, SIGQUIT and SIGHUP end it early, with a report.
 
 As the last line of a snap's hook script:
   exec \"$SNAP/bin/snap-teardown\" remove

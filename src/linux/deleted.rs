@@ -96,7 +96,7 @@ pub(super) fn open_child(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errn
     openat(parent, name, DIRECTORY, Mode::empty())
 }
 
-/// The same, if it is on the mount that its parent is on, which is this one; else EXDEV. The kernel looks after that itself, where
+/// The same, if it is on the mount that its parent is on, which is this one; else EXDEV. The kernel checks this itself, where
 /// there is openat2(2) and seccomp allows it.
 pub(super) fn open_child_on(mount: u64, parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     static REFUSED: AtomicBool = AtomicBool::new(false);

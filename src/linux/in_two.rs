@@ -4,7 +4,7 @@
 //! two at a time. The threads have ended when this returns: whoever forks afterwards has one.
 
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::linux::sync::locked;
 
@@ -34,19 +34,22 @@ pub fn in_two_beside<T: Sync, R: Send>(
         }
     };
     thread::scope(|scope| {
-        if all.len() > 2 * AT_ONCE {
-            start(scope, &work);
-        }
+        let other = if all.len() > 2 * AT_ONCE { start(scope, &work) } else { None };
         first();
         work();
+        if let Some(Err(panic)) = other.map(ScopedJoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
     });
 }
 
 /// Starts a second thread. Where there is none to be had, the first does all.
-fn start<'scope, 'a: 'scope>(scope: &'scope thread::Scope<'scope, 'a>, work: &'a (dyn Fn() + Sync)) {
-    if let Err(e) = thread::Builder::new().spawn_scoped(scope, work) {
-        log::debug!("one thread reads alone: {e}");
-    }
+fn start<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, 'a>,
+    work: &'a (dyn Fn() + Sync),
+) -> Option<ScopedJoinHandle<'scope, ()>> {
+    let started = thread::Builder::new().spawn_scoped(scope, work);
+    started.inspect_err(|e| log::debug!("one thread reads alone: {e}")).ok()
 }
 
 #[cfg(test)]

@@ -17,10 +17,12 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// From now on SIGTERM, SIGINT and SIGHUP no longer kill us.
+    /// From now on SIGTERM, SIGINT, SIGQUIT and SIGHUP no longer kill us.
     pub fn take() -> io::Result<Interrupts> {
         let mut set = SigSet::empty();
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|s| set.add(s));
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]
+            .into_iter()
+            .for_each(|s| set.add(s));
         set.thread_block()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Interrupts { descriptor, seen: AtomicBool::new(false) })

@@ -17,8 +17,8 @@ use nix::unistd::{ForkResult, Pid};
 
 /// Forks. The child does this work, and ends.
 pub fn fork(work: impl FnOnce()) -> io::Result<Pid> {
-    // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked, which never
-    // overlaps with this; glibc's fork leaves its allocator usable in the child.
+    // SAFETY: the child runs `work` and leaves by _exit. Threads exist only while shims are asked and while much
+    // is read (in_two.rs), and none of that overlaps with this; glibc's fork leaves its allocator usable in the child.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {

@@ -4,10 +4,11 @@
 //! Nobody reads what it tells, and it is killed next. For a hundred pods at once, that is as much work as ours, and it keeps the
 //! kernel, which takes containers apart, from both processors. A stopped shim does none of it, and SIGKILL ends it as it is.
 //!
-//! Somebody may have to wait for one: the first process of a process namespace ends when all in it are reaped, and what was
-//! executed in a container, or shares its pod's processes, only the shim reaps. So shims go on as soon as a process takes long
-//! to end; and so does one that is not killed: where its container lives after all, where it is asked for something, and at the
-//! end of the run. After a run that was itself ended by SIGKILL meanwhile, shims without containers stay stopped; a later run ends them.
+//! Shims go on as soon as a process takes long to end: it may be waiting for one of them. The first process of a PID namespace
+//! ends when all others in it are reaped, and the shim is the parent of processes started by exec, and of all containers in a
+//! shared PID namespace. A shim that is not killed goes on, too: where its container lives after all, where it is asked for
+//! something, and at the end of the run. A run that SIGKILL or a crash ends meanwhile leaves shims stopped; the next one lets
+//! them go on before it asks anybody to end.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,17 +19,20 @@ use crate::linux::proc::ProcessId;
 use crate::linux::process::{open_process, signal, signal_opened};
 use crate::remove::ability::Ability;
 use crate::remove::live::Live;
+use crate::remove::process;
 use crate::residue::Residue;
 use crate::runtime::ContainerId;
 use crate::scope::{OwnedShim, Scope};
+use crate::view::View;
 
 /// So many stay open until they are killed; the descriptors of a process may be few.
 const MAX_OPEN: usize = 256;
 
-/// So long a process that was killed may take to end before shims go on: longer than a machine with many needs for the first.
-pub const TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a killed process may take to end before shims go on. The first of many takes longest, and mostly less.
+pub const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Stops the shims of those containers among these that are about to be killed: where that needs no shim.
+/// Stops the shims of those containers among these that are about to be killed: only where containers can be killed without
+/// a shim's help.
 pub fn hold(live: &Live, scope: &Scope, residues: &[Residue]) {
     let mut dying: HashSet<&ContainerId> = HashSet::new();
     for residue in residues {
@@ -41,40 +45,54 @@ pub fn hold(live: &Live, scope: &Scope, residues: &[Residue]) {
     }
     let by_shim = scope.by_shim();
     let serves = |shim: &&OwnedShim| scope.served_by(shim, &by_shim).iter().any(|c| dying.contains(&c.id));
-    for (at, shim) in scope.shims.iter().filter(serves).enumerate() {
-        if !stop(live, shim.process, at) {
+    for shim in scope.shims.iter().filter(serves) {
+        if process::is_untouchable(shim.process) || !stop(live, shim.process) {
             return;
         }
     }
 }
 
-/// False if it may not be stopped. Who may stop one and not let it go on must stop none, so the first is told to go on first.
-fn stop(live: &Live, shim: ProcessId, at: usize) -> bool {
+/// False if it may not be stopped. If we may stop a shim but not resume it, we must not stop any; so SIGCONT is tried first.
+fn stop(live: &Live, shim: ProcessId) -> bool {
     let opened = match open_process(shim) {
         Ok(None) => return true,
         other => other.ok().flatten(),
     };
-    let signal = |number| signal_opened(shim, opened.as_ref(), number).is_ok();
-    let stopped = (at > 0 || signal(SIGCONT)) && signal(SIGSTOP);
-    if stopped {
-        live.note_held(shim);
-        opened.into_iter().filter(|_| at < MAX_OPEN).for_each(|opened| live.keep_open(shim, opened));
+    for number in [SIGCONT, SIGSTOP] {
+        match signal_opened(shim, opened.as_ref(), number) {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(_) => return false,
+        }
     }
-    stopped
+    live.note_held(shim, opened, MAX_OPEN);
+    true
 }
 
-/// True if a shim is stopped.
-pub fn holds(live: &Live) -> bool {
-    !live.held().is_empty()
+/// Lets shims go on that an earlier run has left stopped.
+pub fn resume_stopped(scope: &Scope, view: &View) {
+    let Ok(processes) = view.processes() else { return };
+    let is_stopped = |shim: &&OwnedShim| processes.alive(shim.process).is_some_and(|p| p.state == 'T');
+    for shim in scope.shims.iter().filter(is_stopped) {
+        if let Err(e) = signal(shim.process, SIGCONT) {
+            log::warn!("cannot resume the stopped shim {}: {e}", shim.process.pid);
+        }
+    }
 }
 
 /// Lets a shim go on, if it was stopped.
 pub fn release(live: &Live, shim: ProcessId) {
-    if live.no_longer_held(shim) {
-        let _ = match live.take_open(shim) {
-            Some(opened) => signal_opened(shim, Some(&opened), SIGCONT),
-            None => signal(shim, SIGCONT),
-        };
+    if !live.forget_held(shim) {
+        return;
+    }
+    let opened = live.take_open(shim);
+    let resumed = match &opened {
+        Some(opened) => signal_opened(shim, Some(opened), SIGCONT),
+        None => signal(shim, SIGCONT),
+    };
+    if let Err(e) = resumed {
+        log::warn!("cannot resume the stopped shim {}: {e}", shim.pid);
+        live.note_held(shim, opened, MAX_OPEN);
     }
 }
 
@@ -84,7 +102,7 @@ pub fn release_all(live: &Live) {
 }
 
 impl Drop for Live {
-    /// Whatever ended the run, no shim stays stopped.
+    /// However the run ends, if not by SIGKILL or a crash: no shim stays stopped.
     fn drop(&mut self) {
         release_all(self);
     }
@@ -139,6 +157,20 @@ mod tests {
         kill(&residues);
         assert_eq!(state(process), 'T');
         drop(live);
+        assert_eq!(state(process), 'S');
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn one_that_a_killed_run_has_left_stopped_goes_on() {
+        let (mut child, live, scope, residues) = world();
+        let process = scope.shims[0].process;
+        live.tried(Ability::WriteCgroups, Ok(()));
+        hold(&live, &scope, &residues);
+        assert!(live.forget_held(process), "as if the run had been killed");
+        assert_eq!(state(process), 'T');
+        resume_stopped(&scope, &View::new(&live.host, None));
         assert_eq!(state(process), 'S');
         child.kill().unwrap();
         child.wait().unwrap();

@@ -191,19 +191,27 @@ impl Live {
         self.experience().links_settled = Some(until);
     }
 
-    /// A shim is stopped.
-    pub fn note_held(&self, shim: ProcessId) {
-        self.experience().held.insert(shim);
+    /// A shim is stopped. It stays open, if no more than so many do.
+    pub fn note_held(&self, shim: ProcessId, opened: Option<OwnedFd>, most: usize) {
+        let experience = &mut *self.experience();
+        experience.held.insert(shim);
+        let opened = opened.filter(|_| experience.opened.len() < most);
+        experience.opened.extend(opened.map(|opened| (shim, opened)));
     }
 
     /// True if a process was stopped: it has been killed, or is about to go on.
-    pub fn no_longer_held(&self, process: ProcessId) -> bool {
+    pub fn forget_held(&self, process: ProcessId) -> bool {
         self.experience().held.remove(&process)
     }
 
     /// The shims that are stopped.
     pub fn held(&self) -> Vec<ProcessId> {
         self.experience().held.iter().copied().collect()
+    }
+
+    /// True if any shim is stopped.
+    pub fn holds_any(&self) -> bool {
+        !self.experience().held.is_empty()
     }
 
     /// Keeps a process open that is to be signalled or waited for.

@@ -63,7 +63,7 @@ pub fn remove(
             _ => None,
         });
     }
-    if effort == Effort::Force {
+    if effort == Effort::Force && !clock.is_up(live, deadline) {
         hold::hold(live, scope, residues);
     }
     for (residue, begun) in residues.iter().zip(begun) {
@@ -216,7 +216,7 @@ pub fn settle(live: &Live, residues: &[&Residue], until: Instant) {
             Some(opened) => wait_readable(opened.as_fd(), &live.interrupts, until),
             None => wait_for_end(*process, &live.interrupts, until),
         };
-        if hold::holds(live) && has_ended(until.min(Instant::now() + hold::TIMEOUT)) {
+        if live.holds_any() && has_ended(until.min(Instant::now() + hold::PATIENCE)) {
             continue;
         }
         hold::release_all(live);
@@ -226,7 +226,6 @@ pub fn settle(live: &Live, residues: &[&Residue], until: Instant) {
     }
 }
 
-/// The processes whose end a residue's removal waits for.
 #[cfg(test)]
 mod tests {
     use super::*;

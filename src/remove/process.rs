@@ -16,7 +16,7 @@ pub fn signal(live: &Live, process: ProcessId, effort: Effort, ability: Ability)
 
 /// The same by a signal's number.
 pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: Ability) -> Done {
-    if process.pid <= 1 || process.pid.unsigned_abs() == std::process::id() {
+    if is_untouchable(process) {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
     let result = match live.take_open(process) {
@@ -28,8 +28,8 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
         None => process::signal(process, number),
     };
     // One that may not be killed after all is still to go on.
-    if result.is_ok() {
-        live.no_longer_held(process);
+    if result == Ok(true) {
+        live.forget_held(process);
     }
     if result != Ok(false) {
         live.tried(ability, result.map(drop));
@@ -39,6 +39,11 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
         Ok(false) => Done::Gone,
         Err(errno) => Done::Refused { rung: Rung::Signal, errno },
     }
+}
+
+/// True for pid 1 and for ourselves.
+pub fn is_untouchable(process: ProcessId) -> bool {
+    process.pid <= 1 || process.pid.unsigned_abs() == std::process::id()
 }
 
 /// Signals all of them. What came of it is the worst of it.

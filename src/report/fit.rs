@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
 use std::sync::Arc;
 
-use crate::report::Report;
 use crate::report::left::Left;
 use crate::report::note::{Note, NoteKind};
 use crate::report::summary::shorten;
+use crate::report::{Report, StepReport};
 use crate::residue::Residue;
 use crate::scope::{self, Scope};
 use crate::text::write_printable_json;
@@ -20,7 +20,7 @@ const SOME: usize = 100;
 type Cut = (&'static str, fn(&mut Report));
 
 /// What is cut, one after the other: first what is of most and says least. Never a count. A mount that was detached no later
-/// look sees: where it cannot be told, the scope has gone before, so that who looks by the document says that he is blind.
+/// look sees: where it cannot be told, the scope has gone before, so a later run that relies on the document reports a blind spot.
 const CUTS: [Cut; 8] = [
     ("steps.removed", |report| report.steps.iter_mut().for_each(|step| step.removed.clear())),
     ("scope.containers.binds, scope.bystanders, scope.nonsense", |report| {
@@ -43,7 +43,7 @@ const CUTS: [Cut; 8] = [
     ("steps.left", |report| cut_left(report, SOME)),
     ("scope", |report| report.scope = None),
     // What stays has a bound: numbers, words, names that snapd has checked, and what the kernel says of itself.
-    ("all but counts", |report| {
+    ("steps.left, steps.blind, steps.closed, notes, advice, hooks, endings", |report| {
         for step in &mut report.steps {
             step.left.clear();
             step.blind.clear();
@@ -95,7 +95,7 @@ impl Report {
         })
     }
 
-    /// Its JSON in one line, cut until it is no longer: first prose.
+    /// Its JSON in one line, cut until it fits: first long lists, then prose, the scope late.
     pub(super) fn json_within(&self, most: u64) -> Option<String> {
         let mut json = Vec::new();
         let mut write = |report: &Report| {
@@ -105,10 +105,27 @@ impl Report {
         if write(self).is_err() {
             let (endings, scope) = (self.endings.clone(), self.scope.clone());
             let mut cut = Report { endings, scope, ..self.without_bulk() };
-            cut.note_cut("steps.removed, steps.left, steps.blind");
+            cut.note_cut(&self.missing_in(&cut).join(", "));
             cut.fit(&mut [ERRORS, WHYS].iter().chain(&CUTS), &mut write).ok()?;
         }
         String::from_utf8(json).ok()
+    }
+
+    /// The lists that are shorter in a copy.
+    fn missing_in(&self, copy: &Report) -> Vec<&'static str> {
+        type Length = fn(&StepReport) -> usize;
+        let of_steps: [(&str, Length); 3] = [
+            ("steps.removed", |step| step.removed.len()),
+            ("steps.left", |step| step.left.len()),
+            ("steps.blind", |step| step.blind.len()),
+        ];
+        let mut missing = if self.sizes.is_empty() { vec![] } else { vec!["sizes"] };
+        for (key, length) in of_steps {
+            if self.steps.iter().zip(&copy.steps).any(|(own, its)| length(its) < length(own)) {
+                missing.push(key);
+            }
+        }
+        missing
     }
 
     fn fit(
@@ -134,7 +151,12 @@ impl Report {
             self.notes.insert(0, Note::of(NoteKind::Cut, text, []));
         }
         self.truncated = true;
-        self.notes[0].items.push(what.to_owned());
+        let items = &mut self.notes[0].items;
+        for key in what.split(", ").filter(|key| !key.is_empty()) {
+            if !items.iter().any(|known| known == key) {
+                items.push(key.to_owned());
+            }
+        }
     }
 
     fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
@@ -179,7 +201,7 @@ mod tests {
     use crate::report::file::LARGEST;
     use crate::report::left::{Because, NOT_TRIED};
     use crate::report::script::{self, Script};
-    use crate::report::{Counts, Left, Outcome, RunFacts, StepReport};
+    use crate::report::{Counts, Left, Outcome, RunFacts};
     use crate::residue::{Detached, RuntimeLeftRunning};
     use crate::runtime::ContainerId;
 
@@ -269,10 +291,10 @@ mod tests {
         report.endings = vec![ending("d/p".into(), "e".repeat(500)); 300];
         report.steps[0].left = vec![left(named("a".into()), "y".repeat(1000)); 90];
         let told: Report = json::parse(report.json_within(200 << 10).unwrap().as_bytes()).unwrap();
-        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 2));
+        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 1));
         assert_eq!(told.steps[0].left[0].why.as_deref(), report.steps[0].left[0].why.as_deref());
         let told: Report = json::parse(report.json_within(128 << 10).unwrap().as_bytes()).unwrap();
-        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 3));
+        assert_eq!((told.endings.len(), told.steps[0].left.len(), told.notes[0].items.len()), (300, 90, 2));
         assert!(told.scope.is_some() && !report.truncated);
     }
 

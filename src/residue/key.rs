@@ -9,8 +9,8 @@ use super::Residue;
 use crate::order;
 use crate::text;
 
-/// A residue's name, hashed twice, with keys that nobody can know: two names have one key only by a chance that is as good as
-/// none, and nobody can choose names that do.
+/// A residue's name as two independent hashes with random keys: a collision is practically impossible, and nobody can construct
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64, u64);
 
@@ -100,7 +100,7 @@ impl Keys {
         self.place(key).is_some()
     }
 
-    /// The how manieth it is.
+    /// Its index, if it is among them.
     pub fn place(&self, key: &Key) -> Option<usize> {
         self.0.binary_search(key).ok()
     }

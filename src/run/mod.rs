@@ -22,6 +22,7 @@ use crate::linux::interrupts::Interrupts;
 use crate::order;
 use crate::reason::Reason;
 use crate::remove::ability::Ability;
+use crate::remove::hold;
 use crate::remove::live::Live;
 use crate::remove::ourselves;
 use crate::remove::thaw::thaw;
@@ -142,7 +143,9 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
     let rounds = Rounds { live, plan, deadline };
-    let (mut history, scope, view) = until_nothing_new(&rounds, subject, scope, surveyed, view, watch)?;
+    let torn_down = until_nothing_new(&rounds, subject, scope, surveyed, view, watch);
+    hold::release_all(live);
+    let (mut history, scope, view) = torn_down?;
     // The run that was waited for ended clean, and left nothing to do: its result is the one that tells something.
     let nothing_new = lock.waited && earlier.is_none() && unread.is_none() && history.rounds == 0;
     rounds::add_blind(plan, &mut history, unread.into_iter().collect());
@@ -182,7 +185,10 @@ fn unfinished(live: &Live) -> (Option<Scope>, Option<Blind>) {
         return (None, None);
     };
     detached.into_iter().filter(still_held).for_each(|residue| live.remember(residue));
-    (scope, None)
+    let unknown =
+        || Blind::new("what an earlier run has left", (Reason::NoResult, "its result holds no scope"));
+    let unread = scope.is_none().then(unknown);
+    (scope, unread)
 }
 
 /// Writes the survey down, so that a run that is killed leaves it behind.
@@ -195,8 +201,9 @@ fn leave_behind(mut survey: Report, live: &Live) {
 }
 
 /// Leaves the groups that are to be ended, and finds out what confinement grants where that decides how to go about
-/// things. Changes nothing else.
+/// things. Shims that a killed run has left stopped go on. Changes nothing else.
 fn prepare(live: &Live, scope: &Scope, view: &View) {
+    hold::resume_stopped(scope, view);
     let listed = live.host.list(&scope.roots.runc).map(drop);
     live.tried(Ability::RuntimeState, listed.map_err(|e| e.errno_or_unknown()));
     let Ok(tree) = view.cgroups() else { return };

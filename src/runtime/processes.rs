@@ -54,7 +54,6 @@ impl Processes {
 
     /// The same, while our own thread does something else first.
     pub fn read_beside(host: &Host, first: impl FnOnce()) -> Result<Processes> {
-        let path = Path::new("/proc");
         let mut all = Processes {
             host: host.clone(),
             by_pid: HashMap::new(),
@@ -63,12 +62,14 @@ impl Processes {
             begun: RefCell::default(),
             unreadable: Vec::new(),
         };
-        let proc = Directory::open(&host.path(path)).context("open", path)?;
-        let mut pids: Vec<i32> = Vec::new();
-        for entry in std::fs::read_dir(host.path(path)).context("list", path)? {
-            let name = entry.context("list", path)?.file_name();
-            pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
-        }
+        let listed = pids(host);
+        let (proc, pids) = match listed {
+            Ok(listed) => listed,
+            Err(e) => {
+                first();
+                return Err(e);
+            }
+        };
         in_two_beside(first, &pids, |pid| (*pid, proc.read(*pid)), |(pid, read)| all.take(pid, read));
         order::sort(&mut all.candidates);
         order::sort_by_key(&mut all.unreadable, |(pid, _)| *pid);
@@ -88,7 +89,7 @@ impl Processes {
         }
     }
 
-    /// Begins to read the command lines, which somebody is to ask for soon, while we look at something else.
+    /// Begins to read the command lines, which will be needed soon, while we look at something else.
     pub fn begin_lines(&self) {
         let child = Child::start(|out| tell_command_lines(&self.host, &self.candidates, true, out));
         *self.begun.borrow_mut() = child.ok();
@@ -127,6 +128,18 @@ impl Processes {
     pub fn hidden(&self) -> &[i32] {
         &self.lines().hidden
     }
+}
+
+/// The numbers of all processes, and the directory that has them.
+fn pids(host: &Host) -> Result<(Directory, Vec<i32>)> {
+    let path = Path::new("/proc");
+    let proc = Directory::open(&host.path(path)).context("open", path)?;
+    let mut pids: Vec<i32> = Vec::new();
+    for entry in std::fs::read_dir(host.path(path)).context("list", path)? {
+        let name = entry.context("list", path)?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok((proc, pids))
 }
 
 impl Lines {
