@@ -66,3 +66,24 @@ fn a_result_may_come_from_standard_input() {
     says(&text, "far too large");
     assert_eq!(status, 2, "{text}");
 }
+
+/// One that was cut until it had no scope does not know what it has left.
+#[test]
+fn the_removal_after_a_result_without_a_scope_is_blind() {
+    let after = |scope: &str| {
+        let changed = format!(
+            "import json; r = json.load(open(\"teardown.json\")); r[\"outcome\"] = \"residue\"; {scope}; \
+             json.dump(r, open(\"teardown.json\", \"w\"))"
+        );
+        typed(&format!(
+            "$ST remove --yes --snap microk8s > /dev/null; cd /run/snap.microk8s; python3 -c '{changed}'
+            COLUMNS=200 $ST remove --yes --snap microk8s"
+        ))
+    };
+    let (status, text) = after("assert r[\"scope\"]");
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = after("r[\"scope\"] = None");
+    assert_eq!(status, 3, "{text}");
+    says(&text, "what an earlier run has left");
+    says(&text, "its result holds no scope");
+}
