@@ -135,8 +135,8 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let is_sure = || scope.blind.is_empty() && scope.doubts.is_empty() && !skeleton::others_run(view, scope);
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
-        // Out of our reach, and so is everything in it: what runs is found elsewhere.
-        Err(_) => return,
+        Err(_) if ids.is_empty() && recorded.is_empty() => return,
+        Err(e) => return finding.blind.push(Blind::new("the streams of containers", e)),
     };
     for directory in directories {
         let directory = scope.roots.fifos.join(directory);
@@ -158,6 +158,19 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_that_cannot_be_listed_are_blind_where_containers_of_ours_were() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::fixture::file(dir.path(), "run/containerd/fifo", "no directory");
+        let host = crate::linux::host::Host::at(dir.path());
+        let told = |ids: &[&str]| {
+            let mut finding = Finding::default();
+            fifos(&View::new(&host, None), &crate::fixture::scope_of(ids), &mut finding);
+            finding.blind.len()
+        };
+        assert_eq!([told(&[]), told(&["a"])], [0, 1]);
+    }
 
     #[test]
     fn runcs_state_of_an_id_that_somebody_alive_has_is_not_ours_by_a_bundle() {
