@@ -13,6 +13,7 @@ mod bounds;
 mod devices;
 mod docker;
 mod drain;
+mod furniture;
 mod held;
 mod images;
 mod kata;

@@ -8,8 +8,9 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::furniture::furnish;
 use crate::moved;
-use crate::stage::{Right, Stage, demand, furnish, sh};
+use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
 use support::runtime::{Layout, Pod, Runtime};
