@@ -180,5 +180,10 @@ mod tests {
         assert_eq!(told(), Vec::<String>::new());
         process("50", "4");
         assert_eq!(told(), ["/x in the mount namespace of process 50 (x)"]);
+        // So is one that has made a volume of ours its root.
+        process("51", "5");
+        let volume = "/var/snap/microk8s/common/var/lib/kubelet/pods/u/volumes/v";
+        file("proc/51/mountinfo", &format!("9 8 8:1 {volume} / rw - ext4 /dev/a rw\n"));
+        assert_eq!(told()[1..], ["/ in the mount namespace of process 51 (x)"]);
     }
 }
