@@ -85,14 +85,9 @@ pub fn release(live: &Live, shim: ProcessId) {
     if !live.forget_held(shim) {
         return;
     }
-    let opened = live.take_open(shim);
-    let resumed = match &opened {
-        Some(opened) => signal_opened(shim, Some(opened), SIGCONT),
-        None => signal(shim, SIGCONT),
-    };
-    if let Err(e) = resumed {
+    if let Err(e) = process::send(live, shim, SIGCONT) {
         log::warn!("cannot resume the stopped shim {}: {e}", shim.pid);
-        live.note_held(shim, opened, MAX_OPEN);
+        live.note_held(shim, None, MAX_OPEN);
     }
 }
 

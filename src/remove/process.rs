@@ -1,5 +1,6 @@
 //! One process.
 
+use nix::errno::Errno;
 use nix::libc::{SIGKILL, SIGTERM};
 
 use crate::engine::done::{Done, Rung};
@@ -19,14 +20,7 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
     if is_untouchable(process) {
         return Done::NotPossible { why: "never pid 1, never ourselves".into() };
     }
-    let result = match live.take_open(process) {
-        Some(opened) => {
-            let result = process::signal_opened(process, Some(&opened), number);
-            live.keep_open(process, opened);
-            result
-        }
-        None => process::signal(process, number),
-    };
+    let result = send(live, process, number);
     // One that may not be killed after all is still to go on.
     if result == Ok(true) {
         live.forget_held(process);
@@ -39,6 +33,14 @@ pub fn signal_by_number(live: &Live, process: ProcessId, number: i32, ability: A
         Ok(false) => Done::Gone,
         Err(errno) => Done::Refused { rung: Rung::Signal, errno },
     }
+}
+
+/// Signals a process, through its descriptor if it was kept open.
+pub fn send(live: &Live, process: ProcessId, number: i32) -> Result<bool, Errno> {
+    let Some(opened) = live.take_open(process) else { return process::signal(process, number) };
+    let result = process::signal_opened(process, Some(&opened), number);
+    live.keep_open(process, opened);
+    result
 }
 
 /// True for pid 1 and for ourselves.
