@@ -69,21 +69,23 @@ impl Child {
     /// Waits until it has finished, until then at most.
     pub fn attend(self, until: Instant) -> ChildEnd {
         let mut output = Vec::new();
-        if !drain(&self.reader, &mut output, until) {
-            return end(self.pid);
-        }
-        let _ = waitpid(self.pid, None);
-        ChildEnd::Finished(output)
+        self.read_until(until, &mut output).unwrap_or(ChildEnd::Finished(output))
     }
 
     /// What it has written by then, whether it has ended or not.
     pub fn written_until(self, until: Instant) -> Vec<u8> {
         let mut output = Vec::new();
-        match drain(&self.reader, &mut output, until) {
-            true => drop(waitpid(self.pid, None)),
-            false => drop(end(self.pid)),
-        }
+        self.read_until(until, &mut output);
         output
+    }
+
+    /// Reads until it has finished. How it was ended, if that took too long.
+    fn read_until(&self, until: Instant, output: &mut Vec<u8>) -> Option<ChildEnd> {
+        if !drain(&self.reader, output, until) {
+            return Some(end(self.pid));
+        }
+        let _ = waitpid(self.pid, None);
+        None
     }
 
     /// Waits as long as it gets on with its work, which it tells by [`at`]. What it wrote, and if it did not get on,
