@@ -65,6 +65,23 @@ pub fn is_kubelets(group: &Path) -> bool {
         || pod(last)
 }
 
+/// True for the group that kubelet makes for all pods: `kubepods`, or a slice of that name.
+pub fn is_of_all_pods(group: &Path) -> bool {
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name == "kubepods"
+        || name.strip_suffix(".slice").is_some_and(|slice| slice.rsplit('-').next() == Some("kubepods"))
+}
+
+/// True for the group that kubelet makes for a QoS class below that one.
+pub fn is_of_class(group: &Path, all_pods: &Path) -> bool {
+    let name = |group: &Path| group.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let slices = name(all_pods).strip_suffix(".slice").map(str::to_owned);
+    ["burstable", "besteffort"].into_iter().any(|class| match &slices {
+        Some(above) => name(group) == format!("{above}-{class}.slice"),
+        None => name(group) == class,
+    })
+}
+
 /// True for a group that kubelet makes for one pod. One in a container's is none: there that one may make what it likes.
 pub fn is_a_pods(group: &Path) -> bool {
     let names = || group.iter().filter_map(OsStr::to_str);

@@ -19,7 +19,7 @@ use crate::scope::docker_links;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
 use crate::scope::netns::Namespaces;
-use crate::scope::network::{Network, OwnedLink};
+use crate::scope::network::{DOCKERD, Network, OwnedLink};
 use crate::scope::{Bystander, BystanderKind, Scope};
 use crate::snap::units;
 use crate::text::{escape, show};
@@ -32,9 +32,6 @@ const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k
 /// Those of them that run in pods of their own.
 const IN_PODS: &[&str] =
     &["kube-proxy", "flanneld", "calico-node", "calico-felix", "cilium-agent", "kube-router"];
-
-/// It knows no pods.
-const DOCKERD: &str = "dockerd";
 
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -104,7 +101,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         others: &recorded.others,
         addresses: gathered.network.addresses.iter().copied().collect(),
         networks,
-        kubelet: other_kubelet(&gathered.network),
+        kubelet: gathered.network.other_kubelet().map(str::to_owned),
     };
     shared_links(&judge, &scope.links, &mut gathered);
     gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
@@ -123,11 +120,6 @@ fn known_blocks(facts: &Facts, links: &[OwnedLink], earlier: &Network) -> Vec<(I
     let others: Vec<IpAddr> = facts.addresses.iter().filter(others).filter_map(|b| b.address).collect();
     let taken = |(network, bits): (IpAddr, u8)| others.iter().any(|a| shares(*a, network, bits));
     earlier.blocks.iter().copied().filter(|block| !taken(*block)).collect()
-}
-
-/// Why there may be another kubelet: a living program that manages pods and is not ours. docker's does not.
-fn other_kubelet(network: &Network) -> Option<String> {
-    network.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.clone())
 }
 
 /// The networks that these links are in.

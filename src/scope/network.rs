@@ -39,6 +39,16 @@ pub struct Network {
     pub blind: Vec<Blind>,
 }
 
+/// docker's daemon knows no pods.
+pub(super) const DOCKERD: &str = "dockerd";
+
+impl Network {
+    /// Why there may be another kubelet: a living program that manages pods and is not ours.
+    pub fn other_kubelet(&self) -> Option<&str> {
+        self.rivals.iter().find(|(name, _)| *name != DOCKERD).map(|(_, why)| why.as_str())
+    }
+}
+
 /// A network namespace of ours, with what proves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,6 +12,7 @@ use crate::residue::{Cgroup, Residue};
 use crate::runtime::groups;
 use crate::scope::Scope;
 use crate::snap::units;
+use crate::steps::classes;
 use crate::text::show;
 use crate::view::View;
 
@@ -34,7 +35,10 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     above.ours.extend(kubelets.filter(|group| groups::is_kubelets(group)));
     let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
     for (hierarchy, all) in writable {
-        let (found, unknown) = removable(all, &owners, &above);
+        let (mut found, mut unknown) = removable(all, &owners, &above);
+        let classes = classes::empty(scope, all, &found.iter().map(|(group, _)| *group).collect());
+        found.extend(classes.ours.into_iter().map(|group| (group, None)));
+        unknown.extend(classes.unknown.into_iter().map(Path::to_path_buf));
         let empty = unknown.iter().filter(|group| !view.is_occupied(hierarchy, group));
         let why =
             (Reason::Unproven, "it is empty, and whether it was made for a container of ours cannot be told");

@@ -1,6 +1,7 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
 pub mod cgroups;
+mod classes;
 mod containers;
 mod data;
 mod drain;

@@ -28,6 +28,9 @@ pub const ALL: &[Scene] = &[
     ("no_skeleton_is_left_of_a_plain_layout_2_1", || plain("2.1")),
     ("no_skeleton_is_left_of_a_plain_layout_hybrid", || plain("1.7")),
     ("a_skeleton_that_others_use_stays", used),
+    ("classes_of_kubelet_in_which_no_pod_was_go", || classes(Beside::Nobody)),
+    ("classes_of_kubelet_in_which_no_pod_was_go_hybrid", || classes(Beside::Nobody)),
+    ("classes_of_kubelet_beside_pods_of_others_are_told", || classes(Beside::Namespace)),
     ("a_skeleton_with_a_users_file_stays", users_file),
 ];
 
@@ -102,6 +105,27 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
     let statuses: &[i32] =
         if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
     stage.judge(&Right::Told(images, statuses), 2)?;
+    Ok(())
+}
+
+/// kubelet makes a group for each QoS class when it starts. Pods of ours were in one of them alone.
+const CLASSES: &str = "for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
+
+fn classes(who: Beside) -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    sh(CLASSES)?;
+    let alone = who == Beside::Nobody;
+    if !alone {
+        stage.also(|_| sh("mkdir -p /sys/fs/cgroup/kubepods/podother"))?;
+    }
+    stage.must_show(&[(Kind::Cgroup, 4)])?;
+    // Nobody can say who has made a class beside pods of others, nor the one above it, which they use now.
+    let may: fn(&Thing) -> bool =
+        |thing| thing.path.ends_with("kubepods/burstable") || thing.path.ends_with("kubepods");
+    stage.judge(&if alone { Right::Clean } else { Right::Told(may, &[3]) }, 1)?;
     Ok(())
 }
 

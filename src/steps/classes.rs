@@ -1,0 +1,112 @@
+//! kubelet's groups that hold no pod. It makes one for each QoS class when it starts, whether a pod of that class comes or not.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::groups;
+use crate::scope::Scope;
+
+/// Groups that hold nothing but what goes, none of which was above a container of ours.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Empty<'a> {
+    /// Ours to remove, children before parents.
+    pub ours: Vec<&'a Path>,
+    /// Beside pods of somebody else's: they may be his.
+    pub unknown: Vec<&'a Path>,
+}
+
+/// The empty groups of QoS classes beside those that held pods of ours, and the one above them all if it is empty by that. Where
+/// nothing ran, those at the top: a kubelet of ours has made them, or one that does not run either and will make them anew.
+pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> Empty<'a> {
+    let mut empty = Empty::default();
+    // A kubelet that lives has made them for itself.
+    if scope.network.other_kubelet().is_some() {
+        return empty;
+    }
+    let held =
+        |top: &Path| scope.containers.iter().any(|c| c.cgroups.iter().any(|leaf| leaf.starts_with(top)));
+    let idle = scope.containers.is_empty() && scope.roots.kubelet.is_some();
+    let is_ours = |top: &Path| held(top) || idle && top.components().count() == 2;
+    for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
+        let below =
+            |parent: &Path| all.iter().filter(|group| group.parent() == Some(parent)).collect::<Vec<_>>();
+        let stay = below(top).into_iter().filter(|group| !going.contains(group.as_path()));
+        let (classes, others): (Vec<_>, Vec<_>) =
+            stay.partition(|group| groups::is_of_class(group, top) && below(group).is_empty());
+        let classes = classes.into_iter().map(PathBuf::as_path);
+        if others.is_empty() {
+            empty.ours.extend(classes);
+            empty.ours.extend((!going.contains(top.as_path())).then_some(top.as_path()));
+        } else if !idle {
+            empty.unknown.extend(classes);
+        }
+    }
+    empty
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::scope_of;
+
+    fn told(scope: &Scope, all: &[&str], going: &[&str]) -> [Vec<String>; 2] {
+        let all: Vec<PathBuf> = all.iter().map(PathBuf::from).collect();
+        let going = going.iter().map(Path::new).collect();
+        let Empty { ours, unknown } = empty(scope, &all, &going);
+        [ours, unknown].map(|groups| groups.iter().map(|group| group.display().to_string()).collect())
+    }
+
+    fn scope(leaf: &str) -> Scope {
+        let mut scope = scope_of(&["a"]);
+        scope.containers[0].cgroups = vec![leaf.into()];
+        scope
+    }
+
+    const OWN: [&str; 3] =
+        ["/kubepods/besteffort/pod1/a", "/kubepods/besteffort/pod1", "/kubepods/besteffort"];
+
+    #[test]
+    fn a_class_in_which_no_pod_was_goes_with_the_last_pod() {
+        let mut all = vec![
+            "/kubepods",
+            "/kubepods/besteffort",
+            "/kubepods/besteffort/pod1",
+            "/kubepods/besteffort/pod1/a",
+        ];
+        assert_eq!(told(&scope(OWN[0]), &all, &OWN), [vec!["/kubepods"], vec![]]);
+        all.push("/kubepods/burstable");
+        assert_eq!(told(&scope(OWN[0]), &all, &OWN), [vec!["/kubepods/burstable", "/kubepods"], vec![]]);
+        let slices = ["/kubepods.slice", "/kubepods.slice/kubepods-burstable.slice"];
+        let leaf =
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-containerd-a.scope";
+        assert_eq!(told(&scope(leaf), &slices, &[]), [vec![slices[1], slices[0]], vec![]]);
+    }
+
+    #[test]
+    fn beside_pods_of_others_it_is_told_and_a_kubelet_that_lives_has_made_it() {
+        let all = [
+            "/kubepods",
+            "/kubepods/besteffort",
+            "/kubepods/burstable",
+            "/kubepods/pod2",
+            "/kubepods/pod2/b",
+        ];
+        let mut scope = scope(OWN[0]);
+        assert_eq!(told(&scope, &all, &OWN), [vec![], vec!["/kubepods/burstable"]]);
+        let rival = ("k3s-server".to_owned(), "another k3s-server is alive: process 7".to_owned());
+        scope.network.rivals.insert(rival.0, rival.1);
+        assert_eq!(told(&scope, &all[..3], &OWN), [vec![], Vec::<&str>::new()]);
+    }
+
+    #[test]
+    fn where_nothing_ran_what_a_kubelet_of_ours_made_goes_and_others_pods_are_no_doubt() {
+        let all = ["/kubepods", "/kubepods/besteffort", "/kubepods/burstable", "/x", "/x/kubepods"];
+        let mut scope = scope_of(&[]);
+        scope.roots.kubelet = Some("/var/snap/microk8s/common/var/lib/kubelet".into());
+        assert_eq!(told(&scope, &all, &[]), [vec![all[1], all[2], all[0]], vec![]]);
+        let beside = [all[0], all[1], "/kubepods/burstable", "/kubepods/burstable/pod2"];
+        assert_eq!(told(&scope, &beside, &[]), [vec![], Vec::<&str>::new()]);
+        scope.roots.kubelet = None;
+        assert_eq!(told(&scope, &all, &[]), [vec![], Vec::<&str>::new()], "a snap without a kubelet");
+    }
+}
