@@ -118,6 +118,7 @@ fn every_change_of_a_document_is_rejected() {
         "machine-id",
         "mount",
         "containerd",
+        "idle",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

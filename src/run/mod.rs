@@ -62,13 +62,16 @@ pub fn verify(host: &Host, subject: &Subject, saved: Option<&Path>) -> Result<Re
         None => file::read(host, &subject.snap),
     };
     let view = View::of_snap(host, &subject.snap);
-    let scope = gather(&view, &subject.snap, &subject.profile)?;
     let now = started.host(&view);
     let then = earlier.as_ref().ok().and_then(|earlier| Some(&earlier.as_ref()?.host));
     if then.is_some_and(|then| now.is_another_machine(then)) {
         return Err(Error::NotStarted("the result is another machine's (host.machine-id)".into()));
     }
     let booted = then.is_some_and(|then| now.booted_between(then));
+    // Of a boot that is over, no link is there any more.
+    let known =
+        earlier.as_ref().ok().and_then(|earlier| earlier.as_ref()?.scope.as_deref()).filter(|_| !booted);
+    let scope = gather_after(&view, &subject.snap, &subject.profile, known)?;
     let (mut scope, detached) = with_earlier_result(earlier, booted, scope);
     // The shims that told where containerd worked have ended; the earlier result knows.
     if scope.told_by_shims.is_some() {

@@ -196,6 +196,8 @@ pub struct Leases {
     pub files: Vec<PathBuf>,
     /// The directories of such networks, which are empty when those files are gone.
     pub directories: Vec<PathBuf>,
+    /// Directories of networks that nobody has a lease in, and of which nothing says whose they were.
+    pub deserted: Vec<PathBuf>,
     /// What could not be read.
     pub errors: Vec<Error>,
 }
@@ -232,9 +234,14 @@ pub fn leases(host: &Host, cni: &Path, ids: &HashSet<&str>, names: &BTreeSet<Str
                 Kind::Other => shared = true,
             }
         }
-        if ours && !shared && files.len() <= MOST_FILES {
+        if shared || files.len() > MOST_FILES {
+            continue;
+        }
+        if ours {
             found.files.append(&mut memos);
             found.directories.extend(is_directory(host, &directory).then_some(directory));
+        } else if !memos.is_empty() {
+            found.deserted.push(directory);
         }
     }
     if !all.is_empty() && found.directories.len() == all.len() {

@@ -48,6 +48,9 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
     let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
+    // It makes its directories when it starts.
+    let has_run = [&roots.root, &roots.state].into_iter().any(|made| view.host.exists(made).unwrap_or(false));
+    let idle = containers.is_empty() && (has_run || earlier.is_some_and(|earlier| earlier.idle));
     let mut scope = Scope {
         snap: snap.clone(),
         roots,
@@ -65,6 +68,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         devices: Vec::new(),
         groups_above,
         recorded: Vec::new(),
+        idle,
         bystanders: Vec::new(),
         blind,
         doubts,

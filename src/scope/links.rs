@@ -56,8 +56,10 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     let mut gathered = Gathered::default();
     gathered.network.own = netns::of_process(view.host, "self").ok();
     // Where nothing of ours is, nobody's results are read.
-    let any =
-        !scope.containers.is_empty() || !scope.shims.is_empty() || earlier.is_some_and(Network::is_known);
+    let any = !scope.containers.is_empty()
+        || !scope.shims.is_empty()
+        || earlier.is_some_and(Network::is_known)
+        || scope.idle;
     let recorded = match any {
         true => read_results(view, scope, &mut gathered.network),
         false => Recorded::default(),

@@ -105,6 +105,9 @@ pub struct Scope {
     /// hints. Their streams go only where nobody else can have the same ID; their groups, while they are empty.
     #[serde(default)]
     pub recorded: Vec<ContainerId>,
+    /// Our containerd has run, and nothing of it has a container any more: what it made for all of them may be there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
     /// What looks like ours and is not.
     pub bystanders: Vec<Bystander>,
     /// Evidence that could not be read, where no other source covers it.

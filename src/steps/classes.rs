@@ -16,7 +16,7 @@ pub struct Empty<'a> {
 }
 
 /// The empty groups of QoS classes beside those that held pods of ours, and the one above them all if it is empty by that. Where
-/// nothing ran, those at the top: a kubelet of ours has made them, or one that does not run either and will make them anew.
+/// no pod is left, those at the top: a kubelet of ours has made them, or one that does not run either and will make them anew.
 pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> Empty<'a> {
     let mut empty = Empty::default();
     // A kubelet that lives has made them for itself.
@@ -25,7 +25,7 @@ pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> E
     }
     let held =
         |top: &Path| scope.containers.iter().any(|c| c.cgroups.iter().any(|leaf| leaf.starts_with(top)));
-    let idle = scope.containers.is_empty() && scope.roots.kubelet.is_some();
+    let idle = scope.idle && scope.roots.kubelet.is_some();
     let is_ours = |top: &Path| held(top) || idle && top.components().count() == 2;
     for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
         let below =
@@ -102,6 +102,7 @@ mod tests {
     fn where_nothing_ran_what_a_kubelet_of_ours_made_goes_and_others_pods_are_no_doubt() {
         let all = ["/kubepods", "/kubepods/besteffort", "/kubepods/burstable", "/x", "/x/kubepods"];
         let mut scope = scope_of(&[]);
+        scope.idle = true;
         scope.roots.kubelet = Some("/var/snap/microk8s/common/var/lib/kubelet".into());
         assert_eq!(told(&scope, &all, &[]), [vec![all[1], all[2], all[0]], vec![]]);
         let beside = [all[0], all[1], "/kubepods/burstable", "/kubepods/burstable/pod2"];

@@ -8,12 +8,15 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::Blind;
 use crate::error::Error;
 use crate::linux::sockets;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, PathKind, Residue};
 use crate::runtime::cni;
 use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::snap::hostfs::HOSTFS;
+use crate::steps::skeleton;
+use crate::text::show;
 use crate::view::View;
 
 /// Where kubelet's plugins listen, below its root directory: in the directory itself, or one further down.
@@ -39,6 +42,13 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     finding
         .residues
         .extend(leases.directories.into_iter().chain(emptied).map(|at| path(at, PathKind::CniNetwork)));
+    if scope.idle && !scope.roots.is_own(&scope.snap, cni) && !skeleton::others_run(view, scope) {
+        let why = (Reason::Unproven, "nobody has an address in it, and nothing says whose network it was");
+        let newer = leases.deserted.iter().filter(|network| !skeleton::is_older(view, scope, network));
+        finding
+            .blind
+            .extend(newer.map(|network| Blind::new(format!("the CNI network {}", show(network)), why)));
+    }
     // Where no sandbox of ours had a network, there is nothing that could hide.
     if scope.network.is_known() {
         finding.blind.extend(errors.iter().map(|e| Blind::new("CNI's results and leases", e)));

@@ -20,11 +20,12 @@ const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
 
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
-    // Where nothing of ours was, nothing is empty by us.
-    if scope.containers.is_empty() {
+    let others = others_run(view, scope);
+    // Where nothing of ours was, nothing is empty by us; but for what a containerd of ours has made before there was a pod, or
+    // kept after the last one. Beside another runtime, that is the other's.
+    if scope.containers.is_empty() && (others || !scope.idle) {
         return;
     }
-    let others = others_run(view, scope);
     let path = |residue: &Residue| match residue {
         Residue::Path(it) => Some(it.path.clone()),
         _ => None,
@@ -52,6 +53,10 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let roots = &scope.roots;
     let namespaces = order::set(scope.containers.iter().map(|c| c.id.namespace.as_str()));
     let mut found: Vec<PathBuf> = namespaces.iter().map(|name| roots.runc.join(name)).collect();
+    if scope.idle {
+        found
+            .extend(view.host.list(&roots.runc).unwrap_or_default().iter().map(|name| roots.runc.join(name)));
+    }
     found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
     let of_runsc = namespaces.iter().flat_map(|name| sandboxed::runsc_directories(roots, name));
     let of_runsc: Vec<PathBuf> = of_runsc.collect();
@@ -98,7 +103,7 @@ pub fn others_run(view: &View, scope: &Scope) -> bool {
 }
 
 /// True for a directory that was there before the snap was: somebody else has made it.
-fn is_older(view: &View, scope: &Scope, directory: &Path) -> bool {
+pub fn is_older(view: &View, scope: &Scope, directory: &Path) -> bool {
     let born = |path: &Path| {
         let found = statx(CWD, view.host.path(path), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;
         let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;

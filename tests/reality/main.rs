@@ -15,6 +15,7 @@ mod docker;
 mod drain;
 mod furniture;
 mod held;
+mod idle;
 mod images;
 mod kata;
 mod logs;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         drain::ALL,
     ];
     let mut all = parts.concat();
+    all.extend(idle::ALL);
     all.extend(logs::ALL);
     all.extend(services::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)

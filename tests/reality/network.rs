@@ -40,7 +40,7 @@ pub const ALL: &[Scene] = &[
 ];
 
 /// Starts our containerd with this network.
-fn start(stage: &mut Stage, plugins: &serde_json::Value) -> Result<()> {
+pub fn start(stage: &mut Stage, plugins: &serde_json::Value) -> Result<()> {
     let layout = Stage::layout();
     let (root, state) = (layout.root.display().to_string(), layout.state.display().to_string());
     let list = json!({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins});
@@ -51,7 +51,7 @@ fn start(stage: &mut Stage, plugins: &serde_json::Value) -> Result<()> {
     Ok(())
 }
 
-fn a_bridge(name: &str) -> serde_json::Value {
+pub fn a_bridge(name: &str) -> serde_json::Value {
     json!({
         "type": "bridge", "bridge": name, "isGateway": true, "ipMasq": true,
         "ipam": {"type": "host-local", "subnet": "10.77.0.0/16"}

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::idle::CLASSES;
 use crate::stage::{Right, Stage, USERS, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -108,9 +109,7 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
     Ok(())
 }
 
-/// kubelet makes a group for each QoS class when it starts. Pods of ours were in one of them alone.
-const CLASSES: &str = "for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
-
+/// Pods of ours were in one of kubelet's classes alone.
 fn classes(who: Beside) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     stage.start_usual()?;

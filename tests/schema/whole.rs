@@ -173,6 +173,7 @@ fn fill(scope: &mut Scope) {
     });
     scope.groups_above.push("/odd".into());
     scope.recorded.push(id.clone());
+    scope.idle = true;
     scope.told_by_shims =
         Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });
     scope.foreign.push(id);
