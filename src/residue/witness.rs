@@ -30,6 +30,9 @@ pub enum Witness {
     /// For a sandbox of which nothing else is left: CNI's result, which root wrote, says that a network namespace was made
     /// for it, a process that another witness proves ours is in that namespace, and nobody else is.
     NetworkNamespace,
+    /// For a sandbox that has no process any more: the database of the snap's containerd names it, and a result of CNI or an
+    /// empty group of its pod is left. That is a hint, which is enough for what is dead.
+    Recorded,
 }
 
 /// Something alive, with what proves it ours.

@@ -170,6 +170,17 @@ pub fn results(host: &Host, cni: &Path, ids: &HashSet<&str>) -> Results {
     results
 }
 
+/// The names of all results, as far as they are looked at.
+pub fn names(host: &Host, cni: &Path) -> Vec<String> {
+    let all = RESULTS.iter().flat_map(|directory| host.list(&cni.join(directory)).unwrap_or_default());
+    all.take(MOST_FILES).filter_map(|name| name.into_string().ok()).collect()
+}
+
+/// The one of these sandboxes whose result is called so.
+pub fn sandbox_in<'a>(name: &'a str, ids: &'a HashSet<&str>) -> Option<&'a str> {
+    ids_in(name, ids).next()
+}
+
 fn of_other(bytes: &[u8]) -> Option<Attachment> {
     let cached: Cached = json::parse(bytes).ok()?;
     let answer = match cached.container {

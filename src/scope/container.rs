@@ -141,6 +141,8 @@ pub enum Evidence {
     RootFs,
     /// CNI's result names it for a network namespace that a process of ours is in.
     CniResult,
+    /// Our containerd's database names it.
+    Database,
 }
 
 thread_local! {

@@ -7,7 +7,7 @@ use crate::runtime::bundle;
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Container, Scope, devices, forgotten, links, manners, roots};
+use crate::scope::{Container, Scope, dead, devices, forgotten, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::Profile;
 use crate::view::View;
@@ -75,6 +75,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         nonsense,
     };
     forgotten::sandboxes(view, &mut scope, &others);
+    dead::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;

@@ -47,7 +47,8 @@ fn groups_of_kubelets(view: &View) -> Vec<String> {
     tree.each().filter_map(|(_, group)| groups::container_in_a_pod(group).map(str::to_owned)).collect()
 }
 
-fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
+/// What our containerd's database says; nothing where there is none.
+pub(super) fn read(view: &View, scope: &Scope) -> Result<Option<Records>, String> {
     let file = scope.roots.root.join(metadata::FILE);
     view.host.reach(&file).map_err(|e| e.to_string())?;
     metadata::read_file(&view.host.path(&file)).map_err(|e| e.to_string())

@@ -8,6 +8,7 @@
 pub mod bundles;
 mod children;
 mod container;
+mod dead;
 pub mod decide;
 pub mod devices;
 mod docker_links;

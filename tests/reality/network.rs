@@ -96,14 +96,16 @@ fn host_ports_of_two() -> Result<()> {
     stage.stop()?;
     demand(shared_chains()? >= 3, "the plugins have made no chains for all")?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 10)])?;
-    // Rules for the pod alone bear its ID or a hash of it.
-    stage.shared(|thing| {
-        let its_own = ["dnat name", "CNI-DN-"].iter().any(|word| thing.name.contains(word));
-        thing.kind == Kind::Rule && thing.name.contains("CNI-HOSTPORT-") && !its_own
-    })?;
+    stage.shared(is_of_all_sandboxes)?;
     let report = stage.judge(&Right::Clean, 0)?;
     let notes = report["notes"].to_string();
     demand(notes.contains("CNI-HOSTPORT-DNAT") && notes.contains("another container runtime"), notes)
+}
+
+/// Rules for a pod alone bear its ID or a hash of it.
+pub fn is_of_all_sandboxes(thing: &Thing) -> bool {
+    let its_own = ["dnat name", "CNI-DN-"].iter().any(|word| thing.name.contains(word));
+    thing.kind == Kind::Rule && thing.name.contains("CNI-HOSTPORT-") && !its_own
 }
 
 fn bandwidth(version: &'static str) -> Result<()> {

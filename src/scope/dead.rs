@@ -1,0 +1,182 @@
+//! Sandboxes whose processes have all ended before the removal, as when every task was killed or the machine has booted: containerd
+//! has put their bundles away, and what else was made for them waits for a kubelet that does not come.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::Blind;
+use crate::linux::netns;
+use crate::reason::Reason;
+use crate::residue::witness::Witness;
+use crate::runtime::cni::{self, Attachment};
+use crate::runtime::metadata::Records;
+use crate::runtime::{ContainerId, groups, short};
+use crate::scope::netns::Machine;
+use crate::scope::{Container, Evidence, Scope, manners};
+use crate::text::show;
+use crate::view::View;
+
+/// Adds those that our containerd's database names, and of which a result of CNI or an empty group of their pod is left. The
+/// database is a hint. That is enough for what is dead: nobody is in a group of that name, nobody is in the network namespace
+/// that root's result tells of, and nobody else has the ID (`foreign`).
+pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
+    if scope.containers.is_empty() && !scope.idle {
+        return;
+    }
+    let results = results(view, scope);
+    let pods = empty_pods(view, scope);
+    if results.is_empty() && pods.is_empty() {
+        return;
+    }
+    let records = match manners::read(view, scope) {
+        Ok(records) => records.unwrap_or_default(),
+        Err(why) => {
+            let what =
+                "results of CNI and empty groups of pods, of which the database would tell whose they are";
+            return scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
+        }
+    };
+    let found = dead(view, scope, &records, &results, &pods);
+    for mut container in found {
+        let id = &container.id;
+        if foreign.iter().any(|other| other.id == id.id) {
+            continue;
+        }
+        match is_deserted(view, scope, results.get(&id.id).map(Vec::as_slice).unwrap_or_default()) {
+            Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
+                Some(known) => {
+                    known.witnesses.insert(Witness::Recorded);
+                    container.cgroups.into_iter().for_each(|group| known.is_in(group));
+                }
+                None => {
+                    container.witnesses.insert(Witness::Recorded);
+                    scope.containers.push(container);
+                }
+            },
+            Err((path, why)) => {
+                let what = format!(
+                    "the network namespace {} of container {}",
+                    show(&netns::plain(&path)),
+                    short(&id.id)
+                );
+                scope.doubts.push(Blind::new(what, why));
+            }
+        }
+    }
+    scope.idle &= scope.containers.is_empty();
+}
+
+/// CNI's results of sandboxes that nothing proves ours so far, by their IDs.
+fn results(view: &View, scope: &Scope) -> BTreeMap<String, Vec<Attachment>> {
+    let proven = scope.proven_ids();
+    let mut results: BTreeMap<String, Vec<Attachment>> = BTreeMap::new();
+    // Where all that is there is named after those that are known, no result is read.
+    let mut names = cni::names(view.host, &scope.roots.cni);
+    names.retain(|name| cni::sandbox_in(name, &proven).is_none());
+    if names.is_empty() {
+        return results;
+    }
+    for attachment in cni::results(view.host, &scope.roots.cni, &proven).others {
+        if let Some(id) = attachment.sandbox.clone() {
+            results.entry(id).or_default().push(attachment);
+        }
+    }
+    results
+}
+
+/// Sandboxes in the database that nobody's group is called after, and of which one of these is left; but for those of which all is
+/// known. A shim that lives on may be all that proves one.
+fn dead(
+    view: &View,
+    scope: &Scope,
+    records: &Records,
+    results: &BTreeMap<String, Vec<Attachment>>,
+    pods: &HashSet<PathBuf>,
+) -> Vec<Container> {
+    let alive = alive(view);
+    let known = |id: &ContainerId| scope.containers.iter().find(|c| c.id.id == id.id);
+    let mut found = Vec::new();
+    for (id, record) in &records.containers {
+        let Some(sandbox) = &record.sandbox else { continue };
+        let is_known = known(id).is_some_and(|c| {
+            let is_whole = c.is_proven() && !c.cgroups.is_empty();
+            is_whole || c.contradicted || c.id != *id
+        });
+        if is_known || alive.contains(id.id.as_str()) {
+            continue;
+        }
+        let cgroups = groups_of(sandbox.cgroup_parent.as_deref().unwrap_or_default(), &id.id);
+        let pod = cgroups.iter().any(|group| group.parent().is_some_and(|above| pods.contains(above)));
+        if pod || results.contains_key(&id.id) {
+            found.push(Container {
+                sandbox: true,
+                pod: record.pod.clone(),
+                cgroups,
+                evidence: [Evidence::Database].into(),
+                ..Container::of_id(id.clone())
+            });
+        }
+    }
+    found
+}
+
+/// Whether nobody is in the network namespaces that these results tell of; or one, and why that is not so.
+fn is_deserted(
+    view: &View,
+    scope: &Scope,
+    results: &[Attachment],
+) -> Result<(), (PathBuf, (Reason, &'static str))> {
+    let Some(path) = results.iter().find_map(|result| result.netns.as_ref()) else { return Ok(()) };
+    let unknown = || {
+        (
+            path.clone(),
+            (Reason::Unproven, "only containerd's database names it, and who is in it cannot be told"),
+        )
+    };
+    let Ok(table) = view.own_mounts() else { return Err(unknown()) };
+    let machine = Machine::of(view, table);
+    let bound = results.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
+    let bound: Vec<u64> = bound.collect();
+    if bound.is_empty() {
+        return Ok(());
+    }
+    let mut inhabited = BTreeSet::new();
+    let (_, hidden) = machine.strangers(scope, &[], &mut inhabited);
+    if bound.iter().any(|inode| inhabited.contains(inode)) {
+        return Err((
+            path.clone(),
+            (Reason::Contradicted, "only containerd's database names it, and somebody is in it"),
+        ));
+    }
+    if hidden { Err(unknown()) } else { Ok(()) }
+}
+
+/// Where runc had it, if that was in the group of a pod: the database may say anything.
+fn groups_of(parent: &str, id: &str) -> Vec<PathBuf> {
+    let slice = parent.rsplit('/').next().filter(|name| name.ends_with(".slice"));
+    let groups = match slice {
+        Some(slice) => groups::of_spec(&format!("{slice}:cri-containerd:{id}")),
+        None => groups::of_spec(&format!("/{}/{id}", parent.trim_matches('/'))),
+    };
+    groups.into_iter().filter(|group| group.parent().is_some_and(groups::is_a_pods)).collect()
+}
+
+/// Groups of pods in which nothing is, and no container of ours was.
+fn empty_pods(view: &View, scope: &Scope) -> HashSet<PathBuf> {
+    let Ok(tree) = view.cgroups() else { return HashSet::new() };
+    let parents: HashSet<&Path> = tree.each().filter_map(|(_, group)| group.parent()).collect();
+    let ours = scope.containers.iter().flat_map(|c| &c.cgroups).filter_map(|group| group.parent());
+    let ours: HashSet<&Path> = ours.collect();
+    let is_empty =
+        |group: &&Path| groups::is_a_pods(group) && !parents.contains(group) && !ours.contains(group);
+    tree.each().map(|(_, group)| group).filter(is_empty).map(Path::to_path_buf).collect()
+}
+
+/// The IDs after which groups in those of pods are named in which somebody is.
+fn alive<'a>(view: &'a View) -> HashSet<&'a str> {
+    let Ok(tree) = view.cgroups() else { return HashSet::new() };
+    let named = tree
+        .each()
+        .filter_map(|(hierarchy, group)| Some((hierarchy, group, groups::container_in_a_pod(group)?)));
+    named.filter(|(hierarchy, group, _)| view.is_occupied(hierarchy, group)).map(|(.., id)| id).collect()
+}
