@@ -163,11 +163,18 @@ fn push_octal(out: &mut String, byte: u8) {
 
 /// Undoes [`escape`]. The kernel escapes mountinfo in the same way, so this reads both.
 pub fn unescape(field: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(field.len());
+    unescape_to(&mut out, field)?;
+    Some(out)
+}
+
+/// The same at the end of what is there.
+pub fn unescape_to(out: &mut Vec<u8>, field: &[u8]) -> Option<()> {
     // As nearly all are; a mount table has megabytes of them.
     if !field.contains(&b'\\') {
-        return Some(field.to_vec());
+        out.extend_from_slice(field);
+        return Some(());
     }
-    let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
         if byte != b'\\' {
@@ -182,7 +189,7 @@ pub fn unescape(field: &[u8]) -> Option<Vec<u8>> {
         out.push(u8::try_from(value).ok()?);
         rest = &tail[3..];
     }
-    Some(out)
+    Some(())
 }
 
 /// For `#[serde(with = "text")]` on a path.
@@ -227,18 +234,18 @@ pub mod option {
     use super::*;
 
     /// For `#[serde(with = "text::option")]`.
-    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer, P: AsRef<Path>>(path: &Option<P>, to: S) -> Result<S::Ok, S::Error> {
         match path {
-            Some(path) => to.serialize_some(&show(path)),
+            Some(path) => to.serialize_some(&show(path.as_ref())),
             None => to.serialize_none(),
         }
     }
 
     /// For `#[serde(with = "text::option")]`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, P: From<PathBuf>>(from: D) -> Result<Option<P>, D::Error> {
         #[derive(Deserialize)]
         struct One(#[serde(deserialize_with = "super::deserialize")] PathBuf);
-        Ok(Option::<One>::deserialize(from)?.map(|One(p)| p))
+        Ok(Option::<One>::deserialize(from)?.map(|One(p)| p.into()))
     }
 }
 

@@ -49,11 +49,17 @@ pub struct View<'a> {
     cgroups: OnceCell<Result<CgroupTree>>,
     units: OnceCell<HashMap<i32, String>>,
     depths: RefCell<HashMap<Option<i32>, Option<usize>>>,
-    pids: RefCell<HashMap<OsString, Pids>>,
-    unpopulated: RefCell<HashMap<OsString, bool>>,
-    frozen: RefCell<HashMap<OsString, bool>>,
+    groups: RefCell<HashMap<OsString, Group>>,
     links: OnceCell<std::io::Result<Vec<Link>>>,
     firewall: OnceCell<Firewall>,
+}
+
+/// What was read of a control group, where anybody has asked.
+#[derive(Default)]
+struct Group {
+    pids: Option<Pids>,
+    unpopulated: Option<bool>,
+    frozen: Option<bool>,
 }
 
 impl<'a> View<'a> {
@@ -87,9 +93,7 @@ impl<'a> View<'a> {
             cgroups: OnceCell::new(),
             units: OnceCell::new(),
             depths: RefCell::default(),
-            pids: RefCell::default(),
-            unpopulated: RefCell::default(),
-            frozen: RefCell::default(),
+            groups: RefCell::default(),
             links: OnceCell::new(),
             firewall: OnceCell::new(),
         }
@@ -218,12 +222,28 @@ impl<'a> View<'a> {
             return Ok(Rc::default());
         }
         let directory = cgroup::full(&hierarchy.point, group);
-        if let Some(known) = self.pids.borrow().get(directory.as_os_str()) {
-            return known.clone();
-        }
-        let pids = group::pids(self.host, &directory).map(Rc::from).map_err(Why::from);
-        self.pids.borrow_mut().insert(directory.into_os_string(), pids.clone());
-        pids
+        self.of_group(
+            &directory,
+            |known| &mut known.pids,
+            || group::pids(self.host, &directory).map(Rc::from).map_err(Why::from),
+        )
+    }
+
+    /// What is known of a group, read when it is asked for first.
+    fn of_group<T: Clone>(
+        &self,
+        directory: &Path,
+        part: impl Fn(&mut Group) -> &mut Option<T>,
+        read: impl FnOnce() -> T,
+    ) -> T {
+        let known =
+            self.groups.borrow_mut().get_mut(directory.as_os_str()).and_then(|group| part(group).clone());
+        known.unwrap_or_else(|| {
+            let now = read();
+            let mut groups = self.groups.borrow_mut();
+            *part(groups.entry(directory.into()).or_default()) = Some(now.clone());
+            now
+        })
     }
 
     /// True if the kernel says that nothing runs anywhere below the topmost group above this one. Once all pods are dead
@@ -231,12 +251,8 @@ impl<'a> View<'a> {
     pub fn is_unpopulated(&self, hierarchy: &Hierarchy, group: &Path) -> bool {
         let Some(topmost) = group.iter().nth(1) else { return false };
         let directory = hierarchy.point.join(topmost);
-        if let Some(known) = self.unpopulated.borrow().get(directory.as_os_str()) {
-            return *known;
-        }
-        let unpopulated = group::is_unpopulated(self.host, hierarchy, &directory);
-        self.unpopulated.borrow_mut().insert(directory.into_os_string(), unpopulated);
-        unpopulated
+        let read = || group::is_unpopulated(self.host, hierarchy, &directory);
+        self.of_group(&directory, |known| &mut known.unpopulated, read)
     }
 
     /// True if there is a process in a group or below it, whoever's, or if that cannot be told.
@@ -246,12 +262,7 @@ impl<'a> View<'a> {
 
     /// True if a group is frozen.
     pub fn frozen(&self, hierarchy: &Hierarchy, directory: &Path) -> bool {
-        if let Some(known) = self.frozen.borrow().get(directory.as_os_str()) {
-            return *known;
-        }
-        let frozen = group::frozen(self.host, hierarchy, directory);
-        self.frozen.borrow_mut().insert(directory.as_os_str().to_owned(), frozen);
-        frozen
+        self.of_group(directory, |known| &mut known.frozen, || group::frozen(self.host, hierarchy, directory))
     }
 
     /// The instance name of the snap in whose unit a process runs. Told from the units' side: a few groups are
@@ -294,7 +305,7 @@ impl<'a> View<'a> {
 
 /// The ID of the mount at "/".
 fn root_of(table: &MountTable) -> Option<u64> {
-    table.mounts.iter().find(|m| m.point == Path::new("/")).map(|m| m.id)
+    table.mounts.iter().find(|m| m.point() == Path::new("/")).map(|m| m.id)
 }
 
 #[cfg(test)]

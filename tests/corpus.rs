@@ -226,7 +226,7 @@ fn whatever_a_mount_point_is_called_the_table_gives_it_back() {
         let table = mountinfo::parse(&line);
         assert_eq!(table.mounts.len(), 1, "{}", line.escape_ascii());
         use std::os::unix::ffi::OsStrExt;
-        assert_eq!(table.mounts[0].point.as_os_str().as_bytes(), point);
+        assert_eq!(table.mounts[0].point().as_os_str().as_bytes(), point);
     }
 }
 

@@ -111,8 +111,8 @@ pub fn root_dir_in(host: &Host, snap: &Snap, argument: &str) -> Option<String> {
 /// The directory below which pods' volumes are mounted.
 pub fn root_of_mounts(host: &Host, snap: &Snap, pid: i32) -> Option<String> {
     let table = mountinfo::parse(&host.read(&PathBuf::from(format!("/proc/{pid}/mountinfo"))).ok()?);
-    table.mounts.iter().filter(|m| m.point.starts_with(&snap.home)).find_map(|m| {
-        let (root, below) = m.point.to_str()?.split_once("/pods/")?;
+    table.mounts.iter().filter(|m| m.point().starts_with(&snap.home)).find_map(|m| {
+        let (root, below) = m.point().to_str()?.split_once("/pods/")?;
         below.contains("/volumes/").then(|| root.to_owned())
     })
 }

@@ -6,9 +6,9 @@
 //! tied to the thing it concerns, so that one refusal never hides another.
 
 pub mod done;
+mod seen;
 pub mod step;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use crate::engine::done::Done;
 use crate::engine::step::{Effort, Gate, Step};
 use crate::error::Blind;
 use crate::residue::finding::Finding;
-use crate::residue::{Key, Keys, Residue};
+use crate::residue::{Keys, Residue};
+
+pub use seen::Seen;
 
 /// Removes what it is given, by this effort and until then.
 pub type Remove<'a> = &'a mut dyn FnMut(&[Residue], Effort, Instant) -> Vec<Done>;
@@ -42,7 +44,7 @@ pub struct Acts<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct StepHistory {
     /// All that was seen, by key, with the last thing that was tried on it.
-    pub seen: BTreeMap<Key, Tracked>,
+    pub seen: Seen,
     /// What the last look still saw; where it looks as when it was first seen, that one.
     pub left: Vec<Arc<Residue>>,
     /// Where the last look could not see.
@@ -107,9 +109,7 @@ impl History {
     pub fn continuing(mut self, earlier: History) -> History {
         for (own, old) in self.steps.iter_mut().zip(earlier.steps) {
             own.elapsed += old.elapsed;
-            for (key, seen) in old.seen {
-                track(own, key, seen);
-            }
+            own.seen.add_all(old.seen.into_all());
         }
         self.rounds += earlier.rounds;
         self
@@ -211,33 +211,31 @@ fn waiting<'a>(residues: &'a [Residue], done: &[Done]) -> Vec<&'a Residue> {
 /// Notes what was seen; of each, the one to keep, which may be that of a step before.
 fn note(own: &mut StepHistory, residues: Vec<Residue>, before: &[StepHistory]) -> Vec<Arc<Residue>> {
     let mut noted = Vec::with_capacity(residues.len());
+    let mut new = Vec::new();
     for residue in residues {
         let key = residue.key();
-        let known = before.iter().chain([&*own]).find_map(|step| step.seen.get(&key));
+        let own_known = own.seen.get(&key);
+        let known = before.iter().find_map(|step| step.seen.get(&key)).or(own_known);
         let known = known.map(|known| &known.residue).filter(|known| known.is_told_as(&residue));
         let residue = known.map_or_else(|| Arc::new(residue), Arc::clone);
-        track(own, key, Tracked { residue: residue.clone(), tried: None });
+        if own_known.is_none() {
+            new.push((key, Tracked { residue: residue.clone(), tried: None }));
+        }
         noted.push(residue);
     }
+    own.seen.add_all(new);
     noted
 }
 
 /// Notes what was not yet seen.
 fn note_new(own: &mut StepHistory, residues: &[Residue]) {
-    for residue in residues {
-        let key = residue.key();
-        if !own.seen.contains_key(&key) {
-            track(own, key, Tracked { residue: Arc::new(residue.clone()), tried: None });
-        }
-    }
-}
-
-/// Keeps what was seen first. No `entry`, for the program's size.
-fn track(own: &mut StepHistory, key: Key, tracked: Tracked) {
-    if own.seen.contains_key(&key) {
-        return;
-    }
-    own.seen.insert(key, tracked);
+    let new = residues
+        .iter()
+        .map(|residue| (residue.key(), residue))
+        .filter(|(key, _)| own.seen.get(key).is_none());
+    let new = new.map(|(key, residue)| (key, Tracked { residue: Arc::new(residue.clone()), tried: None }));
+    let new: Vec<_> = new.collect();
+    own.seen.add_all(new);
 }
 
 fn keys(history: &History) -> Keys {

@@ -89,7 +89,7 @@ fn one_last_round_when_nothing_moves_and_then_no_more() {
 #[test]
 fn what_a_remover_claims_counts_for_nothing() {
     let (history, _) = run(&["a-fixed"], false, usize::MAX, later());
-    let seen = &history.steps[0].seen[&thing("a-fixed").key()];
+    let seen = history.steps[0].seen.get(&thing("a-fixed").key()).unwrap();
     assert_eq!(seen.tried.as_ref().map(Tried::done), Some(&Done::Gone));
     assert_eq!(history.steps[0].left.len(), 1);
 }
@@ -132,7 +132,7 @@ fn a_residue_is_held_once_as_it_was_first_seen_and_left_as_it_is_now() {
     count.set(1);
     look_at_all(&mut acts, &mut history);
     let own = &history.steps[1];
-    let seen = |at: usize| &own.seen[&own.left[at].key()].residue;
+    let seen = |at: usize| &own.seen.get(&own.left[at].key()).unwrap().residue;
     assert!(Arc::ptr_eq(&own.left[0], seen(0)));
     assert_eq!((own.left[1].processes()[0].pid, seen(1).processes()[0].pid), (1, 0));
     assert_eq!((own.seen.len(), own.left.len()), (2, 2));

@@ -16,14 +16,14 @@ const LARGEST: u64 = 1 << 20;
 /// write it. Of what was mounted by hand nobody knows. While the place that fstab names is mounted, another mount of the same
 /// is one that was made on purpose (kubelet binds local disks).
 pub fn moved_from(host: &Host, table: &MountTable, mount: &Mount) -> Option<PathBuf> {
-    if mount.root != Path::new("/") {
+    if mount.root() != Path::new("/") {
         return None;
     }
     let bytes = host.read_at_most(Path::new("/etc/fstab"), LARGEST).ok()?;
-    let source = real(host, &mount.source);
+    let source = real(host, mount.source());
     let entries = bytes.split(|b| *b == b'\n').filter_map(parse);
     let mut places = entries.filter(|(from, _)| real(host, from) == source).map(|(_, point)| point);
-    places.find(|point| table.mounts.iter().all(|m| m.point != *point))
+    places.find(|point| table.mounts.iter().all(|m| m.point() != *point))
 }
 
 /// The source and the mount point of a line; none of one that names no device or server.

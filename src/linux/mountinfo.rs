@@ -5,35 +5,38 @@
 //! lines is one in which something could hide.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use crate::text::unescape;
+use crate::text::unescape_to;
 
-/// One line of the table.
+/// One line of the table. There may be tens of thousands, each for a whole look: what the kernel tells in words lies in one
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// The kernel's mount ID, unique among the mounts that exist now.
     pub id: u64,
     /// The mount ID of the parent.
     pub parent: u64,
-    /// Device, as the kernel prints it ("8:1").
-    pub device: String,
-    /// The part of the file system that is mounted.
-    pub root: PathBuf,
-    /// Where, unescaped, as seen from the reading process's root.
-    pub point: PathBuf,
-    /// File system type, such as "overlay" or "fuse.sshfs".
-    pub fstype: String,
-    /// What is mounted (a device, a server, or a label).
-    pub source: PathBuf,
-    /// The file system's own options; overlay names its directories here.
-    pub options: Vec<u8>,
     /// True if it, or its file system, is read-only.
     pub read_only: bool,
     /// Peer group if shared.
     pub shared: bool,
+    /// Its words, one after the other, in the order of `Word`.
+    words: Box<[u8]>,
+    /// Where each of them ends but the last.
+    ends: [u32; 5],
+}
+
+#[derive(Clone, Copy)]
+enum Word {
+    Device,
+    Root,
+    Point,
+    Fstype,
+    Source,
+    Options,
 }
 
 /// A whole table, in the kernel's order (a mount stands after what it was mounted on).
@@ -53,9 +56,10 @@ pub fn parse(bytes: &[u8]) -> MountTable {
 /// The same of those lines alone whose device is asked for; of a bad line it may be anything.
 pub fn parse_some(bytes: &[u8], asked: impl Fn(&[u8]) -> bool) -> MountTable {
     let mut table = MountTable::default();
+    let mut words = Vec::new();
     let is_asked = |line: &&[u8]| line.split(|b| *b == b' ').nth(2).is_none_or(&asked);
     for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).filter(is_asked) {
-        match parse_line(line) {
+        match parse_line(line, &mut words) {
             Some(mount) => table.mounts.push(mount),
             None => table.bad_lines += 1,
         }
@@ -65,16 +69,15 @@ pub fn parse_some(bytes: &[u8], asked: impl Fn(&[u8]) -> bool) -> MountTable {
     table
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc_pid_mountinfo(5))
-fn parse_line(line: &[u8]) -> Option<Mount> {
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc_pid_mountinfo(5)); `words` is room to
+/// put its words together.
+fn parse_line(line: &[u8], words: &mut Vec<u8>) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let device = fields.next()?;
-    device.contains(&b':').then_some(())?;
-    let device = text(device)?;
-    let root = path(fields.next()?)?;
-    let point = path(fields.next()?).filter(|p| p.is_absolute())?;
+    let device = fields.next().filter(|device| device.contains(&b':') && is_text(device))?;
+    let root = fields.next()?;
+    let point = fields.next().filter(|point| point.starts_with(b"/"))?;
     let read_only = has_ro(fields.next()?);
     let mut shared = false;
     loop {
@@ -83,34 +86,83 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
             tag => shared |= tag.starts_with(b"shared:"),
         }
     }
-    let fstype = text(fields.next()?)?;
-    let source = path(fields.next()?)?;
-    let options = unescape(fields.next().unwrap_or_default())?;
-    let read_only = read_only || has_ro(&options);
-    Some(Mount { id, parent, device, root, point, fstype, source, options, read_only, shared })
+    let fstype = fields.next().filter(|fstype| is_text(fstype))?;
+    let source = fields.next()?;
+    let options = fields.next().unwrap_or_default();
+    words.clear();
+    let mut ends = [0; 5];
+    for (field, end) in [device, root, point, fstype, source].into_iter().zip(&mut ends) {
+        unescape_to(words, field)?;
+        *end = u32::try_from(words.len()).ok()?;
+    }
+    unescape_to(words, options)?;
+    let mut mount = Mount { id, parent, read_only, shared, words: words.as_slice().into(), ends };
+    mount.read_only |= has_ro(mount.options());
+    Some(mount)
+}
+
+fn is_text(field: &[u8]) -> bool {
+    !field.is_empty() && std::str::from_utf8(field).is_ok()
 }
 
 fn has_ro(options: &[u8]) -> bool {
     options.split(|b| *b == b',').any(|o| o == b"ro")
 }
 
-fn text(field: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(field).ok()?;
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
 fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-fn path(field: &[u8]) -> Option<PathBuf> {
-    Some(PathBuf::from(OsString::from_vec(unescape(field)?)))
+impl Mount {
+    fn word(&self, word: Word) -> &[u8] {
+        let at = word as usize;
+        let end = |at: usize| self.ends.get(at).map_or(self.words.len(), |end| *end as usize);
+        &self.words[at.checked_sub(1).map_or(0, end)..end(at)]
+    }
+
+    fn text(&self, word: Word) -> &str {
+        std::str::from_utf8(self.word(word)).unwrap_or_default()
+    }
+
+    fn path(&self, word: Word) -> &Path {
+        Path::new(OsStr::from_bytes(self.word(word)))
+    }
+
+    /// Device, as the kernel prints it ("8:1").
+    pub fn device(&self) -> &str {
+        self.text(Word::Device)
+    }
+
+    /// The part of the file system that is mounted.
+    pub fn root(&self) -> &Path {
+        self.path(Word::Root)
+    }
+
+    /// Where, unescaped, as seen from the reading process's root.
+    pub fn point(&self) -> &Path {
+        self.path(Word::Point)
+    }
+
+    /// File system type, such as "overlay" or "fuse.sshfs".
+    pub fn fstype(&self) -> &str {
+        self.text(Word::Fstype)
+    }
+
+    /// What is mounted (a device, a server, or a label).
+    pub fn source(&self) -> &Path {
+        self.path(Word::Source)
+    }
+
+    /// The file system's own options; overlay names its directories here.
+    pub fn options(&self) -> &[u8] {
+        self.word(Word::Options)
+    }
 }
 
 impl MountTable {
     /// The mounts strictly below `root`, by path component.
     pub fn below<'a>(&'a self, root: &'a Path) -> impl Iterator<Item = &'a Mount> {
-        self.mounts.iter().filter(move |m| m.point.starts_with(root) && m.point != root)
+        self.mounts.iter().filter(move |m| m.point().starts_with(root) && m.point() != root)
     }
 }
 
@@ -121,9 +173,9 @@ impl MountTable {
     /// last of it then takes for ever. A device on which something else lies, too, is the machine's own disk.
     pub fn hanging(&self, ours: impl Fn(&Mount) -> bool) -> Vec<&Path> {
         let not_ours = self.mounts.iter().filter(|m| m.is_on_disk() && !ours(m));
-        let disks: HashSet<&str> = not_ours.map(|m| m.device.as_str()).collect();
-        let waits = |m: &&Mount| m.may_hang() || (m.is_on_disk() && !disks.contains(m.device.as_str()));
-        self.mounts.iter().filter(waits).map(|m| m.point.as_path()).collect()
+        let disks: HashSet<&str> = not_ours.map(|m| m.device()).collect();
+        let waits = |m: &&Mount| m.may_hang() || (m.is_on_disk() && !disks.contains(m.device()));
+        self.mounts.iter().filter(waits).map(|m| m.point()).collect()
     }
 }
 
@@ -131,7 +183,9 @@ impl Mount {
     /// True if unmounting this may wait for a server: its own, that of one of the `hanging` mounts on the way to
     /// it, or of one that an overlay's layers lie on.
     pub fn waits_for(&self, hanging: &[&Path]) -> bool {
-        self.may_hang() || hanging.iter().any(|h| self.point.starts_with(h)) || self.waits_for_layer(hanging)
+        self.may_hang()
+            || hanging.iter().any(|h| self.point().starts_with(h))
+            || self.waits_for_layer(hanging)
     }
 
     /// True for an overlay that is made of directories on one of the `hanging` mounts.
@@ -141,14 +195,13 @@ impl Mount {
 
     /// The directories that an overlay is made of.
     pub fn layers(&self) -> impl Iterator<Item = &Path> {
-        use std::os::unix::ffi::OsStrExt;
-        let options = if self.fstype == "overlay" { self.options.as_slice() } else { &[] };
+        let options = if self.fstype() == "overlay" { self.options() } else { &[] };
         let values = options.split(|b| *b == b',').filter_map(|option| {
             let at = option.iter().position(|b| *b == b'=')?;
             matches!(&option[..at], b"lowerdir" | b"lowerdir+" | b"upperdir" | b"workdir")
                 .then_some(&option[at + 1..])
         });
-        values.flat_map(|v| v.split(|b| *b == b':')).map(|l| Path::new(std::ffi::OsStr::from_bytes(l)))
+        values.flat_map(|v| v.split(|b| *b == b':')).map(|l| Path::new(OsStr::from_bytes(l)))
     }
 }
 
@@ -179,19 +232,18 @@ impl Mount {
             "rpc_pipefs",
             "overlay",
         ];
-        let on_loop = self.source.as_os_str().as_encoded_bytes().starts_with(b"/dev/loop");
-        !(PROMPT.contains(&self.fstype.as_str()) || self.is_on_disk())
-            || (on_loop && self.fstype != "squashfs")
+        let on_loop = self.source().as_os_str().as_encoded_bytes().starts_with(b"/dev/loop");
+        !(PROMPT.contains(&self.fstype()) || self.is_on_disk()) || (on_loop && self.fstype() != "squashfs")
     }
 
     /// True if what is mounted is a block device.
     pub fn is_on_device(&self) -> bool {
-        self.source.starts_with("/dev") && !self.device.starts_with("0:") || self.is_on_disk()
+        self.source().starts_with("/dev") && !self.device().starts_with("0:") || self.is_on_disk()
     }
 
     /// True if its file system lies on a block device, and writes there when it goes.
     fn is_on_disk(&self) -> bool {
-        matches!(self.fstype.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat")
+        matches!(self.fstype(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "zfs" | "f2fs" | "vfat")
     }
 }
 
@@ -208,20 +260,20 @@ mod tests {
         let m =
             one("36 35 98:0 /mnt1 /mnt2 rw,noatime shared:4 master:1 - ext3 /dev/root rw,errors=continue")
                 .unwrap();
-        assert_eq!((m.id, m.parent, m.point.as_path(), m.shared), (36, 35, Path::new("/mnt2"), true));
-        assert_eq!((m.fstype.as_str(), m.options.as_slice()), ("ext3", b"rw,errors=continue".as_slice()));
+        assert_eq!((m.id, m.parent, m.point(), m.shared), (36, 35, Path::new("/mnt2"), true));
+        assert_eq!((m.fstype(), m.options()), ("ext3", b"rw,errors=continue".as_slice()));
     }
 
     #[test]
     fn unescapes_odd_names() {
         let m = one("1 2 0:1 / /a\\040b\\012c\\134d\\011 rw - tmpfs t rw").unwrap();
-        assert_eq!(m.point, Path::new("/a b\nc\\d\t"));
+        assert_eq!(m.point(), Path::new("/a b\nc\\d\t"));
     }
 
     #[test]
     fn a_name_that_is_not_utf8_is_kept() {
         let table = parse(b"1 2 0:1 / /a\xff rw - tmpfs t rw\n");
-        assert_eq!(table.mounts[0].point.as_os_str().as_encoded_bytes(), b"/a\xff");
+        assert_eq!(table.mounts[0].point().as_os_str().as_encoded_bytes(), b"/a\xff");
     }
 
     #[test]
@@ -268,7 +320,7 @@ mod tests {
               3 1 259:2 /srv /v/hostpath rw - ext4 /dev/nvme0n1p2 rw\n4 2 0:5 / /v/iscsi/below rw - tmpfs t rw\n\
               5 1 8:32 /sub /v/subpath rw - ext4 /dev/sdc rw\n6 1 0:5 / /v/secret rw - tmpfs t rw\n",
         );
-        let hanging = table.hanging(|m| m.point.starts_with("/v"));
+        let hanging = table.hanging(|m| m.point().starts_with("/v"));
         let waits: Vec<bool> = table.mounts.iter().map(|m| m.waits_for(&hanging)).collect();
         assert_eq!(waits, [false, true, false, true, true, false]);
     }

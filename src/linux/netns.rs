@@ -17,7 +17,7 @@ pub fn of_process(host: &Host, pid: &str) -> io::Result<u64> {
 
 /// The number of the namespace that a mount shows; none if it shows something else.
 pub fn of_mount(mount: &Mount) -> Option<u64> {
-    (mount.fstype == "nsfs").then(|| number(&mount.root)).flatten()
+    (mount.fstype() == "nsfs").then(|| number(mount.root())).flatten()
 }
 
 /// The namespace that is bound at a path now.

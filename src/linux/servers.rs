@@ -36,8 +36,8 @@ impl Servers {
         let old = std::mem::take(&mut *known);
         let served = table.mounts.iter().filter(|m| m.may_hang() || m.waits_for_layer(&hanging));
         known.extend(served.map(|mount| {
-            let silent = old.get(&mount.point).filter(|o| o.id == mount.id && o.answers == Some(false));
-            (mount.point.clone(), Served { id: mount.id, answers: silent.and_then(|o| o.answers) })
+            let silent = old.get(mount.point()).filter(|o| o.id == mount.id && o.answers == Some(false));
+            (mount.point().to_path_buf(), Served { id: mount.id, answers: silent.and_then(|o| o.answers) })
         }));
     }
 

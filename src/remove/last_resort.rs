@@ -64,7 +64,8 @@ fn needs_runtime<'a>(residue: &'a Residue, done: &'a mut Done) -> Option<(&'a Ta
 fn kill(live: &Live, ctr: &Path, task: &Task, until: Instant) -> bool {
     let Task { container, .. } = task;
     let address = live.roots.address.as_os_str();
-    let arguments = ["--address".as_ref(), address, "--namespace".as_ref(), container.namespace.as_ref()];
+    let arguments =
+        ["--address".as_ref(), address, "--namespace".as_ref(), container.namespace.as_str().as_ref()];
     let verb = ["tasks", "kill", "--all", "--signal", "SIGKILL", &container.id].map(OsStr::new);
     let end = child::run(ctr, &[&arguments[..], &verb[..]].concat(), &[], false, until);
     matches!(&end, Ok((ProgramEnd::Exited(status), _)) if status.success())

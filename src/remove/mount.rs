@@ -97,7 +97,7 @@ fn detach(unmount: &Unmount) -> Done {
         Ok(()) => {
             remember(unmount.live, unmount.point, unmount.fstype, own.clone());
             for (mount, held) in below.iter().zip(held).filter(|(_, h)| h.unknown || !h.found.is_empty()) {
-                remember(unmount.live, &mount.point, &mount.fstype, held);
+                remember(unmount.live, mount.point(), mount.fstype(), held);
             }
             Done::Detached { holders: own.found }
         }

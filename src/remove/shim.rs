@@ -24,7 +24,7 @@ const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn remove(live: &Live, shim: &Shim, deadline: Instant) -> Done {
     if !shim.held_by.is_empty() {
         hold::release(live, shim.process);
-        return Done::HeldBack { by: shim.held_by.clone() };
+        return Done::HeldBack { by: shim.held_by.iter().map(ToString::to_string).collect() };
     }
     // Ask only when something is out of our reach: one answer costs more time than all other steps together.
     let out_of_reach = live.refused(Ability::WriteCgroups) || live.refused(Ability::RuntimeState);

@@ -31,11 +31,11 @@ pub fn thaw(mounts: &[Mount]) {
 }
 
 fn thaw_one(mount: &Mount) {
-    match open(&mount.point, &mount.device).map_or(Err(Errno::EINVAL), |directory| sys::thaw(&directory)) {
-        Ok(()) => log::info!("'{}' was frozen, and goes on", show(&mount.point)),
+    match open(mount.point(), mount.device()).map_or(Err(Errno::EINVAL), |directory| sys::thaw(&directory)) {
+        Ok(()) => log::info!("'{}' was frozen, and goes on", show(mount.point())),
         // It is not frozen, or of a kind that cannot be.
         Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => {}
-        Err(e) => log::warn!("cannot let '{}' go on: {e}", show(&mount.point)),
+        Err(e) => log::warn!("cannot let '{}' go on: {e}", show(mount.point())),
     }
 }
 

@@ -148,7 +148,7 @@ fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &Run
 
 /// Totals in which a residue that two steps look for (drain and containers do) counts once.
 fn totals(history: &History, keys: &[Vec<Key>]) -> Counts {
-    let found = Keys::of(&mut history.steps.iter().flat_map(|s| s.seen.keys().copied()));
+    let found = Keys::of(&mut history.steps.iter().flat_map(|s| s.seen.iter().map(|(key, _)| *key)));
     let left = Keys::of(&mut keys.iter().flatten().copied());
     let blind: HashSet<&Blind> = history.steps.iter().flat_map(|s| &s.blind).collect();
     let removed = found.without(&left);

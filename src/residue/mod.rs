@@ -9,12 +9,13 @@ pub mod witness;
 use crate::linux::block;
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
-use crate::runtime::ContainerId;
+use crate::runtime::{ContainerId, Name};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::residue::witness::Witness;
+use crate::residue::witness::Witnesses;
 
 pub use key::{Key, Keys};
 pub use read::detached;
@@ -121,9 +122,9 @@ pub struct Task {
     pub groups: Vec<PathBuf>,
     /// Where its shim listens, as far as is known.
     #[serde(with = "text::option")]
-    pub socket: Option<PathBuf>,
+    pub socket: Option<Arc<std::path::Path>>,
     /// What proves it ours.
-    pub witnesses: BTreeSet<Witness>,
+    pub witnesses: Witnesses,
 }
 
 /// A containerd shim.
@@ -132,18 +133,18 @@ pub struct Task {
 pub struct Shim {
     pub process: ProcessId,
     /// containerd's namespace.
-    pub namespace: String,
+    pub namespace: Name,
     /// The ID it was started with: the sandbox's, for a pod.
-    pub id: Option<String>,
+    pub id: Option<Name>,
     /// Where it listens, if known.
     #[serde(with = "text::option")]
-    pub socket: Option<PathBuf>,
+    pub socket: Option<Arc<std::path::Path>>,
     /// The containers it serves, applications first.
-    pub containers: Vec<String>,
+    pub containers: Vec<Name>,
     /// Those of them that still have a process: while there are any, the shim stays.
-    pub held_by: Vec<String>,
+    pub held_by: Vec<Name>,
     /// What proves it ours.
-    pub witnesses: BTreeSet<Witness>,
+    pub witnesses: Witnesses,
 }
 
 /// A network namespace of one of our sandboxes.
@@ -218,7 +219,7 @@ pub struct Mount {
     #[serde(with = "text")]
     pub point: PathBuf,
     /// File system type.
-    pub fstype: String,
+    pub fstype: Name,
     /// Whose table it stands in.
     pub table: TableOf,
     /// True if entering it may wait for a server.
@@ -257,7 +258,7 @@ pub struct Cgroup {
     #[serde(with = "text")]
     pub path: PathBuf,
     /// The container whose own it is; none for a pod's or a QoS class's.
-    pub container: Option<String>,
+    pub container: Option<Name>,
 }
 
 /// A file, a socket, a directory.

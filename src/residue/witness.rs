@@ -5,8 +5,6 @@
 //! lives is ended only by a witness, and `Proven` is how that is written down: a container's control groups, and its
 //! processes outside of them, are ended only with one, or as children of a proven shim; and only `scope` makes one.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 /// Why something alive is ours.
@@ -35,12 +33,56 @@ pub enum Witness {
     Recorded,
 }
 
+const ALL: [Witness; 6] = [
+    Witness::Unit,
+    Witness::WorksInBundle,
+    Witness::ChildOfShim,
+    Witness::RuncState,
+    Witness::RootOnSnapshot,
+    Witness::NetworkNamespace,
+];
+
+/// Some witnesses, each once: a bit for each, since there are sets of them for all that each of thousands of pods has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<Witness>", into = "Vec<Witness>")]
+pub struct Witnesses(u8);
+
+impl Witnesses {
+    pub fn insert(&mut self, witness: Witness) {
+        self.0 |= 1 << witness as u8;
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl From<Vec<Witness>> for Witnesses {
+    fn from(all: Vec<Witness>) -> Witnesses {
+        let mut witnesses = Witnesses::default();
+        all.into_iter().for_each(|witness| witnesses.insert(witness));
+        witnesses
+    }
+}
+
+impl From<[Witness; 1]> for Witnesses {
+    fn from([witness]: [Witness; 1]) -> Witnesses {
+        Witnesses(1 << witness as u8)
+    }
+}
+
+impl From<Witnesses> for Vec<Witness> {
+    fn from(witnesses: Witnesses) -> Vec<Witness> {
+        ALL.into_iter().filter(|witness| witnesses.0 & (1 << *witness as u8) != 0).collect()
+    }
+}
+
 /// Something alive, with what proves it ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proven<T> {
     #[serde(rename = "what")]
     thing: T,
-    by: BTreeSet<Witness>,
+    by: Witnesses,
 }
 
 impl<T> Proven<T> {
@@ -52,11 +94,6 @@ impl<T> Proven<T> {
     /// The thing itself.
     pub fn get(&self) -> &T {
         &self.thing
-    }
-
-    /// What proves it.
-    pub fn witnesses(&self) -> &BTreeSet<Witness> {
-        &self.by
     }
 
     /// One more proves it, too.

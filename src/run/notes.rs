@@ -176,9 +176,9 @@ fn network_volumes(view: &View, scope: &Scope) -> Vec<String> {
     let mut found = Vec::new();
     for (table, roots) in tables {
         let served = |fstype: &str| SERVED.contains(&fstype.split('.').next().unwrap_or_default());
-        let ours = |m: &Mount| roots.mounts.iter().any(|root| m.point.starts_with(root));
-        let volumes = table.mounts.iter().filter(|m| served(&m.fstype) && ours(m));
-        found.extend(volumes.map(|m| format!("{} at {}", show(&m.source), show(&m.point))));
+        let ours = |m: &Mount| roots.mounts.iter().any(|root| m.point().starts_with(root));
+        let volumes = table.mounts.iter().filter(|m| served(m.fstype()) && ours(m));
+        found.extend(volumes.map(|m| format!("{} at {}", show(m.source()), show(m.point()))));
     }
     found
 }

@@ -42,9 +42,11 @@ pub fn of_own_mounts(view: &View, scope: &Scope) -> Option<Note> {
     let snap = &scope.snap;
     let own = [&snap.home, &snap.common, &snap.data].map(|path| [path.clone(), scope.roots.place_of(path)]);
     let table = view.own_mounts().as_ref().ok().filter(|_| view.in_init_namespace());
-    let mounted =
-        table.iter().flat_map(|table| &table.mounts).filter(|m| own.as_flattened().contains(&m.point));
-    let items: Vec<String> = mounted.map(|mount| show(&mount.point).into_owned()).collect();
+    let mounted = table
+        .iter()
+        .flat_map(|table| &table.mounts)
+        .filter(|m| own.as_flattened().iter().any(|path| path == m.point()));
+    let items: Vec<String> = mounted.map(|mount| show(mount.point()).into_owned()).collect();
     let text = "snapd 2.77 and later refuse to remove the snap while something is mounted at its own directories, and older ones \
                 delete what is on it; it can be unmounted once 'snap disable' and then 'snap-teardown remove' have ended what uses it";
     let note = Note::of(NoteKind::OwnMounts, text, items);

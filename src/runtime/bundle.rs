@@ -51,13 +51,13 @@ pub struct Bundle {
 
 /// The directories that a container's bundle may have: whole, half deleted, and its work directory.
 pub fn bundle_paths(roots: &Roots, container: &ContainerId) -> [PathBuf; 4] {
-    let of = |base: &Path, name: String| base.join(TASKS).join(&container.namespace).join(name);
+    let of = |base: &Path, name: &str| base.join(TASKS).join(&container.namespace).join(name);
     let hidden = format!(".{}", container.id);
     [
-        of(&roots.state, container.id.clone()),
-        of(&roots.state, hidden.clone()),
-        of(&roots.root, container.id.clone()),
-        of(&roots.root, hidden),
+        of(&roots.state, &container.id),
+        of(&roots.state, &hidden),
+        of(&roots.root, &container.id),
+        of(&roots.root, &hidden),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::linux::host::Host;
 use crate::order;
 use crate::runtime::bundle::TASKS;
-use crate::runtime::{ContainerId, shim};
+use crate::runtime::{ContainerId, Name, shim};
 use crate::snap::profile::Roots;
 use crate::text;
 
@@ -67,7 +67,8 @@ impl Listed {
         let mut left = MAX_CONTAINERS;
         for namespace in self.names(host, &tasks, &mut left) {
             let ids = self.names(host, &tasks.join(&namespace), &mut left).into_iter();
-            self.containers.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id }));
+            let namespace = Name::from(namespace);
+            self.containers.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id: id.into() }));
         }
     }
 

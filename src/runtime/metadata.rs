@@ -146,7 +146,7 @@ impl Records {
         match (&record.sandbox, &record.sandbox_id) {
             (Some(own), _) => Some(own),
             (None, Some(id)) => {
-                let id = ContainerId { namespace: container.namespace.clone(), id: id.clone() };
+                let id = ContainerId { namespace: container.namespace.clone(), id: id.as_str().into() };
                 self.containers.get(&id)?.sandbox.as_ref()
             }
             (None, None) => None,
@@ -218,7 +218,8 @@ impl Reader {
         };
         let walked = containers.each(&mut |key, item| match (shim::name(key), item) {
             (Some(id), Item::Bucket(bucket)) => {
-                self.container(ContainerId { namespace: namespace.clone(), id }, &bucket);
+                let namespace = namespace.as_str().into();
+                self.container(ContainerId { namespace, id: id.into() }, &bucket);
             }
             _ => self.records.remarks.add(&namespace, "a container with a name that none can have"),
         });
@@ -324,7 +325,7 @@ impl Records {
         pods.extend(sandboxes.filter_map(|(id, record)| Some((id.clone(), record.pod.clone()?))));
         for (container, record) in &mut self.containers {
             if let (None, Some(id)) = (&record.pod, &record.sandbox_id) {
-                let id = ContainerId { namespace: container.namespace.clone(), id: id.clone() };
+                let id = ContainerId { namespace: container.namespace.clone(), id: id.as_str().into() };
                 record.pod = pods.get(&id).cloned();
             }
         }

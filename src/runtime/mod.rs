@@ -11,6 +11,7 @@ pub mod http;
 pub mod http_hook;
 pub mod listing;
 pub mod metadata;
+mod name;
 pub mod pre_stop;
 pub mod processes;
 pub mod runc;
@@ -26,13 +27,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::text;
 
+pub use name::Name;
+
 /// A container's name, as containerd has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerId {
     /// containerd's namespace; `k8s.io` for everything that CRI makes.
-    pub namespace: String,
+    pub namespace: Name,
     /// The ID; 64 hexadecimal digits when CRI made it.
-    pub id: String,
+    pub id: Name,
 }
 
 /// A container ID as people know it from their tools: the first 13 digits.

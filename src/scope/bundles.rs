@@ -67,7 +67,7 @@ impl Gather<'_> {
                 }
             };
             for id in ids.iter().filter_map(|n| shim::name(n.as_encoded_bytes())) {
-                let id = ContainerId { namespace: namespace.clone(), id };
+                let id = ContainerId { namespace: namespace.as_str().into(), id: id.into() };
                 // A bundle elsewhere and none here says as much as the state, in tens of kilobytes, would.
                 if neighbours.contains(&id) && !self.containers.contains_key(&id) {
                     self.note_foreign(&id);

@@ -40,12 +40,12 @@ impl Gather<'_> {
             let Some(id) = group.file_name().and_then(|n| n.to_str()).and_then(groups::container_of) else {
                 continue;
             };
-            let id = ContainerId { namespace: shim.namespace.clone(), id: id.to_owned() };
-            let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+            let id = ContainerId { namespace: shim.namespace.clone(), id: id.into() };
+            let bundle = Bundle { shim_id: shim.id.as_ref().map(ToString::to_string), ..Bundle::default() };
             return self.claim(id, bundle, Evidence::ParentShim).is_in(group.clone());
         }
         if let Some((id, group)) = groups.iter().find_map(|group| self.group_above(group, shim)) {
-            let id = ContainerId { namespace: shim.namespace.clone(), id };
+            let id = ContainerId { namespace: shim.namespace.clone(), id: id.into() };
             return self.claim(id, Bundle::default(), Evidence::ParentShim).is_in(group);
         }
         if let Some((id, group)) = self.named_group(&groups, shim) {
@@ -59,9 +59,9 @@ impl Gather<'_> {
             container.witnesses.insert(Witness::ChildOfShim);
             return container.strays.push(Proven::by(Witness::ChildOfShim, child.id));
         }
-        let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid));
+        let id = shim.id.clone().unwrap_or_else(|| format!("shim-{}", shim.process.pid).into());
         let id = ContainerId { namespace: shim.namespace.clone(), id };
-        let bundle = Bundle { shim_id: shim.id.clone(), ..Bundle::default() };
+        let bundle = Bundle { shim_id: shim.id.as_ref().map(ToString::to_string), ..Bundle::default() };
         let container = self.claim(id, bundle, Evidence::ParentShim);
         container.witnesses.insert(Witness::ChildOfShim);
         container.strays.push(Proven::by(Witness::ChildOfShim, child.id));

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::linux::proc::ProcessId;
-use crate::residue::witness::{Proven, Witness};
-use crate::runtime::{ContainerId, Pod};
+use crate::residue::witness::{Proven, Witnesses};
+use crate::runtime::{ContainerId, Name, Pod};
 use crate::text;
 
 /// A container of ours.
@@ -20,7 +21,7 @@ pub struct Container {
     pub id: ContainerId,
     /// The ID under which its shim was started: its sandbox's, or its own.
     #[serde(rename = "group")]
-    pub shim_id: String,
+    pub shim_id: Name,
     /// True for a sandbox ("pause").
     pub sandbox: bool,
     /// Its pod, if it has one.
@@ -41,7 +42,7 @@ pub struct Container {
     pub netns_of_state: Option<PathBuf>,
     /// Where its shim listens, if that is known and where shims do.
     #[serde(with = "text::option")]
-    pub socket: Option<PathBuf>,
+    pub socket: Option<Arc<Path>>,
     /// Directories of the host that are bound into it.
     #[serde(serialize_with = "binds", deserialize_with = "text::list::deserialize")]
     pub binds: Vec<PathBuf>,
@@ -55,7 +56,7 @@ pub struct Container {
     pub evidence: BTreeSet<Evidence>,
     /// What proves it ours; nothing for one that is known by hints alone.
     #[serde(default)]
-    pub witnesses: BTreeSet<Witness>,
+    pub witnesses: Witnesses,
     /// True if something alive that is not ours carries its ID or is in a group that it claims.
     #[serde(default)]
     pub contradicted: bool,
@@ -92,7 +93,7 @@ impl Container {
             shares: false,
             privileged: false,
             evidence: BTreeSet::new(),
-            witnesses: BTreeSet::new(),
+            witnesses: Witnesses::default(),
             contradicted: false,
             proven_cgroups: Vec::new(),
             strays: Vec::new(),

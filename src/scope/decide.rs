@@ -1,9 +1,12 @@
 //! The order in which evidence of ownership is gathered.
 
 use std::collections::HashSet;
+use std::hash::Hash;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::Result;
-use crate::runtime::bundle;
+use crate::runtime::{Name, bundle};
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
@@ -45,7 +48,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let Gather {
         containers, shims, mut foreign, foreign_ids, mut bystanders, blind, doubts, nonsense, ..
     } = gather;
-    let ids: HashSet<String> = containers.keys().map(|own| own.id.clone()).collect();
+    let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
     let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
     // It makes its directories when it starts.
@@ -87,5 +90,29 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     (scope.graceful, scope.recorded) = manners::gather(view, &scope, profile);
     scope.recorded.retain(|id| !foreign_ids.contains(&id.id));
     scope.containers.iter_mut().for_each(Container::shrink);
+    share_names(&mut scope);
     Ok(scope)
+}
+
+/// What was read in many places and is called alike shares one text.
+fn share_names(scope: &mut Scope) {
+    let names: HashSet<Name> =
+        scope.containers.iter().flat_map(|c| [&c.id.namespace, &c.id.id]).cloned().collect();
+    let sockets: HashSet<Arc<Path>> = scope.containers.iter().flat_map(|c| c.socket.clone()).collect();
+    for container in &mut scope.containers {
+        share(&names, &mut container.id.namespace);
+        share(&names, &mut container.shim_id);
+        container.socket.iter_mut().for_each(|socket| share(&sockets, socket));
+    }
+    for shim in &mut scope.shims {
+        share(&names, &mut shim.namespace);
+        shim.id.iter_mut().for_each(|id| share(&names, id));
+        shim.socket.iter_mut().for_each(|socket| share(&sockets, socket));
+    }
+}
+
+fn share<T: Clone + Eq + Hash>(known: &HashSet<T>, one: &mut T) {
+    if let Some(known) = known.get(one) {
+        *one = known.clone();
+    }
 }

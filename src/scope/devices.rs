@@ -24,9 +24,10 @@ pub fn gather(view: &View, scope: &Scope) -> Vec<Device> {
         let numbers = block::numbers(view.host, &device.device);
         let path = [format!("/dev/{}", device.device), format!("/dev/mapper/{}", device.name)];
         // btrfs has a number of its own.
-        mounts
-            .iter()
-            .any(|m| numbers.contains(&m.device) || path.iter().any(|p| m.source.as_os_str() == p.as_str()))
+        mounts.iter().any(|m| {
+            numbers.iter().any(|number| number == m.device())
+                || path.iter().any(|p| m.source().as_os_str() == p.as_str())
+        })
     };
     let free = |device: &Device| !uses(&others, device);
     found.extend(all.iter().filter(|device| uses(&ours, device) && free(device)).cloned());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
-use crate::runtime::{cni, groups, shim};
+use crate::runtime::{Name, cni, groups, shim};
 use crate::scope::Container;
 
 impl Gather<'_> {
@@ -19,7 +19,7 @@ impl Gather<'_> {
         };
         let mut known = Vec::new();
         for old in containers {
-            let plain = |name: &String| shim::name(name.as_bytes()).is_some();
+            let plain = |name: &Name| shim::name(name.as_bytes()).is_some();
             let named = [&old.id.namespace, &old.id.id, &old.shim_id].into_iter().all(plain);
             self.containers.entry(old.id.clone()).and_modify(|own| own.remember_pod(old));
             if !named || self.containers.contains_key(&old.id) || self.foreign_ids.contains(&old.id.id) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::cgroup::{CgroupTree, Hierarchy};
 use crate::runtime::bundle::Bundle;
-use crate::runtime::{ContainerId, shim};
+use crate::runtime::{ContainerId, Name, shim};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim, images};
 use crate::snap::profile::Roots;
 use crate::snap::{Snap, units};
@@ -36,7 +36,7 @@ pub(super) struct Gather<'a> {
     /// IDs that a readable runc state gives to somebody else.
     pub(super) foreign: BTreeSet<ContainerId>,
     /// The same, whatever containerd's namespace.
-    pub(super) foreign_ids: HashSet<String>,
+    pub(super) foreign_ids: HashSet<Name>,
     /// Control groups of which runc's own record says that they were made for a container of ours.
     pub(super) recorded: HashSet<PathBuf>,
     /// Control groups that a bundle claims for a container and whose names are not the container's.
@@ -95,12 +95,12 @@ impl<'a> Gather<'a> {
             bundle.socket.take().filter(|socket| self.is_computed(socket, &id, bundle.shim_id.as_deref()));
         self.refused.extend(bundle.refused.drain(..).map(|group| (id.clone(), group)));
         let container = self.containers.entry(id.clone()).or_insert_with(|| Container {
-            shim_id: bundle.shim_id.unwrap_or_else(|| id.id.clone()),
+            shim_id: bundle.shim_id.map_or_else(|| id.id.clone(), Name::from),
             sandbox: bundle.is_sandbox,
             pod: bundle.pod,
             cgroups: bundle.groups,
             netns: bundle.netns,
-            socket: bundle.socket,
+            socket: bundle.socket.map(Into::into),
             binds: bundle.binds,
             shares: bundle.shares,
             privileged: bundle.privileged,

@@ -87,7 +87,7 @@ impl<'a> Held<'a> {
             network,
         };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
-        let in_memory: Vec<String> = in_memory.map(|m| m.device.clone()).collect();
+        let in_memory: Vec<String> = in_memory.map(|m| m.device().to_owned()).collect();
         held.devices.extend(in_memory);
         held
     }
@@ -101,7 +101,7 @@ impl<'a> Held<'a> {
     /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
     /// or is a name for the network namespace that everybody is in. docker makes both.
     fn hides_nothing(&self, mount: &Mount) -> bool {
-        let in_snap = self.roots.is_own(self.snap, &mount.point);
+        let in_snap = self.roots.is_own(self.snap, mount.point());
         in_snap && (self.itself.contains(&mount.id) || self.is_everybodys_network(mount))
     }
 
@@ -111,26 +111,26 @@ impl<'a> Held<'a> {
 
     /// By where it is alone; in the snap's directory in /run, also a name for everybody's network namespace.
     pub fn is_placed(&self, mount: &Mount) -> bool {
-        let at_run = || self.snap.owns_at_run(&mount.point) && self.is_everybodys_network(mount);
+        let at_run = || self.snap.owns_at_run(mount.point()) && self.is_everybodys_network(mount);
         self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount) || at_run()
     }
 
     /// True for a mount in the directory that Kata shares with a sandbox's virtual machine. Everybody who uses Kata has such
     /// mounts below the same directory, so an ID counts only where a witness says that it is ours.
     fn is_of_kata(&self, mount: &Mount) -> bool {
-        let below = mount.point.strip_prefix(KATA_SHARED).ok();
+        let below = mount.point().strip_prefix(KATA_SHARED).ok();
         below.and_then(|below| below.iter().next()?.to_str()).is_some_and(|id| self.proven.contains(id))
     }
 
     fn is_below(&self, mount: &Mount) -> bool {
-        let below = |root: &PathBuf| mount.point.starts_with(root) && mount.point != *root;
+        let below = |root: &PathBuf| mount.point().starts_with(root) && mount.point() != *root;
         self.roots.mounts.iter().any(below) && !self.is_somebodys_root(mount)
     }
 
     /// In a directory that runtimes share, by the ID or the pod's uid at the place where that stands.
     fn is_of_owned_id(&self, mount: &Mount) -> bool {
         self.roots.shared.iter().any(|root| {
-            mount.point.strip_prefix(root).is_ok_and(|below| {
+            mount.point().strip_prefix(root).is_ok_and(|below| {
                 let parts: Vec<&OsStr> = below.components().map(Component::as_os_str).collect();
                 let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
                 match parts[..] {
@@ -160,7 +160,7 @@ impl<'a> Held<'a> {
             return false;
         }
         self.shows_place(mount)
-            || self.devices.contains(&mount.device)
+            || self.devices.contains(mount.device())
             || match self.is_in_snap(mount) && !self.is_in_data(mount) {
                 false => mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d))),
                 true => mount.layers().any(|layer| self.images.iter().any(|root| layer.starts_with(root))),
@@ -168,25 +168,27 @@ impl<'a> Held<'a> {
     }
 
     fn is_in_data(&self, mount: &Mount) -> bool {
-        self.roots.data.iter().any(|data| mount.point.starts_with(data) && mount.point != *data)
+        self.roots.data.iter().any(|data| mount.point().starts_with(data) && mount.point() != *data)
     }
 
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
     fn is_somebodys_root(&self, mount: &Mount) -> bool {
-        let at = |path: &PathBuf| path.starts_with(&mount.point);
-        self.under.iter().any(at) || own_places(self.roots).any(|root| *root == mount.point)
+        let at = |path: &PathBuf| path.starts_with(mount.point());
+        self.under.iter().any(at) || own_places(self.roots).any(|root| *root == mount.point())
     }
 
     /// True for a mount below the snap's own directories; a mount at one of these is none.
     pub fn is_in_snap(&self, mount: &Mount) -> bool {
         let home = self.roots.place_of(&self.snap.home);
         let own = [&self.snap.common, &self.snap.data].map(|path| self.roots.place_of(path));
-        mount.point.starts_with(&home) && mount.point != home && !own.contains(&mount.point)
+        mount.point().starts_with(&home)
+            && mount.point() != home
+            && !own.iter().any(|path| path == mount.point())
     }
 
     /// As far as another mount namespace's table can tell: what a mount shows, not how it is spelled there.
     pub fn shows_ours_elsewhere(&self, mount: &Mount) -> bool {
-        self.shows_place(mount) || self.devices.contains(&mount.device)
+        self.shows_place(mount) || self.devices.contains(mount.device())
     }
 
     /// True if something of ours may be on a device.
@@ -196,7 +198,7 @@ impl<'a> Held<'a> {
     }
 
     fn shows_place(&self, mount: &Mount) -> bool {
-        self.places.iter().any(|(device, root)| *device == mount.device && mount.root.starts_with(root))
+        self.places.iter().any(|(device, root)| *device == mount.device() && mount.root().starts_with(root))
     }
 }
 
@@ -208,17 +210,17 @@ fn own_places(roots: &Roots) -> impl Iterator<Item = &PathBuf> {
 /// Where a directory lies on its file system: the device, and the path there.
 fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
     // Of mounts at one point the last one is on top.
-    let above = table.mounts.iter().filter(|m| path.starts_with(&m.point));
-    let mount = above.max_by_key(|m| m.point.components().count())?;
-    let below = path.strip_prefix(&mount.point).ok()?;
-    Some((mount.device.clone(), mount.root.join(below).components().collect()))
+    let above = table.mounts.iter().filter(|m| path.starts_with(m.point()));
+    let mount = above.max_by_key(|m| m.point().components().count())?;
+    let below = path.strip_prefix(mount.point()).ok()?;
+    Some((mount.device().to_owned(), mount.root().join(below).components().collect()))
 }
 
 /// True if a mount shows a directory at its own place, which would be seen there without it, too.
 fn shows_itself(by_id: &HashMap<u64, &Mount>, mount: &Mount) -> bool {
-    let parent = by_id.get(&mount.parent).filter(|m| m.device == mount.device);
-    let place = parent.and_then(|m| Some(m.root.join(mount.point.strip_prefix(&m.point).ok()?)));
-    mount.root != Path::new("/") && place.is_some_and(|place| place == mount.root)
+    let parent = by_id.get(&mount.parent).filter(|m| m.device() == mount.device());
+    let place = parent.and_then(|m| Some(m.root().join(mount.point().strip_prefix(m.point()).ok()?)));
+    mount.root() != Path::new("/") && place.is_some_and(|place| place == mount.root())
 }
 
 /// kubelet makes a file system for each of these volumes; it mounts nobody else's there.
@@ -230,8 +232,8 @@ fn is_volume_in_memory(mount: &Mount) -> bool {
         b"kubernetes.io~configmap",
     ];
     let of_volume =
-        mount.point.parent().and_then(Path::file_name).is_some_and(|n| KINDS.contains(&n.as_bytes()));
-    mount.fstype == "tmpfs" && mount.root == Path::new("/") && of_volume
+        mount.point().parent().and_then(Path::file_name).is_some_and(|n| KINDS.contains(&n.as_bytes()));
+    mount.fstype() == "tmpfs" && mount.root() == Path::new("/") && of_volume
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Gather<'_> {
                 crate::runtime::shim::name(name.strip_suffix(".scope").unwrap_or(name).as_bytes())
             };
             let id = alone.iter().find_map(name).unwrap_or_else(|| format!("process-{}", process.id.pid));
-            let id = ContainerId { namespace: "k8s.io".into(), id };
+            let id = ContainerId { namespace: "k8s.io".into(), id: id.into() };
             let wholly = |group: &&&PathBuf| self.is_wholly_ours(group, processes);
             // Nor is one in a manager's place, where it may put others.
             let (managed, alone): (Vec<_>, Vec<_>) =

@@ -37,7 +37,7 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     let known = applications.into_iter().filter_map(|c| manner(view, scope, &records, c, patience));
     let mut manners: Vec<Manner> = known.collect();
     order::sort_by(&mut manners, |a, b| a.container.cmp(&b.container));
-    let recorded = records.containers.keys().filter(|id| unknown.contains(&id.id)).cloned().collect();
+    let recorded = records.containers.keys().filter(|id| unknown.contains(id.id.as_str())).cloned().collect();
     (Graceful { manners, unread: unread.filter(|_| !no_applications), patience }, recorded)
 }
 

@@ -33,7 +33,8 @@ mod shims;
 mod union;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::told::ConfiguredRoots;
-use crate::runtime::{ContainerId, shim};
+use crate::runtime::{ContainerId, Name, shim};
 use crate::scope::graceful::Graceful;
 use crate::scope::network::Network;
 use crate::snap::Snap;
@@ -126,12 +127,12 @@ pub struct Scope {
 pub struct OwnedShim {
     pub process: ProcessId,
     /// containerd's namespace.
-    pub namespace: String,
+    pub namespace: Name,
     /// The ID it was started with.
-    pub id: Option<String>,
+    pub id: Option<Name>,
     /// Where it listens.
     #[serde(with = "text::option")]
-    pub socket: Option<PathBuf>,
+    pub socket: Option<Arc<Path>>,
     /// What proves it ours.
     pub witness: Witness,
 }
@@ -199,7 +200,7 @@ impl Scope {
     }
 
     /// Where a container's shim listens: as recorded, else where its name puts it.
-    pub fn socket_of(&self, container: &Container) -> PathBuf {
+    pub fn socket_of(&self, container: &Container) -> Arc<Path> {
         let computed = || {
             shim::socket(
                 &self.roots.shim_sockets,
@@ -207,6 +208,7 @@ impl Scope {
                 &container.id.namespace,
                 &container.shim_id,
             )
+            .into()
         };
         container.socket.clone().unwrap_or_else(computed)
     }

@@ -119,7 +119,7 @@ impl Namespaces {
             None => self.ours.push(OwnedNetns {
                 inode: Some(*inode),
                 paths: Vec::new(),
-                sandbox: container.id.id.clone(),
+                sandbox: container.id.id.to_string(),
                 because: *by,
             }),
         }
@@ -175,13 +175,15 @@ impl Namespaces {
 
     /// The file of a namespace that is no longer bound there, where a witness or the bundle of a proven container names it.
     fn leftover_files(&mut self, machine: &Machine, scope: &Scope, attachments: &[(String, Attachment)]) {
-        let known: HashSet<&String> =
-            scope.containers.iter().filter(|c| c.is_proven()).map(|c| &c.id.id).collect();
-        let of_cni =
-            attachments.iter().filter_map(|(id, a)| Some((id, a.netns.as_ref()?, NetnsEvidence::CniResult)));
+        let known: HashSet<&str> =
+            scope.containers.iter().filter(|c| c.is_proven()).map(|c| c.id.id.as_str()).collect();
+        let of_cni = attachments
+            .iter()
+            .filter_map(|(id, a)| Some((id.as_str(), a.netns.as_ref()?, NetnsEvidence::CniResult)));
         let named = scope.containers.iter().flat_map(|c| {
-            let state = c.netns_of_state.iter().map(move |path| (&c.id.id, path, NetnsEvidence::RuncState));
-            state.chain(c.netns.iter().map(move |path| (&c.id.id, path, NetnsEvidence::Bundle)))
+            let state =
+                c.netns_of_state.iter().map(move |path| (c.id.id.as_str(), path, NetnsEvidence::RuncState));
+            state.chain(c.netns.iter().map(move |path| (c.id.id.as_str(), path, NetnsEvidence::Bundle)))
         });
         let mut files: BTreeMap<PathBuf, OwnedNetns> = BTreeMap::new();
         for (id, path, because) in named.chain(of_cni).filter(|(id, ..)| known.contains(id)) {
@@ -189,7 +191,7 @@ impl Namespaces {
             let is_cnis = plain.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
             if is_cnis && cni::is_netns(path, &scope.roots) && machine.bound_at(path).is_none() {
                 let (inode, paths) = (None, vec![plain.clone()]);
-                files.entry(plain).or_insert(OwnedNetns { inode, paths, sandbox: id.clone(), because });
+                files.entry(plain).or_insert(OwnedNetns { inode, paths, sandbox: id.into(), because });
             }
         }
         self.ours.extend(files.into_values());

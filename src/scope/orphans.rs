@@ -194,7 +194,7 @@ impl Gather<'_> {
         // One that ends while it is looked at tells nothing; the next one may.
         let first = alive.iter().map(root_of).find(|root| !matches!(root, RootFs::Gone));
         if matches!(first, Some(RootFs::Ours)) {
-            return self.own_orphan(ContainerId { namespace: "k8s.io".into(), id: id.to_owned() }, group);
+            return self.own_orphan(ContainerId { namespace: "k8s.io".into(), id: id.into() }, group);
         }
         // What a shim outside of it has started there is that shim's container.
         let has_another = |p: &&Proc| self.is_of_another_shim(p, processes) && !pids.contains(&p.parent);

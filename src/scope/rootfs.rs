@@ -116,7 +116,7 @@ impl Gather<'_> {
             Err(e) if e.is_gone() || e.errno() == Some(nix::libc::EINVAL) => return Err(RootFs::Gone),
             Err(e) => return Err(RootFs::Unknown(e.to_string())),
         };
-        let root = table.mounts.iter().rev().find(|m| m.point == Path::new("/"));
+        let root = table.mounts.iter().rev().find(|m| m.point() == Path::new("/"));
         root.map(|root| self.is_on_our_snapshots(root)).ok_or(RootFs::Changed)
     }
 
@@ -184,20 +184,20 @@ impl Gather<'_> {
             let mut inside = roots.iter().filter_map(|root| path.strip_prefix(root).ok());
             inside.any(|rest| rest.to_str().is_some_and(|rest| rest.starts_with(SNAPSHOTTER)))
         };
-        if mount.fstype == "overlay" {
-            let docker = || upper(&mount.options).is_some_and(|path| self.is_dockers(&path));
-            return layers(&mount.options).iter().any(|layer| below(layer)) || docker();
+        if mount.fstype() == "overlay" {
+            let docker = || upper(mount.options()).is_some_and(|path| self.is_dockers(&path));
+            return layers(mount.options()).iter().any(|layer| below(layer)) || docker();
         }
         let Ok(table) = self.view.own_mounts() else { return false };
-        let holds = |m: &&Mount| self.roots.root.starts_with(&m.point);
-        let Some(home) = table.mounts.iter().rev().filter(holds).max_by_key(|m| m.point.as_os_str().len())
+        let holds = |m: &&Mount| self.roots.root.starts_with(m.point());
+        let Some(home) = table.mounts.iter().rev().filter(holds).max_by_key(|m| m.point().as_os_str().len())
         else {
             return false;
         };
-        let Ok(rest) = self.roots.root.strip_prefix(&home.point) else { return false };
-        let on_disk = home.root.join(rest);
-        let inside = mount.root.strip_prefix(&on_disk).ok();
-        home.device == mount.device
+        let Ok(rest) = self.roots.root.strip_prefix(home.point()) else { return false };
+        let on_disk = home.root().join(rest);
+        let inside = mount.root().strip_prefix(&on_disk).ok();
+        home.device() == mount.device()
             && inside.and_then(Path::to_str).is_some_and(|rest| rest.starts_with(SNAPSHOTTER))
     }
 

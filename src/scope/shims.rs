@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::gather::Gather;
 use crate::error::Blind;
@@ -14,7 +15,7 @@ use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::ShimArgs;
 use crate::runtime::told::ConfiguredRoots;
-use crate::runtime::{ContainerId, groups};
+use crate::runtime::{ContainerId, Name, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim};
 use crate::snap::profile::{Roots, is_shared};
 use crate::snap::{Snap, units};
@@ -151,7 +152,7 @@ impl Gather<'_> {
             self.doubts.push(Blind::new(what, (Reason::Unproven, why)));
         }
         let socket = args.id.as_ref().map(|id| self.socket_of(&args.namespace, id));
-        let (namespace, id) = (args.namespace.clone(), args.id.clone());
+        let (namespace, id) = (args.namespace.as_str().into(), args.id.as_deref().map(Name::from));
         self.shims.push(OwnedShim { process: process.id, namespace, id, socket, witness });
     }
 
@@ -205,7 +206,7 @@ impl Gather<'_> {
         }
     }
 
-    fn socket_of(&self, namespace: &str, id: &str) -> PathBuf {
+    fn socket_of(&self, namespace: &str, id: &str) -> Arc<Path> {
         // A shim is nearly always named after its first container.
         let first = self.containers.get(&ContainerId { namespace: namespace.into(), id: id.into() });
         let serves = |c: &&Container| c.id.namespace == namespace && c.shim_id == id && c.socket.is_some();
@@ -213,7 +214,7 @@ impl Gather<'_> {
             .filter(serves)
             .or_else(|| self.containers.values().find(serves))
             .and_then(|c| c.socket.clone())
-            .unwrap_or_else(|| self.socket_at(namespace, id))
+            .unwrap_or_else(|| self.socket_at(namespace, id).into())
     }
 
     fn judge(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Verdict {
@@ -273,7 +274,7 @@ impl Gather<'_> {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let id = ContainerId { namespace: args.namespace.clone(), id: name.to_owned() };
+        let id = ContainerId { namespace: args.namespace.as_str().into(), id: name.into() };
         let serves = args.id.as_deref().is_none_or(|shim_id| {
             name == shim_id || self.containers.get(&id).is_some_and(|c| c.shim_id == *shim_id)
         });

@@ -284,7 +284,7 @@ fn a_bundle_is_asked_for_its_socket_where_there_may_be_two() {
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();
             std::fs::write(at, "").unwrap();
         }
-        gathered(&dir).containers.into_iter().find(|c| c.id.id == app).unwrap().socket.unwrap()
+        gathered(&dir).containers.into_iter().find(|c| c.id.id == app).unwrap().socket.unwrap().to_path_buf()
     };
     assert_eq!(told(&[]), socket(&app), "of which nothing is known but this");
     assert_eq!(told(&[&sandbox]), socket(&sandbox), "the only one that is there");

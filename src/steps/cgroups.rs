@@ -9,7 +9,7 @@ use crate::linux::cgroup::{full, group};
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Cgroup, Residue};
-use crate::runtime::groups;
+use crate::runtime::{Name, groups};
 use crate::scope::Scope;
 use crate::snap::units;
 use crate::steps::classes;
@@ -29,6 +29,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         .collect();
     let unnamed = unnamed(view, scope, &owners);
     owners.extend(unnamed.iter().copied());
+    let names: HashMap<&str, &Name> = scope.containers.iter().map(|c| (c.id.id.as_str(), &c.id.id)).collect();
     let mut finding = Finding::default();
     let mut above = Above::of(view, scope);
     let kubelets = unnamed.iter().flat_map(|(group, _)| group.ancestors().skip(1));
@@ -50,7 +51,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             if container.is_none() && !view.is_unpopulated(hierarchy, name) && has_own() {
                 continue;
             }
-            let container = container.map(str::to_owned);
+            let container =
+                container.map(|id| names.get(id).map_or_else(|| id.into(), |&known| known.clone()));
             finding.residues.push(Residue::Cgroup(Cgroup { path, container }));
         }
         finding.residues.extend(abandoned(view, scope, all).map(|group| {
@@ -296,7 +298,7 @@ mod tests {
         let found: Vec<_> = found.into_iter().map(|(group, _)| group.display().to_string()).collect();
         assert_eq!(found, ["/more/x/y", "/odd/web", "/odd"], "what is above a group that stays stays");
         assert_eq!(unknown, [PathBuf::from("/more/x")]);
-        scope.containers[0].witnesses.clear();
+        scope.containers[0].witnesses = Default::default();
         let above = Above::of(&View::new(&host, None), &scope);
         assert!(above.unknown.is_empty(), "a hint proves nothing, and what is not proven is told elsewhere");
         scope.containers[0] = crate::fixture::scope_of(&["c1"]).containers.remove(0);

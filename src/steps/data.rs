@@ -38,7 +38,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
 }
 
 fn is_there(view: &View, path: &Path) -> Result<bool> {
-    let mounted = view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| m.point == *path));
+    let mounted = view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| m.point() == path));
     match mounted {
         true => view.host.list(path).map(|names| !names.is_empty()),
         false => view.host.exists(path),

@@ -93,7 +93,7 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
         };
         for directory in below {
             if table.mounts.iter().any(|m| {
-                m.point != *kubelet && m.point.starts_with(kubelet) && directory.starts_with(&m.point)
+                m.point() != *kubelet && m.point().starts_with(kubelet) && directory.starts_with(m.point())
             }) {
                 continue;
             }

@@ -27,7 +27,8 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
             let path: PathBuf = Path::new(place).join(id);
             // Of a living one only the place that it shares has mounts.
             let of_it = sandboxed::KATA_SANDBOXES.map(|place| Path::new(place).join(id));
-            let is_dead = || !table.mounts.iter().any(|m| of_it.iter().any(|path| m.point.starts_with(path)));
+            let is_dead =
+                || !table.mounts.iter().any(|m| of_it.iter().any(|path| m.point().starts_with(path)));
             if proven.contains(id) || sole.contains(id) && is_dead() {
                 let what = PathKind::RuntimeState;
                 finding.residues.push(Residue::Path(residue::Path { path, what }));
@@ -67,7 +68,7 @@ mod tests {
             let container = &mut scope.containers[0];
             container.contradicted = contradicted;
             if !proven {
-                container.witnesses.clear();
+                container.witnesses = Default::default();
             }
             let mut finding = Finding::default();
             find(&View::new(&host, None), &scope, &mut finding);

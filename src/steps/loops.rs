@@ -50,7 +50,9 @@ pub fn mappings(view: &View, scope: &Scope, finding: &mut Finding) {
     }
     let is_mounted = |device: &Device| {
         let numbers = block::numbers(view.host, &device.device);
-        view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| numbers.contains(&m.device)))
+        view.own_mounts()
+            .as_ref()
+            .is_ok_and(|t| t.mounts.iter().any(|m| numbers.iter().any(|number| number == m.device())))
     };
     for device in block::list(view.host).into_iter().filter(|d| !loops.contains(&d.device)) {
         let ours = device.is_mapping() && devices::is_on(view, &device.device, &loops);
@@ -92,7 +94,7 @@ pub fn file_systems(view: &View, scope: &Scope) -> Vec<Mount> {
     }
     let mut devices = numbers(view, scope);
     devices.extend(scope.devices.iter().flat_map(|device| block::numbers(view.host, &device.device)));
-    on_devices.into_iter().filter(|m| devices.remove(&m.device)).cloned().collect()
+    on_devices.into_iter().filter(|m| devices.remove(m.device())).cloned().collect()
 }
 
 fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {

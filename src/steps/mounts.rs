@@ -8,6 +8,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Residue, TableOf};
+use crate::runtime::Name;
 use crate::scope::held::Held;
 use crate::scope::{Scope, roots};
 use crate::snap::Snap;
@@ -75,7 +76,7 @@ fn of_host(view: &View, scope: &Scope, devices: &HashSet<String>, finding: &mut 
     // The roots' paths are this namespace's; on the host they count by what they show alone.
     let roots = Roots::default();
     let held = Held::of(table, &roots, &snap, scope, devices);
-    let below = |m: &Mount| m.point.starts_with(&home) && m.point != home;
+    let below = |m: &Mount| m.point().starts_with(&home) && m.point() != home;
     take(finding, table, TableOf::Host, |m| below(m) || held.shows_ours(m));
 }
 
@@ -88,12 +89,21 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
     let mut own: Vec<&Mount> = table.mounts.iter().filter(|m| ours(m)).collect();
     let hanging = table.hanging(&ours);
     own.reverse();
-    order::sort_by_key(&mut own, |m| std::cmp::Reverse(m.point.components().count()));
+    order::sort_by_key(&mut own, |m| std::cmp::Reverse(m.point().components().count()));
+    let mut fstypes: Vec<Name> = Vec::new();
+    let mut shared = |fstype: &str| {
+        let known = fstypes.iter().find(|known| **known == *fstype).cloned();
+        known.unwrap_or_else(|| {
+            let new = Name::from(fstype);
+            fstypes.push(new.clone());
+            new
+        })
+    };
     finding.residues.extend(own.into_iter().map(|m| {
         Residue::Mount(residue::Mount {
             id: m.id,
-            point: m.point.clone(),
-            fstype: m.fstype.clone(),
+            point: m.point().to_path_buf(),
+            fstype: shared(m.fstype()),
             table: of,
             may_hang: m.waits_for(&hanging),
         })

@@ -48,7 +48,7 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     let mut bound: HashMap<PathBuf, Vec<(PathBuf, u64)>> = HashMap::new();
     for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
-        bound.entry(original(&mount.point)).or_default().push((mount.point.clone(), inode));
+        bound.entry(original(mount.point())).or_default().push((mount.point().to_path_buf(), inode));
     }
     for owned in &scope.network.namespaces {
         let places = order::set(owned.paths.iter().map(|path| original(path)));

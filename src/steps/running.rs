@@ -30,10 +30,10 @@ impl Running<'_> {
             container: self.container.id.clone(),
             pod: self.container.pod.as_ref().map(ToString::to_string),
             sandbox: self.container.sandbox,
-            processes: self.processes,
+            processes: self.processes.into_boxed_slice().into(),
             paused: self.paused,
             groups: self.groups,
-            witnesses: self.container.witnesses.clone(),
+            witnesses: self.container.witnesses,
         }))
     }
 }

@@ -39,7 +39,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         let stays = |name| !going.contains(&directory.join(name));
         let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
-        let is_mounted = || table.mounts.iter().any(|m| m.point.starts_with(&directory));
+        let is_mounted = || table.mounts.iter().any(|m| m.point().starts_with(&directory));
         if is_there && is_empty() && !is_mounted() && !is_older(view, scope, &directory) {
             let what = PathKind::EmptyDirectory;
             finding.residues.push(Residue::Path(residue::Path { path: directory.clone(), what }));

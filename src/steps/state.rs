@@ -98,7 +98,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
         let address = &scope.inside.address;
         names.push((shim::socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
         names.push((shim::debug_socket(&roots.shim_sockets, address, namespace, id), PathKind::ShimSocket));
-        names.extend(container.socket.clone().map(|s| (s, PathKind::ShimSocket)));
+        names.extend(container.socket.as_deref().map(|s| (s.to_path_buf(), PathKind::ShimSocket)));
     }
     names
 }
@@ -178,7 +178,7 @@ mod tests {
         let is_ours = |scope: &Scope| {
             names(scope, &scope.containers[0]).iter().any(|(_, what)| *what == PathKind::RuncState)
         };
-        scope.containers[0].witnesses.clear();
+        scope.containers[0].witnesses = Default::default();
         assert!(is_ours(&scope), "a hint that nothing contradicts");
         scope.containers[0].contradicted = true;
         assert!(!is_ours(&scope));

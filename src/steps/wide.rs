@@ -24,9 +24,9 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
     finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
-        let point = show(&mount.point);
+        let point = show(mount.point());
         let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
-        let what = format!("{} mounted at {point}", mount.fstype);
+        let what = format!("{} mounted at {point}", mount.fstype());
         let told = Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")));
         Blind { mount: Some(point.into_owned()), ..told }
     }));
@@ -61,14 +61,14 @@ fn mounts_of_others(view: &View, own: Option<&Held>) -> Vec<Mount> {
 /// The directories elsewhere that are bound at roots of the snap.
 pub fn bound_places(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
-    let at_roots = table.mounts.iter().filter(|m| scope.roots.mounts.contains(&m.point));
+    let at_roots = table.mounts.iter().filter(|m| scope.roots.mounts.iter().any(|root| root == m.point()));
     at_roots.filter_map(|mount| shown(table, mount)).collect()
 }
 
 /// Where else the part of a file system is to be seen that a mount shows.
 fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
-    let others = table.mounts.iter().filter(|m| m.device == mount.device && m.id != mount.id);
-    others.filter_map(|m| Some(m.point.join(mount.root.strip_prefix(&m.root).ok()?))).next()
+    let others = table.mounts.iter().filter(|m| m.device() == mount.device() && m.id != mount.id);
+    others.filter_map(|m| Some(m.point().join(mount.root().strip_prefix(m.root()).ok()?))).next()
 }
 
 /// Adds mounts of ours in the mount namespaces of others, which only they can unmount. They are told and close no gate: any
@@ -112,7 +112,7 @@ fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<(PathBuf, usize)
     let table = mountinfo::parse_some(&bytes, |device| held.is_on_device(device));
     let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
     let first = shown.next()?;
-    Some((first.point.clone(), shown.count()))
+    Some((first.point().to_path_buf(), shown.count()))
 }
 
 /// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless

@@ -52,8 +52,8 @@ pub fn mountinfo(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
     let table = mountinfo::parse(bytes);
     assert!(table.mounts.len() + table.bad_lines <= lines, "more mounts than lines");
-    assert!(table.mounts.iter().all(|mount| mount.point.is_absolute()), "a mount at no place");
-    let hanging = table.hanging(|m| m.point.starts_with("/var/snap"));
+    assert!(table.mounts.iter().all(|mount| mount.point().is_absolute()), "a mount at no place");
+    let hanging = table.hanging(|m| m.point().starts_with("/var/snap"));
     let _ = table.mounts.iter().filter(|mount| mount.waits_for(&hanging)).count();
 }
 

@@ -9,6 +9,7 @@ mod check;
 #[path = "../torture/dice.rs"]
 mod dice;
 mod fuse;
+mod large;
 mod nfs;
 mod scenes;
 mod servers;

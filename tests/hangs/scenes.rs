@@ -16,8 +16,7 @@ use nix::unistd::Pid;
 
 use crate::dice::Dice;
 use crate::stage::{Came, Stage};
-use crate::worlds::DEADLINE;
-use crate::{fuse, nfs};
+use crate::{fuse, large, nfs};
 use crate::{servers, surroundings};
 use support::Result;
 use support::hook;
@@ -56,7 +55,8 @@ pub const ALL: &[Scene] = &[
     ("killed_at_any_moment", || swept(Signal::SIGKILL)),
     ("terminated_at_any_moment", || swept(Signal::SIGTERM)),
     ("interrupted_at_any_moment", || swept(Signal::SIGINT)),
-    ("many_processes_and_mounts_in_little_memory", many),
+    ("many_processes_and_mounts_in_little_memory", large::many_of_one_pod),
+    ("five_thousand_pods_in_little_memory", large::five_thousand_pods),
 ];
 
 /// A container's process that waits in the kernel for an answer that does not come.
@@ -270,69 +270,4 @@ fn swept(signal: Signal) -> Result<()> {
     came.must(half.is_empty(), "no half-written file is left")?;
     println!("{kills} times {signal}, documents: {outcomes:?}");
     came.must(kills >= 10, "it was ended at ten moments at least")
-}
-
-/// Ten thousand processes and five thousand mounts.
-fn many() -> Result<()> {
-    const PROCESSES: usize = 10_000;
-    const MOUNTS: usize = 5_000;
-    let stage = Stage::new(&[])?;
-    fs::write(
-        stage.snap.dir.join("teardown.json"),
-        fs::read_to_string(stage.snap.dir.join("teardown.json"))?
-            .replace(&format!("\"deadline\":{DEADLINE}"), "\"deadline\":100"),
-    )?;
-    let leaf = stage.world.leaves.last().ok_or("no container")?.clone();
-    let script = format!(
-        "import os, signal, sys\n\
-         open(sys.argv[1], 'w').write('0')\n\
-         for _ in range({PROCESSES}):\n    if os.fork() == 0:\n        signal.pause()\n\
-         print('up', flush=True)\nsignal.pause()"
-    );
-    let mut shell = Command::new("/usr/bin/python3");
-    shell.args(["-c", &script]).arg(leaf.join("cgroup.procs")).stdin(Stdio::null()).stdout(Stdio::piped());
-    let (_shell, _) = crate::actor::start(shell)?;
-    let at = stage.volume("many");
-    for n in 0..MOUNTS {
-        let at = at.join(n.to_string());
-        fs::create_dir_all(&at)?;
-        mount_new("tmpfs", &at, MsFlags::empty(), "size=4k")?;
-    }
-    let count = fs::read_to_string(leaf.join("cgroup.procs"))?.lines().count();
-    if count < PROCESSES {
-        let all = fs::read_dir("/proc")?.count();
-        let one = fs::read_to_string("/proc/5000/stat").unwrap_or_default();
-        return Err(format!("{count} processes are too few, of {all}: {one}").into());
-    }
-    let start = Instant::now();
-    let (mut child, pipe) = stage.start()?;
-    let reader = std::thread::spawn(move || {
-        let mut output = String::new();
-        fs::File::from(pipe).read_to_string(&mut output).map(|_| output)
-    });
-    let mut peak = 0;
-    while child.try_wait()?.is_none() {
-        // The kernel keeps the highest value; only what the last few milliseconds added could be missed.
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let is_hook = status.lines().next() == Some("Name:\tremove");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).filter(|_| is_hook);
-        peak = peak
-            .max(line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(2)); // a sample, not a wait
-    }
-    let output = reader.join().map_err(|_| "the reader panicked")??;
-    let document = stage.document().ok_or("no document")??;
-    println!(
-        "peak {peak} KiB with {count} processes and {MOUNTS} mounts, {:.1} s, {}",
-        start.elapsed().as_secs_f64(),
-        document["outcome"]
-    );
-    // 16 MiB are promised of what is shipped, and CI runs this with the release build of the hook too; a debug build has
-    // 8 MiB more of program text.
-    let debug = cfg!(debug_assertions) && std::env::var_os(hook::OTHER_HOOK).is_none();
-    let limit = if debug { 24 << 10 } else { 16 << 10 };
-    if document["outcome"] != "clean" || peak == 0 || peak >= limit {
-        return Err(format!("peak {peak} KiB, outcome {}\n{output}", document["outcome"]).into());
-    }
-    Ok(())
 }

@@ -136,7 +136,7 @@ fn ended(pid: i32, milliseconds: u16) -> Result<()> {
 fn within_the_container(shim: &Asked, plan: &Plan) -> Result<()> {
     let started = shim.start(plan)?;
     let group = fs::read_to_string(format!("/proc/{}/cgroup", started.pid))?;
-    demand(group.contains(&shim.container.id), format!("it is in {group}"))?;
+    demand(group.contains(shim.container.id.as_str()), format!("it is in {group}"))?;
     let file = Path::new(WRITTEN).join("sleeps");
     let until = soon();
     while !file.exists() {

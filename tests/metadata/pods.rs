@@ -109,7 +109,7 @@ impl Stage {
 
     /// A container of one of the pods.
     pub fn id(&self, pod: &str, n: usize) -> ContainerId {
-        ContainerId { namespace: "k8s.io".into(), id: self.pods[pod].containers[n].id.clone() }
+        ContainerId { namespace: "k8s.io".into(), id: self.pods[pod].containers[n].id.as_str().into() }
     }
 
     /// Our own look.

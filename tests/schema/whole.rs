@@ -11,7 +11,7 @@ use snap_teardown::testing::{
     ContainerId, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
     HowAttached, NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId,
     Profile, Reason, Report, Residue, RunFacts, Rung, Scope, Script, Size, Snap, StepHistory, Subject,
-    TableOf, Tracked, Tried, View, Witness, gather, of_rows, plan, residue,
+    TableOf, Tracked, Tried, View, Witness, Witnesses, gather, of_rows, plan, residue,
 };
 
 fn endings() -> Vec<Ending> {
@@ -65,10 +65,10 @@ pub fn whole() -> Report {
     let efforts = [Effort::Ask, Effort::Force, Effort::Last];
     for (i, residue) in residues.into_iter().enumerate() {
         let tried = answers.get(i).map(|done| Tried::new(efforts[i % 3], done.clone()));
-        step.seen.insert(residue.key(), Tracked { residue: residue.into(), tried });
+        step.seen.add(residue.key(), Tracked { residue: residue.into(), tried });
     }
     let gone = Residue::RuntimeLeftRunning(residue::RuntimeLeftRunning { name: "gone".into() });
-    step.seen.insert(gone.key(), Tracked { residue: gone.into(), tried: None });
+    step.seen.add(gone.key(), Tracked { residue: gone.into(), tried: None });
     let mut history = History { steps: vec![StepHistory::default(); rows.len()], ..History::default() };
     history.steps[0] = step;
 
@@ -128,9 +128,9 @@ pub fn facts() -> RunFacts {
     }
 }
 
-fn every_witness() -> std::collections::BTreeSet<Witness> {
+fn every_witness() -> Witnesses {
     use Witness::{ChildOfShim, NetworkNamespace, RootOnSnapshot, RuncState, Unit, WorksInBundle};
-    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
+    vec![Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
 }
 
 fn fill(scope: &mut Scope) {
@@ -154,7 +154,7 @@ fn fill(scope: &mut Scope) {
         init: Some(process),
         netns: Some("/run/netns/cni-1".into()),
         netns_of_state: None,
-        socket: Some("/run/containerd/s/1".into()),
+        socket: Some(Path::new("/run/containerd/s/1").into()),
         binds: vec!["/mnt\n".into()],
         shares: false,
         privileged: false,
@@ -168,7 +168,7 @@ fn fill(scope: &mut Scope) {
         process,
         namespace: "k8s.io".into(),
         id: Some("abc".into()),
-        socket: Some("/run/containerd/s/1".into()),
+        socket: Some(Path::new("/run/containerd/s/1").into()),
         witness: Witness::Unit,
     });
     scope.groups_above.push("/odd".into());
@@ -263,7 +263,7 @@ fn one_of_each() -> Vec<Residue> {
             processes: vec![process],
             paused: true,
             groups: vec!["/sys/fs/cgroup/a".into()],
-            socket: Some("/run/containerd/s/1".into()),
+            socket: Some(Path::new("/run/containerd/s/1").into()),
             witnesses: every_witness(),
         })),
         Residue::Shim(Box::new(residue::Shim {

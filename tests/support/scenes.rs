@@ -54,8 +54,10 @@ fn run(suite: &str, all: &'static [Scene], possible: fn(&str) -> bool) -> Result
     }
     let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
     let open = Arc::new(Open::of(suite, &names)?);
-    // Some of a suite that takes long repeat others: only if asked for (tests/run --all).
-    let late = |name| suite == "reality" && groups_of(name) == Cgroups::Hybrid;
+    // Some of a suite that takes long repeat others, or take minutes: only if asked for (tests/run --all).
+    let late = |name: &str| {
+        suite == "reality" && groups_of(name) == Cgroups::Hybrid || name.starts_with("five_thousand_")
+    };
     let trial =
         |name: &'static str| open.trial(name, "", move || outside(name)).with_ignored_flag(late(name));
     Ok(libtest_mimic::run(&arguments, here.into_iter().map(trial).collect()).exit_code())
@@ -99,8 +101,9 @@ fn outside(name: &str) -> Result<()> {
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("scene-{name}"));
     let errors = File::create(log.with_extension("err"))?;
-    // Nothing takes as long as a dockerd that starts and ends beside another one.
-    let limit = if name.starts_with("docker_") { 300 } else { world::LIMIT_SECONDS };
+    // Nothing takes as long as a dockerd that starts and ends beside another one, or thousands of pods.
+    let long = name.starts_with("docker_") || name.starts_with("five_thousand_");
+    let limit = if long { 300 } else { world::LIMIT_SECONDS };
     let _alone = alone_with_loops(name)?;
     let status =
         world::run_for(limit, name, groups_of(name), File::create(&log)?.into(), errors.into())?.status;

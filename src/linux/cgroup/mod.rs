@@ -66,20 +66,21 @@ pub struct Unlisted {
 pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
     let mut found: Vec<(String, Hierarchy)> = Vec::new();
     for (i, mount) in table.mounts.iter().enumerate() {
-        let version = match mount.fstype.as_str() {
+        let version = match mount.fstype() {
             "cgroup2" => Version::V2,
             "cgroup" => Version::V1,
             _ => continue,
         };
-        let shadowed = table.mounts[i + 1..].iter().any(|later| mount.point.starts_with(&later.point));
-        let twin = found.iter().any(|(device, _)| *device == mount.device);
+        let shadowed = table.mounts[i + 1..].iter().any(|later| mount.point().starts_with(later.point()));
+        let twin = found.iter().any(|(device, _)| *device == mount.device());
         if shadowed || twin {
             continue;
         }
-        let freezer = version == Version::V1 && mount.options.split(|b| *b == b',').any(|o| o == b"freezer");
+        let freezer =
+            version == Version::V1 && mount.options().split(|b| *b == b',').any(|o| o == b"freezer");
         found.push((
-            mount.device.clone(),
-            Hierarchy { version, point: mount.point.clone(), read_only: mount.read_only, freezer },
+            mount.device().to_owned(),
+            Hierarchy { version, point: mount.point().to_path_buf(), read_only: mount.read_only, freezer },
         ));
     }
     found.into_iter().map(|(_, hierarchy)| hierarchy).collect()

@@ -76,7 +76,7 @@ fn each_has_its_own_end() {
     let done = drain(&live, &tasks, &graceful, Instant::now() + Duration::from_secs(240));
 
     let endings: HashMap<String, Ending> =
-        live.endings().into_iter().map(|e| (e.container.id.clone(), e)).collect();
+        live.endings().into_iter().map(|e| (e.container.id.to_string(), e)).collect();
     let of =
         |name: &str| (endings[name].end, endings[name].elapsed_ms / 1000, endings[name].signal.as_deref());
     assert_eq!(of("unknown"), (End::AfterSignal, 0, Some("SIGTERM")));

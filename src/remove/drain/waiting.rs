@@ -48,7 +48,7 @@ impl Waiting {
 
 fn line(drain: &Drain, all: &[One], now: Instant) -> String {
     let open = || all.iter().filter(|one| !one.is_over());
-    let name = |one: &One| one.task.pod.clone().unwrap_or_else(|| one.task.container.id.clone());
+    let name = |one: &One| one.task.pod.clone().unwrap_or_else(|| one.task.container.id.to_string());
     let names: Vec<String> = order::set(open().map(name)).into_iter().collect();
     let end = open().map(|one| one.end_of_grace(drain)).max().unwrap_or(now);
     let left = end.saturating_duration_since(now).as_millis().div_ceil(1000);

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -30,7 +30,7 @@ const MOST_PODS: usize = 64;
 #[derive(Clone)]
 pub struct AtShim {
     /// Where the shim listens.
-    pub socket: PathBuf,
+    pub socket: Arc<Path>,
     pub container: ContainerId,
 }
 

@@ -65,7 +65,7 @@ fn what_is_bound_is_cut_without_a_copy_of_the_scope() {
 
 #[test]
 fn many_that_ended_badly_fit_too() {
-    let container = ContainerId { namespace: "k8s.io".into(), id: "c".repeat(64) };
+    let container = ContainerId { namespace: "k8s.io".into(), id: "c".repeat(64).into() };
     let hook = HookEnding {
         kind: "exec".into(),
         outcome: ending::Outcome::Failed,

@@ -11,7 +11,7 @@ fn ours(scope: &Scope, lines: &str, devices: &[&str]) -> Vec<String> {
     assert_eq!(table.bad_lines, 0, "{lines}");
     let devices = devices.iter().map(|d| d.to_string()).collect();
     let held = Held::of(&table, &scope.roots, &scope.snap, scope, &devices);
-    table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.point.display().to_string()).collect()
+    table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.point().display().to_string()).collect()
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn layers_devices_and_volumes_in_memory() {
 #[test]
 fn what_kata_shares_by_proven_ids_alone() {
     let mut scope = scope_of(&["a", "c"]);
-    scope.containers[1].witnesses.clear();
+    scope.containers[1].witnesses = Default::default();
     for (id, expected) in [("a", true), ("b", false), ("c", false)] {
         let table = format!("1 0 0:1 / /run/kata-containers/shared/sandboxes/{id}/mounts rw - tmpfs t rw\n");
         assert_eq!(!ours(&scope, &table, &[]).is_empty(), expected, "{id}");
@@ -94,7 +94,7 @@ fn in_the_snaps_directories_layers_of_its_own_containerd_alone() {
 #[test]
 fn in_a_shared_directory_owned_ids_alone() {
     let mut scope = scope_of(&["a", "c"]);
-    scope.containers[1].witnesses.clear();
+    scope.containers[1].witnesses = Default::default();
     scope.containers[0].pod = Some(Pod { namespace: "d".into(), name: "p".into(), uid: "uid-1".into() });
     scope.containers[0].pod_proven = true;
     // It has written into its own bundle of which pod it would like to be.

@@ -43,8 +43,8 @@ impl<'a> Machine<'a> {
         let mut machine =
             Machine { view, binds: BTreeMap::new(), at: HashMap::new(), hosts: Vec::new(), index };
         for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
-            machine.binds.entry(inode).or_default().push(mount.point.clone());
-            machine.at.insert(netns::plain(&mount.point), inode);
+            machine.binds.entry(inode).or_default().push(mount.point().to_path_buf());
+            machine.at.insert(netns::plain(mount.point()), inode);
         }
         machine
     }
@@ -75,7 +75,7 @@ impl<'a> Machine<'a> {
                 of_pods.insert(pod);
                 claims.push(Claim { container, by: NetnsEvidence::Process, inode, path: None });
             }
-            let results = attachments.iter().filter(|(id, _)| *id == container.id.id);
+            let results = attachments.iter().filter(|(id, _)| container.id.id == *id);
             let of_cni =
                 results.filter_map(|(_, a)| a.netns.as_ref()).map(|path| (NetnsEvidence::CniResult, path));
             let state = container.netns_of_state.iter().map(|path| (NetnsEvidence::RuncState, path));

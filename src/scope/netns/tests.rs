@@ -57,7 +57,7 @@ fn the_namespace_that_a_proven_process_is_in_is_ours_whatever_it_is_called() {
     // A bundle proves no process.
     let hinted = with(|c| {
         c.init = init(50);
-        c.witnesses.clear();
+        c.witnesses = Default::default();
     });
     assert!(judged(&machine, &hinted, &[]).ours.is_empty());
 }
@@ -105,7 +105,7 @@ fn a_bundle_alone_counts_for_a_proven_container_and_cnis_names_only() {
         let scope = with(|c| {
             c.netns = Some(path.into());
             if !proven {
-                c.witnesses.clear();
+                c.witnesses = Default::default();
             }
         });
         let found = judged(&machine, &scope, &[]);
