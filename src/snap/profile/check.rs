@@ -99,6 +99,7 @@ impl Profile {
             iptables: one("network.iptables", &self.network.iptables, May::Shipped)?,
             host_symlinks: all("host-symlinks", &self.host_symlinks, May::Symlink)?,
             data: all("data", &self.data, May::Data)?,
+            volumes: all("volumes", &self.volumes, May::Own)?,
             scripts: one("hooks", &self.scripts, May::Own)?,
             told_by: ToldBy {
                 containerd: all("containerd.told-by", &c.told_by, May::Own)?,
