@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::text;
 
@@ -45,4 +45,15 @@ pub enum Goes {
     /// snapd removes it, and may keep a snapshot of it, but not with --purge.
     WithTheSnap,
     Stays,
+}
+
+/// How much is free on a file system on which the run deletes, before its first act and at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Disk {
+    /// Where it is mounted.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    pub free_bytes_before: u64,
+    pub free_bytes_after: u64,
 }
