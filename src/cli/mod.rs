@@ -114,9 +114,13 @@ fn say_aside(text: &str) {
 
 fn survey(options: &Options) -> Result<u8> {
     let subject = subject(options)?;
-    let report = run::survey(&Host::live(), &subject)?;
+    let host = Host::live();
+    let report = run::survey(&host, &subject)?;
     if options.json {
         return show(options, &report);
+    }
+    if !subject.snap.is_installed(&host) {
+        say_aside(&format!("snap '{}' is not installed", subject.snap.instance));
     }
     tell(&survey::of(&report, &subject.profile, &page(options)))?;
     Ok(report.exit_status)
