@@ -80,6 +80,7 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
     for path in data {
         match path.starts_with(&roots.root) || roots.root.starts_with(path) {
             true => stores.push((Goes::WithTheRun, path)),
+            false if roots.volumes.contains(path) => {}
             false => place(Holds::Other, Goes::WithTheRun, path.clone()),
         }
     }
@@ -237,6 +238,8 @@ mod tests {
         let mut history = History { steps: vec![Default::default()], ..History::default() };
         history.steps[0].left.push(data.into());
         assert_eq!(told(&history), [(Goes::WithTheRun, 9)]);
+        let all = of(&host, &scope, &history);
+        assert_eq!(all.iter().filter(|size| size.goes == Goes::WithTheRun).count(), 1, "{all:?}");
     }
 
     #[test]
