@@ -49,10 +49,11 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
         mounts: Vec::new(),
         network: NetworkNames { links: links(host, &mut remarks), ..NetworkNames::default() },
         host_symlinks: symlinks(host, snap),
-        volumes: volumes(host, snap, &mut remarks),
+        volumes: usual_volumes(),
         scripts: None,
         patience: Patience::default(),
     };
+    remarks.push("volumes: the usual places; where else a provisioner keeps volumes, you must know".into());
     cgroup_driver(&view, &mut remarks);
     if let Err(e) = check(&profile) {
         remarks.push(format!("not valid as it is: {e}"));
@@ -160,22 +161,6 @@ fn symlinks(host: &Host, snap: &Snap) -> Vec<String> {
         target.is_ok_and(|target| target.starts_with(&snap.home))
     };
     SYMLINKS.iter().filter(leads_here).map(|link| (*link).to_owned()).collect()
-}
-
-/// The usual places. A volume's own directory says nothing of what made it.
-fn volumes(host: &Host, snap: &Snap, remarks: &mut Vec<String>) -> Vec<String> {
-    let usual = usual_volumes();
-    let is_there = |place: &String| {
-        let below = place.trim_start_matches("$SNAP_COMMON/");
-        host.exists(&snap.common.join(below)).is_ok_and(|there| there)
-    };
-    if !usual.iter().any(is_there) {
-        remarks.push(
-            "volumes: none of the usual places is there; where a provisioner keeps volumes, you must know"
-                .into(),
-        );
-    }
-    usual
 }
 
 fn cgroup_driver(view: &View, remarks: &mut Vec<String>) {

@@ -1,7 +1,6 @@
 //! A result as metrics: for the textfile collector of Prometheus' node_exporter.
 
 use crate::remove::drain::ending::End;
-use crate::report::size::Disk;
 use crate::report::{Counts, Report};
 use crate::text;
 
@@ -42,18 +41,6 @@ pub fn of(report: &Report) -> String {
         ("duration_seconds", "How long the run took.", report.elapsed_ms),
     ] {
         metrics.add(name, help, "", &[("", value)]);
-    }
-    type Free = fn(&Disk) -> u64;
-    let free: [(&str, &str, Free); 2] = [
-        ("free_before_bytes", "Free where data was deleted, before the run.", |disk| disk.free_bytes_before),
-        ("free_after_bytes", "Free where data was deleted, at the end of the run.", |disk| {
-            disk.free_bytes_after
-        }),
-    ];
-    let paths: Vec<_> = report.disks.iter().map(|disk| (text::show(&disk.path), disk)).collect();
-    for (name, help, free) in free.into_iter().filter(|_| !paths.is_empty()) {
-        let samples: Vec<_> = paths.iter().map(|(path, disk)| (&**path, free(disk))).collect();
-        metrics.add(name, help, "path", &samples);
     }
     let steps: Vec<_> = report.steps.iter().map(|step| (step.name.to_string(), step.elapsed_ms)).collect();
     let steps: Vec<_> = steps.iter().map(|(name, ms)| (name.as_str(), *ms)).collect();

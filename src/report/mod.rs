@@ -108,7 +108,7 @@ pub struct Report {
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<Size>,
     /// How much came back, of a removal that deletes data.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
@@ -193,7 +193,7 @@ pub struct HostFacts {
     /// Our own AppArmor label; none where it cannot be read.
     pub label: Option<String>,
     /// How it calls itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Which boot it is (`/proc/sys/kernel/random/boot_id`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

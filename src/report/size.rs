@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::text;
 
@@ -48,7 +48,7 @@ pub enum Goes {
 }
 
 /// How much is free on a file system on which the run deletes, before its first act and at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Disk {
     /// Where it is mounted.

@@ -27,11 +27,19 @@ pub fn containerd(host: &Host, snap: &Path) -> Option<String> {
 /// in.
 fn in_manifest(host: &Host, snap: &Path) -> Option<String> {
     let bytes = host.read_at_most(&snap.join("snap/manifest.yaml"), LARGEST).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let below = |depth: usize| move |line: &&str| line.starts_with(&"   "[..depth]) || line.is_empty();
-    let parts = text.lines().skip_while(|line| *line != "parts:").skip(1).take_while(below(1));
-    let mut of_part = parts.skip_while(|line| *line != "  containerd:").skip(1).take_while(below(3));
-    let tag = of_part.find_map(|line| line.strip_prefix("    source-tag: "))?.trim_matches(['\'', '"']);
+    let (mut in_parts, mut in_part) = (false, false);
+    let mut tag = None;
+    for line in std::str::from_utf8(&bytes).ok()?.lines() {
+        let depth = line.len() - line.trim_start_matches(' ').len();
+        match depth {
+            _ if line.is_empty() => {}
+            0 => (in_parts, in_part) = (line == "parts:", false),
+            2 => in_part = in_parts && line == "  containerd:",
+            4 if in_part && tag.is_none() => tag = line.strip_prefix("    source-tag: "),
+            _ => {}
+        }
+    }
+    let tag = tag?.trim_matches(['\'', '"']);
     // It may be a branch's name, or anything.
     tag.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()).then(|| tag.to_owned())
 }

@@ -72,13 +72,18 @@ pub struct Profile {
 }
 
 /// Where provisioners keep volumes of this node: MicroK8s' hostpath and OpenEBS, the rawfile of Canonical Kubernetes, docker.
+const USUAL_VOLUMES: [&str; 4] = [
+    "$SNAP_COMMON/default-storage",
+    "$SNAP_COMMON/var/openebs",
+    "$SNAP_COMMON/rawfile-storage",
+    "$SNAP_COMMON/var-lib-docker/volumes",
+];
+
 pub fn usual_volumes() -> Vec<String> {
-    ["default-storage", "var/openebs", "rawfile-storage", "var-lib-docker/volumes"]
-        .map(|name| format!("$SNAP_COMMON/{name}"))
-        .into()
+    USUAL_VOLUMES.map(str::to_owned).into()
 }
 fn are_usual_volumes(volumes: &[String]) -> bool {
-    volumes == usual_volumes()
+    volumes == USUAL_VOLUMES
 }
 
 /// Where containerd keeps its things.
