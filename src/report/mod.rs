@@ -193,7 +193,7 @@ pub struct HostFacts {
     /// Our own AppArmor label; none where it cannot be read.
     pub label: Option<String>,
     /// How it calls itself.
-    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Which boot it is (`/proc/sys/kernel/random/boot_id`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -220,7 +220,7 @@ pub fn goes_with(table: &MountTable, directory: &Path, path: &Path) -> bool {
     let above = || table.mounts.iter().filter(|m| path.starts_with(&m.point));
     let deepest = above().max_by_key(|m| m.point.components().count());
     table.bad_lines == 0
-        && deepest.map(|m| m.id) == above().last().map(|m| m.id)
+        && deepest.map(|m| m.id) == above().next_back().map(|m| m.id)
         && place_in(table, directory)
             .zip(place_in(table, path))
             .is_some_and(|(whole, part)| whole.0 == part.0 && part.1.starts_with(whole.1))
