@@ -16,7 +16,7 @@ pub use crate::remove::drain::ending;
 pub use crate::report::advice::Advice;
 pub use crate::report::note::{Note, NoteKind};
 pub use crate::report::script::{End, Script};
-pub use crate::report::size::{Goes, Holds, Size};
+pub use crate::report::size::{Disk, Goes, Holds, Size};
 pub use crate::report::{Command, HostFacts, Report, RunFacts};
 pub use crate::residue::witness::{Witness, Witnesses};
 pub use crate::residue::{PathKind, Residue, TableOf};

@@ -254,6 +254,16 @@ pub fn name(value: &impl Serialize) -> String {
     json(value).trim_matches('"').to_owned()
 }
 
+/// So many of them.
+pub fn many(number: u64, what: &str) -> String {
+    let more = match number {
+        1 => "",
+        _ if what.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {what}{more}")
+}
+
 /// The first of some names, and how many more there are.
 pub fn few<T: std::borrow::Borrow<str>>(names: &[T], most: usize) -> String {
     let shown = names.len().min(most);
@@ -267,6 +277,14 @@ pub fn few<T: std::borrow::Borrow<str>>(names: &[T], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [many(1, "process"), many(2, "process"), many(0, "pod")],
+            ["1 process", "2 processes", "0 pods"]
+        );
+    }
 
     #[test]
     fn every_byte_comes_back() {

@@ -27,6 +27,7 @@ fn whole() -> Value {
         },
         "host-symlinks": ["/var/lib/kubelet"],
         "data": ["$SNAP_COMMON/root"],
+        "volumes": ["$SNAP_COMMON/volumes"],
         "hooks": "$SNAP_COMMON/hooks",
         "patience": {"drain": 5, "maximum-grace": 50, "hooks": false, "deadline": 100},
     })

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "typed/disks.rs"]
+mod disks;
 #[path = "typed/journal.rs"]
 mod journal;
 #[path = "typed/kept.rs"]
@@ -181,6 +183,27 @@ fn a_snap_that_is_not_there_is_told_from_one_without_a_profile() {
     );
     let (_, text) = typed("mkdir -p /snap/own/1; ln -s 1 /snap/own/current; $ST survey --snap own");
     says(&text, "ship one as /snap/own/1/teardown.json");
+}
+
+/// Such a name once took what is another instance's.
+#[test]
+fn an_instance_of_which_nothing_is_there_is_refused() {
+    let (_, text) = typed(
+        "$ST remove --snap microk8s_a; echo $?; ls $common/var/lib; mkdir -p /var/snap/microk8s_a; $ST survey --snap microk8s_a",
+    );
+    says(
+        &text,
+        "there is no instance 'microk8s_a' on this machine, and nothing of one 2 containerd snap-teardown:",
+    );
+}
+
+#[test]
+fn a_snap_that_is_not_there_has_nothing_and_is_said_not_to_be_installed() {
+    let (status, text) = typed("$ST survey --snap docker");
+    assert_eq!(status, 0, "{text}");
+    says(&text, "snap-teardown: snap 'docker' is not installed");
+    let (_, text) = typed("$ST survey --snap microk8s; $ST survey --snap docker --json");
+    assert!(!text.contains("is not installed"), "{text}");
 }
 
 #[test]

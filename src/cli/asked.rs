@@ -1,7 +1,6 @@
 //! What an administrator asks before a removal, in ten lines: who ends, and how; what is lost; what stays; what to do first.
 
 use crate::cli::page::Page;
-use crate::cli::sections::many;
 use crate::cli::sizes;
 use crate::error::Blind;
 use crate::order;
@@ -12,7 +11,7 @@ use crate::report::size::Goes;
 use crate::report::{Outcome, Report};
 use crate::residue::Residue;
 use crate::snap::profile::Profile;
-use crate::text;
+use crate::text::{self, many};
 
 /// So many containers, directories and commands are named here.
 const NAMED: usize = 3;

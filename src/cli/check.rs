@@ -1,12 +1,13 @@
 //! Says what is wrong with a profile, and shows the line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::near;
 use crate::cli::mistakes;
 use crate::error::{Error, Position, Result};
 use crate::linux::host::{Host, STANDARD_INPUT, read_input};
-use crate::snap::profile::{Profile, is_shared, place};
+use crate::snap::Snap;
+use crate::snap::profile::{Profile, Roots, is_shared, place};
 use crate::text;
 
 /// Checks a profile file; None is standard input. Returns what to print when it is valid.
@@ -25,19 +26,20 @@ pub fn check(file: Option<&Path>) -> Result<String> {
 }
 
 /// True if what is deleted with all it holds would take more with it than the runtime's own.
-fn holds_more(profile: &Profile, data: &str) -> bool {
-    let data = Path::new(data);
-    let around = |root: &str| Path::new(root).starts_with(data);
-    let runtimes = [&profile.containerd.root, &profile.containerd.state];
+fn holds_more(roots: &Roots, data: &Path) -> bool {
+    let around = |root: &&PathBuf| root.starts_with(data);
     let of_pods =
         data.components().any(|c| matches!(c.as_os_str().to_str(), Some("kubelet" | "pods" | "volumes")));
+    let users = roots.kubelet.iter().chain(&roots.volumes);
     of_pods
-        || profile.kubelet.as_ref().is_some_and(|k| around(&k.root) || data.starts_with(&k.root))
-        || runtimes.iter().any(|root| around(root) && data != Path::new(root))
+        || users.into_iter().any(|root| around(&root) || data.starts_with(root))
+        || [&roots.root, &roots.state].iter().any(|root| around(root) && data != root.as_path())
 }
 
 /// What is allowed and may still be an oversight.
 fn remarks(profile: &Profile) -> Vec<&'static str> {
+    // However each of them is spelled.
+    let roots = profile.resolve(&Snap::stand_in(&profile.snap)).unwrap_or_default();
     let all = [
         (
             profile.services.runtime.is_none(),
@@ -54,7 +56,7 @@ fn remarks(profile: &Profile) -> Vec<&'static str> {
             "containerd's state or root is shared with other containerds (below /run/containerd or /var/lib/containerd): without its shims, what is the snap's there cannot be told and stays",
         ),
         (
-            profile.data.iter().any(|data| holds_more(profile, data)),
+            roots.data.iter().any(|data| holds_more(&roots, data)),
             "data names a directory that holds more than containerd's own things, such as volumes: all of it would be deleted for good",
         ),
         (
@@ -271,6 +273,16 @@ mod tests {
             let kubelet = if data.ends_with("var") { &kubelet.replace("/k", "/var/k") } else { kubelet };
             let said = with(&format!("{kubelet}, \"data\": [\"{data}\"]"));
             assert!(said.contains("holds more than containerd's own"), "{data}: {said}");
+        }
+        // Where the snap keeps its volumes is known, or said; and however it is spelled.
+        for (volumes, data) in [
+            ("[\"$SNAP_COMMON/default\"]", "$SNAP_COMMON/default-storage"),
+            ("[\"$SNAP_DATA/v\"]", "/var/snap/own/x1/v/one"),
+        ] {
+            let said =
+                |volumes: &str| with(&format!("\"data\": [\"{data}\"]{volumes}")).contains("holds more");
+            let named = format!(", \"volumes\": {volumes}");
+            assert_eq!([said(""), said(&named)], [data.starts_with('$'), data.starts_with('/')], "{data}");
         }
         let said = with("\"data\": [\"$SNAP_COMMON/root\"], \"network\": {\"links\": [\"cali*\"]}");
         assert!(said.contains("'*', '?' and '['") && !said.contains("holds more"), "{said}");

@@ -10,7 +10,9 @@ use crate::linux::host::Host;
 use crate::order;
 use crate::runtime::told::option;
 use crate::snap::Snap;
-use crate::snap::profile::{Containerd, Kubelet, NetworkNames, Patience, Profile, SYMLINKS, Services};
+use crate::snap::profile::{
+    Containerd, Kubelet, NetworkNames, Patience, Profile, SYMLINKS, Services, usual_volumes,
+};
 use crate::text;
 use crate::view::View;
 
@@ -47,9 +49,11 @@ pub fn draft(host: &Host, snap: &Snap) -> Result<(Profile, Vec<String>)> {
         mounts: Vec::new(),
         network: NetworkNames { links: links(host, &mut remarks), ..NetworkNames::default() },
         host_symlinks: symlinks(host, snap),
+        volumes: usual_volumes(),
         scripts: None,
         patience: Patience::default(),
     };
+    remarks.push("volumes: the usual places; where else a provisioner keeps volumes, you must know".into());
     cgroup_driver(&view, &mut remarks);
     if let Err(e) = check(&profile) {
         remarks.push(format!("not valid as it is: {e}"));

@@ -114,9 +114,13 @@ fn say_aside(text: &str) {
 
 fn survey(options: &Options) -> Result<u8> {
     let subject = subject(options)?;
-    let report = run::survey(&Host::live(), &subject)?;
+    let host = Host::live();
+    let report = run::survey(&host, &subject)?;
     if options.json {
         return show(options, &report);
+    }
+    if !subject.snap.is_installed(&host) {
+        say_aside(&format!("snap '{}' is not installed", subject.snap.instance));
     }
     tell(&survey::of(&report, &subject.profile, &page(options)))?;
     Ok(report.exit_status)
@@ -197,7 +201,7 @@ fn show(options: &Options, report: &Report) -> Result<u8> {
 fn report(options: &Options) -> Result<u8> {
     const NOT_KNOWN: u8 = 3;
     let snap = snap(options)?;
-    let Some((report, text)) = file::read_with_text(&Host::live(), &snap)? else {
+    let Some((mut report, text)) = file::read_with_text(&Host::live(), &snap)? else {
         say_aside(&format!(
             "there is no result of snap '{}' at {}: nothing was removed since the last boot, or the hook never ran",
             snap.instance,
@@ -215,7 +219,10 @@ fn report(options: &Options) -> Result<u8> {
     match text {
         Some(text) if options.json => tell(&format!("{}\n", text::printable_json(&text)))?,
         _ if options.json => drop(show(options, &report)?),
-        _ => tell(&result::of_file(&report, run::is_running(&snap), &page(options)))?,
+        _ => {
+            report.disks = text.as_deref().and_then(sizes::disks_in).unwrap_or_default();
+            tell(&result::of_file(&report, run::is_running(&snap), &page(options)))?;
+        }
     }
     Ok(report.exit_status)
 }

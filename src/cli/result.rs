@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::page::Page;
 use crate::cli::sections::{MAX_NAMED, blind, bystanders, head, more, section, what_to_do};
+use crate::cli::sizes;
 use crate::cli::table::Table;
 use crate::order;
 use crate::remove::ability::Answer;
@@ -34,6 +35,10 @@ pub fn of_file(report: &Report, goes_on: bool, page: &Page) -> String {
         };
         let why = format!("This was written before anything was removed{end}.");
         out.push_str(&page.yellow(&page.paragraph("", &why)));
+    }
+    let came_back = sizes::came_back(&report.disks);
+    if !came_back.is_empty() {
+        out.push_str(&page.paragraph("", &format!("{came_back} while this ran.")));
     }
     out.push_str(&notes(report, page));
     out.push_str(&scripts(report, page));

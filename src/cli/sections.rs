@@ -74,11 +74,6 @@ pub fn what_to_do(advice: &Advice, page: &Page) -> String {
     out
 }
 
-/// So many of them.
-pub fn many(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 pub fn blind(report: &Report, page: &Page) -> String {
     let mut table = Table::new(&["WHAT", "WHY"]);
     let all = order::set(report.steps.iter().flat_map(|s| &s.blind).map(|b| (&b.what, &b.why)));

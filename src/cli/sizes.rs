@@ -1,9 +1,14 @@
 //! Sizes as people say them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::sections::many;
-use crate::report::size::{Goes, Holds, Size};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::json;
+use crate::report::size::{Disk, Goes, Holds, Size};
+use crate::text::{self, many};
 
 /// How much of each kind goes in this way, or stays; nothing where nothing does.
 pub fn told(sizes: &[Size], goes: Goes) -> String {
@@ -33,6 +38,37 @@ pub fn of(sizes: &[Size], directory: &Path) -> String {
         0 => String::new(),
         files => format!("{} in {}", in_words(bytes, more), many(files, "file")),
     }
+}
+
+/// The file systems that a document tells, by hand: the code that serde derives for a struct is 2 KB.
+pub fn disks_in(document: &str) -> Option<Vec<Disk>> {
+    type Fields<'a> = BTreeMap<String, &'a RawValue>;
+    fn field<T: DeserializeOwned>(of: &Fields, name: &str) -> Option<T> {
+        json::parse(of.get(name)?.get().as_bytes()).ok()
+    }
+    let keys: Fields = json::parse(document.as_bytes()).ok()?;
+    let disks: Vec<Fields> = json::parse(keys.get("disks")?.get().as_bytes()).ok()?;
+    let disk = |it: &Fields| {
+        Some(Disk {
+            path: text::path::<serde_json::Error>(&field::<String>(it, "path")?).ok()?,
+            free_bytes_before: field(it, "free-bytes-before")?,
+            free_bytes_after: field(it, "free-bytes-after")?,
+        })
+    };
+    disks.iter().map(disk).collect()
+}
+
+/// Of each file system how much came back, where that is worth a word.
+pub fn came_back(disks: &[Disk]) -> String {
+    const WORTH_A_WORD: u64 = 1 << 20;
+    let mut said = Vec::new();
+    for Disk { path, free_bytes_before, free_bytes_after } in disks {
+        let more = free_bytes_after.saturating_sub(*free_bytes_before);
+        if more >= WORTH_A_WORD {
+            said.push(format!("{} came back on {}", human(more), text::show(path)));
+        }
+    }
+    said.join(", ")
 }
 
 fn sum<'a>(sizes: impl Iterator<Item = &'a Size>) -> (u64, u64, bool) {
@@ -72,6 +108,21 @@ mod tests {
     fn sizes_are_said_as_people_say_them() {
         let all = [0, 512, 10 << 10, 3 << 20, 1_288_490_189, 5 << 40].map(human);
         assert_eq!(all, ["0.0 KiB", "0.5 KiB", "10 KiB", "3.0 MiB", "1.2 GiB", "5.0 TiB"]);
+    }
+
+    #[test]
+    fn what_came_back_is_told_where_it_is_worth_a_word() {
+        let disk = |path: &str, before, after| Disk {
+            path: path.into(),
+            free_bytes_before: before,
+            free_bytes_after: after,
+        };
+        let disks = [disk("/", 5 << 30, 8 << 30), disk("/less", 9 << 30, 8 << 30), disk("/few", 5, 6)];
+        assert_eq!(came_back(&disks), "3.0 GiB came back on /");
+        assert_eq!(came_back(&disks[1..]), "");
+        let document = format!("{{\"schema\":1,\"disks\":{}}}", text::json(&disks));
+        assert_eq!(disks_in(&document).unwrap(), disks);
+        assert_eq!(disks_in("{}"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::cli::asked;
 use crate::cli::page::Page;
 use crate::cli::sections::{
-    MAX_NAMED, blind, bystanders, facts, headline, many, more, printable, section, what_to_do,
+    MAX_NAMED, blind, bystanders, facts, headline, more, printable, section, what_to_do,
 };
 use crate::cli::sizes;
 use crate::cli::table::Table;
@@ -18,7 +18,7 @@ use crate::report::{Left, Outcome, Report, StepReport};
 use crate::residue::{self, Keys, PathKind, Residue};
 use crate::runtime::short;
 use crate::snap::profile::Profile;
-use crate::text;
+use crate::text::{self, many};
 
 /// Of what has no name that people know (mounts, rules, groups), a few show what they are like.
 const MAX_OTHERS: usize = 8;

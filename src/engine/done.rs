@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{errno_name, gone, is_refusal, reason_of};
 use crate::linux::holders::Holder;
 use crate::reason::Reason;
-use crate::text::{name, show};
+use crate::text::{few, name, show};
 
 /// The way by which something was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl Done {
             Done::Asked { rung } => (format!("it did not end ({})", name(rung)), None),
             Done::Detached { .. } => ("it was detached".into(), None),
             Done::HeldBack { by } => {
-                (format!("held back by {} containers that run or could not be looked at", by.len()), None)
+                (format!("what runs, or could not be looked at, holds it back: {}", few(by, 1)), None)
             }
             Done::Refused { rung, errno } => (format!("refused ({})", name(rung)), Some(*errno)),
             Done::NeedsShim { errno } => ("a signal is refused".into(), Some(*errno)),
@@ -147,6 +147,14 @@ impl Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_holds_something_back_is_named() {
+        let by =
+            |by: &[&str]| Done::HeldBack { by: by.iter().map(|it| (*it).to_owned()).collect() }.why_left().0;
+        assert!(by(&["a"]).ends_with(" holds it back: a"));
+        assert!(by(&["a", "b", "c"]).ends_with(" holds it back: a and 2 more"));
+    }
 
     #[test]
     fn a_system_call_removes_finds_nothing_is_refused_or_fails() {

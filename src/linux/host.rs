@@ -159,7 +159,7 @@ impl Host {
     pub fn read_at_most(&self, absolute: &Path, most: u64) -> Result<Vec<u8>> {
         let (file, length) = self.open_file(absolute)?;
         if length > most {
-            return Err(malformed(absolute, "far too large"));
+            return Err(too_large(absolute, most));
         }
         // What is read of a file of the kernel, which does not say how long it is, mostly fits into this. Others are read in
         // one call that would bring more if there were more by now, and no second one asks whether that was all.
@@ -246,6 +246,10 @@ fn regular(file: &File, path: &Path) -> Result<u64> {
     if metadata.is_file() { Ok(metadata.len()) } else { Err(malformed(path, "not a regular file")) }
 }
 
+fn too_large(path: &Path, most: u64) -> Error {
+    malformed(path, &format!("far too large: more than {} KiB", most >> 10))
+}
+
 pub(super) fn malformed(path: &Path, reason: &str) -> Error {
     Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
 }
@@ -273,7 +277,7 @@ fn read_all(file: &File, expected: u64, most: u64, path: &Path, end: End) -> Res
             other => other.context("read", path)?,
         };
         if bytes.len() as u64 > most {
-            return Err(malformed(path, "far too large"));
+            return Err(too_large(path, most));
         }
         let over = match end {
             End::Unknown => false,

@@ -65,6 +65,7 @@ impl Report {
             scripts: facts.scripts,
             endings: facts.endings,
             sizes: Vec::new(),
+            disks: Vec::new(),
             scope_counts: ScopeCounts {
                 containers: scope.containers.len(),
                 shims: scope.shims.len(),

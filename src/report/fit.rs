@@ -43,7 +43,7 @@ const CUTS: [Cut; 8] = [
     ("steps.left", |report| cut_left(report, SOME)),
     ("scope", |report| report.scope = None),
     // What stays has a bound: numbers, words, names that snapd has checked, and what the kernel says of itself.
-    ("steps.left, steps.blind, steps.closed, notes, advice, hooks, endings", |report| {
+    ("steps.left, steps.blind, steps.closed, notes, advice, hooks, endings, disks", |report| {
         for step in &mut report.steps {
             step.left.clear();
             step.blind.clear();
@@ -53,6 +53,7 @@ const CUTS: [Cut; 8] = [
         report.advice.clear();
         report.scripts.clear();
         report.endings.clear();
+        report.disks.clear();
     }),
 ];
 

@@ -21,13 +21,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::step::{Gate, StepName};
 use crate::error::Blind;
+use crate::linux::mountinfo::MountTable;
 use crate::reason::Reason;
 use crate::remove::ability::Abilities;
 use crate::remove::drain::ending::Ending;
 use crate::report::advice::Advice;
 use crate::report::note::Note;
 use crate::report::script::Script;
-use crate::report::size::Size;
+use crate::report::size::{Disk, Size};
 use crate::residue::Residue;
 use crate::scope::Scope;
 
@@ -106,6 +107,9 @@ pub struct Report {
     /// How much lies where, of a survey.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<Size>,
+    /// How much came back, of a removal that deletes data.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<Disk>,
     /// How much is ours.
     pub scope_counts: ScopeCounts,
     /// All that is ours; only in the file.
@@ -188,6 +192,9 @@ pub struct HostFacts {
     pub cgroup: String,
     /// Our own AppArmor label; none where it cannot be read.
     pub label: Option<String>,
+    /// How it calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Which boot it is (`/proc/sys/kernel/random/boot_id`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
@@ -286,6 +293,8 @@ pub struct RunFacts {
     pub stuck: Vec<i32>,
     /// True if the snap itself runs us.
     pub in_hook: bool,
+    /// Our own mount table, where it is known.
+    pub mounts: Option<Arc<MountTable>>,
     /// What to know besides.
     pub notes: Vec<Note>,
     /// How the user's own scripts ended.
@@ -307,6 +316,7 @@ impl RunFacts {
                 kernel: "6".into(),
                 cgroup: "v2".into(),
                 label: None,
+                hostname: None,
                 boot_id: None,
                 machine_id: None,
             },
@@ -316,6 +326,7 @@ impl RunFacts {
             complete: true,
             stuck: vec![],
             in_hook: false,
+            mounts: None,
             notes: vec![],
             scripts: vec![],
             endings: vec![],

@@ -5,6 +5,7 @@ use crate::report::note::NoteKind;
 use crate::report::{Command, Left, Needs, Outcome, RunFacts, StepReport, What};
 use crate::residue::{self, Residue, TableOf};
 use crate::scope::Scope;
+use crate::scope::held::goes_with;
 
 /// Where nothing outlives a boot.
 const VOLATILE: [&str; 2] = ["/run", "/dev/shm"];
@@ -59,7 +60,7 @@ fn is_on_host(residue: &Residue) -> bool {
 }
 
 /// True for what is gone after a boot: of files, those that lie in memory; and those in the snap's own directories if its own
-/// hook has left them, since with these snapd goes on.
+/// hook has left them, or in what a layout shows of these, since with these snapd goes on.
 fn ends_with_the_boot(residue: &Residue, facts: &RunFacts, scope: &Scope) -> bool {
     match residue {
         // systemd would start them again.
@@ -67,7 +68,13 @@ fn ends_with_the_boot(residue: &Residue, facts: &RunFacts, scope: &Scope) -> boo
         Residue::Mount(_) => !is_on_host(residue),
         Residue::Path(residue::Path { path, .. }) => {
             VOLATILE.iter().any(|top| path.starts_with(top))
-                || facts.in_hook && facts.command == Command::Remove && scope.snap.owns(path)
+                || facts.in_hook
+                    && facts.command == Command::Remove
+                    && (scope.snap.owns(path)
+                        || facts
+                            .mounts
+                            .as_ref()
+                            .is_some_and(|table| goes_with(table, &scope.snap.home, path)))
         }
         _ => true,
     }
@@ -78,6 +85,7 @@ mod tests {
     use super::*;
     use crate::engine::step::StepName;
     use crate::error::Blind;
+    use crate::linux::mountinfo;
     use crate::linux::proc::ProcessId;
     use crate::report::Counts;
     use crate::report::left::{Because, NOT_TRIED};
@@ -141,6 +149,26 @@ mod tests {
         let hook = RunFacts { in_hook: true, ..RunFacts::of_a_removal() };
         assert_eq!(said(&hook, Outcome::Residue, &[detached(true), path(data)], &[]), reboot);
         assert_eq!(said(&hook, Outcome::Residue, &[detached(true), path("/opt/x")], &[]), both);
+        // So it is with what a layout shows of them, and not where something else is mounted there.
+        let layout = "1 0 8:1 / / rw - ext4 d rw\n2 1 8:1 /var/snap /var/snap rw - ext4 d rw\n\
+                      3 1 8:1 /var/snap/microk8s/common/var/lib/cni /var/lib/cni rw - ext4 d rw\n";
+        let cni = [detached(true), path("/var/lib/cni/results/x")];
+        let with = |more: &str| {
+            let table = mountinfo::parse(format!("{layout}{more}").as_bytes());
+            let facts = RunFacts { in_hook: true, mounts: Some(table.into()), ..RunFacts::of_a_removal() };
+            said(&facts, Outcome::Residue, &cni, &[])
+        };
+        assert_eq!(with(""), reboot);
+        for more in [
+            "4 3 8:2 / /var/lib/cni/results rw - ext4 e rw\n",
+            "4 3 8:1 /srv /var/lib/cni rw - ext4 d rw\n",
+            "4 1 8:1 /var /var/lib rw - ext4 d rw\n",
+            "4 1 8:2 / /var/snap/microk8s rw - ext4 e rw\n",
+            "no line\n",
+        ] {
+            assert_eq!(with(more), both, "{more}");
+        }
+        assert_eq!(said(&hook, Outcome::Residue, &cni, &[]), both);
         let service = residue::RuntimeLeftRunning { name: "d".into() };
         let service = (Residue::RuntimeLeftRunning(service), Reason::Failed);
         assert_eq!(of(&[detached(true), service], &[]), human(r#""detached","failed""#));

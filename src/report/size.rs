@@ -46,3 +46,14 @@ pub enum Goes {
     WithTheSnap,
     Stays,
 }
+
+/// How much is free on a file system on which the run deletes, before its first act and at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Disk {
+    /// Where it is mounted.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    pub free_bytes_before: u64,
+    pub free_bytes_after: u64,
+}

@@ -23,6 +23,7 @@ impl Report {
                 step.left.iter_mut().for_each(|l| shorten(l, most));
             }
             cut.notes.iter_mut().for_each(|n| n.items.truncate(most));
+            cut.disks.truncate(most);
             let json = json(&cut);
             let json = printable_json(&json);
             if json.len() <= limit {
@@ -72,6 +73,7 @@ impl Report {
             scripts: self.scripts.clone(),
             endings: Vec::new(),
             sizes: Vec::new(),
+            disks: self.disks.clone(),
             scope: None,
             file: self.file.clone(),
             ..*self

@@ -4,7 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use super::*;
 use crate::runtime::short;
-use crate::text::{self, escape, show};
+use crate::text::{self, escape, many, show};
 
 impl Display for Residue {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -30,7 +30,7 @@ impl Display for Residue {
 
 impl Display for Service {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "service {} ({} processes)", self.name, self.processes.len())
+        write!(f, "service {} ({})", self.name, many(self.processes.len() as u64, "process"))
     }
 }
 
@@ -45,7 +45,7 @@ impl Display for Task {
         let count = self.processes.len();
         let pids: Vec<_> = self.processes.iter().take(MAX_PIDS).map(|p| p.pid.to_string()).collect();
         let more = if count > MAX_PIDS { " …" } else { "" };
-        write!(f, " ({count} processes: {}{more})", pids.join(" "))
+        write!(f, " ({}: {}{more})", many(count as u64, "process"), pids.join(" "))
     }
 }
 

@@ -33,13 +33,14 @@ pub enum Witness {
     Recorded,
 }
 
-const ALL: [Witness; 6] = [
+const ALL: [Witness; Witness::Recorded as usize + 1] = [
     Witness::Unit,
     Witness::WorksInBundle,
     Witness::ChildOfShim,
     Witness::RuncState,
     Witness::RootOnSnapshot,
     Witness::NetworkNamespace,
+    Witness::Recorded,
 ];
 
 /// Some witnesses, each once: a bit for each, since there are sets of them for all that each of thousands of pods has.

@@ -121,6 +121,7 @@ impl<'a> StartedRun<'a> {
             complete: true,
             stuck: stuck.map(|p| p.id.pid).collect(),
             in_hook: self.subject.snap.runs_us(),
+            mounts: view.own_mounts().as_ref().ok().cloned(),
             notes,
             scripts: Vec::new(),
             endings: Vec::new(),
@@ -148,6 +149,7 @@ fn host_facts(host: &Host, cgroup: &str) -> HostFacts {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         cgroup: cgroup.into(),
         label: label.map(|l| l.trim_end_matches('\0').to_owned()).filter(|l| !l.is_empty()),
+        hostname: word("/proc/sys/kernel/hostname"),
         boot_id: word("/proc/sys/kernel/random/boot_id"),
         machine_id: word("/etc/machine-id"),
     }
@@ -168,6 +170,8 @@ mod tests {
         let view = View::new(&host, None);
         let started = StartedRun::now(Command::Verify, &subject);
         boot("a-b\n");
+        file(dir.path(), "proc/sys/kernel/hostname", "node-1\n");
+        assert_eq!(started.host(&view).hostname.as_deref(), Some("node-1"));
         assert_eq!(started.host(&view).boot_id.as_deref(), Some("a-b"));
         boot("c-d\n");
         let report = started.report(&[], &History::default(), &scope_of(&[]).into(), &view);

@@ -1,5 +1,6 @@
 //! The story of a run: scope, survey, rounds, last look, report.
 
+mod disks;
 pub mod facts;
 mod lock;
 mod notes;
@@ -29,6 +30,7 @@ use crate::remove::thaw::thaw;
 use crate::report::script::Script;
 use crate::report::{Command, Report, file};
 use crate::residue::Residue;
+use crate::run::disks::Before;
 use crate::run::facts::{Removal, StartedRun};
 use crate::run::rounds::{Rounds, Watch, look_once, still_held};
 use crate::run::subject::Subject;
@@ -142,6 +144,7 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     let surveyed = look_once(plan, &view, &scope, Some(live));
     let first = started.report_of_removal(&removal, false, &surveyed, &scope, &view);
     leave_behind(first, live);
+    let disks = Before::of(&view, &surveyed);
     // Before applications are asked to end: they may have to write to these file systems first.
     thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
@@ -153,6 +156,7 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     let nothing_new = lock.waited && earlier.is_none() && unread.is_none() && history.rounds == 0;
     rounds::add_blind(plan, &mut history, unread.into_iter().collect());
     let mut last = started.report_of_removal(&removal, true, &history, &scope, &view);
+    last.disks = disks.and_after();
     if nothing_new && last.exit_status == 0 && file::is_there(&live.snap) {
         return Ok(last);
     }

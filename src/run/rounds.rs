@@ -91,17 +91,21 @@ fn find(row: &Row, view: &View, scope: &Scope, live: Option<&Live>) -> Finding {
 
 /// Why a gate is closed, as far as the last look can tell.
 fn why_closed(live: &Live, gate: Gate, view: &View, scope: &Scope) -> Option<String> {
-    let blocked = |finding: Finding, what: &str| match (finding.residues.len(), finding.blind.first()) {
-        (0, None) => None,
-        (0, Some(blind)) => Some(format!("could not look at {}: {}", blind.what, blind.why)),
-        (n, _) => Some(format!("{n} {what}, the first: {}", finding.residues[0])),
-    };
+    let blocked =
+        |finding: Finding, one: &str, many: &str| match (finding.residues.len(), finding.blind.first()) {
+            (0, None) => None,
+            (0, Some(blind)) => Some(format!("could not look at {}: {}", blind.what, blind.why)),
+            (1, _) => Some(format!("{one}: {}", finding.residues[0])),
+            (n, _) => Some(format!("{n} {many}, the first: {}", finding.residues[0])),
+        };
     match gate {
-        Gate::NoOwnedProcess => blocked(owned::processes(view, scope), "of ours still run"),
+        Gate::NoOwnedProcess => {
+            blocked(owned::processes(view, scope), "one of ours still runs", "of ours still run")
+        }
         Gate::MountTableClear => {
             let mut finding = owned::mounts(view, scope);
             finding.residues.extend(live.remembered().into_iter().filter(still_held));
-            blocked(finding, "mounts of ours are left")
+            blocked(finding, "one mount of ours is left", "mounts of ours are left")
         }
     }
 }

@@ -14,13 +14,9 @@ use crate::linux::usage::{Count, Usage, mount_at};
 use crate::report::size::{Goes, Holds, Size};
 use crate::residue::{self, PathKind, Residue};
 use crate::scope::Scope;
-use crate::snap::Snap;
 
 /// For all of it. Images are hundreds of thousands of files: counting them may take longer than anybody waits for.
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where provisioners keep volumes of this node: MicroK8s' hostpath and OpenEBS, the rawfile of Canonical Kubernetes, docker.
-const VOLUMES: [&str; 4] = ["default-storage", "var/openebs", "rawfile-storage", "var-lib-docker/volumes"];
 
 /// How containerd calls the directories of its snapshotters.
 const SNAPSHOTS: &[u8] = b"io.containerd.snapshotter.";
@@ -36,7 +32,7 @@ pub fn of(host: &Host, scope: &Scope, history: &History) -> Vec<Size> {
     let places = places(scope, history);
     let until = Instant::now() + TIMEOUT;
     // In a child: a directory may hold a mount whose server does not answer.
-    let child = Child::start(|out| count(host, &scope.snap, &places, until, out));
+    let child = Child::start(|out| count(host, scope, &places, until, out));
     let output = child.map_or_else(|_| Vec::new(), |child| child.written_until(until + TIMEOUT / 4));
     told(&String::from_utf8_lossy(&output), places)
 }
@@ -59,18 +55,32 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
         true => Goes::WithTheSnap,
         false => Goes::Stays,
     };
+    let all = history.steps.iter().flat_map(|step| &step.left);
+    let data: Vec<&PathBuf> = all
+        .filter_map(|residue| match &**residue {
+            Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
+            _ => None,
+        })
+        .collect();
     let mut places: Vec<Place> = Vec::new();
     let mut place = |what, goes, path| places.push((what, goes, path));
-    VOLUMES.iter().for_each(|name| place(Holds::Volumes, Goes::WithTheSnap, common.join(name)));
+    for volumes in &roots.volumes {
+        // In a directory that the profile gives up, volumes go with it.
+        let goes = match data.iter().any(|data| volumes.starts_with(data)) {
+            true => Goes::WithTheRun,
+            false => Goes::WithTheSnap,
+        };
+        place(Holds::Volumes, goes, volumes.clone());
+    }
     if let Some(root) = &roots.kubelet {
         place(Holds::EmptyDirs, goes(root), root.join("pods"));
     }
     place(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone());
     let mut stores = Vec::new();
-    for residue in history.steps.iter().flat_map(|step| &step.left) {
-        let Residue::Path(residue::Path { path, what: PathKind::Data }) = &**residue else { continue };
+    for path in data {
         match path.starts_with(&roots.root) || roots.root.starts_with(path) {
             true => stores.push((Goes::WithTheRun, path)),
+            false if roots.volumes.contains(path) => {}
             false => place(Holds::Other, Goes::WithTheRun, path.clone()),
         }
     }
@@ -85,7 +95,8 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
 }
 
 /// One line for each place: bytes, files, and whether there is more; nothing in it for one that is not there.
-fn count(host: &Host, snap: &Snap, places: &[Place], until: Instant, out: &mut fs::File) {
+fn count(host: &Host, scope: &Scope, places: &[Place], until: Instant, out: &mut fs::File) {
+    let snap = &scope.snap;
     // A disk at one of the snap's own directories is emptied with it; one elsewhere is nothing of the snap's.
     let own = [&snap.home, &snap.common, &snap.data].map(|path| mount_at(&host.path(path)));
     let goes_too = |top: &Path, mount: u64| {
@@ -93,7 +104,7 @@ fn count(host: &Host, snap: &Snap, places: &[Place], until: Instant, out: &mut f
     };
     let mut count = Count::new(until, HashSet::new());
     // Volumes are counted before other directories are listed: some server may not answer there.
-    let (volumes, others) = places.split_at(VOLUMES.len());
+    let (volumes, others) = places.split_at(scope.roots.volumes.len());
     for places in [volumes, others] {
         let mut all: Vec<Vec<PathBuf>> =
             places.iter().map(|(what, _, path)| tops(host, *what, path)).collect();
@@ -210,6 +221,25 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &common).unwrap();
         let sizes = of(&host, &scope_of(&[]), &History::default());
         assert!(sizes.iter().all(|size| size.goes != Goes::WithTheSnap || size.bytes < 10_000), "{sizes:?}");
+    }
+
+    #[test]
+    fn volumes_are_where_the_profile_says_and_go_with_what_it_gives_up() {
+        let (_dir, host) = tree();
+        let mut scope = scope_of(&[]);
+        scope.roots.volumes = vec![scope.snap.common.join("run")];
+        let told = |history: &History| {
+            let sizes = of(&host, &scope, history);
+            let volumes = sizes.iter().filter(|size| size.what == Holds::Volumes);
+            volumes.map(|size| (size.goes, size.bytes / 10_000)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&History::default()), [(Goes::WithTheSnap, 9)]);
+        let data = Residue::Path(residue::Path { path: scope.snap.common.join("run"), what: PathKind::Data });
+        let mut history = History { steps: vec![Default::default()], ..History::default() };
+        history.steps[0].left.push(data.into());
+        assert_eq!(told(&history), [(Goes::WithTheRun, 9)]);
+        let all = of(&host, &scope, &history);
+        assert_eq!(all.iter().filter(|size| size.goes == Goes::WithTheRun).count(), 1, "{all:?}");
     }
 
     #[test]

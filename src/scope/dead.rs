@@ -42,7 +42,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         if foreign.iter().any(|other| other.id == id.id) {
             continue;
         }
-        match is_deserted(view, scope, results.get(&id.id).map(Vec::as_slice).unwrap_or_default()) {
+        match is_deserted(view, scope, results.get(id.id.as_str()).map(Vec::as_slice).unwrap_or_default()) {
             Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
                 Some(known) => {
                     known.witnesses.insert(Witness::Recorded);
@@ -107,7 +107,7 @@ fn dead(
         }
         let cgroups = groups_of(sandbox.cgroup_parent.as_deref().unwrap_or_default(), &id.id);
         let pod = cgroups.iter().any(|group| group.parent().is_some_and(|above| pods.contains(above)));
-        if pod || results.contains_key(&id.id) {
+        if pod || results.contains_key(id.id.as_str()) {
             found.push(Container {
                 sandbox: true,
                 pod: record.pod.clone(),

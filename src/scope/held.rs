@@ -216,6 +216,18 @@ fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
     Some((mount.device().to_owned(), mount.root().join(below).components().collect()))
 }
 
+/// True for what goes with a directory although it is called otherwise: a mount, such as snapd makes for a layout, shows a part
+/// of it there. Of mounts of which the deepest is not the last nobody knows here which is seen.
+pub fn goes_with(table: &MountTable, directory: &Path, path: &Path) -> bool {
+    let above = || table.mounts.iter().filter(|m| path.starts_with(m.point()));
+    let deepest = above().max_by_key(|m| m.point().components().count());
+    table.bad_lines == 0
+        && deepest.map(|m| m.id) == above().next_back().map(|m| m.id)
+        && place_in(table, directory)
+            .zip(place_in(table, path))
+            .is_some_and(|(whole, part)| whole.0 == part.0 && part.1.starts_with(whole.1))
+}
+
 /// True if a mount shows a directory at its own place, which would be seen there without it, too.
 fn shows_itself(by_id: &HashMap<u64, &Mount>, mount: &Mount) -> bool {
     let parent = by_id.get(&mount.parent).filter(|m| m.device() == mount.device());

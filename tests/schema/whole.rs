@@ -8,7 +8,7 @@ use snap_teardown::testing::ConfiguredRoots;
 use snap_teardown::testing::ending::{self, Ending, HookEnding, Outcome};
 use snap_teardown::testing::{
     Abilities, Ability, Advice, Answer, Blind, BlockDevice, Bystander, BystanderKind, Command, Container,
-    ContainerId, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
+    ContainerId, Disk, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
     HowAttached, NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId,
     Profile, Reason, Report, Residue, RunFacts, Rung, Scope, Script, Size, Snap, StepHistory, Subject,
     TableOf, Tracked, Tried, View, Witness, Witnesses, gather, of_rows, plan, residue,
@@ -91,6 +91,8 @@ pub fn whole() -> Report {
         files: 1,
         more: false,
     });
+    let path = "/var/snap".into();
+    report.disks.push(Disk { path, free_bytes_before: 4096, free_bytes_after: 1024 });
     let advised = |of: fn(&Advice) -> bool| report.advice.iter().any(of);
     assert!(advised(|a| matches!(a, Advice::Reboot { .. })), "{:?}", report.advice);
     assert!(advised(|a| matches!(a, Advice::UnmountOnHost { .. })));
@@ -110,6 +112,7 @@ pub fn facts() -> RunFacts {
             cgroup: "v2".into(),
             label: Some("snap.microk8s.hook.remove".into()),
             boot_id: Some("0a1b2c3d-0000-4000-8000-000000000000".into()),
+            hostname: Some("node-1".into()),
             machine_id: Some("0123456789abcdef0123456789abcdef".into()),
         },
         abilities: abilities(),
@@ -118,6 +121,7 @@ pub fn facts() -> RunFacts {
         complete: true,
         stuck: vec![],
         in_hook: false,
+        mounts: None,
         scripts: vec![],
         endings: endings(),
         notes: vec![Note {

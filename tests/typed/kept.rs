@@ -63,7 +63,7 @@ fn a_result_may_come_from_standard_input() {
     says(&text, "2 snap-teardown: snap \"microk8s\": clean");
     let (status, text) = typed(&format!("{remove} head -c 5000000 /dev/zero | {verify}"));
     says(&text, "standard input");
-    says(&text, "far too large");
+    says(&text, "far too large: more than 4096 KiB");
     assert_eq!(status, 2, "{text}");
 }
 

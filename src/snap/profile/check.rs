@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Patience, Profile, Roots, SYMLINKS, ToldBy};
 use crate::error::{Error, Position, Result};
+use crate::order;
 use crate::snap::Snap;
 use crate::snap::profile::place;
 
@@ -99,6 +100,7 @@ impl Profile {
             iptables: one("network.iptables", &self.network.iptables, May::Shipped)?,
             host_symlinks: all("host-symlinks", &self.host_symlinks, May::Symlink)?,
             data: all("data", &self.data, May::Data)?,
+            volumes: all("volumes", &self.volumes, May::Own)?,
             scripts: one("hooks", &self.scripts, May::Own)?,
             told_by: ToldBy {
                 containerd: all("containerd.told-by", &c.told_by, May::Own)?,
@@ -113,6 +115,9 @@ impl Profile {
         let (own, shared): (Vec<_>, Vec<_>) = runtime.partition(|root| snap.owns(root));
         roots.mounts.splice(0..0, own);
         roots.shared = shared;
+        // One that is named twice holds no more for that.
+        order::sort(&mut roots.volumes);
+        roots.volumes.dedup();
         Ok(roots)
     }
 }

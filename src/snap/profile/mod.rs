@@ -60,12 +60,30 @@ pub struct Profile {
     /// Directories below the snap's own, deleted with all they hold once nothing of the snap runs or is mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<String>,
+    /// Directories below the snap's own in which provisioners keep volumes, each of the snap's users' data.
+    #[serde(default = "usual_volumes", skip_serializing_if = "are_usual_volumes")]
+    pub volumes: Vec<String>,
     /// A directory of scripts that users put there, run before anything else.
     #[serde(rename = "hooks", default, skip_serializing_if = "Option::is_none")]
     pub scripts: Option<String>,
     /// How patient to be.
     #[serde(default, skip_serializing_if = "Patience::is_default")]
     pub patience: Patience,
+}
+
+/// Where provisioners keep volumes of this node: MicroK8s' hostpath and OpenEBS, the rawfile of Canonical Kubernetes, docker.
+const USUAL_VOLUMES: [&str; 4] = [
+    "$SNAP_COMMON/default-storage",
+    "$SNAP_COMMON/var/openebs",
+    "$SNAP_COMMON/rawfile-storage",
+    "$SNAP_COMMON/var-lib-docker/volumes",
+];
+
+pub fn usual_volumes() -> Vec<String> {
+    USUAL_VOLUMES.map(str::to_owned).into()
+}
+fn are_usual_volumes(volumes: &[String]) -> bool {
+    volumes == USUAL_VOLUMES
 }
 
 /// Where containerd keeps its things.

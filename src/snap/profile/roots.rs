@@ -70,6 +70,9 @@ pub struct Roots {
     /// Directories to delete.
     #[serde(with = "text::list")]
     pub data: Vec<PathBuf>,
+    /// Where provisioners keep volumes.
+    #[serde(skip)]
+    pub volumes: Vec<PathBuf>,
     /// The users' scripts.
     #[serde(rename = "hooks", with = "text::option")]
     pub scripts: Option<PathBuf>,

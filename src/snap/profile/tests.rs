@@ -123,6 +123,20 @@ fn a_mistake_is_named_with_its_line() {
 }
 
 #[test]
+fn volumes_are_the_usual_ones_unless_they_are_named() {
+    let volumes = |profile: Profile| profile.resolve(&Snap::stand_in("microk8s")).unwrap().volumes;
+    let usual = volumes(edited(|_| {}).unwrap());
+    assert!(
+        usual.len() == 4 && usual.contains(&"/var/snap/microk8s/common/default-storage".into()),
+        "{usual:?}"
+    );
+    let named = edited(|p| p["volumes"] = serde_json::json!(["$SNAP_DATA/v", "$SNAP_DATA/v"])).unwrap();
+    assert_eq!(volumes(named), [PathBuf::from("/var/snap/microk8s/x1/v")]);
+    assert!(volumes(edited(|p| p["volumes"] = serde_json::json!([])).unwrap()).is_empty());
+    assert!(edited(|p| p["volumes"] = serde_json::json!(["/srv"])).is_err());
+}
+
+#[test]
 fn patience_stays_below_snapds() {
     assert!(edited(|p| p["patience"] = serde_json::json!({"deadline": 541})).is_err());
     assert!(edited(|p| p["patience"] = serde_json::json!({"drain": 100, "deadline": 99})).is_err());
