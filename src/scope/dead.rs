@@ -1,7 +1,7 @@
 //! Sandboxes whose processes have all ended before the removal, as when every task was killed or the machine has booted: containerd
 //! has put their bundles away, and what else was made for them waits for a kubelet that does not come.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -42,7 +42,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         if foreign.iter().any(|other| other.id == id.id) {
             continue;
         }
-        match is_deserted(view, scope, results.get(id.id.as_str()).map(Vec::as_slice).unwrap_or_default()) {
+        match is_deserted(view, scope, &results, id) {
             Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
                 Some(known) => {
                     known.witnesses.insert(Witness::Recorded);
@@ -66,22 +66,15 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     scope.idle &= scope.containers.is_empty();
 }
 
-/// CNI's results of sandboxes that nothing proves ours so far, by their IDs.
-fn results(view: &View, scope: &Scope) -> BTreeMap<String, Vec<Attachment>> {
+/// CNI's results of sandboxes that nothing proves ours so far.
+fn results(view: &View, scope: &Scope) -> Vec<Attachment> {
     let proven = scope.proven_ids();
-    let mut results: BTreeMap<String, Vec<Attachment>> = BTreeMap::new();
     // Where all that is there is named after those that are known, no result is read.
-    let mut names = cni::names(view.host, &scope.roots.cni);
-    names.retain(|name| cni::sandbox_in(name, &proven).is_none());
-    if names.is_empty() {
-        return results;
+    let names = cni::names(view.host, &scope.roots.cni);
+    if names.iter().all(|name| cni::sandbox_in(name, &proven).is_some()) {
+        return Vec::new();
     }
-    for attachment in cni::results(view.host, &scope.roots.cni, &proven).others {
-        if let Some(id) = attachment.sandbox.clone() {
-            results.entry(id).or_default().push(attachment);
-        }
-    }
-    results
+    cni::results(view.host, &scope.roots.cni, &proven).others
 }
 
 /// Sandboxes in the database that nobody's group is called after, and of which one of these is left; but for those of which all is
@@ -90,10 +83,11 @@ fn dead(
     view: &View,
     scope: &Scope,
     records: &Records,
-    results: &BTreeMap<String, Vec<Attachment>>,
+    results: &[Attachment],
     pods: &HashSet<PathBuf>,
 ) -> Vec<Container> {
     let alive = alive(view);
+    let attached: HashSet<&str> = results.iter().filter_map(|result| result.sandbox.as_deref()).collect();
     let known = |id: &ContainerId| scope.containers.iter().find(|c| c.id.id == id.id);
     let mut found = Vec::new();
     for (id, record) in &records.containers {
@@ -107,7 +101,7 @@ fn dead(
         }
         let cgroups = groups_of(sandbox.cgroup_parent.as_deref().unwrap_or_default(), &id.id);
         let pod = cgroups.iter().any(|group| group.parent().is_some_and(|above| pods.contains(above)));
-        if pod || results.contains_key(id.id.as_str()) {
+        if pod || attached.contains(id.id.as_str()) {
             found.push(Container {
                 sandbox: true,
                 pod: record.pod.clone(),
@@ -120,35 +114,31 @@ fn dead(
     found
 }
 
-/// Whether nobody is in the network namespaces that these results tell of; or one, and why that is not so.
+/// Whether nobody is in the network namespaces that a sandbox's results tell of; or one, and why that is not so.
 fn is_deserted(
     view: &View,
     scope: &Scope,
     results: &[Attachment],
+    id: &ContainerId,
 ) -> Result<(), (PathBuf, (Reason, &'static str))> {
-    let Some(path) = results.iter().find_map(|result| result.netns.as_ref()) else { return Ok(()) };
-    let unknown = || {
-        (
-            path.clone(),
-            (Reason::Unproven, "only containerd's database names it, and who is in it cannot be told"),
-        )
-    };
-    let Ok(table) = view.own_mounts() else { return Err(unknown()) };
+    let its = results.iter().filter(|result| result.sandbox.as_deref() == Some(id.id.as_str()));
+    let paths: Vec<&PathBuf> = its.filter_map(|result| result.netns.as_ref()).collect();
+    let Some(path) = paths.first() else { return Ok(()) };
+    let told = |reason, why| Err(((*path).clone(), (reason, why)));
+    let unknown =
+        || told(Reason::Unproven, "only containerd's database names it, and who is in it cannot be told");
+    let Ok(table) = view.own_mounts() else { return unknown() };
     let machine = Machine::of(view, table);
-    let bound = results.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
-    let bound: Vec<u64> = bound.collect();
+    let bound: Vec<u64> = paths.iter().filter_map(|path| machine.bound_at(path)).collect();
     if bound.is_empty() {
         return Ok(());
     }
     let mut inhabited = BTreeSet::new();
     let (_, hidden) = machine.strangers(scope, &[], &mut inhabited);
     if bound.iter().any(|inode| inhabited.contains(inode)) {
-        return Err((
-            path.clone(),
-            (Reason::Contradicted, "only containerd's database names it, and somebody is in it"),
-        ));
+        return told(Reason::Contradicted, "only containerd's database names it, and somebody is in it");
     }
-    if hidden { Err(unknown()) } else { Ok(()) }
+    if hidden { unknown() } else { Ok(()) }
 }
 
 /// Where runc had it, if that was in the group of a pod: the database may say anything.
