@@ -102,3 +102,18 @@ impl<T> Proven<T> {
         self.by.insert(witness);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_witness_is_written_and_read_back() {
+        for witness in ALL {
+            let written = serde_json::to_string(&Witnesses::from([witness])).unwrap();
+            assert_eq!(written, serde_json::to_string(&[witness]).unwrap());
+            assert_eq!(serde_json::from_str::<Witnesses>(&written).unwrap(), [witness].into());
+        }
+        assert_eq!(Vec::from(Witnesses::from(ALL.to_vec())), ALL);
+    }
+}

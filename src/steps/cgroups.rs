@@ -37,7 +37,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let writable = tree.hierarchies.iter().zip(&tree.groups).filter(|(h, _)| !h.read_only);
     for (hierarchy, all) in writable {
         let (mut found, mut unknown) = removable(all, &owners, &above);
-        let classes = classes::empty(scope, all, &found.iter().map(|(group, _)| *group).collect());
+        let classes = classes::empty(view.host, scope, all, &found.iter().map(|(group, _)| *group).collect());
         found.extend(classes.ours.into_iter().map(|group| (group, None)));
         unknown.extend(classes.unknown.into_iter().map(Path::to_path_buf));
         let empty = unknown.iter().filter(|group| !view.is_occupied(hierarchy, group));

@@ -3,21 +3,26 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::linux::host::Host;
 use crate::runtime::groups;
 use crate::scope::Scope;
+
+/// What a kubelet writes into its directory when it starts.
+const STATE: &str = "cpu_manager_state";
 
 /// Groups that hold nothing but what goes, none of which was above a container of ours.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Empty<'a> {
     /// Ours to remove, children before parents.
     pub ours: Vec<&'a Path>,
-    /// Beside pods of somebody else's: they may be his.
+    /// Those that may be somebody else's.
     pub unknown: Vec<&'a Path>,
 }
 
 /// The empty groups of QoS classes beside those that held pods of ours, and the one above them all if it is empty by that. Where
-/// no pod is left, those at the top: a kubelet of ours has made them, or one that does not run either and will make them anew.
-pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> Empty<'a> {
+/// no pod is left, those at the top. They are ours if a kubelet of ours has run, no other one lives, and no pod of others is beside
+/// them: a kubelet that does not run makes them anew.
+pub fn empty<'a>(host: &Host, scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> Empty<'a> {
     let mut empty = Empty::default();
     // A kubelet that lives has made them for itself.
     if scope.network.other_kubelet().is_some() {
@@ -25,8 +30,9 @@ pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> E
     }
     let held =
         |top: &Path| scope.containers.iter().any(|c| c.cgroups.iter().any(|leaf| leaf.starts_with(top)));
-    let idle = scope.idle && scope.roots.kubelet.is_some();
-    let is_ours = |top: &Path| held(top) || idle && top.components().count() == 2;
+    let root = scope.roots.kubelet.as_ref();
+    let has_run = || root.is_some_and(|root| host.exists(&root.join(STATE)).unwrap_or(false));
+    let is_ours = |top: &Path| held(top) || scope.idle && top.components().count() == 2 && has_run();
     for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
         let below =
             |parent: &Path| all.iter().filter(|group| group.parent() == Some(parent)).collect::<Vec<_>>();
@@ -34,10 +40,10 @@ pub fn empty<'a>(scope: &Scope, all: &'a [PathBuf], going: &HashSet<&Path>) -> E
         let (classes, others): (Vec<_>, Vec<_>) =
             stay.partition(|group| groups::is_of_class(group, top) && below(group).is_empty());
         let classes = classes.into_iter().map(PathBuf::as_path);
-        if others.is_empty() {
+        if others.is_empty() && has_run() {
             empty.ours.extend(classes);
             empty.ours.extend((!going.contains(top.as_path())).then_some(top.as_path()));
-        } else if !idle {
+        } else if !scope.idle {
             empty.unknown.extend(classes);
         }
     }
@@ -50,15 +56,22 @@ mod tests {
     use crate::fixture::scope_of;
 
     fn told(scope: &Scope, all: &[&str], going: &[&str]) -> [Vec<String>; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(root) = &scope.roots.kubelet {
+            let root = dir.path().join(root.strip_prefix("/").unwrap());
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join(STATE), "").unwrap();
+        }
         let all: Vec<PathBuf> = all.iter().map(PathBuf::from).collect();
         let going = going.iter().map(Path::new).collect();
-        let Empty { ours, unknown } = empty(scope, &all, &going);
+        let Empty { ours, unknown } = empty(&Host::at(dir.path()), scope, &all, &going);
         [ours, unknown].map(|groups| groups.iter().map(|group| group.display().to_string()).collect())
     }
 
     fn scope(leaf: &str) -> Scope {
         let mut scope = scope_of(&["a"]);
         scope.containers[0].cgroups = vec![leaf.into()];
+        scope.roots.kubelet = Some("/var/snap/microk8s/common/var/lib/kubelet".into());
         scope
     }
 

@@ -36,15 +36,17 @@ pub const ALL: &[Scene] = &[
     ("nothing_is_left_of_pods_of_an_earlier_boot", booted),
 ];
 
-/// kubelet makes a group for each QoS class when it starts, in each hierarchy.
-pub const CLASSES: &str = "for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
+/// When kubelet starts it writes its state, and makes a group for each QoS class in each hierarchy.
+pub const KUBELET: &str = "mkdir -p /var/snap/microk8s/common/var/lib/kubelet
+    echo '{}' > /var/snap/microk8s/common/var/lib/kubelet/cpu_manager_state
+    for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
 
 fn never(version: &'static str) -> Result<()> {
     let mut stage = Stage::new(version)?;
     stage.start_usual()?;
     stage.stop()?;
     sh("mkdir /sys/fs/cgroup/kubepods")?;
-    sh(CLASSES)?;
+    sh(KUBELET)?;
     stage.must_show(&[(Kind::Cgroup, 3), (Kind::File, 2)])?;
     stage.judge(&Right::Clean, 0)?;
     Ok(())
@@ -55,7 +57,7 @@ fn removed(version: &'static str) -> Result<()> {
     pods(&mut stage)?;
     stage.runtime()?.podmaker(&["stop"])?;
     sh("find /sys/fs/cgroup -depth -type d -path '*kubepods*/pod*' -exec rmdir {} +")?;
-    sh(CLASSES)?;
+    sh(KUBELET)?;
     stage.stop()?;
     stage.must_show(&[(Kind::Cgroup, 3), (Kind::File, 2), (Kind::Link, 1)])?;
     let named: fn(&Thing) -> bool =

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::idle::CLASSES;
+use crate::idle::KUBELET;
 use crate::stage::{Right, Stage, USERS, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -115,7 +115,7 @@ fn classes(who: Beside) -> Result<()> {
     stage.start_usual()?;
     stage.polite_pods("polite", 1)?;
     stage.stop()?;
-    sh(CLASSES)?;
+    sh(KUBELET)?;
     let alone = who == Beside::Nobody;
     if !alone {
         stage.also(|_| sh("mkdir -p /sys/fs/cgroup/kubepods/podother"))?;
