@@ -30,6 +30,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     }
     let records = match manners::read(view, scope) {
         Ok(records) => records.unwrap_or_default(),
+        // Beside containers of ours that are known, what is left over is others' more often than not.
+        Err(_) if !scope.idle => return,
         Err(why) => {
             let what =
                 "results of CNI and empty groups of pods, of which the database would tell whose they are";
