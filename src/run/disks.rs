@@ -10,7 +10,7 @@ use rustix::fs::statvfs;
 use crate::engine::History;
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::report::size::Disk;
-use crate::residue::{self, PathKind, Residue};
+use crate::run::sizes;
 use crate::view::View;
 
 /// What was free before the first act.
@@ -27,15 +27,11 @@ impl Before {
     /// Of each file system with a directory that goes. One that waits for a server, or for who serves FUSE, is not asked; nor
     /// is any where nothing is deleted.
     pub fn of(view: &View, surveyed: &History) -> Before {
-        let data = |residue: &Residue| match residue {
-            Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path.clone()),
-            _ => None,
-        };
-        let all = surveyed.steps.iter().flat_map(|step| &step.left);
-        let data: Vec<PathBuf> = all.filter_map(|residue| data(residue)).collect();
         let own = view.own_mounts();
         let Ok(table) = own.as_ref() else { return Before(Vec::new()) };
-        Before::below(mounts(table, &data).into_iter().map(|mount| mount.point().to_owned()))
+        Before::below(
+            mounts(table, &sizes::given_up(surveyed)).into_iter().map(|mount| mount.point().to_owned()),
+        )
     }
 
     fn below(points: impl Iterator<Item = PathBuf>) -> Before {
@@ -54,7 +50,7 @@ impl Before {
 }
 
 /// The mounts that these directories lie on, each file system once.
-fn mounts<'a>(table: &'a MountTable, directories: &[PathBuf]) -> Vec<&'a Mount> {
+fn mounts<'a>(table: &'a MountTable, directories: &[&PathBuf]) -> Vec<&'a Mount> {
     let hanging = table.hanging(|_| false);
     let mut found: Vec<&Mount> = Vec::new();
     for directory in directories {
@@ -89,7 +85,10 @@ mod tests {
         let asked = |directories: &[&str]| {
             let directories: Vec<PathBuf> =
                 directories.iter().map(|name| Path::new("/var/snap/x").join(name)).collect();
-            mounts(&table, &directories).iter().map(|mount| mount.id).collect::<Vec<_>>()
+            mounts(&table, &directories.iter().collect::<Vec<_>>())
+                .iter()
+                .map(|mount| mount.id)
+                .collect::<Vec<_>>()
         };
         assert_eq!(asked(&["common/lib", "common/run", "x1/y"]), [3, 2]);
         assert_eq!(asked(&["common/nfs/lib", "common/nfs/back/lib"]), [] as [u64; 0]);

@@ -48,6 +48,16 @@ fn told(output: &str, places: Vec<Place>) -> Vec<Size> {
     places.into_iter().filter_map(of_line).collect()
 }
 
+/// The directories that the profile gives up, and that are there.
+pub fn given_up(history: &History) -> Vec<&PathBuf> {
+    let all = history.steps.iter().flat_map(|step| &step.left);
+    all.filter_map(|residue| match &**residue {
+        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
+        _ => None,
+    })
+    .collect()
+}
+
 /// First what cannot be had again, and last of what there is most: when time is up, it is that which was not counted whole.
 fn places(scope: &Scope, history: &History) -> Vec<Place> {
     let (roots, common) = (&scope.roots, &scope.snap.common);
@@ -55,13 +65,7 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
         true => Goes::WithTheSnap,
         false => Goes::Stays,
     };
-    let all = history.steps.iter().flat_map(|step| &step.left);
-    let data: Vec<&PathBuf> = all
-        .filter_map(|residue| match &**residue {
-            Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
-            _ => None,
-        })
-        .collect();
+    let data = given_up(history);
     let mut places: Vec<Place> = Vec::new();
     let mut place = |what, goes, path| places.push((what, goes, path));
     for volumes in &roots.volumes {

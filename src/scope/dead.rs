@@ -39,12 +39,23 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         }
     };
     let found = dead(view, scope, &records, &results, &pods);
+    // All processes are asked once, however many sandboxes there are.
+    let mut inhabited = BTreeSet::new();
+    let machine = view.own_mounts().as_ref().ok().filter(|_| !found.is_empty() && !results.is_empty());
+    let machine = machine.map(|table| Machine::of(view, table));
+    let hidden = machine.as_ref().is_some_and(|machine| machine.strangers(scope, &[], &mut inhabited).1);
     for mut container in found {
         let id = &container.id;
         if foreign.iter().any(|other| other.id == id.id) {
             continue;
         }
-        match is_deserted(view, scope, &results, id) {
+        let its = results.iter().filter(|result| result.sandbox.as_deref() == Some(id.id.as_str()));
+        match is_deserted(
+            its.filter_map(|result| result.netns.as_ref()),
+            machine.as_ref(),
+            &inhabited,
+            hidden,
+        ) {
             Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
                 Some(known) => {
                     known.witnesses.insert(Witness::Recorded);
@@ -117,30 +128,26 @@ fn dead(
 }
 
 /// Whether nobody is in the network namespaces that a sandbox's results tell of; or one, and why that is not so.
-fn is_deserted(
-    view: &View,
-    scope: &Scope,
-    results: &[Attachment],
-    id: &ContainerId,
+fn is_deserted<'a>(
+    paths: impl Iterator<Item = &'a PathBuf>,
+    machine: Option<&Machine>,
+    inhabited: &BTreeSet<u64>,
+    hidden: bool,
 ) -> Result<(), (PathBuf, (Reason, &'static str))> {
-    let its = results.iter().filter(|result| result.sandbox.as_deref() == Some(id.id.as_str()));
-    let paths: Vec<&PathBuf> = its.filter_map(|result| result.netns.as_ref()).collect();
-    let Some(path) = paths.first() else { return Ok(()) };
-    let told = |reason, why| Err(((*path).clone(), (reason, why)));
-    let unknown =
-        || told(Reason::Unproven, "only containerd's database names it, and who is in it cannot be told");
-    let Ok(table) = view.own_mounts() else { return unknown() };
-    let machine = Machine::of(view, table);
-    let bound: Vec<u64> = paths.iter().filter_map(|path| machine.bound_at(path)).collect();
-    if bound.is_empty() {
-        return Ok(());
+    const LIVED_IN: &str = "only containerd's database names it, and somebody is in it";
+    const UNKNOWN: &str = "only containerd's database names it, and who is in it cannot be told";
+    for path in paths {
+        let bound = machine.map(|machine| machine.bound_at(path));
+        match bound {
+            Some(None) => {}
+            Some(Some(inode)) if inhabited.contains(&inode) => {
+                return Err((path.clone(), (Reason::Contradicted, LIVED_IN)));
+            }
+            Some(Some(_)) if !hidden => {}
+            _ => return Err((path.clone(), (Reason::Unproven, UNKNOWN))),
+        }
     }
-    let mut inhabited = BTreeSet::new();
-    let (_, hidden) = machine.strangers(scope, &[], &mut inhabited);
-    if bound.iter().any(|inode| inhabited.contains(inode)) {
-        return told(Reason::Contradicted, "only containerd's database names it, and somebody is in it");
-    }
-    if hidden { unknown() } else { Ok(()) }
+    Ok(())
 }
 
 /// Where runc had it, if that was in the group of a pod: the database may say anything.
