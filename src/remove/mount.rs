@@ -66,7 +66,10 @@ pub fn remove(live: &Live, parent: &tree::Parent, mount: &Mount, effort: Effort,
         Ok(()) => Done::Gone,
         // EINVAL: no longer a mount point.
         Err(Errno::ENOENT | Errno::EINVAL) => Done::Gone,
-        Err(e) if effort != Effort::Last => Done::of_path("unmount", point, Err(e)),
+        // Only what is in use goes out of the table as it is: a directory that was elsewhere (ELOOP, ESTALE) says nothing of that.
+        Err(e) if effort != Effort::Last || !matches!(e, Errno::EBUSY | Errno::ETIMEDOUT | Errno::EIO) => {
+            Done::of_path("unmount", point, Err(e))
+        }
         Err(_) => detach(&unmount),
     }
 }
@@ -93,6 +96,10 @@ fn detach(unmount: &Unmount) -> Done {
     let mut own = held.next().unwrap_or_default();
     // Something keeps it busy; if it is neither a process that we saw nor a mount below, nobody knows what.
     own.unknown |= own.found.is_empty() && below.is_empty();
+    // Whoever it was may have let go while we looked: then nothing stays behind.
+    if own.found.is_empty() && !unmount.may_hang && unmount.unmount(MntFlags::empty()) == Ok(()) {
+        return Done::Gone;
+    }
     match unmount.unmount(MntFlags::MNT_DETACH) {
         Ok(()) => {
             remember(unmount.live, unmount.point, unmount.fstype, own.clone());
