@@ -280,11 +280,14 @@ const FORKS: &str = r#"
         fork and next;
         chdir $directory or die "$directory: $!";
         my @inits;
+        pipe my $until, my $ready or die;
         for my $at (0..$#groups) {
             my $init = fork;
-            if (!$init) { enter $groups[$at]; chdir '/'; $0 = $at ? 'app' : 'pause'; fork if $at; rest }
+            if (!$init) { enter $groups[$at]; chdir '/'; $0 = $at ? 'app' : 'pause'; fork if $at; close $ready; rest }
             push @inits, $init;
         }
+        close $ready;
+        readline $until; # ends when all of them are there
         $0 = 'containerd-shim';
         open my $memory, '+<', '/proc/self/mem' or die; sysseek $memory, $begin, 0 or die;
         syswrite $memory, pack "a@{[$end - $begin]}", pack 'H*', $line or die "memory: $!"; close $memory;
