@@ -22,7 +22,7 @@
 //! | `snap` | which snap, and where it keeps its things: the profile |
 //! | `linux` | facts and primitives of Linux; knows no snap and no container |
 //! | `error`, `reason` | errors; the words for why something is left or unknown |
-//! | `text`, `json`, `order` | names with odd bytes; reading JSON; sorting |
+//! | `text`, `json`, `order`, `bits` | names with odd bytes; reading JSON; sorting; small sets |
 //!
 //! What finds never acts, what acts never decides what is ours, and nothing that a remover claims counts: the
 //! last look does.
@@ -33,6 +33,7 @@
 //! `report/schema.json`. A new step is a file in `steps` and its row in the plan (`steps::plan`), with the
 //! reason for its place.
 
+mod bits;
 mod cli;
 mod engine;
 mod error;

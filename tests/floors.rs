@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up; rooms in one line share a floor.
 const FLOORS: [&[&str]; 12] = [
-    &["text", "json", "order", "reason"],
+    &["text", "json", "order", "bits", "reason"],
     &["error"],
     &["linux"],
     &["snap"],

@@ -4,7 +4,7 @@
 //! which exists for "/" only. So a test can read any tree, and none can ever be acted upon.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -93,9 +93,12 @@ impl Host {
             None => self.open_file(path)?.0,
         };
         (&file).seek(SeekFrom::Start(0)).context("read", path)?;
-        // A table of a few hundred mounts, in one go.
-        let bytes = read_all(&file, 64 << 10, LARGEST, path, End::Unknown)?;
-        let table = Arc::new(mountinfo::parse(&bytes));
+        let mut most = (&file).take(LARGEST);
+        let table = mountinfo::read(&mut most).context("read", path)?;
+        if most.limit() == 0 {
+            return Err(too_large(path, LARGEST));
+        }
+        let table = Arc::new(table);
         *last = Some(Watched { reader, file, table: table.clone() });
         Ok(table)
     }

@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod deep_tree;
 pub mod deleted;
 pub mod firewall;
+pub mod folded;
 pub mod fstab;
 pub mod holders;
 pub mod host;

@@ -6,9 +6,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::linux::folded::{fold, unfold};
 use crate::text::unescape_to;
 
 /// One line of the table. There may be tens of thousands, each for a whole look: what the kernel tells in words lies in one
@@ -23,7 +25,7 @@ pub struct Mount {
     pub read_only: bool,
     /// Peer group if shared.
     pub shared: bool,
-    /// Its words, one after the other, in the order of `Word`.
+    /// Its words, one after the other, in the order of `Word`; the options folded.
     words: Box<[u8]>,
     /// Where each of them ends but the last.
     ends: [u32; 5],
@@ -55,50 +57,80 @@ pub fn parse(bytes: &[u8]) -> MountTable {
 
 /// The same of those lines alone whose device is asked for; of a bad line it may be anything.
 pub fn parse_some(bytes: &[u8], asked: impl Fn(&[u8]) -> bool) -> MountTable {
-    let mut table = MountTable::default();
-    let mut words = Vec::new();
+    let mut parser = Parser::default();
     let is_asked = |line: &&[u8]| line.split(|b| *b == b' ').nth(2).is_none_or(&asked);
-    for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).filter(is_asked) {
-        match parse_line(line, &mut words) {
-            Some(mount) => table.mounts.push(mount),
-            None => table.bad_lines += 1,
-        }
-    }
-    // It stays for a whole look, and has grown to up to twice its size.
-    table.mounts.shrink_to_fit();
-    table
+    bytes.split(|b| *b == b'\n').filter(is_asked).for_each(|line| parser.take(line));
+    parser.finish()
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc_pid_mountinfo(5)); `words` is room to
-/// put its words together.
-fn parse_line(line: &[u8], words: &mut Vec<u8>) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let id = number(fields.next()?)?;
-    let parent = number(fields.next()?)?;
-    let device = fields.next().filter(|device| device.contains(&b':') && is_text(device))?;
-    let root = fields.next()?;
-    let point = fields.next().filter(|point| point.starts_with(b"/"))?;
-    let read_only = has_ro(fields.next()?);
-    let mut shared = false;
-    loop {
-        match fields.next()? {
-            b"-" => break,
-            tag => shared |= tag.starts_with(b"shared:"),
+/// Parses a table while it is read. The text of thousands of pods' mounts is larger than what is kept of it, and never there as a
+/// whole.
+pub fn read(from: impl Read) -> io::Result<MountTable> {
+    let mut from = BufReader::with_capacity(64 << 10, from);
+    let (mut parser, mut line) = (Parser::default(), Vec::new());
+    while from.read_until(b'\n', &mut line)? > 0 {
+        parser.take(line.strip_suffix(b"\n").unwrap_or(&line));
+        line.clear();
+    }
+    Ok(parser.finish())
+}
+
+/// A table line by line.
+#[derive(Default)]
+struct Parser {
+    table: MountTable,
+    /// Room to put a line's words together.
+    words: Vec<u8>,
+    options: Vec<u8>,
+}
+
+impl Parser {
+    fn take(&mut self, line: &[u8]) {
+        match self.parse(line) {
+            _ if line.is_empty() => {}
+            Some(mount) => self.table.mounts.push(mount),
+            None => self.table.bad_lines += 1,
         }
     }
-    let fstype = fields.next().filter(|fstype| is_text(fstype))?;
-    let source = fields.next()?;
-    let options = fields.next().unwrap_or_default();
-    words.clear();
-    let mut ends = [0; 5];
-    for (field, end) in [device, root, point, fstype, source].into_iter().zip(&mut ends) {
-        unescape_to(words, field)?;
-        *end = u32::try_from(words.len()).ok()?;
+
+    fn finish(mut self) -> MountTable {
+        // It stays for a whole look, and has grown to up to twice its size.
+        self.table.mounts.shrink_to_fit();
+        self.table
     }
-    unescape_to(words, options)?;
-    let mut mount = Mount { id, parent, read_only, shared, words: words.as_slice().into(), ends };
-    mount.read_only |= has_ro(mount.options());
-    Some(mount)
+
+    /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc_pid_mountinfo(5)).
+    fn parse(&mut self, line: &[u8]) -> Option<Mount> {
+        let mut fields = line.split(|b| *b == b' ');
+        let id = number(fields.next()?)?;
+        let parent = number(fields.next()?)?;
+        let device = fields.next().filter(|device| device.contains(&b':') && is_text(device))?;
+        let root = fields.next()?;
+        let point = fields.next().filter(|point| point.starts_with(b"/"))?;
+        let read_only = has_ro(fields.next()?);
+        let mut shared = false;
+        loop {
+            match fields.next()? {
+                b"-" => break,
+                tag => shared |= tag.starts_with(b"shared:"),
+            }
+        }
+        let fstype = fields.next().filter(|fstype| is_text(fstype))?;
+        let source = fields.next()?;
+        let options = fields.next().unwrap_or_default();
+        let Parser { words, options: unescaped, .. } = self;
+        words.clear();
+        unescaped.clear();
+        let mut ends = [0; 5];
+        for (field, end) in [device, root, point, fstype, source].into_iter().zip(&mut ends) {
+            unescape_to(words, field)?;
+            *end = u32::try_from(words.len()).ok()?;
+        }
+        unescape_to(unescaped, options)?;
+        fold(unescaped, words);
+        let read_only = read_only || has_ro(unescaped);
+        Some(Mount { id, parent, read_only, shared, words: words.as_slice().into(), ends })
+    }
 }
 
 fn is_text(field: &[u8]) -> bool {
@@ -154,8 +186,8 @@ impl Mount {
     }
 
     /// The file system's own options; overlay names its directories here.
-    pub fn options(&self) -> &[u8] {
-        self.word(Word::Options)
+    pub fn options(&self) -> Vec<u8> {
+        unfold(self.word(Word::Options))
     }
 }
 
@@ -190,18 +222,19 @@ impl Mount {
 
     /// True for an overlay that is made of directories on one of the `hanging` mounts.
     pub fn waits_for_layer(&self, hanging: &[&Path]) -> bool {
-        !hanging.is_empty() && self.layers().any(|layer| hanging.iter().any(|h| layer.starts_with(h)))
+        !hanging.is_empty() && self.layers().iter().any(|layer| hanging.iter().any(|h| layer.starts_with(h)))
     }
 
     /// The directories that an overlay is made of.
-    pub fn layers(&self) -> impl Iterator<Item = &Path> {
-        let options = if self.fstype() == "overlay" { self.options() } else { &[] };
+    pub fn layers(&self) -> Vec<PathBuf> {
+        let options = if self.fstype() == "overlay" { self.options() } else { Vec::new() };
         let values = options.split(|b| *b == b',').filter_map(|option| {
             let at = option.iter().position(|b| *b == b'=')?;
             matches!(&option[..at], b"lowerdir" | b"lowerdir+" | b"upperdir" | b"workdir")
                 .then_some(&option[at + 1..])
         });
-        values.flat_map(|v| v.split(|b| *b == b':')).map(|l| Path::new(OsStr::from_bytes(l)))
+        let paths = values.flat_map(|v| v.split(|b| *b == b':'));
+        paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
     }
 }
 
@@ -261,7 +294,7 @@ mod tests {
             one("36 35 98:0 /mnt1 /mnt2 rw,noatime shared:4 master:1 - ext3 /dev/root rw,errors=continue")
                 .unwrap();
         assert_eq!((m.id, m.parent, m.point(), m.shared), (36, 35, Path::new("/mnt2"), true));
-        assert_eq!((m.fstype(), m.options()), ("ext3", b"rw,errors=continue".as_slice()));
+        assert_eq!((m.fstype(), &m.options()[..]), ("ext3", b"rw,errors=continue".as_slice()));
     }
 
     #[test]
@@ -300,6 +333,30 @@ mod tests {
         );
         let ids: Vec<_> = table.below(Path::new("/a")).map(|m| m.id).collect();
         assert_eq!(ids, [2]);
+    }
+
+    #[test]
+    fn the_layers_of_an_overlay() {
+        let mount = |fstype, options| one(&format!("1 0 0:1 / /m rw - {fstype} o {options}")).unwrap();
+        let options = "ro,lowerdir=/i/1/fs:/i/2/fs,upperdir=/i/3/fs,workdir=/i/3/work,lowerdir+=/i/4/fs";
+        let layers = ["/i/1/fs", "/i/2/fs", "/i/3/fs", "/i/3/work", "/i/4/fs"].map(PathBuf::from);
+        assert_eq!(mount("overlay", options).layers(), layers);
+        assert_eq!(mount("overlay", options).options(), options.as_bytes());
+        assert!(mount("overlay", options).read_only);
+        assert!(mount("tmpfs", options).layers().is_empty());
+    }
+
+    #[test]
+    fn a_table_is_the_same_however_it_comes() {
+        let text = b"1 0 0:1 / / rw - tmpfs t rw\nno mount\n2 1 0:2 / /a\\040b rw - tmpfs t rw";
+        let whole = parse(text);
+        assert_eq!((whole.mounts.len(), whole.bad_lines), (2, 1));
+        for size in [1, 7, text.len()] {
+            let pieces = text
+                .chunks(size)
+                .fold(Box::new(io::empty()) as Box<dyn Read>, |before, piece| Box::new(before.chain(piece)));
+            assert_eq!(read(pieces).unwrap(), whole);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bits::{Bits, Word};
+
 /// Why something alive is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,50 +35,24 @@ pub enum Witness {
     Recorded,
 }
 
-const ALL: [Witness; Witness::Recorded as usize + 1] = [
-    Witness::Unit,
-    Witness::WorksInBundle,
-    Witness::ChildOfShim,
-    Witness::RuncState,
-    Witness::RootOnSnapshot,
-    Witness::NetworkNamespace,
-    Witness::Recorded,
-];
+impl Word for Witness {
+    const ALL: &'static [Witness] = &[
+        Witness::Unit,
+        Witness::WorksInBundle,
+        Witness::ChildOfShim,
+        Witness::RuncState,
+        Witness::RootOnSnapshot,
+        Witness::NetworkNamespace,
+        Witness::Recorded,
+    ];
 
-/// Some witnesses, each once: a bit for each, since there are sets of them for all that each of thousands of pods has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "Vec<Witness>", into = "Vec<Witness>")]
-pub struct Witnesses(u8);
-
-impl Witnesses {
-    pub fn insert(&mut self, witness: Witness) {
-        self.0 |= 1 << witness as u8;
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
+    fn number(self) -> u8 {
+        self as u8
     }
 }
 
-impl From<Vec<Witness>> for Witnesses {
-    fn from(all: Vec<Witness>) -> Witnesses {
-        let mut witnesses = Witnesses::default();
-        all.into_iter().for_each(|witness| witnesses.insert(witness));
-        witnesses
-    }
-}
-
-impl From<[Witness; 1]> for Witnesses {
-    fn from([witness]: [Witness; 1]) -> Witnesses {
-        Witnesses(1 << witness as u8)
-    }
-}
-
-impl From<Witnesses> for Vec<Witness> {
-    fn from(witnesses: Witnesses) -> Vec<Witness> {
-        ALL.into_iter().filter(|witness| witnesses.0 & (1 << *witness as u8) != 0).collect()
-    }
-}
+/// Some witnesses.
+pub type Witnesses = Bits<Witness>;
 
 /// Something alive, with what proves it ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,11 +85,13 @@ mod tests {
 
     #[test]
     fn each_witness_is_written_and_read_back() {
-        for witness in ALL {
+        assert_eq!(Witness::ALL.len(), Witness::Recorded as usize + 1);
+        for witness in Witness::ALL.iter().copied() {
             let written = serde_json::to_string(&Witnesses::from([witness])).unwrap();
             assert_eq!(written, serde_json::to_string(&[witness]).unwrap());
             assert_eq!(serde_json::from_str::<Witnesses>(&written).unwrap(), [witness].into());
         }
-        assert_eq!(Vec::from(Witnesses::from(ALL.to_vec())), ALL);
+        let all: Witnesses = Witness::ALL.iter().copied().collect();
+        assert_eq!(all.iter().collect::<Vec<_>>(), Witness::ALL);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::Mount;
 use crate::order;
@@ -149,14 +149,15 @@ fn host_volumes(scope: &Scope) -> Vec<String> {
     let roots = scope.roots.mounts.iter().chain(&scope.inside.mounts).map(|p| p.as_path());
     let kernel = ["/proc", "/sys", "/dev", "/run/containerd", "/var/lib/kubelet/pods"].map(Path::new);
     let known: Vec<&Path> = roots.chain(kernel).collect();
-    let mut users: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
+    let mut users: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for container in &scope.containers {
-        let volumes = container.binds.iter().filter(|bind| !known.iter().any(|k| bind.starts_with(k)));
+        let mut volumes = container.binds.list();
+        volumes.retain(|bind| !known.iter().any(|k| bind.starts_with(k)));
         for bind in volumes {
             users.entry(bind).or_default().extend(container.pod.as_ref().map(ToString::to_string));
         }
     }
-    users.into_iter().map(|(bind, pods)| used_by(bind, order::set(pods).into_iter().collect())).collect()
+    users.into_iter().map(|(bind, pods)| used_by(&bind, order::set(pods).into_iter().collect())).collect()
 }
 
 /// A directory, with the pods that use it.
@@ -318,7 +319,7 @@ mod tests {
         let host = Host::at(dir.path());
         let mut scope = scope_of(&["a"]);
         scope.containers[0].binds =
-            ["/srv/db", "/dev/shm", &format!("{root}/pods/a/etc-hosts")].map(Into::into).into();
+            ["/srv/db", "/dev/shm", &format!("{root}/pods/a/etc-hosts")].map(PathBuf::from).to_vec().into();
         let notes = |scope: &Scope| -> Vec<(NoteKind, Vec<String>)> {
             before(&View::new(&host, None), scope).into_iter().map(|n| (n.kind, n.items)).collect()
         };

@@ -1,12 +1,13 @@
 //! One container: what is known of it, and by what.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bits::{Bits, Word};
+use crate::linux::folded::Paths;
 use crate::linux::proc::ProcessId;
 use crate::residue::witness::{Proven, Witnesses};
 use crate::runtime::{ContainerId, Name, Pod};
@@ -44,8 +45,8 @@ pub struct Container {
     #[serde(with = "text::option")]
     pub socket: Option<Arc<Path>>,
     /// Directories of the host that are bound into it.
-    #[serde(serialize_with = "binds", deserialize_with = "text::list::deserialize")]
-    pub binds: Vec<PathBuf>,
+    #[serde(serialize_with = "binds", deserialize_with = "binds_of")]
+    pub binds: Paths,
     /// True if what it mounts is passed on to the host, and so to others.
     #[serde(skip)]
     pub shares: bool,
@@ -53,7 +54,7 @@ pub struct Container {
     #[serde(skip)]
     pub privileged: bool,
     /// Where it was found.
-    pub evidence: BTreeSet<Evidence>,
+    pub evidence: Bits<Evidence>,
     /// What proves it ours; nothing for one that is known by hints alone.
     #[serde(default)]
     pub witnesses: Witnesses,
@@ -89,10 +90,10 @@ impl Container {
             netns: None,
             netns_of_state: None,
             socket: None,
-            binds: Vec::new(),
+            binds: Paths::default(),
             shares: false,
             privileged: false,
-            evidence: BTreeSet::new(),
+            evidence: Bits::default(),
             witnesses: Witnesses::default(),
             contradicted: false,
             proven_cgroups: Vec::new(),
@@ -103,7 +104,6 @@ impl Container {
     /// Gives back what its lists have grown by and do not need: it stays for the whole run.
     pub(super) fn shrink(&mut self) {
         self.cgroups.shrink_to_fit();
-        self.binds.shrink_to_fit();
         self.proven_cgroups.shrink_to_fit();
         self.strays.shrink_to_fit();
     }
@@ -146,6 +146,22 @@ pub enum Evidence {
     Database,
 }
 
+impl Word for Evidence {
+    const ALL: &'static [Evidence] = &[
+        Evidence::Bundle,
+        Evidence::RuncState,
+        Evidence::ParentShim,
+        Evidence::ShimId,
+        Evidence::RootFs,
+        Evidence::CniResult,
+        Evidence::Database,
+    ];
+
+    fn number(self) -> u8 {
+        self as u8
+    }
+}
+
 thread_local! {
     static WITHOUT_BINDS: Cell<bool> = const { Cell::new(false) };
 }
@@ -159,6 +175,12 @@ pub fn without_binds<T>(write: impl FnOnce() -> T) -> T {
     written
 }
 
-fn binds<S: Serializer>(paths: &[PathBuf], to: S) -> std::result::Result<S::Ok, S::Error> {
-    text::list::serialize(if WITHOUT_BINDS.get() { &[] } else { paths }, to)
+fn binds<S: Serializer>(paths: &Paths, to: S) -> std::result::Result<S::Ok, S::Error> {
+    let paths = if WITHOUT_BINDS.get() { Vec::new() } else { paths.list() };
+    text::list::serialize(&paths, to)
+}
+
+fn binds_of<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Paths, D::Error> {
+    let paths: Vec<PathBuf> = text::list::deserialize(from)?;
+    Ok(paths.into())
 }

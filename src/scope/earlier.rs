@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::gather::Gather;
+use crate::linux::folded::Paths;
 use crate::runtime::{Name, cni, groups, shim};
 use crate::scope::Container;
 
@@ -31,7 +32,7 @@ impl Gather<'_> {
                 init: None,
                 netns: old.netns.clone().filter(|path| cni::is_netns(path, self.roots)),
                 socket: old.socket.clone().filter(|s| s.parent() == Some(&self.roots.shim_sockets)),
-                binds: Vec::new(),
+                binds: Paths::default(),
                 ..old.clone()
             });
         }

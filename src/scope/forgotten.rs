@@ -59,7 +59,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
 
 /// True for a proven container of which only processes were found, and no file that tells its ID.
 fn is_forgotten(container: &Container) -> bool {
-    let tells_no_id = |found: &Evidence| matches!(found, Evidence::RootFs | Evidence::ParentShim);
+    let tells_no_id = |found| matches!(found, Evidence::RootFs | Evidence::ParentShim);
     container.is_proven() && container.evidence.iter().all(tells_no_id)
 }
 

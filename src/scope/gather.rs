@@ -101,7 +101,7 @@ impl<'a> Gather<'a> {
             cgroups: bundle.groups,
             netns: bundle.netns,
             socket: bundle.socket.map(Into::into),
-            binds: bundle.binds,
+            binds: bundle.binds.into(),
             shares: bundle.shares,
             privileged: bundle.privileged,
             ..Container::of_id(id)

@@ -159,12 +159,11 @@ impl<'a> Held<'a> {
         if self.is_somebodys_root(mount) {
             return false;
         }
-        self.shows_place(mount)
-            || self.devices.contains(mount.device())
-            || match self.is_in_snap(mount) && !self.is_in_data(mount) {
-                false => mount.layers().any(|layer| self.directories.iter().any(|d| layer.starts_with(d))),
-                true => mount.layers().any(|layer| self.images.iter().any(|root| layer.starts_with(root))),
-            }
+        self.shows_place(mount) || self.devices.contains(mount.device()) || {
+            let inside = self.is_in_snap(mount) && !self.is_in_data(mount);
+            let places = if inside { &self.images } else { &self.directories };
+            mount.layers().iter().any(|layer| places.iter().any(|place| layer.starts_with(place)))
+        }
     }
 
     fn is_in_data(&self, mount: &Mount) -> bool {

@@ -83,7 +83,7 @@ fn manner(
 
 /// What docker knows of a container of its own, in the snap's directories.
 fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
-    let file = docker::file_of(&container.id, &container.binds)?;
+    let file = docker::file_of(&container.id, &container.binds.list())?;
     let ours = container.id.namespace == docker::NAMESPACE && scope.roots.is_own(&scope.snap, &file);
     ours.then(|| docker::record(view.host, &file)).flatten()
 }
@@ -105,7 +105,7 @@ fn serves_others(scope: &Scope, container: &Container, host_network: bool) -> bo
     };
     container.shares
         || container.privileged && host_network
-        || container.binds.iter().any(|bind| {
+        || container.binds.list().iter().any(|bind| {
             kubelets.iter().any(|kubelet| is_plugins(bind, kubelet))
                 || of_cni.iter().any(|place| bind.starts_with(place))
         })
@@ -120,7 +120,8 @@ mod tests {
     fn who_serves_and_who_is_served() {
         let scope = scope_of(&["a"]);
         let kubelet = scope.roots.kubelet.clone().unwrap();
-        let of = |binds: &[PathBuf]| Container { binds: binds.to_vec(), ..scope.containers[0].clone() };
+        let of =
+            |binds: &[PathBuf]| Container { binds: binds.to_vec().into(), ..scope.containers[0].clone() };
         let serves = |container: &Container| serves_others(&scope, container, false);
         for bind in ["plugins", "plugins/x.csi", "plugins_registry", "plugins_registry/deep"] {
             assert!(serves(&of(&[kubelet.join(bind)])), "{bind}");

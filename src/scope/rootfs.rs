@@ -185,8 +185,8 @@ impl Gather<'_> {
             inside.any(|rest| rest.to_str().is_some_and(|rest| rest.starts_with(SNAPSHOTTER)))
         };
         if mount.fstype() == "overlay" {
-            let docker = || upper(mount.options()).is_some_and(|path| self.is_dockers(&path));
-            return layers(mount.options()).iter().any(|layer| below(layer)) || docker();
+            let docker = || upper(&mount.options()).is_some_and(|path| self.is_dockers(&path));
+            return mount.layers().iter().any(|layer| below(layer)) || docker();
         }
         let Ok(table) = self.view.own_mounts() else { return false };
         let holds = |m: &&Mount| self.roots.root.starts_with(m.point());
@@ -225,31 +225,14 @@ fn upper(options: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(upper)))
 }
 
-/// The directories that an overlay's options name as its layers; the kernel prints whole paths there.
-fn layers(options: &[u8]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for option in options.split(|b| *b == b',') {
-        if let Some(upper) = option.strip_prefix(b"upperdir=") {
-            found.push(PathBuf::from(OsStr::from_bytes(upper)));
-        }
-        // A read-only root has none but these.
-        if let Some(lower) = option.strip_prefix(b"lowerdir=") {
-            found.extend(lower.split(|b| *b == b':').map(|path| PathBuf::from(OsStr::from_bytes(path))));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_layers_of_an_overlay() {
+    fn the_directory_that_an_overlay_writes_to() {
         let options = b"rw,lowerdir=/a:/b,upperdir=/var/snap/m/common/x/fs,workdir=/w";
-        let expected = ["/a", "/b", "/var/snap/m/common/x/fs"].map(PathBuf::from);
-        assert_eq!(layers(options), expected);
         assert_eq!(upper(options).as_deref(), Some(Path::new("/var/snap/m/common/x/fs")));
-        assert!(layers(b"rw,workdir=/w").is_empty());
+        assert_eq!(upper(b"rw,workdir=/w"), None);
     }
 }

@@ -134,7 +134,7 @@ pub fn facts() -> RunFacts {
 
 fn every_witness() -> Witnesses {
     use Witness::{ChildOfShim, NetworkNamespace, RootOnSnapshot, RuncState, Unit, WorksInBundle};
-    vec![Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
+    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
 }
 
 fn fill(scope: &mut Scope) {
@@ -159,7 +159,7 @@ fn fill(scope: &mut Scope) {
         netns: Some("/run/netns/cni-1".into()),
         netns_of_state: None,
         socket: Some(Path::new("/run/containerd/s/1").into()),
-        binds: vec!["/mnt\n".into()],
+        binds: vec!["/mnt\n".into()].into(),
         shares: false,
         privileged: false,
         evidence: all.into(),
@@ -252,14 +252,14 @@ fn one_of_each() -> Vec<Residue> {
     let mount = |id, table| {
         Residue::Mount(residue::Mount {
             id,
-            point: path.clone(),
+            point: path.clone().into(),
             fstype: "tmpfs".into(),
             table,
             may_hang: false,
         })
     };
     let mut all = vec![
-        Residue::Service(residue::Service { name: "daemon".into(), processes: vec![process] }),
+        Residue::Service(residue::Service { name: "daemon".into(), processes: vec![process] }.into()),
         Residue::Task(Box::new(residue::Task {
             container: id,
             pod: Some("default/web".into()),
@@ -285,7 +285,7 @@ fn one_of_each() -> Vec<Residue> {
             inode: Some(4_026_532_000),
             sandbox: "abc".into(),
         })),
-        Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }),
+        Residue::Link(residue::Link { index: 3, name: "cni0".into(), r#type: "bridge".into() }.into()),
         Residue::Rule(Box::new(residue::Rule {
             program: "/sbin/iptables-legacy".into(),
             table: "nat".into(),
@@ -303,13 +303,13 @@ fn one_of_each() -> Vec<Residue> {
             comment: "abc".into(),
         })),
         Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
-        Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }),
+        Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }.into()),
         Residue::Device(Box::new(residue::Device {
             device: BlockDevice { device: "dm-0".into(), name: "vol-1".into(), how: HowAttached::Crypt },
             ours: false,
             command: "cryptsetup close vol-1".into(),
         })),
-        Residue::Cgroup(residue::Cgroup { path: "/sys/fs/cgroup/a".into(), container: Some("abc".into()) }),
+        Residue::group("/sys/fs/cgroup/a".into(), Some("abc".into())),
         Residue::Detached(Box::new(residue::Detached {
             point: path,
             fstype: "nfs".into(),
@@ -336,6 +336,6 @@ fn one_of_each() -> Vec<Residue> {
         Data,
         Moved,
     ];
-    all.extend(kinds.map(|what| Residue::Path(residue::Path { path: format!("/p/{what:?}").into(), what })));
+    all.extend(kinds.map(|what| Residue::path(format!("/p/{what:?}").into(), what)));
     all
 }

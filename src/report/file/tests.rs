@@ -46,7 +46,7 @@ fn a_document_is_cut_and_says_so_and_keeps_its_counts() {
 #[test]
 fn what_is_bound_is_cut_without_a_copy_of_the_scope() {
     let mut scope = crate::fixture::scope_of(&["a", "b"]);
-    scope.containers[0].binds = vec![format!("/{}", "b".repeat(1000)).into(); 5000];
+    scope.containers[0].binds = vec![format!("/{}", "b".repeat(1000)).into(); 5000].into();
     let scope = Arc::new(scope);
     let mut large = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &scope);
     let (dir, bytes) = written(&mut large);
@@ -57,7 +57,7 @@ fn what_is_bound_is_cut_without_a_copy_of_the_scope() {
     assert!(containers.len() == 2 && containers.iter().all(|c| c.binds.is_empty()));
     // The next document has them again.
     let mut small = crate::fixture::scope_of(&["a"]);
-    small.containers[0].binds = vec!["/b".into()];
+    small.containers[0].binds = vec!["/b".into()].into();
     let mut small = Report::build(RunFacts::of_a_removal(), &[], &History::default(), &small.into());
     let (_dir, bytes) = written(&mut small);
     assert!(String::from_utf8(bytes).unwrap().contains(r#""binds":["/b"]"#));
