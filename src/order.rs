@@ -22,7 +22,7 @@ pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
         // The item that belongs here leaves its own place free for another one, and so on, until the circle is closed.
         let mut place = start;
         loop {
-            let next = std::mem::replace(&mut from[place], place);
+            let next = std::mem::replace(&mut from[place], place as u32) as usize;
             if next == start || next == place {
                 break;
             }
@@ -32,10 +32,10 @@ pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     }
 }
 
-/// Which item belongs at each place.
-fn indices(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
-    let mut indices: Vec<usize> = (0..count).collect();
-    indices.sort_by(|a, b| compare(*a, *b));
+/// Which item belongs at each place. Nobody has more than the kernel has numbers for processes.
+fn indices(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<u32> {
+    let mut indices: Vec<u32> = (0..count as u32).collect();
+    indices.sort_by(|a, b| compare(*a as usize, *b as usize));
     indices
 }
 

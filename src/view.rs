@@ -119,6 +119,13 @@ impl<'a> View<'a> {
         self.own.get_or_init(|| self.host.own_mounts())
     }
 
+    /// Our own mount table is large where there are many pods, and is read anew when it is asked for next: while they are
+    /// ended it changes anyway.
+    pub fn forget_mounts(&mut self) {
+        self.own.take();
+        self.host.forget_mounts();
+    }
+
     /// pid 1's mount table; where that is our own too, its root alone.
     pub fn init_mounts(&self) -> &Result<MountTable> {
         self.init.get_or_init(|| {

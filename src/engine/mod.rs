@@ -130,8 +130,7 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
     let mut history = surveyed;
     let mut last_effort = false;
     loop {
-        let before = keys(&history);
-        if before.as_slice().is_empty() {
+        if history.steps.iter().all(|step| step.left.is_empty()) {
             break;
         }
         history.interrupted = (acts.interrupted)();
@@ -141,9 +140,10 @@ pub fn teardown(plan: &[Step], surveyed: History, acts: &mut Acts, deadline: Ins
         }
         history.rounds += 1;
         pass(plan, acts, &mut history, last_effort, deadline);
+        let before: Vec<_> = history.steps.iter_mut().map(|step| std::mem::take(&mut step.left)).collect();
         look_at_all(acts, &mut history);
-        let after = keys(&history);
-        let moved = before.without(&after) > 0;
+        let after = Keys::of(&mut history.steps.iter().flat_map(|s| s.left.iter().map(|r| r.key())));
+        let moved = before.iter().flatten().any(|residue| !after.has(&residue.key()));
         // A round that was cut short has not shown that nothing moves.
         let cut = (acts.interrupted)() || Instant::now() >= deadline;
         if !moved && last_effort && !cut {
@@ -236,10 +236,6 @@ fn note_new(own: &mut StepHistory, residues: &[Residue]) {
     let new = new.map(|(key, residue)| (key, Tracked { residue: Arc::new(residue.clone()), tried: None }));
     let new: Vec<_> = new.collect();
     own.seen.add_all(new);
-}
-
-fn keys(history: &History) -> Keys {
-    Keys::of(&mut history.steps.iter().flat_map(|s| s.left.iter().map(|residue| residue.key())))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const fn step(name: StepName, gates: &'static [Gate]) -> Step {
 }
 
 fn thing(name: &str) -> Residue {
-    Residue::Path(residue::Path { path: name.into(), what: PathKind::Fifo })
+    Residue::path(name.into(), PathKind::Fifo)
 }
 
 /// A world of names: `stubborn` ones go only by the last effort, `fixed` ones never.
@@ -116,7 +116,7 @@ fn a_residue_is_held_once_as_it_was_first_seen_and_left_as_it_is_now() {
     let count = Cell::new(0);
     let service = |name: &str| {
         let processes = vec![ProcessId { pid: count.get(), start: 1 }];
-        Residue::Service(residue::Service { name: name.into(), processes })
+        Residue::Service(residue::Service { name: name.into(), processes }.into())
     };
     let mut acts = Acts {
         look: &mut |_, _| Finding::of(vec![thing("same"), service("changes")]),

@@ -236,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap().join("file");
         std::fs::write(&path, "").unwrap();
-        let residues = [Residue::Path(residue::Path { path: path.clone(), what: PathKind::CniResult })];
+        let residues = [Residue::path(path.clone(), PathKind::CniResult)];
         let done = remove(&live, &residues, Effort::Force, Instant::now(), &scope, &|_| true);
         assert!(matches!(done[..], [Done::NotPossible { .. }]) && path.exists(), "{done:?}");
         let later = Instant::now() + Duration::from_secs(60);

@@ -182,18 +182,23 @@ mod tests {
         let until = Instant::now() + std::time::Duration::from_secs(5);
         for what in [PathKind::HostSymlink, PathKind::ShimSocket, PathKind::PluginSocket, PathKind::CniLease]
         {
-            let done = remove(&live, &parent, &residue::Path { path: path.clone(), what }, until);
+            let done = remove(&live, &parent, &residue::Path { path: (*path).into(), what }, until);
             assert!(matches!(done, Done::Failed { .. }), "{what:?}: {done:?}");
             assert_eq!(fs::read_to_string(path.join("data")).unwrap(), "theirs", "{what:?}");
         }
         assert_eq!(
-            remove(&live, &parent, &residue::Path { path: path.clone(), what: PathKind::Bundle }, until),
+            remove(&live, &parent, &residue::Path { path: (*path).into(), what: PathKind::Bundle }, until),
             Done::Gone
         );
         let link = path.with_file_name("link");
         std::os::unix::fs::symlink("/etc", &link).unwrap();
         assert_eq!(
-            remove(&live, &parent, &residue::Path { path: link.clone(), what: PathKind::HostSymlink }, until),
+            remove(
+                &live,
+                &parent,
+                &residue::Path { path: (*link).into(), what: PathKind::HostSymlink },
+                until
+            ),
             Done::Gone
         );
         assert!(!path.exists() && fs::symlink_metadata(link).is_err());

@@ -24,13 +24,12 @@ use crate::text::show;
 impl Report {
     /// Puts a history into words.
     pub fn build(facts: RunFacts, plan: &[Step], history: &History, scope: &Arc<Scope>) -> Report {
-        // Put together once: of a node's pods there are thousands.
-        let keys: Vec<Vec<Key>> =
-            history.steps.iter().map(|s| s.left.iter().map(|r| r.key()).collect()).collect();
-        let counts = totals(history, &keys);
-        let reported = plan.iter().zip(history.steps.iter().zip(&keys));
-        let steps: Vec<StepReport> =
-            reported.map(|(step, (history, left))| step_report(step, history, left, &facts)).collect();
+        let gone = Gone::of(history);
+        let counts = totals(history, &gone);
+        let reported = plan.iter().zip(&history.steps).enumerate();
+        let steps: Vec<StepReport> = reported
+            .map(|(at, (step, history))| step_report(step, history, |key| gone.is_from_step(at, key), &facts))
+            .collect();
         let outcome = outcome(&facts, history, counts);
         let advice = advice(&steps, &facts);
         let needs = Some(Needs::of(outcome, &steps, &facts, scope));
@@ -81,11 +80,38 @@ impl Report {
 /// Why something is there after a survey.
 pub const A_SURVEY: &str = "a survey removes nothing";
 
-fn step_report(step: &Step, history: &StepHistory, keys: &[Key], facts: &RunFacts) -> StepReport {
-    let left: Vec<Left> =
-        history.left.iter().zip(keys).map(|(r, key)| left_of(r, key, history, facts)).collect();
-    let there = Keys::of(&mut keys.iter().copied());
-    let gone = history.seen.iter().filter(|(key, _)| !there.has(key));
+/// What was seen and is not there any more.
+struct Gone {
+    /// What each step's last look still saw. Before the first round that is all that was seen: in a large world much, which need
+    /// not be told apart.
+    left: Option<Vec<Keys>>,
+}
+
+impl Gone {
+    fn of(history: &History) -> Gone {
+        let keys = |step: &StepHistory| Keys::of(&mut step.left.iter().map(|residue| residue.key()));
+        Gone { left: (history.rounds > 0).then(|| history.steps.iter().map(keys).collect()) }
+    }
+
+    /// True for what this step had seen.
+    fn is_from_step(&self, at: usize, key: &Key) -> bool {
+        self.left.as_ref().is_some_and(|left| !left[at].has(key))
+    }
+
+    /// True for what no step sees any more.
+    fn has(&self, key: &Key) -> bool {
+        self.left.as_ref().is_some_and(|left| left.iter().all(|there| !there.has(key)))
+    }
+}
+
+fn step_report(
+    step: &Step,
+    history: &StepHistory,
+    is_gone: impl Fn(&Key) -> bool,
+    facts: &RunFacts,
+) -> StepReport {
+    let left: Vec<Left> = history.left.iter().map(|residue| left_of(residue, history, facts)).collect();
+    let gone = history.seen.iter().filter(|(key, _)| is_gone(key));
     let mut removed: Vec<Arc<Residue>> = gone.map(|(_, s)| s.residue.clone()).collect();
     order::sort_by(&mut removed, |a, b| a.compare_names(b));
     StepReport {
@@ -108,8 +134,8 @@ fn step_report(step: &Step, history: &StepHistory, keys: &[Key], facts: &RunFact
     }
 }
 
-fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &RunFacts) -> Left {
-    let tried = history.seen.get(key).and_then(|s: &Tracked| s.tried.as_ref());
+fn left_of(residue: &Arc<Residue>, history: &StepHistory, facts: &RunFacts) -> Left {
+    let tried = history.seen.get(&residue.key()).and_then(|s: &Tracked| s.tried.as_ref());
     let mut left = Because { effort: tried.map(|tried| tried.effort), ..NOT_TRIED };
     match (&**residue, tried.map(Tried::done)) {
         (Residue::Detached(mount), _) => {
@@ -147,14 +173,19 @@ fn left_of(residue: &Arc<Residue>, key: &Key, history: &StepHistory, facts: &Run
     Left::new(residue.clone(), left)
 }
 
-/// Totals in which a residue that two steps look for (drain and containers do) counts once.
-fn totals(history: &History, keys: &[Vec<Key>]) -> Counts {
-    let found = Keys::of(&mut history.steps.iter().flat_map(|s| s.seen.iter().map(|(key, _)| *key)));
-    let left = Keys::of(&mut keys.iter().flatten().copied());
+/// Totals in which a residue that two steps look for (drain and containers do) counts once, for the first of them.
+fn totals(history: &History, gone: &Gone) -> Counts {
     let blind: HashSet<&Blind> = history.steps.iter().flat_map(|s| &s.blind).collect();
-    let removed = found.without(&left);
-    let number = |keys: &Keys| keys.as_slice().len();
-    Counts { found: number(&found), removed, left: number(&left), blind: blind.len() }
+    let mut counts = Counts { blind: blind.len(), ..Counts::default() };
+    for (at, step) in history.steps.iter().enumerate() {
+        let is_new = |key: &&Key| history.steps[..at].iter().all(|earlier| earlier.seen.get(key).is_none());
+        for key in step.seen.iter().map(|(key, _)| key).filter(is_new) {
+            let total = if gone.has(key) { &mut counts.removed } else { &mut counts.left };
+            *total += 1;
+            counts.found += 1;
+        }
+    }
+    counts
 }
 
 fn outcome(facts: &RunFacts, history: &History, counts: Counts) -> Outcome {
@@ -178,19 +209,19 @@ fn exit_status(outcome: Outcome, counts: Counts) -> u8 {
 
 /// What to do about what these steps left.
 fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
-    let left: Vec<&Left> = steps.iter().flat_map(|s| &s.left).collect();
+    let left = || steps.iter().flat_map(|s| &s.left);
     let mut advice = Vec::new();
     let because: Vec<String> =
-        left.iter().filter(|l| l.only_a_reboot_ends(&facts.stuck)).map(|l| l.residue.to_string()).collect();
+        left().filter(|l| l.only_a_reboot_ends(&facts.stuck)).map(|l| l.residue.to_string()).collect();
     if !because.is_empty() && facts.command != Command::Survey {
         advice.push(Advice::Reboot { because: dedup(because) });
     }
-    let known = left.iter().filter(|l| matches!(&*l.residue, Residue::Detached(m) if !m.holders_unknown));
+    let known = left().filter(|l| matches!(&*l.residue, Residue::Detached(m) if !m.holders_unknown));
     let holders: Vec<String> = known.flat_map(|l| &l.holders).map(ToString::to_string).collect();
     if !holders.is_empty() {
         advice.push(Advice::EndHolders { holders: dedup(holders) });
     }
-    let on_host = left.iter().filter_map(|l| match &*l.residue {
+    let on_host = left().filter_map(|l| match &*l.residue {
         Residue::Mount(Mount { table: TableOf::Host, point, .. }) => Some(show(point).into_owned()),
         _ => None,
     });
@@ -202,7 +233,7 @@ fn advice(steps: &[StepReport], facts: &RunFacts) -> Vec<Advice> {
     }
     let of_kube_proxy = facts.notes.iter().find(|n| n.kind == NoteKind::KubeProxyRules);
     advice.extend(of_kube_proxy.map(|note| Advice::KubeProxyRules { tables: note.items.clone() }));
-    if !left.is_empty() {
+    if left().next().is_some() {
         advice.extend(facts.abilities.iter().filter_map(|(ability, answer)| allowed_with(*ability, answer)));
     }
     advice

@@ -12,7 +12,7 @@ const VOLATILE: [&str; 2] = ["/run", "/dev/shm"];
 
 impl Needs {
     pub(super) fn of(outcome: Outcome, steps: &[StepReport], facts: &RunFacts, scope: &Scope) -> Needs {
-        let left: Vec<&Left> = steps.iter().flat_map(|s| &s.left).collect();
+        let left = || steps.iter().flat_map(|s| &s.left);
         let hidden = || steps.iter().flat_map(|s| &s.blind).map(|blind| blind.reason);
         let needs = |what, because: &mut dyn Iterator<Item = Reason>| {
             let because = Reason::each_once(because);
@@ -21,14 +21,14 @@ impl Needs {
         if facts.command == Command::Survey {
             // What is there is no fault; what stands in the way of a removal is.
             let at_own = facts.notes.iter().any(|note| note.kind == NoteKind::OwnMounts);
-            let on_host = (at_own || left.iter().any(|l| is_on_host(&l.residue))).then_some(Reason::OnHost);
+            let on_host = (at_own || left().any(|l| is_on_host(&l.residue))).then_some(Reason::OnHost);
             let found = needs(What::Human, &mut hidden().chain(on_host));
             let what = if found.because.is_empty() { What::None } else { What::Human };
             return Needs { what, ..found };
         }
-        let only_reboot = |l: &&&Left| l.only_a_reboot_ends(&facts.stuck);
-        let of_reboot = || left.iter().filter(only_reboot).map(|l| l.reason);
-        let all_end = || left.iter().all(|l| ends_with_the_boot(&l.residue, facts, scope));
+        let only_reboot = |l: &&Left| l.only_a_reboot_ends(&facts.stuck);
+        let of_reboot = || left().filter(only_reboot).map(|l| l.reason);
+        let all_end = || left().all(|l| ends_with_the_boot(&l.residue, facts, scope));
         match outcome {
             Outcome::Clean => needs(What::None, &mut std::iter::empty()),
             Outcome::Residue if hidden().next().is_none() && of_reboot().next().is_some() && all_end() => {
@@ -36,7 +36,7 @@ impl Needs {
             }
             _ => {
                 let cut = (outcome == Outcome::Interrupted).then_some(Reason::Interrupted);
-                needs(What::Human, &mut left.iter().map(|l| l.reason).chain(hidden()).chain(cut))
+                needs(What::Human, &mut left().map(|l| l.reason).chain(hidden()).chain(cut))
             }
         }
     }
@@ -100,11 +100,11 @@ mod tests {
 
     fn path(path: &str) -> (Residue, Reason) {
         let what = PathKind::Data;
-        (Residue::Path(residue::Path { path: path.into(), what }), Reason::GateClosed)
+        (Residue::path(path.into(), what), Reason::GateClosed)
     }
 
     fn mount(table: TableOf) -> (Residue, Reason) {
-        let (point, fstype) = ("/m".into(), "tmpfs".into());
+        let (point, fstype) = (std::path::Path::new("/m").into(), "tmpfs".into());
         (Residue::Mount(residue::Mount { id: 1, point, fstype, table, may_hang: false }), Reason::Busy)
     }
 

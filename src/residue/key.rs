@@ -104,11 +104,6 @@ impl Keys {
     pub fn place(&self, key: &Key) -> Option<usize> {
         self.0.binary_search(key).ok()
     }
-
-    /// How many of them are not among others.
-    pub fn without(&self, others: &Keys) -> usize {
-        self.0.iter().filter(|key| !others.has(key)).count()
-    }
 }
 
 struct Both<H>([H; 2]);
@@ -127,9 +122,9 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_the_names() {
-        let path = |path: &str| Residue::Path(residue::Path { path: path.into(), what: PathKind::Fifo });
-        let group = |path: &str| Residue::Cgroup(residue::Cgroup { path: path.into(), container: None });
-        let service = Residue::Service(residue::Service { name: "a".into(), processes: vec![] });
+        let path = |path: &str| Residue::path(path.into(), PathKind::Fifo);
+        let group = |path: &str| Residue::group(path.into(), None);
+        let service = Residue::Service(residue::Service { name: "a".into(), processes: vec![] }.into());
         let paths = ["/a", "/a/b", "/a b", "/a\nb", "/a\u{9b}", "/aä", "/", "/b"];
         let mut all: Vec<Residue> = paths.into_iter().flat_map(|p| [path(p), group(p)]).collect();
         all.push(service);

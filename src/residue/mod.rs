@@ -77,16 +77,16 @@ pub enum PathKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Residue {
-    Service(Service),
+    Service(Box<Service>),
     Task(Box<Task>),
     Shim(Box<Shim>),
     Netns(Box<Netns>),
-    Link(Link),
+    Link(Box<Link>),
     Rule(Box<Rule>),
     NftRule(Box<NftRule>),
     Flows(Flows),
     Mount(Mount),
-    Loop(Loop),
+    Loop(Box<Loop>),
     Device(Box<Device>),
     Cgroup(Cgroup),
     Path(Path),
@@ -217,7 +217,7 @@ pub struct Mount {
     /// The kernel's mount ID.
     pub id: u64,
     #[serde(with = "text")]
-    pub point: PathBuf,
+    pub point: Box<std::path::Path>,
     /// File system type.
     pub fstype: Name,
     /// Whose table it stands in.
@@ -256,7 +256,7 @@ pub struct Device {
 pub struct Cgroup {
     /// Full path.
     #[serde(with = "text")]
-    pub path: PathBuf,
+    pub path: Box<std::path::Path>,
     /// The container whose own it is; none for a pod's or a QoS class's.
     pub container: Option<Name>,
 }
@@ -266,7 +266,7 @@ pub struct Cgroup {
 #[serde(rename_all = "kebab-case")]
 pub struct Path {
     #[serde(with = "text")]
-    pub path: PathBuf,
+    pub path: Box<std::path::Path>,
     pub what: PathKind,
 }
 
@@ -294,6 +294,16 @@ pub struct RuntimeLeftRunning {
 }
 
 impl Residue {
+    /// A file or a directory.
+    pub fn path(path: PathBuf, what: PathKind) -> Residue {
+        Residue::Path(Path { path: path.into(), what })
+    }
+
+    /// A control group, by its full path.
+    pub fn group(path: PathBuf, container: Option<Name>) -> Residue {
+        Residue::Cgroup(Cgroup { path: path.into(), container })
+    }
+
     /// The processes that this residue consists of.
     pub fn processes(&self) -> &[ProcessId] {
         match self {
@@ -315,7 +325,7 @@ mod tests {
         let point = PathBuf::from(std::ffi::OsString::from_vec(b"/a\n\xff".to_vec()));
         let residue = Residue::Mount(Mount {
             id: 7,
-            point,
+            point: point.into(),
             fstype: "tmpfs".into(),
             table: TableOf::Own,
             may_hang: false,

@@ -54,7 +54,9 @@ fn read(json: &RawValue) -> Result<Residue> {
     let it = Fields::of(json)?;
     let kind = it.get::<String>("kind")?;
     Ok(match kind.as_str() {
-        "service" => Residue::Service(Service { name: it.get("name")?, processes: it.get("processes")? }),
+        "service" => {
+            Residue::Service(Service { name: it.get("name")?, processes: it.get("processes")? }.into())
+        }
         "task" => Residue::Task(Box::new(Task {
             container: it.get("container")?,
             pod: it.get("pod")?,
@@ -76,19 +78,19 @@ fn read(json: &RawValue) -> Result<Residue> {
         })),
         "mount" => Residue::Mount(Mount {
             id: it.get("id")?,
-            point: it.path("point")?,
+            point: it.path("point")?.into(),
             fstype: it.get("fstype")?,
             table: it.get("table")?,
             may_hang: it.get("may-hang")?,
         }),
-        "loop" => Residue::Loop(Loop { device: it.path("device")?, backing: it.path("backing")? }),
+        "loop" => Residue::Loop(Loop { device: it.path("device")?, backing: it.path("backing")? }.into()),
         "device" => Residue::Device(Box::new(Device {
             device: block::Device { device: it.get("device")?, name: it.get("name")?, how: it.get("how")? },
             ours: it.get("ours")?,
             command: it.get("command")?,
         })),
-        "cgroup" => Residue::Cgroup(Cgroup { path: it.path("path")?, container: it.get("container")? }),
-        "path" => Residue::Path(Path { path: it.path("path")?, what: it.get("what")? }),
+        "cgroup" => Residue::group(it.path("path")?, it.get("container")?),
+        "path" => Residue::path(it.path("path")?, it.get("what")?),
         "detached" => Residue::Detached(Box::new(detached_mount(&it)?)),
         "runtime-left-running" => Residue::RuntimeLeftRunning(RuntimeLeftRunning { name: it.get("name")? }),
         other => return of_network(other, &it),
@@ -103,9 +105,9 @@ fn of_network(kind: &str, it: &Fields) -> Result<Residue> {
             inode: it.get("inode")?,
             sandbox: it.get("sandbox")?,
         })),
-        "link" => {
-            Residue::Link(Link { index: it.get("index")?, name: it.get("name")?, r#type: it.get("type")? })
-        }
+        "link" => Residue::Link(
+            Link { index: it.get("index")?, name: it.get("name")?, r#type: it.get("type")? }.into(),
+        ),
         "rule" => Residue::Rule(Box::new(Rule {
             program: it.path("program")?,
             table: it.get("table")?,

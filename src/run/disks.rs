@@ -50,7 +50,7 @@ impl Before {
 }
 
 /// The mounts that these directories lie on, each file system once.
-fn mounts<'a>(table: &'a MountTable, directories: &[&PathBuf]) -> Vec<&'a Mount> {
+fn mounts<'a>(table: &'a MountTable, directories: &[&Path]) -> Vec<&'a Mount> {
     let hanging = table.hanging(|_| false);
     let mut found: Vec<&Mount> = Vec::new();
     for directory in directories {
@@ -85,7 +85,7 @@ mod tests {
         let asked = |directories: &[&str]| {
             let directories: Vec<PathBuf> =
                 directories.iter().map(|name| Path::new("/var/snap/x").join(name)).collect();
-            mounts(&table, &directories.iter().collect::<Vec<_>>())
+            mounts(&table, &directories.iter().map(PathBuf::as_path).collect::<Vec<_>>())
                 .iter()
                 .map(|mount| mount.id)
                 .collect::<Vec<_>>()

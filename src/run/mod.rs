@@ -132,7 +132,7 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     let scripts = run_scripts(&live, deadline);
 
     let host = live.host.clone();
-    let view = View::of_snap(&host, &subject.snap);
+    let mut view = View::of_snap(&host, &subject.snap);
     live.snap_namespace = view.snap_namespace.clone();
     live.show_waiting = show_waiting;
     let live = &live;
@@ -148,6 +148,7 @@ pub fn remove(subject: &Subject, watch: Watch, show_waiting: Option<fn(&str)>) -
     // Before applications are asked to end: they may have to write to these file systems first.
     thaw(&steps::loops::file_systems(&view, &scope));
     prepare(live, &scope, &view);
+    view.forget_mounts();
     let rounds = Rounds { live, plan, deadline };
     let torn_down = until_nothing_new(&rounds, subject, scope, surveyed, view, watch);
     hold::release_all(live);

@@ -49,10 +49,10 @@ fn told(output: &str, places: Vec<Place>) -> Vec<Size> {
 }
 
 /// The directories that the profile gives up, and that are there.
-pub fn given_up(history: &History) -> Vec<&PathBuf> {
+pub fn given_up(history: &History) -> Vec<&Path> {
     let all = history.steps.iter().flat_map(|step| &step.left);
     all.filter_map(|residue| match &**residue {
-        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(path),
+        Residue::Path(residue::Path { path, what: PathKind::Data }) => Some(&**path),
         _ => None,
     })
     .collect()
@@ -80,19 +80,19 @@ fn places(scope: &Scope, history: &History) -> Vec<Place> {
         place(Holds::EmptyDirs, goes(root), root.join("pods"));
     }
     place(Holds::Other, Goes::WithTheSnap, scope.snap.home.clone());
-    let mut stores = Vec::new();
+    let mut stores: Vec<(Goes, &Path)> = Vec::new();
     for path in data {
         match path.starts_with(&roots.root) || roots.root.starts_with(path) {
             true => stores.push((Goes::WithTheRun, path)),
-            false if roots.volumes.contains(path) => {}
-            false => place(Holds::Other, Goes::WithTheRun, path.clone()),
+            false if roots.volumes.iter().any(|volumes| volumes == path) => {}
+            false => place(Holds::Other, Goes::WithTheRun, path.to_owned()),
         }
     }
     if stores.is_empty() {
         stores.push((goes(&roots.root), &roots.root));
     }
     for what in [Holds::Images, Holds::Snapshots] {
-        stores.iter().for_each(|(goes, path)| place(what, *goes, (*path).clone()));
+        stores.iter().for_each(|(goes, path)| place(what, *goes, path.to_path_buf()));
     }
     place(Holds::Snapshots, Goes::WithTheSnap, common.join(LAYERS));
     places
@@ -185,7 +185,7 @@ mod tests {
     fn each_kind_is_counted_by_itself_and_nothing_twice() {
         let (_dir, host) = tree();
         let scope = scope_of(&[]);
-        let data = |path: &PathBuf| Residue::Path(residue::Path { path: path.clone(), what: PathKind::Data });
+        let data = |path: &PathBuf| Residue::path(path.clone(), PathKind::Data);
         let mut history = History { steps: vec![Default::default()], ..History::default() };
         history.steps[0].left = scope.roots.data.iter().map(data).map(Into::into).collect();
         let sizes = of(&host, &scope, &history);
@@ -238,7 +238,7 @@ mod tests {
             volumes.map(|size| (size.goes, size.bytes / 10_000)).collect::<Vec<_>>()
         };
         assert_eq!(told(&History::default()), [(Goes::WithTheSnap, 9)]);
-        let data = Residue::Path(residue::Path { path: scope.snap.common.join("run"), what: PathKind::Data });
+        let data = Residue::path(scope.snap.common.join("run"), PathKind::Data);
         let mut history = History { steps: vec![Default::default()], ..History::default() };
         history.steps[0].left.push(data.into());
         assert_eq!(told(&history), [(Goes::WithTheRun, 9)]);

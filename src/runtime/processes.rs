@@ -17,11 +17,12 @@ use crate::linux::proc::{Directory, ENOUGH, Proc, ProcessId, Reading};
 use crate::order;
 use crate::runtime::shim::{self, ShimArgs};
 
-/// All processes, by PID.
+/// All processes.
 #[derive(Debug)]
 pub struct Processes {
     host: Host,
-    by_pid: HashMap<i32, Proc>,
+    /// By PID, in ascending order.
+    by_pid: Vec<Proc>,
     /// Those that may be shims.
     candidates: Vec<ProcessId>,
     /// What their command lines say, once somebody has asked: between two steps of a round mostly nobody does.
@@ -56,7 +57,7 @@ impl Processes {
     pub fn read_beside(host: &Host, first: impl FnOnce()) -> Result<Processes> {
         let mut all = Processes {
             host: host.clone(),
-            by_pid: HashMap::new(),
+            by_pid: Vec::new(),
             candidates: Vec::new(),
             lines: OnceCell::new(),
             begun: RefCell::default(),
@@ -71,6 +72,8 @@ impl Processes {
             }
         };
         in_two_beside(first, &pids, |pid| (*pid, proc.read(*pid)), |(pid, read)| all.take(pid, read));
+        order::sort_by_key(&mut all.by_pid, |process| process.id.pid);
+        all.by_pid.shrink_to_fit();
         order::sort(&mut all.candidates);
         order::sort_by_key(&mut all.unreadable, |(pid, _)| *pid);
         Ok(all)
@@ -82,7 +85,7 @@ impl Processes {
                 if may_be_a_shims(&reading) {
                     self.candidates.push(reading.proc.id);
                 }
-                self.by_pid.insert(pid, reading.proc);
+                self.by_pid.push(reading.proc);
             }
             Err(e) if e.raw_os_error().is_some_and(gone) => {}
             Err(e) => self.unreadable.push((pid, e.into())),
@@ -101,7 +104,8 @@ impl Processes {
 
     /// The process with this PID now.
     pub fn get(&self, pid: i32) -> Option<&Proc> {
-        self.by_pid.get(&pid)
+        let at = self.by_pid.binary_search_by_key(&pid, |process| process.id.pid).ok()?;
+        Some(&self.by_pid[at])
     }
 
     /// The process with this PID and start time, if it still lives.
@@ -111,7 +115,7 @@ impl Processes {
 
     /// All that live.
     pub fn iter(&self) -> impl Iterator<Item = &Proc> {
-        self.by_pid.values().filter(|p| p.alive())
+        self.by_pid.iter().filter(|p| p.alive())
     }
 
     /// What a process's command line says, if it reads like a shim's.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::cgroup::{full, group};
 use crate::reason::Reason;
+use crate::residue::Residue;
 use crate::residue::finding::Finding;
-use crate::residue::{Cgroup, Residue};
 use crate::runtime::{Name, groups};
 use crate::scope::Scope;
 use crate::snap::units;
@@ -53,11 +53,11 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             }
             let container =
                 container.map(|id| names.get(id).map_or_else(|| id.into(), |&known| known.clone()));
-            finding.residues.push(Residue::Cgroup(Cgroup { path, container }));
+            finding.residues.push(Residue::group(path, container));
         }
         finding.residues.extend(abandoned(view, scope, all).map(|group| {
             let path = full(&hierarchy.point, group);
-            Residue::Cgroup(Cgroup { path, container: None })
+            Residue::group(path, None)
         }));
     }
     finding

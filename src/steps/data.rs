@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Blind, Result};
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::scope::Scope;
 use crate::snap::Snap;
 use crate::text::show;
@@ -25,15 +25,14 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
                 // The link to a place is what a rerun knows that by.
                 let link = if there.is_empty() { link_to(view, scope, path) } else { None };
                 let all = there.into_iter().chain(link);
-                let data = |path| Residue::Path(residue::Path { path, what: PathKind::Data });
+                let data = |path| Residue::path(path, PathKind::Data);
                 finding.residues.extend(all.map(data));
             }
             Err(e) => finding.blind.push(Blind::new(show(path), e)),
         }
     }
     let moved = scope.roots.moved.iter().filter(|path| view.host.list(path).is_ok_and(|n| !n.is_empty()));
-    let moved = moved.map(|path| residue::Path { path: path.clone(), what: PathKind::Moved });
-    finding.residues.extend(moved.map(Residue::Path));
+    finding.residues.extend(moved.map(|path| Residue::path(path.clone(), PathKind::Moved)));
     finding
 }
 

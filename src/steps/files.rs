@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::linux::sockets;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::runtime::cni;
 use crate::scope::Scope;
 use crate::snap::Snap;
@@ -28,7 +28,7 @@ const PLUGINS: [(&str, bool); 4] =
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
-    let path = |path, what| Residue::Path(residue::Path { path, what });
+    let path = |path, what| Residue::path(path, what);
     let leases = cni::leases(view.host, cni, &ids, &scope.network.networks);
     let mut errors = leases.errors;
     let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
@@ -101,9 +101,7 @@ pub fn plugin_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
                 if view.host.stat(&path).is_ok_and(|m| m.file_type().is_socket())
                     && (!shared || view.host.is_live() && sockets::is_dead(&path))
                 {
-                    finding
-                        .residues
-                        .push(Residue::Path(residue::Path { path, what: PathKind::PluginSocket }));
+                    finding.residues.push(Residue::path(path, PathKind::PluginSocket));
                 }
             }
         }
@@ -138,7 +136,7 @@ pub fn host_symlinks(view: &View, scope: &Scope, finding: &mut Finding) {
                 }
             };
             if leads_into(&scope.snap, link, &target) {
-                finding.residues.push(Residue::Path(residue::Path { path, what: PathKind::HostSymlink }));
+                finding.residues.push(Residue::path(path, PathKind::HostSymlink));
             }
         }
     }
@@ -175,7 +173,7 @@ mod tests {
         find(&View::new(&host, None), &scope, &mut finding);
         assert!(finding.blind.is_empty(), "{finding:?}");
         let path = |r: Residue| match r {
-            Residue::Path(residue::Path { path, .. }) => path.display().to_string(),
+            Residue::Path(it) => it.path.display().to_string(),
             other => panic!("{other}"),
         };
         finding.residues.into_iter().map(path).collect()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::text::show;
@@ -31,7 +31,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
                 || !table.mounts.iter().any(|m| of_it.iter().any(|path| m.point().starts_with(path)));
             if proven.contains(id) || sole.contains(id) && is_dead() {
                 let what = PathKind::RuntimeState;
-                finding.residues.push(Residue::Path(residue::Path { path, what }));
+                finding.residues.push(Residue::path(path, what));
             } else {
                 let top: PathBuf = path.iter().take(3).collect();
                 finding.blind.push(untold(&top, &path));

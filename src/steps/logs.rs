@@ -7,7 +7,7 @@ use crate::error::Blind;
 use crate::linux::place;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::runtime::Pod;
 use crate::scope::{Container, Scope};
 use crate::steps::skeleton;
@@ -26,7 +26,7 @@ type Named = Vec<(String, bool)>;
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.roots.logs {
         let named = named(view, scope);
-        let path = |(path, what)| Residue::Path(residue::Path { path, what });
+        let path = |(path, what)| Residue::path(path, what);
         finding.residues.extend(of_these(view, scope, &named).into_iter().map(path));
         finding.blind.extend(claimed(view, &named));
     }

@@ -31,7 +31,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         if let Err(e) = view.host.reach(&backing) {
             finding.blind.push(Blind::new(format!("the file behind {}", device.display()), e));
         } else if is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
-            finding.residues.push(Residue::Loop(Loop { device, backing }));
+            finding.residues.push(Residue::Loop(Loop { device, backing }.into()));
         }
     }
 }

@@ -93,11 +93,9 @@ fn links(view: &View, scope: &Scope, finding: &mut Finding) {
     // A port before the bridge that it is in.
     for owned in &scope.network.links {
         if there.iter().any(|l| l.index == owned.index && l.name == owned.name && l.kind == owned.r#type) {
-            finding.residues.push(Residue::Link(Link {
-                index: owned.index,
-                name: owned.name.clone(),
-                r#type: owned.r#type.clone(),
-            }));
+            finding.residues.push(Residue::Link(
+                Link { index: owned.index, name: owned.name.clone(), r#type: owned.r#type.clone() }.into(),
+            ));
         }
     }
 }

@@ -54,7 +54,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     }
     let running = by_service.into_iter().filter(|(_, processes)| !processes.is_empty());
     finding.residues = running
-        .map(|(name, processes)| Residue::Service(Service { name: name.to_owned(), processes }))
+        .map(|(name, processes)| Residue::Service(Service { name: name.to_owned(), processes }.into()))
         .collect();
     finding
 }

@@ -2,13 +2,14 @@
 //! `/run/containerd` for another one that runs.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::order;
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::runtime::bundle::TASKS;
 use crate::runtime::docker;
 use crate::runtime::sandboxed;
@@ -26,26 +27,30 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.containers.is_empty() && (others || !scope.idle) {
         return;
     }
-    let path = |residue: &Residue| match residue {
-        Residue::Path(it) => Some(it.path.clone()),
-        _ => None,
-    };
-    let mut going: HashSet<PathBuf> = finding.residues.iter().filter_map(path).collect();
     let Ok(table) = view.own_mounts() else { return };
+    let paths = finding.residues.iter().filter_map(|residue| match residue {
+        Residue::Path(it) => Some(it.path.as_os_str()),
+        _ => None,
+    });
+    // By their bytes: paths are hashed part by part, which takes longer.
+    let going: HashSet<&OsStr> = paths.collect();
+    let mut empty: Vec<PathBuf> = Vec::new();
     // CNI's directories, and runc's of a namespace of ours, are made anew by whoever needs them.
     let renewed =
         |path: &Path| path.starts_with(&scope.roots.cni) || path.parent() == Some(&scope.roots.runc);
     for directory in candidates(view, scope).into_iter().filter(|path| !others || renewed(path)) {
-        let stays = |name| !going.contains(&directory.join(name));
-        let is_empty = || view.host.list(&directory).is_ok_and(|names| !names.into_iter().any(stays));
+        let goes = |path: PathBuf| going.contains(path.as_os_str()) || empty.contains(&path);
+        let is_empty = || {
+            view.host.list(&directory).is_ok_and(|names| names.iter().all(|name| goes(directory.join(name))))
+        };
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
         let is_mounted = || table.mounts.iter().any(|m| m.point().starts_with(&directory));
         if is_there && is_empty() && !is_mounted() && !is_older(view, scope, &directory) {
-            let what = PathKind::EmptyDirectory;
-            finding.residues.push(Residue::Path(residue::Path { path: directory.clone(), what }));
-            going.insert(directory);
+            empty.push(directory);
         }
     }
+    let what = PathKind::EmptyDirectory;
+    finding.residues.extend(empty.into_iter().map(|path| Residue::path(path, what)));
 }
 
 /// By their names, each after those below it.
@@ -120,8 +125,7 @@ mod tests {
 
     fn found(dir: &Path, going: &[&str]) -> Vec<String> {
         let host = Host::at(dir);
-        let path =
-            |path: &&str| Residue::Path(residue::Path { path: path.into(), what: PathKind::RuncState });
+        let path = |path: &&str| Residue::path(path.into(), PathKind::RuncState);
         let mut finding = Finding::of(going.iter().map(path).collect());
         let mut scope = crate::fixture::scope_of(&["a"]);
         scope.network.networks.insert("pods".into());

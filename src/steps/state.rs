@@ -10,7 +10,7 @@ use crate::linux::sockets;
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
-use crate::residue::{self, PathKind, Residue};
+use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
 use crate::runtime::{bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
@@ -18,13 +18,17 @@ use crate::steps::{files, kata, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
+/// The names of so many containers are looked up together: each has a dozen, and most are of nothing that exists.
+const AT_ONCE: usize = 512;
+
 /// Those of the files and directories that exist.
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
-    let mut wanted: Vec<(PathBuf, PathKind)> = Vec::new();
-    for container in scope.containers.iter().filter(|c| scope.counts_as_ours(c)) {
-        wanted.extend(names(scope, container));
+    let ours: Vec<&Container> = scope.containers.iter().filter(|c| scope.counts_as_ours(c)).collect();
+    for some in ours.chunks(AT_ONCE) {
+        existing(view, some.iter().flat_map(|container| names(scope, container)).collect(), &mut finding);
     }
+    let mut wanted = Vec::new();
     of_runsc(view, scope, &mut wanted);
     // A runtime that was killed leaves its own sockets; the second is for the shims.
     let mut second = scope.roots.address.clone();
@@ -65,7 +69,7 @@ fn existing(view: &View, mut wanted: Vec<(PathBuf, PathKind)>, finding: &mut Fin
             match there {
                 Ok(true) => {
                     let path = std::mem::take(path);
-                    finding.residues.push(Residue::Path(residue::Path { path, what: *what }))
+                    finding.residues.push(Residue::path(path, *what))
                 }
                 Ok(false) => {}
                 Err(e) => finding.blind.push(Blind::new(show(path), e)),
@@ -147,7 +151,7 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
         let is_recorded = all_of(&|id| recorded.contains(id));
         let is_ours = scope.streams.contains(&directory) || all_of(&|id| ids.contains(id));
         if is_ours || is_recorded && is_sure() {
-            finding.residues.push(Residue::Path(residue::Path { path: directory, what: PathKind::Fifo }));
+            finding.residues.push(Residue::path(directory, PathKind::Fifo));
         } else if is_recorded {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";
             finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));

@@ -23,6 +23,7 @@ pub fn walk(host: &Host, hierarchies: Vec<Hierarchy>, names: &Names) -> CgroupTr
             _ => Walk::through(host, &hierarchy, names, false).0,
         };
         tree.unreadable.append(&mut walk.unreadable);
+        walk.groups.shrink_to_fit();
         tree.groups.push(walk.groups);
         tree.hierarchies.push(hierarchy);
     }
@@ -36,8 +37,8 @@ const TOLD_DEPTH: usize = 17;
 struct Walk<'a> {
     point: &'a Path,
     groups: Vec<PathBuf>,
-    /// Groups that were not asked for groups below them, and how deep they are.
-    unasked: Vec<(PathBuf, usize)>,
+    /// Which of the groups were not asked for groups below them, and how deep they are.
+    unasked: Vec<(usize, usize)>,
     unreadable: Vec<Unlisted>,
     names: &'a Names,
     /// Directories are listed at a glance.
@@ -78,11 +79,13 @@ impl<'a> Walk<'a> {
             Err(e) => return self.unlisted(group, e.into(), false),
         };
         for name in children {
-            let path = group.join(&name);
-            self.groups.push(path.clone());
+            let mut path = group.join(&name);
+            path.shrink_to_fit();
             if name.to_str().is_some_and(self.names.of_container) {
-                self.unasked.push((path, depth));
+                self.unasked.push((self.groups.len(), depth));
+                self.groups.push(path);
             } else {
+                self.groups.push(path.clone());
                 self.into(&directory, &name, &path, depth);
             }
         }
@@ -121,7 +124,8 @@ impl<'a> Walk<'a> {
     }
 
     fn rest(&mut self, host: &Host) {
-        while let Some((group, depth)) = self.unasked.pop() {
+        while let Some((at, depth)) = self.unasked.pop() {
+            let group = self.groups[at].clone();
             let directory = host.path(&full(self.point, &group));
             self.into(CWD, &directory, &group, depth);
         }
