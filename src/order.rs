@@ -32,7 +32,7 @@ pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     }
 }
 
-/// Which item belongs at each place. Nobody has more than the kernel has numbers for processes.
+/// Which item belongs at each place. There is no room for four billion of anything.
 fn indices(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<u32> {
     let mut indices: Vec<u32> = (0..count as u32).collect();
     indices.sort_by(|a, b| compare(*a as usize, *b as usize));

@@ -1,5 +1,6 @@
 //! What the integration tests and the fuzz targets use. No interface: it changes with them.
 
+pub use crate::bits::Word;
 pub use crate::engine::done::{Done, Rung};
 pub use crate::engine::step::{Effort, Gate, StepName};
 pub use crate::engine::{History, StepHistory, Tracked, Tried};

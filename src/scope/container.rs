@@ -162,6 +162,8 @@ impl Word for Evidence {
     }
 }
 
+const _: () = assert!(Evidence::ALL.len() == Evidence::Database as usize + 1);
+
 thread_local! {
     static WITHOUT_BINDS: Cell<bool> = const { Cell::new(false) };
 }

@@ -28,20 +28,19 @@ const PLUGINS: [(&str, bool); 4] =
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
-    let path = |path, what| Residue::path(path, what);
     let leases = cni::leases(view.host, cni, &ids, &scope.network.networks);
     let mut errors = leases.errors;
     let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
     let flannel = cni::flannel_files(view.host, cni, flannel.map(|c| c.id.id.as_str()), &mut errors);
     let (results, emptied) = existing(view, &scope.network.results, &mut errors);
     for file in results.into_iter().chain(flannel) {
-        finding.residues.push(path(file, PathKind::CniResult));
+        finding.residues.push(Residue::path(file, PathKind::CniResult));
     }
-    finding.residues.extend(leases.files.into_iter().map(|file| path(file, PathKind::CniLease)));
+    finding.residues.extend(leases.files.into_iter().map(|file| Residue::path(file, PathKind::CniLease)));
     // They are empty when those are gone.
-    finding
-        .residues
-        .extend(leases.directories.into_iter().chain(emptied).map(|at| path(at, PathKind::CniNetwork)));
+    finding.residues.extend(
+        leases.directories.into_iter().chain(emptied).map(|at| Residue::path(at, PathKind::CniNetwork)),
+    );
     if scope.idle && !scope.roots.is_own(&scope.snap, cni) && !skeleton::others_run(view, scope) {
         let why = (Reason::Unproven, "nobody has an address in it, and nothing says whose network it was");
         let newer = leases.deserted.iter().filter(|network| !skeleton::is_older(view, scope, network));

@@ -11,7 +11,7 @@ use snap_teardown::testing::{
     ContainerId, Disk, Done, Effort, End, Evidence, Gate, Goes, History, Holder, Holds, Host, HostFacts,
     HowAttached, NetnsEvidence, Note, NoteKind, OwnedLink, OwnedNetns, OwnedShim, PathKind, Pod, ProcessId,
     Profile, Reason, Report, Residue, RunFacts, Rung, Scope, Script, Size, Snap, StepHistory, Subject,
-    TableOf, Tracked, Tried, View, Witness, Witnesses, gather, of_rows, plan, residue,
+    TableOf, Tracked, Tried, View, Witness, Witnesses, Word, gather, of_rows, plan, residue,
 };
 
 fn endings() -> Vec<Ending> {
@@ -133,21 +133,12 @@ pub fn facts() -> RunFacts {
 }
 
 fn every_witness() -> Witnesses {
-    use Witness::{ChildOfShim, NetworkNamespace, RootOnSnapshot, RuncState, Unit, WorksInBundle};
-    [Unit, WorksInBundle, ChildOfShim, RuncState, RootOnSnapshot, NetworkNamespace].into()
+    Witness::ALL.iter().copied().collect()
 }
 
 fn fill(scope: &mut Scope) {
     let id = ContainerId { namespace: "k8s.io".into(), id: "abc".into() };
     let process = ProcessId { pid: 7, start: 8 };
-    let all = [
-        Evidence::Bundle,
-        Evidence::RuncState,
-        Evidence::ParentShim,
-        Evidence::ShimId,
-        Evidence::RootFs,
-        Evidence::CniResult,
-    ];
     scope.containers.push(Container {
         id: id.clone(),
         shim_id: "abc".into(),
@@ -162,7 +153,7 @@ fn fill(scope: &mut Scope) {
         binds: vec!["/mnt\n".into()].into(),
         shares: false,
         privileged: false,
-        evidence: all.into(),
+        evidence: Evidence::ALL.iter().copied().collect(),
         witnesses: every_witness(),
         contradicted: true,
         proven_cgroups: vec![],

@@ -79,6 +79,7 @@ impl<'a> Walk<'a> {
             Err(e) => return self.unlisted(group, e.into(), false),
         };
         for name in children {
+            // To join leaves room for as much again.
             let mut path = group.join(&name);
             path.shrink_to_fit();
             if name.to_str().is_some_and(self.names.of_container) {
