@@ -1,5 +1,6 @@
 //! What a thing is by the kernel's own numbers, not by its name.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,16 @@ pub fn owner_of_process(host: &Host, pid: i32) -> io::Result<u32> {
     let directory = host.path(&PathBuf::from(format!("/proc/{pid}")));
     let found = statx(CWD, &directory, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::UID)?;
     Ok(found.stx_uid)
+}
+
+/// Which of two was made first, where the file systems know it.
+pub fn by_age(host: &Host, one: &Path, other: &Path) -> Option<Ordering> {
+    let born = |path: &Path| {
+        let found = statx(CWD, host.path(path), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;
+        let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
+    };
+    Some(born(one)?.cmp(&born(other)?))
 }
 
 /// True if both lead to the same directory. What is served is not asked: what the kernel remembers is enough.

@@ -18,7 +18,7 @@ use crate::view::View;
 
 /// Adds those that our containerd's database names, and of which a result of CNI or an empty group of their pod is left. The
 /// database is a hint. That is enough for what is dead: nobody is in a group of that name, nobody is in the network namespace
-/// that root's result tells of, and nobody else has the ID (`foreign`).
+/// that it and root's result tell of, and nobody else has the ID (`foreign`).
 pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
     if scope.containers.is_empty() && !scope.idle {
         return;
@@ -38,24 +38,27 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
             return scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
         }
     };
-    let found = dead(view, scope, &records, &results, &pods);
+    let mut found = dead(view, scope, &records, &results, &pods);
+    found.retain(|container| !foreign.iter().any(|other| other.id == container.id.id));
+    if scope.idle && !scope.roots.is_own(&scope.snap, &scope.roots.root) {
+        let why = (Reason::Unproven, "a database names it in which others may have written");
+        let left =
+            found.iter().map(|container| format!("what is left of container {}", short(&container.id.id)));
+        scope.doubts.extend(left.map(|what| Blind::new(what, why)));
+        // What has run was another's more likely.
+        scope.idle = found.is_empty();
+        return;
+    }
     // All processes are asked once, however many sandboxes there are.
     let mut inhabited = BTreeSet::new();
-    let machine = view.own_mounts().as_ref().ok().filter(|_| !found.is_empty() && !results.is_empty());
+    let machine = view.own_mounts().as_ref().ok().filter(|_| !found.is_empty());
     let machine = machine.map(|table| Machine::of(view, table));
     let hidden = machine.as_ref().is_some_and(|machine| machine.strangers(scope, &[], &mut inhabited).1);
     for mut container in found {
         let id = &container.id;
-        if foreign.iter().any(|other| other.id == id.id) {
-            continue;
-        }
         let its = results.iter().filter(|result| result.sandbox.as_deref() == Some(id.id.as_str()));
-        match is_deserted(
-            its.filter_map(|result| result.netns.as_ref()),
-            machine.as_ref(),
-            &inhabited,
-            hidden,
-        ) {
+        let its = its.filter_map(|result| result.netns.as_deref()).chain(container.netns.as_deref());
+        match is_deserted(its, container.netns.as_deref(), machine.as_ref(), &inhabited, hidden) {
             Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
                 Some(known) => {
                     known.witnesses.insert(Witness::Recorded);
@@ -67,11 +70,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
                 }
             },
             Err((path, why)) => {
-                let what = format!(
-                    "the network namespace {} of container {}",
-                    show(&netns::plain(&path)),
-                    short(&id.id)
-                );
+                let path = show(&netns::plain(path)).into_owned();
+                let what = format!("the network namespace {path} of container {}", short(&id.id));
                 scope.doubts.push(Blind::new(what, why));
             }
         }
@@ -119,6 +119,8 @@ fn dead(
                 sandbox: true,
                 pod: record.pod.clone(),
                 cgroups,
+                // Not every plugin's result tells it.
+                netns: sandbox.netns.clone(),
                 evidence: [Evidence::Database].into(),
                 ..Container::of_id(id.clone())
             });
@@ -127,25 +129,30 @@ fn dead(
     found
 }
 
-/// Whether nobody is in the network namespaces that a sandbox's results tell of; or one, and why that is not so.
+/// Whether nobody is in a sandbox's network namespace, and all that name one name that `recorded` in the database, as far as it is
+/// there: a hostPath volume may reach CNI's results, and the database. Or one, and why that is not so.
 fn is_deserted<'a>(
-    paths: impl Iterator<Item = &'a PathBuf>,
+    named: impl Iterator<Item = &'a Path>,
+    recorded: Option<&Path>,
     machine: Option<&Machine>,
     inhabited: &BTreeSet<u64>,
     hidden: bool,
-) -> Result<(), (PathBuf, (Reason, &'static str))> {
+) -> Result<(), (&'a Path, (Reason, &'static str))> {
     const LIVED_IN: &str = "only containerd's database names it, and somebody is in it";
     const UNKNOWN: &str = "only containerd's database names it, and who is in it cannot be told";
-    for path in paths {
-        let bound = machine.map(|machine| machine.bound_at(path));
-        match bound {
-            Some(None) => {}
-            Some(Some(inode)) if inhabited.contains(&inode) => {
-                return Err((path.clone(), (Reason::Contradicted, LIVED_IN)));
-            }
-            Some(Some(_)) if !hidden => {}
-            _ => return Err((path.clone(), (Reason::Unproven, UNKNOWN))),
-        }
+    const DIFFERS: &str =
+        "only CNI's result names it, and containerd's database tells of another one or none";
+    const LENT: &str = "only containerd's database names it, and its name is not CNI's";
+    for path in named {
+        let why = match machine.map(|machine| machine.bound_at(path)) {
+            Some(None) => continue,
+            Some(Some(inode)) if inhabited.contains(&inode) => (Reason::Contradicted, LIVED_IN),
+            _ if recorded.map(netns::plain) != Some(netns::plain(path)) => (Reason::Contradicted, DIFFERS),
+            Some(Some(_)) if !netns::is_cnis(path) => (Reason::Unproven, LENT),
+            Some(Some(_)) if !hidden => continue,
+            _ => (Reason::Unproven, UNKNOWN),
+        };
+        return Err((path, why));
     }
     Ok(())
 }

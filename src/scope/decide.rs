@@ -52,7 +52,8 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
     // It makes its directories when it starts.
-    let has_run = [&roots.root, &roots.state].into_iter().any(|made| view.host.exists(made).unwrap_or(false));
+    let has_run =
+        [&roots.root, &roots.state].into_iter().any(|made| roots.may_have_made(view.host, snap, made));
     let idle = containers.is_empty() && (has_run || earlier.is_some_and(|earlier| earlier.idle));
     let mut scope = Scope {
         snap: snap.clone(),

@@ -7,7 +7,7 @@
 mod machine;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Blind;
 use crate::linux::netns;
@@ -129,12 +129,10 @@ impl Namespaces {
     /// these are left over, and not a bystander's own. runc's state also names namespaces that somebody else made and a
     /// container of ours has joined; CNI's are known by their names.
     fn tell_held(&mut self, machine: &Machine, claims: &[Claim]) {
-        let is_cnis =
-            |path: &Path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
         let made = |claim: &&Claim| match claim.by {
             NetnsEvidence::CniResult => claim.container.is_proven(),
             NetnsEvidence::RuncState => {
-                claim.container.is_proven() && claim.path.as_deref().is_some_and(is_cnis)
+                claim.container.is_proven() && claim.path.as_deref().is_some_and(netns::is_cnis)
             }
             _ => false,
         };
@@ -168,8 +166,7 @@ impl Namespaces {
             return Some("only the bundle names it, and who is in it cannot be told".into());
         }
         // By another name it was made by somebody else, and lent to the container.
-        let name = path.as_deref().and_then(Path::file_name).unwrap_or_default();
-        let lent = !name.as_encoded_bytes().starts_with(b"cni-");
+        let lent = !path.as_deref().is_some_and(netns::is_cnis);
         lent.then(|| "only the bundle names it, and its name is not CNI's".into())
     }
 
@@ -188,8 +185,8 @@ impl Namespaces {
         let mut files: BTreeMap<PathBuf, OwnedNetns> = BTreeMap::new();
         for (id, path, because) in named.chain(of_cni).filter(|(id, ..)| known.contains(id)) {
             let plain = netns::plain(path);
-            let is_cnis = plain.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"cni-"));
-            if is_cnis && cni::is_netns(path, &scope.roots) && machine.bound_at(path).is_none() {
+            if netns::is_cnis(&plain) && cni::is_netns(path, &scope.roots) && machine.bound_at(path).is_none()
+            {
                 let (inode, paths) = (None, vec![plain.clone()]);
                 files.entry(plain).or_insert(OwnedNetns { inode, paths, sandbox: id.into(), because });
             }

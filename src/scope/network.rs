@@ -77,7 +77,7 @@ pub enum NetnsEvidence {
     CniResult,
     /// An earlier run had a proof.
     EarlierRun,
-    /// The container's bundle names it, and nothing says otherwise.
+    /// The container's bundle names it, or of a dead one the database, and nothing says otherwise.
     Bundle,
 }
 

@@ -30,8 +30,9 @@ pub fn empty<'a>(host: &Host, scope: &Scope, all: &'a [PathBuf], going: &HashSet
     }
     let held =
         |top: &Path| scope.containers.iter().any(|c| c.cgroups.iter().any(|leaf| leaf.starts_with(top)));
-    let root = scope.roots.kubelet.as_ref();
-    let has_run = || root.is_some_and(|root| host.exists(&root.join(STATE)).unwrap_or(false));
+    let (roots, snap) = (&scope.roots, &scope.snap);
+    let has_run =
+        || roots.kubelet.as_ref().is_some_and(|root| roots.may_have_made(host, snap, &root.join(STATE)));
     let is_ours = |top: &Path| held(top) || scope.idle && top.components().count() == 2 && has_run();
     for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
         let below =

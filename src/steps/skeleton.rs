@@ -1,12 +1,12 @@
 //! Directories that runtimes make for themselves on a host and that ours leaves empty: the next runtime takes
 //! `/run/containerd` for another one that runs.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-
+use crate::linux::identity::by_age;
 use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
@@ -109,12 +109,7 @@ pub fn others_run(view: &View, scope: &Scope) -> bool {
 
 /// True for a directory that was there before the snap was: somebody else has made it.
 pub fn is_older(view: &View, scope: &Scope, directory: &Path) -> bool {
-    let born = |path: &Path| {
-        let found = statx(CWD, view.host.path(path), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;
-        let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
-        known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
-    };
-    matches!((born(directory), born(&scope.snap.common)), (Some(its), Some(snaps)) if its < snaps)
+    by_age(view.host, directory, &scope.snap.common) == Some(Ordering::Less)
 }
 
 #[cfg(test)]
