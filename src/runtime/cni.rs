@@ -109,7 +109,9 @@ fn is_whole_id(id: &str) -> bool {
 }
 
 fn attachment(network: String, interface: String, answer: Answer) -> Attachment {
-    let netns = answer.interfaces.iter().find(|i| !i.sandbox.is_empty()).map(|i| PathBuf::from(&i.sandbox));
+    // Calico has an interface's name there.
+    let netns =
+        answer.interfaces.iter().find(|i| i.sandbox.starts_with('/')).map(|i| PathBuf::from(&i.sandbox));
     let on_host = answer.interfaces.into_iter().filter(|i| i.sandbox.is_empty());
     Attachment {
         network,
@@ -209,19 +211,27 @@ pub struct Leases {
     pub directories: Vec<PathBuf>,
     /// Directories of networks that nobody has a lease in, and of which nothing says whose they were.
     pub deserted: Vec<PathBuf>,
+    /// The same for networks in which nobody has a lease but those who are lost.
+    pub lost: Vec<PathBuf>,
     /// What could not be read.
     pub errors: Vec<Error>,
 }
 
-/// The leases of these sandboxes. `names` are the networks that are ours by name.
-pub fn leases(host: &Host, cni: &Path, ids: &HashSet<&str>, names: &BTreeSet<String>) -> Leases {
+/// The leases of these sandboxes. `names` are the networks that are ours by name. Nothing tells of a sandbox that `is_lost`.
+pub fn leases(
+    host: &Host,
+    cni: &Path,
+    ids: &HashSet<&str>,
+    names: &BTreeSet<String>,
+    is_lost: &dyn Fn(&str) -> bool,
+) -> Leases {
     let mut found = Leases::default();
     let networks = cni.join("networks");
     let all = list(host, &networks, &mut found.errors);
     for network in &all {
         let directory = networks.join(network);
         let mut ours = network.to_str().is_some_and(|n| names.contains(n));
-        let mut shared = false;
+        let (mut shared, mut lost) = (false, false);
         let mut memos = Vec::new();
         let files = list(host, &directory, &mut found.errors);
         for name in files.iter().take(MOST_FILES) {
@@ -232,6 +242,7 @@ pub fn leases(host: &Host, cni: &Path, ids: &HashSet<&str>, names: &BTreeSet<Str
                         ours = true;
                         found.files.push(file);
                     }
+                    Ok(bytes) if lessee(&bytes).is_some_and(is_lost) => lost = true,
                     Err(e) if e.is_gone() => {}
                     // A symlink, a directory, something far too large: no plugin made it.
                     Ok(_) | Err(Error::Malformed { .. }) => shared = true,
@@ -248,7 +259,9 @@ pub fn leases(host: &Host, cni: &Path, ids: &HashSet<&str>, names: &BTreeSet<Str
         if shared || files.len() > MOST_FILES {
             continue;
         }
-        if ours {
+        if lost {
+            found.lost.push(directory);
+        } else if ours {
             found.files.append(&mut memos);
             found.directories.extend(is_directory(host, &directory).then_some(directory));
         } else if !memos.is_empty() {

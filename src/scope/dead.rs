@@ -40,13 +40,14 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     };
     let mut found = dead(view, scope, &records, &results, &pods);
     found.retain(|container| !foreign.iter().any(|other| other.id == container.id.id));
-    if scope.idle && !scope.roots.is_own(&scope.snap, &scope.roots.root) {
+    let is_own = scope.roots.is_own(&scope.snap, &scope.roots.root);
+    if !is_own && (scope.idle || !scope.has_run()) {
         let why = (Reason::Unproven, "a database names it in which others may have written");
         let left =
             found.iter().map(|container| format!("what is left of container {}", short(&container.id.id)));
         scope.doubts.extend(left.map(|what| Blind::new(what, why)));
         // What has run was another's more likely.
-        scope.idle = found.is_empty();
+        scope.idle &= found.is_empty();
         return;
     }
     // All processes are asked once, however many sandboxes there are.

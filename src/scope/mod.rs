@@ -225,6 +225,11 @@ impl Scope {
         container.is_proven() || self.roots.shared.is_empty()
     }
 
+    /// Whether a containerd of the snap has run, as far as anything of it is left.
+    pub fn has_run(&self) -> bool {
+        self.idle || self.containers.iter().any(|container| self.counts_as_ours(container))
+    }
+
     /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
     pub fn sole_ids(&self) -> HashSet<&str> {
         let mut ids: HashSet<&str> =

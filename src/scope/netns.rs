@@ -47,7 +47,7 @@ pub(super) fn gather(
     earlier: Option<&Network>,
 ) -> Namespaces {
     let mut found = Namespaces::default();
-    if scope.containers.is_empty() && earlier.is_none_or(|e| e.namespaces.is_empty()) {
+    if scope.containers.is_empty() && !scope.idle && earlier.is_none_or(|e| e.namespaces.is_empty()) {
         return found;
     }
     let table = match view.own_mounts() {
@@ -76,6 +76,7 @@ pub(super) fn gather(
         found.doors.extend(owned.paths.first().map(|path| (inode, path.clone())));
     }
     found.unclaimed(&machine, scope);
+    found.tell_lost(&machine, scope, of_others, claims.is_empty());
     found
 }
 
@@ -141,6 +142,24 @@ impl Namespaces {
             for path in machine.binds.get(inode).into_iter().flatten() {
                 let what = format!("the network namespace {}", show(path));
                 self.blind.push(Blind::new(what, (Reason::Busy, why)));
+            }
+        }
+    }
+
+    /// Tells of namespaces that a result of CNI names, and that nobody is in or claims: what tells whose sandbox it was is lost.
+    fn tell_lost(&mut self, machine: &Machine, scope: &Scope, results: &[Attachment], is_new: bool) {
+        let named = results.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
+        let named = order::set(named);
+        let mut lost: Vec<_> = self.unclaimed.iter().filter(|(inode, _)| named.contains(inode)).collect();
+        if is_new && !lost.is_empty() {
+            machine.strangers(scope, &[], &mut self.inhabited);
+        }
+        lost.retain(|(inode, _)| !self.inhabited.contains(inode));
+        for (_, path) in lost {
+            let what = format!("the network namespace {}", show(path));
+            if self.blind.iter().all(|blind| blind.what != what) {
+                let why = (Reason::Unproven, "nobody is seen in it, and nothing says whose it was");
+                self.blind.push(Blind::new(what, why));
             }
         }
     }

@@ -47,6 +47,10 @@ pub fn empty<'a>(host: &Host, scope: &Scope, all: &'a [PathBuf], going: &HashSet
         } else if !scope.idle {
             empty.unknown.extend(classes);
         }
+        // A kubelet that lives would have removed them.
+        let lost = all.iter().filter(|group| groups::is_a_pods(group) && group.starts_with(top));
+        let lost = lost.filter(|group| !going.contains(group.as_path()) && below(group).is_empty());
+        empty.unknown.extend(lost.map(PathBuf::as_path));
     }
     empty
 }
@@ -120,6 +124,8 @@ mod tests {
         scope.roots.kubelet = Some("/var/snap/microk8s/common/var/lib/kubelet".into());
         assert_eq!(told(&scope, &all, &[]), [vec![all[1], all[2], all[0]], vec![]]);
         let beside = [all[0], all[1], "/kubepods/burstable", "/kubepods/burstable/pod2"];
+        assert_eq!(told(&scope, &beside, &[]), [vec![], vec![beside[3]]], "unless somebody is in it");
+        let beside = [all[0], beside[2], beside[3], "/kubepods/burstable/pod2/b"];
         assert_eq!(told(&scope, &beside, &[]), [vec![], Vec::<&str>::new()]);
         scope.roots.kubelet = None;
         assert_eq!(told(&scope, &all, &[]), [vec![], Vec::<&str>::new()], "a snap without a kubelet");

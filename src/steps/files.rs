@@ -1,6 +1,7 @@
 //! Files outside of containerd's own directories: what CNI's plugins noted, sockets of kubelet's plugins, and
 //! symlinks on the host that lead into the snap.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
@@ -28,7 +29,10 @@ const PLUGINS: [(&str, bool); 4] =
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
-    let leases = cni::leases(view.host, cni, &ids, &scope.network.networks);
+    // libcni keeps a result for as long as a sandbox has its address.
+    let named = LazyCell::new(|| cni::names(view.host, cni));
+    let is_lost = |id: &str| !named.iter().any(|name| name.contains(id));
+    let leases = cni::leases(view.host, cni, &ids, &scope.network.networks, &is_lost);
     let mut errors = leases.errors;
     let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
     let flannel = cni::flannel_files(view.host, cni, flannel.map(|c| c.id.id.as_str()), &mut errors);
@@ -41,9 +45,13 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     finding.residues.extend(
         leases.directories.into_iter().chain(emptied).map(|at| Residue::path(at, PathKind::CniNetwork)),
     );
-    if scope.idle && !scope.roots.is_own(&scope.snap, cni) && !skeleton::others_run(view, scope) {
-        let why = (Reason::Unproven, "nobody has an address in it, and nothing says whose network it was");
-        let newer = leases.deserted.iter().filter(|network| !skeleton::is_older(view, scope, network));
+    if !scope.roots.is_own(&scope.snap, cni) {
+        let why = (
+            Reason::Unproven,
+            "nobody who is known has an address in it, and nothing says whose network it was",
+        );
+        let deserted = leases.deserted.iter().filter(|_| scope.idle && !skeleton::others_run(view, scope));
+        let newer = deserted.chain(&leases.lost).filter(|network| !skeleton::is_older(view, scope, network));
         finding
             .blind
             .extend(newer.map(|network| Blind::new(format!("the CNI network {}", show(network)), why)));

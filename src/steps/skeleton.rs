@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::linux::identity::by_age;
+use crate::linux::identity::{by_age, owner_of_process};
 use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
@@ -24,7 +24,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let others = others_run(view, scope);
     // Where nothing of ours was, nothing is empty by us; but for what a containerd of ours has made before there was a pod, or
     // kept after the last one. Beside another runtime, that is the other's.
-    if scope.containers.is_empty() && (others || !scope.idle) {
+    if !scope.has_run() || scope.idle && others {
         return;
     }
     let Ok(table) = view.own_mounts() else { return };
@@ -95,7 +95,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found
 }
 
-/// True if a program of another runtime runs here; a guest's works in directories of its own.
+/// True if a program of another runtime runs here; a guest's works in directories of its own, and so does a user's.
 pub fn others_run(view: &View, scope: &Scope) -> bool {
     let Ok(processes) = view.processes() else { return true };
     let ours: HashSet<i32> = scope.shims.iter().map(|s| s.process.pid).collect();
@@ -103,7 +103,9 @@ pub fn others_run(view: &View, scope: &Scope) -> bool {
     processes.iter().any(|p| {
         let pid = p.id.pid;
         let other = RUNTIMES.contains(&p.comm.as_str()) || processes.is_shim(pid) && !ours.contains(&pid);
-        other && p.alive() && view.pid_namespace_depth(Some(pid)) == depth
+        let is_a_users =
+            || view.host.is_live() && owner_of_process(view.host, pid).is_ok_and(|owner| owner != 0);
+        other && p.alive() && !is_a_users() && view.pid_namespace_depth(Some(pid)) == depth
     })
 }
 

@@ -34,9 +34,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut second = scope.roots.address.clone();
     second.as_mut_os_string().push(".ttrpc");
     // In a directory that runtimes share, another one may listen at that name by now.
-    let has_run = scope.idle || !scope.containers.is_empty();
     let dead = |path: &Path| {
-        has_run && view.host.is_live() && sockets::is_dead(path) && !skeleton::others_run(view, scope)
+        let is_free = || view.host.is_live() && sockets::is_dead(path) && !skeleton::others_run(view, scope);
+        scope.has_run() && is_free()
     };
     let sockets = [scope.roots.address.clone(), second].into_iter().filter(|p| scope.snap.owns(p) || dead(p));
     let sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(&path)).collect();

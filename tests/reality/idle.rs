@@ -2,7 +2,8 @@
 //!
 //! RIGHT: what they have made for all pods goes as it does with the last pod: directories in /run, the groups of kubelet. Of pods
 //! that containerd's database still names, and that are dead, all goes. Status 0. Where the pods' network is all that is left, it
-//! may be another's, for nothing is there that it leads to: it is named, and the status is 3.
+//! may be another's, for nothing is there that it leads to: it is named, and the status is 3. So is what no database tells of any
+//! more. Nothing goes of another runtime's dead pods, nor what only a forged note calls ours.
 
 use std::path::Path;
 use std::process::Command;
@@ -34,12 +35,25 @@ pub const ALL: &[Scene] = &[
     ("nothing_is_left_of_pods_whose_tasks_were_killed_beside_another_runtime", || killed("1.7", another)),
     ("a_namespace_of_a_dead_pod_in_which_somebody_is_stays", entered),
     ("nothing_is_left_of_pods_of_an_earlier_boot", booted),
+    ("a_namespace_that_a_forged_result_names_stays", forged),
+    ("nothing_is_left_of_dead_pods_whose_results_name_no_namespace", || unnamed(false)),
+    ("a_link_into_a_namespace_that_no_result_names_and_somebody_is_in_stays", || unnamed(true)),
+    ("what_no_database_tells_of_is_named", no_database),
+    ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", damaged),
+    ("what_a_kubelet_has_left_and_nothing_knows_is_named", lost),
+    ("a_users_program_that_is_called_containerd_keeps_nothing", users_program),
+    ("dead_pods_of_a_stopped_runtime_in_the_same_directories_stay", || stopped(true, false)),
+    ("what_may_be_of_a_stopped_runtime_in_the_same_directories_is_told", || stopped(false, false)),
+    ("a_bundle_does_not_tell_whose_the_dead_pods_in_the_same_directories_are", || stopped(false, true)),
+    ("dead_pods_of_another_snap_stay", of_another_snap),
 ];
 
 /// When kubelet starts it writes its state, and makes a group for each QoS class in each hierarchy.
 pub const KUBELET: &str = "mkdir -p /var/snap/microk8s/common/var/lib/kubelet
     echo '{}' > /var/snap/microk8s/common/var/lib/kubelet/cpu_manager_state
     for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
+
+const DATABASE: &str = "/var/snap/microk8s/common/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
 
 fn never(version: &'static str) -> Result<()> {
     let mut stage = Stage::new(version)?;
@@ -92,15 +106,22 @@ fn entered() -> Result<()> {
     let mut stranger = Command::new("sh");
     stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
     let pid = stage.keep(stranger)?;
-    let named: fn(&Thing) -> bool = |thing| thing.kind == Kind::Mount && thing.path.starts_with("/run/netns");
-    stage.judge(&Right::Doubt(named), 0)?;
+    stage.judge(&Right::Doubt(is_netns), 0)?;
     demand(Path::new(&format!("/proc/{pid}/ns/net")).exists(), "the process in the namespace was ended")?;
     sh("ls /run/netns/cni-*; ls /var/lib/cni/networks/pods/10.*").map(drop)
 }
 
 fn kill_tasks(stage: &mut Stage) -> Result<()> {
     pods(stage)?;
-    let runtime = stage.runtime()?;
+    kill_all(stage)
+}
+
+fn kill_all(stage: &mut Stage) -> Result<()> {
+    kill(stage.runtime()?)?;
+    stage.stop()
+}
+
+fn kill(runtime: &Runtime) -> Result<()> {
     let tasks = String::from_utf8_lossy(&runtime.ctr(&["-n", "k8s.io", "tasks", "ls", "-q"])?).into_owned();
     for task in tasks.lines() {
         runtime.ctr(&["-n", "k8s.io", "tasks", "kill", "-a", "-s", "SIGKILL", task])?;
@@ -110,7 +131,7 @@ fn kill_tasks(stage: &mut Stage) -> Result<()> {
     while !runtime.shims()?.is_empty() && Instant::now() < until {
         sleep(Duration::from_millis(50));
     }
-    stage.stop()
+    Ok(())
 }
 
 /// The machine has booted, and no kubelet has come to its pods again: what is on disks is left.
@@ -142,4 +163,155 @@ fn another() -> Result<Vec<Runtime>> {
     let other = Runtime::start(Layout::of_host(), "1.7")?;
     other.pods("other", 1, &["/app", "obedient"])?;
     Ok(vec![other])
+}
+
+/// A hostPath volume may reach CNI's results: what they name is an administrator's.
+fn forged() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || sh("ip netns add blue").map(|_| vec![]))?;
+    kill_tasks(&mut stage)?;
+    sh("sed -i -E 's,/(var/)?run/netns/cni-[0-9a-f-]*,/run/netns/blue,g' /var/lib/cni/results/*
+        grep -q netns/blue /var/lib/cni/results/*")?;
+    stage.judge(&Right::Doubt(is_netns), 0)?;
+    Ok(())
+}
+
+/// Calico's results name the link on the host, and for its sandbox no path (cmdAdd in its cni-plugin: the endpoint's name).
+fn unnamed(lived_in: bool) -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    routed(&mut stage)?;
+    kill_all(&mut stage)?;
+    sh("sed -i -E 's#\"sandbox\":\"[^\"]*\"#\"sandbox\":\"eth0\"#g' /var/lib/cni/results/*
+        grep -q '\"eth0\"}' /var/lib/cni/results/*")?;
+    if !lived_in {
+        stage.must_show(&[(Kind::File, 2), (Kind::Link, 1), (Kind::Mount, 1)])?;
+        stage.judge(&Right::Clean, 0)?;
+        return Ok(());
+    }
+    let mut stranger = Command::new("sh");
+    stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
+    stage.keep(stranger)?;
+    stage.judge(&Right::Doubt(is_netns), 0)?;
+    sh("ip link show type veth | grep veth").map(drop)
+}
+
+fn no_database() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    routed(&mut stage)?;
+    kill_all(&mut stage)?;
+    sh(&format!("rm {DATABASE}"))?;
+    stage.must_show(&[(Kind::File, 2), (Kind::Link, 1), (Kind::Mount, 1)])?;
+    stage.judge(&Right::Doubt(is_netns), 0)?;
+    Ok(())
+}
+
+fn damaged() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    routed(&mut stage)?;
+    let runtime = stage.runtime()?;
+    kill(runtime)?;
+    runtime.make_pods("alive", &[], &["/app", "obedient"])?;
+    stage.stop()?;
+    sh(&format!("echo nonsense > {DATABASE}"))?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Link, 2), (Kind::Mount, 2)])?;
+    stage.judge(&Right::Doubt(is_netns), 0)?;
+    Ok(())
+}
+
+/// A pod's group, and an address that no result names any more.
+fn lost() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    stage.stop()?;
+    sh("mkdir /sys/fs/cgroup/kubepods")?;
+    sh(KUBELET)?;
+    sh("mkdir /sys/fs/cgroup/kubepods/burstable/pod11111111-2222-4333-8444-555555555555
+        mkdir -p /var/lib/cni/networks/pods; cd /var/lib/cni/networks/pods
+        printf '%064d\r\neth0' 7 > 10.77.0.9; echo 10.77.0.9 > last_reserved_ip.0; : > lock")?;
+    let named: fn(&Thing) -> bool = |thing| {
+        thing.path.starts_with("/var/lib/cni/networks/pods")
+            || thing.path.to_string_lossy().contains("/pod11111111-")
+    };
+    stage.must_show(&[(Kind::Cgroup, 4), (Kind::File, 4)])?;
+    stage.judge(&Right::Doubt(named), 0)?;
+    Ok(())
+}
+
+/// His containerd works in directories of his own, and what a program is called says nothing.
+fn users_program() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    stage.stop()?;
+    let pid = stage.also(|_| {
+        sh("cp /bin/sleep /tmp/containerd; chmod 755 /tmp/containerd")?;
+        let mut program = Command::new("setpriv");
+        program.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/tmp/containerd", "600"]);
+        let child = program.spawn()?;
+        sleep(Duration::from_millis(100));
+        Ok(child.id())
+    })?;
+    stage.must_show(&[(Kind::File, 2)])?;
+    stage.judge(&Right::Clean, 0)?;
+    demand(Path::new(&format!("/proc/{pid}")).exists(), "the user's program was ended")
+}
+
+/// The distribution's containerd is stopped and its pods are dead. The snap would keep its things in the same directories, and
+/// nothing of it has run.
+fn stopped(before: bool, bundles: bool) -> Result<()> {
+    let pods = move || {
+        let mut other = Runtime::start(Layout::of_host(), "1.7")?;
+        other.pods("other", 1, &["/app", "obedient"])?;
+        let tasks = "/run/containerd/io.containerd.runtime.v2.task";
+        sh(&format!("cp --archive --one-file-system {tasks} /root/tasks"))?;
+        kill(&other)?;
+        other.kill()?;
+        // As when it had no time to put them away.
+        if bundles {
+            sh(&format!("cp --archive /root/tasks/. {tasks}"))?;
+        }
+        sh("rm -r /root/tasks")?;
+        Ok(other)
+    };
+    let mut stage = Stage::beside("1.7", || if before { Ok(vec![pods()?]) } else { Ok(vec![]) })?;
+    stage.profile(|profile| {
+        profile["containerd"] = json!({
+            "address": "/run/containerd/containerd.sock", "state": "/run/containerd", "root": "/var/lib/containerd"
+        });
+        profile["data"] = json!([]);
+    })?;
+    if !before {
+        let other = stage.also(|_| pods())?;
+        stage.others.push(other);
+    }
+    // What was there before the snap was is not of it; what came later may be anybody's.
+    stage.judge(&Right::Told(|_| false, if before { &[0] } else { &[3] }), 0)?;
+    Ok(())
+}
+
+fn of_another_snap() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        let mut other = Runtime::start(Layout::of_snap("rival"), "1.7")?;
+        other.pods("other", 1, &["/app", "obedient"])?;
+        kill(&other)?;
+        other.kill()?;
+        Ok(vec![other])
+    })?;
+    start(&mut stage, &json!([a_bridge("cni7")]))?;
+    stage.runtime()?.make_pods("served", &[], &["/app", "obedient"])?;
+    kill_all(&mut stage)?;
+    stage.must_show(&[(Kind::File, 2), (Kind::Link, 2), (Kind::Mount, 1)])?;
+    // Its bridge has the name that our profile has.
+    stage.judge(&Right::Told(|_| false, &[3]), 0)?;
+    Ok(())
+}
+
+/// One with an address that nothing but a route leads to.
+fn routed(stage: &mut Stage) -> Result<()> {
+    let ipam = json!({"type": "host-local", "subnet": "10.77.0.0/16"});
+    start(stage, &json!([{"type": "ptp", "ipam": ipam}]))?;
+    stage.runtime()?.make_pods("served", &[], &["/app", "obedient"])?;
+    Ok(())
+}
+
+fn is_netns(thing: &Thing) -> bool {
+    thing.kind == Kind::Mount && thing.path.starts_with("/run/netns")
 }

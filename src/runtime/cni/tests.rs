@@ -75,16 +75,16 @@ fn files_of_others_are_left_out() {
         dir.path().join("networks/net/10.1.0.5"),
     )
     .unwrap();
-    let found = leases(&host, Path::new("/"), &ids, &names);
+    let found = leases(&host, Path::new("/"), &ids, &names, &|_| false);
     assert_eq!(found.files, [PathBuf::from("/networks/net/10.1.0.2")]);
     assert!(found.errors.is_empty() && found.directories.is_empty(), "{found:?}");
     for other in ["networks/net/10.1.0.3", "networks/net/10.1.0.4", "networks/net/10.1.0.5"] {
         std::fs::remove_file(dir.path().join(other)).unwrap();
     }
-    let found = leases(&host, Path::new("/"), &ids, &names);
+    let found = leases(&host, Path::new("/"), &ids, &names, &|_| false);
     assert_eq!(found.files.len(), 3, "the plugin's own files go last");
     assert_eq!(found.directories, [PathBuf::from("/networks/net")]);
-    let unnamed = |ids| leases(&host, Path::new("/"), ids, &BTreeSet::new());
+    let unnamed = |ids| leases(&host, Path::new("/"), ids, &BTreeSet::new(), &|_| false);
     assert_eq!(unnamed(&ids).files.len(), 3, "a lease of ours tells, too");
     assert!(unnamed(&HashSet::new()).files.is_empty());
 }
