@@ -23,7 +23,8 @@ fn main() -> Result<()> {
         let script = std::env::var("OUT_DIR").unwrap_or_default() + "/without-unwind-tables.ld";
         std::fs::write(&script, WITHOUT_UNWIND_TABLES)?;
         let script = format!("-Wl,-T,{script}");
-        // Part of the unwinder's code is linked all the same; our replacement of its entry (src/linux/sys/glibc.rs) comes first and wins.
+        // Where a toolchain's own code names more of the unwinder than is replaced (src/linux/sys/glibc.rs), its code is linked as
+        // well; the replacements come first and win.
         let mut arguments = vec!["-Wl,--no-eh-frame-hdr", "-Wl,-z,muldefs", &script];
         if applies_packed_relocations() {
             arguments.push("-Wl,-z,pack-relative-relocs");
