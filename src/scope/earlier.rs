@@ -14,7 +14,7 @@ impl Gather<'_> {
         let Ok(tree) = self.view.cgroups() else { return };
         let existing = tree.index();
         let is_empty = |group: &Path| {
-            let places = existing.get(group.as_os_str()).into_iter().flatten();
+            let places = existing.hierarchies_of(group);
             let mut pids = places.map(|h| self.view.group_pids(h, group));
             pids.all(|pids| pids.is_ok_and(|pids| pids.is_empty()))
         };

@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::cgroup::{CgroupTree, Hierarchy};
+use crate::linux::cgroup::{CgroupTree, Index};
 use crate::runtime::bundle::Bundle;
 use crate::runtime::{ContainerId, Name, shim};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim, images};
@@ -30,7 +29,7 @@ pub(super) struct Gather<'a> {
     pub(super) roots: &'a Roots,
     pub(super) inside: &'a Roots,
     /// The hierarchies in which each control group exists.
-    pub(super) places: HashMap<&'a OsStr, Vec<&'a Hierarchy>>,
+    pub(super) places: Index<'a>,
     pub(super) containers: BTreeMap<ContainerId, Container>,
     pub(super) shims: Vec<OwnedShim>,
     /// IDs that a readable runc state gives to somebody else.

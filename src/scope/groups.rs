@@ -73,7 +73,7 @@ impl Gather<'_> {
     }
 
     fn is_empty(&self, group: &Path) -> bool {
-        self.places_of(group).iter().all(|hierarchy| !self.view.is_occupied(hierarchy, group))
+        self.places.hierarchies_of(group).all(|hierarchy| !self.view.is_occupied(hierarchy, group))
     }
 
     /// The groups above those of proven containers that were made in one go with them. runc makes all groups that are missing
@@ -98,17 +98,12 @@ impl Gather<'_> {
         made.into_iter().collect()
     }
 
-    fn places_of(&self, group: &Path) -> &[&Hierarchy] {
-        self.places.get(group.as_os_str()).map_or(&[], Vec::as_slice)
-    }
-
     fn made_together(&self, above: &Path, child: &Path) -> bool {
         let at = |hierarchy: &Hierarchy, group: &Path| {
             serial_number(self.view.host, &full(&hierarchy.point, group))
         };
-        let places = self.places_of(child);
-        !places.is_empty()
-            && places.iter().all(|h| match (at(h, above), at(h, child)) {
+        self.places.has(child)
+            && self.places.hierarchies_of(child).all(|h| match (at(h, above), at(h, child)) {
                 (Some(above), Some(child)) => in_one_go(above, child),
                 _ => false,
             })

@@ -39,7 +39,7 @@ impl Gather<'_> {
         let mut containers = std::mem::take(&mut self.containers);
         for container in containers.values_mut() {
             for group in std::mem::take(&mut container.cgroups) {
-                if !self.places.contains_key(group.as_os_str()) {
+                if !self.places.has(&group) {
                     // Only of what runc wrote down, a group that is gone tells which groups above it were ours.
                     if self.recorded.contains(&group) || container.is_proven() {
                         container.cgroups.push(group);
@@ -73,7 +73,7 @@ impl Gather<'_> {
     /// A bundle says of which pod a container is; that pod's group is made by kubelet, and runc's record or the kernel names it.
     fn prove_pod(&self, container: &mut Container) {
         let uid = container.pod.as_ref().map_or("", |pod| pod.uid.as_str());
-        let is_there = |g: &&PathBuf| self.recorded.contains(*g) || self.places.contains_key(g.as_os_str());
+        let is_there = |g: &&PathBuf| self.recorded.contains(*g) || self.places.has(g);
         let mut groups = container.cgroups.iter().filter(is_there);
         container.pod_proven = container.is_proven() && groups.any(|g| groups::is_of_pod(g, uid));
     }
@@ -135,19 +135,19 @@ impl Gather<'_> {
     /// nothing, for runc gives a container's group to the container's user namespace. Every hierarchy must say so.
     pub(super) fn is_a_users(&self, group: &Path) -> bool {
         let owner = |directory: &Path| self.view.host.stat(directory).ok().map(|found| found.uid());
-        let is_so = |hierarchy: &&Hierarchy| {
+        let is_so = |hierarchy: &Hierarchy| {
             let roots = [Some(0), owner(&hierarchy.point)];
             let mut above = group.ancestors().skip(1).filter(|above| above.parent().is_some());
             above.any(|above| {
                 owner(&full(&hierarchy.point, above)).is_some_and(|uid| !roots.contains(&Some(uid)))
             })
         };
-        self.places.get(group.as_os_str()).is_some_and(|places| places.iter().all(is_so))
+        self.places.has(group) && self.places.hierarchies_of(group).all(is_so)
     }
 
     pub(super) fn pids_of(&self, group: &Path) -> Result<Vec<i32>, Why> {
         let mut all = Vec::new();
-        for hierarchy in self.places.get(group.as_os_str()).into_iter().flatten() {
+        for hierarchy in self.places.hierarchies_of(group) {
             all.extend_from_slice(&self.view.group_pids(hierarchy, group)?);
         }
         Ok(all)
@@ -283,7 +283,7 @@ impl Gather<'_> {
     fn living(&self, group: &Path) -> String {
         const MAX_NAMED: usize = 10;
         let name = text::show(group.file_name().map_or(group, Path::new));
-        let hierarchy = self.places.get(group.as_os_str()).and_then(|places| places.first());
+        let hierarchy = self.places.hierarchies_of(group).next();
         let parent = group.parent().unwrap_or(group);
         let place = hierarchy.map_or_else(|| parent.to_path_buf(), |h| full(&h.point, parent));
         let mut pids = self.pids_of(group).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Containers of ours that have a living process.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Blind;
 use crate::linux::cgroup::full;
@@ -54,12 +54,11 @@ pub fn running<'a>(view: &View, scope: &'a Scope) -> (Vec<Running<'a>>, Vec<Blin
     let own = std::process::id();
     for container in &scope.containers {
         let mut running = Running { container, processes: Vec::new(), groups: Vec::new(), paused: false };
-        let hierarchies_of = |group: &Path| existing.get(group.as_os_str()).into_iter().flatten().copied();
         let places = container
             .proven_cgroups
             .iter()
             .map(Proven::get)
-            .flat_map(|g| hierarchies_of(g).map(move |h| (h, g)));
+            .flat_map(|g| existing.hierarchies_of(g).map(move |h| (h, g)));
         let places: Vec<_> = places.collect();
         for (hierarchy, group) in &places {
             match view.group_pids(hierarchy, group) {

@@ -121,7 +121,7 @@ fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();
     let groups = scope.containers.iter().flat_map(|c| &c.proven_cgroups).map(Proven::get);
-    let places = groups.flat_map(|g| existing.get(g.as_os_str()).into_iter().flatten().map(move |h| (*h, g)));
+    let places = groups.flat_map(|g| existing.hierarchies_of(g).map(move |h| (h, g)));
     places.filter_map(|(h, g)| view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec()).collect()
 }
 

@@ -1,11 +1,10 @@
 //! Which network namespaces the machine shows, who claims them for containers of ours, and who else is in them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::gone;
-use crate::linux::cgroup::Hierarchy;
+use crate::linux::cgroup::{CgroupTree, Index};
 use crate::linux::mountinfo::MountTable;
 use crate::linux::netns;
 use crate::linux::proc::ProcessId;
@@ -26,7 +25,7 @@ pub(in crate::scope) struct Machine<'a> {
     /// Ours and pid 1's: what is in these is in no pod.
     pub(in crate::scope) hosts: Vec<u64>,
     /// In which hierarchies each group is.
-    index: HashMap<&'a OsStr, Vec<&'a Hierarchy>>,
+    index: Index<'a>,
 }
 
 /// One source's word for one namespace of one container.
@@ -39,7 +38,7 @@ pub(in crate::scope) struct Claim<'a> {
 
 impl<'a> Machine<'a> {
     pub(in crate::scope) fn of(view: &'a View<'a>, table: &MountTable) -> Machine<'a> {
-        let index = view.cgroups().as_ref().map(|tree| tree.index()).unwrap_or_default();
+        let index = view.cgroups().as_ref().map(CgroupTree::index).unwrap_or_default();
         let mut machine =
             Machine { view, binds: BTreeMap::new(), at: HashMap::new(), hosts: Vec::new(), index };
         for (mount, inode) in table.mounts.iter().filter_map(|m| Some((m, netns::of_mount(m)?))) {
@@ -145,8 +144,8 @@ impl<'a> Machine<'a> {
     /// The processes in a container's groups, and those of the container that are in groups of others.
     fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
         let places = container.cgroups.iter().flat_map(|group| {
-            let hierarchies = self.index.get(group.as_os_str()).into_iter().flatten();
-            hierarchies.map(move |hierarchy| (*hierarchy, group))
+            let hierarchies = self.index.hierarchies_of(group);
+            hierarchies.map(move |hierarchy| (hierarchy, group))
         });
         let in_groups =
             places.filter_map(|(h, g)| self.view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec());
