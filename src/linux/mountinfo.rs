@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::linux::folded::{fold, unfold};
 use crate::text::unescape_to;
@@ -25,17 +26,18 @@ pub struct Mount {
     pub read_only: bool,
     /// Peer group if shared.
     pub shared: bool,
-    /// Its words, one after the other, in the order of `Word`; the options folded.
+    /// Where, unescaped, as seen from the reading process's root. Residues share it: it is the longest of their words.
+    pub point: Arc<Path>,
+    /// Its other words, one after the other, in the order of `Word`; the options folded.
     words: Box<[u8]>,
     /// Where each of them ends but the last.
-    ends: [u32; 5],
+    ends: [u32; 4],
 }
 
 #[derive(Clone, Copy)]
 enum Word {
     Device,
     Root,
-    Point,
     Fstype,
     Source,
     Options,
@@ -121,15 +123,18 @@ impl Parser {
         let Parser { words, options: unescaped, .. } = self;
         words.clear();
         unescaped.clear();
-        let mut ends = [0; 5];
-        for (field, end) in [device, root, point, fstype, source].into_iter().zip(&mut ends) {
+        unescape_to(words, point)?;
+        let point = Path::new(OsStr::from_bytes(words)).into();
+        words.clear();
+        let mut ends = [0; 4];
+        for (field, end) in [device, root, fstype, source].into_iter().zip(&mut ends) {
             unescape_to(words, field)?;
             *end = u32::try_from(words.len()).ok()?;
         }
         unescape_to(unescaped, options)?;
         fold(unescaped, words);
         let read_only = read_only || has_ro(unescaped);
-        Some(Mount { id, parent, read_only, shared, words: words.as_slice().into(), ends })
+        Some(Mount { id, parent, read_only, shared, point, words: words.as_slice().into(), ends })
     }
 }
 
@@ -170,9 +175,8 @@ impl Mount {
         self.path(Word::Root)
     }
 
-    /// Where, unescaped, as seen from the reading process's root.
     pub fn point(&self) -> &Path {
-        self.path(Word::Point)
+        &self.point
     }
 
     /// File system type, such as "overlay" or "fuse.sshfs".

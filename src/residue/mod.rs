@@ -217,7 +217,7 @@ pub struct Mount {
     /// The kernel's mount ID.
     pub id: u64,
     #[serde(with = "text")]
-    pub point: Box<std::path::Path>,
+    pub point: Arc<std::path::Path>,
     /// File system type.
     pub fstype: Name,
     /// Whose table it stands in.

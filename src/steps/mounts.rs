@@ -102,7 +102,7 @@ fn take(finding: &mut Finding, table: &MountTable, of: TableOf, ours: impl Fn(&M
     finding.residues.extend(own.into_iter().map(|m| {
         Residue::Mount(residue::Mount {
             id: m.id,
-            point: m.point().into(),
+            point: m.point.clone(),
             fstype: shared(m.fstype()),
             table: of,
             may_hang: m.waits_for(&hanging),
