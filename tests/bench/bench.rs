@@ -118,6 +118,7 @@ fn be(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
         Some("clock") => sample::clock(&args[1..]),
         Some("pass") => plain::pass(),
+        Some("wide") => plain::wide(),
         Some("floor") => plain::floor(&args[1]),
         _ => Err("no such program".into()),
     }

@@ -1,11 +1,14 @@
-//! What our teardown is measured against: the floor and the pass, each a program of its own with nothing but the
-//! system calls that are printed here. They share no code with the program under test.
+//! What our teardown is measured against: the floor, the pass and the wide look, each a program of its own with nothing but
+//! the system calls that are printed here. They share no code with the program under test.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,7 +26,9 @@ floor, for each pod, with every name and number known beforehand; each line for 
   5 mounts:     umount2 (two root file systems, /dev/shm, two volumes)
   3 groups:     rmdir (two containers, the pod)
 pass: getdents64(/proc), for each process: openat read close of stat and of cmdline;
-  then openat read close of the mount table. Nothing is parsed.";
+  then openat read close of the mount table. Nothing is parsed.
+wide: a pass; then in two threads, for each process: readlink of ns/mnt;
+  then in two threads, for the first process in each mount namespace but our own: openat read close of its mount table.";
 
 /// The work of a floor, one item in a line, in the order of the work.
 #[derive(Default)]
@@ -130,19 +135,58 @@ fn kill(pid: i32) -> Result<OwnedFd> {
 
 /// One pass over the processes and the mount table, as cheap as reading can be.
 pub fn pass() -> Result<()> {
+    pass_over().map(drop)
+}
+
+fn pass_over() -> Result<Vec<PathBuf>> {
     let mut buffer = vec![0; 64 << 10];
+    let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         if !name.as_encoded_bytes()[0].is_ascii_digit() {
             continue;
         }
+        let process = Path::new("/proc").join(&name);
         for file in ["stat", "cmdline"] {
             // One that has ended meanwhile is not there.
-            let path = Path::new("/proc").join(&name).join(file);
-            let _ = File::open(path).and_then(|mut file| file.read(&mut buffer));
+            let _ = File::open(process.join(file)).and_then(|mut file| file.read(&mut buffer));
         }
+        processes.push(process);
     }
-    let mut table = File::open("/proc/self/mountinfo")?;
-    while table.read(&mut buffer)? > 0 {}
+    read_table(Path::new("/proc/self"), &mut buffer)?;
+    Ok(processes)
+}
+
+fn read_table(process: &Path, buffer: &mut [u8]) -> std::io::Result<()> {
+    let mut table = File::open(process.join("mountinfo"))?;
+    while table.read(buffer)? > 0 {}
     Ok(())
+}
+
+/// A pass, and the mount table of each mount namespace: what the kernel takes for a look at everything.
+pub fn wide() -> Result<()> {
+    let processes = pass_over()?;
+    let name = |process: &PathBuf| fs::read_link(process.join("ns/mnt")).ok().map(PathBuf::into_os_string);
+    let names = |some: &[PathBuf]| some.iter().map(name).collect::<Vec<_>>();
+    let names: Vec<Option<OsString>> = in_two(&processes, names).into_iter().flatten().collect();
+    let mut known: HashSet<Option<OsString>> = HashSet::from([None, name(&"/proc/self".into())]);
+    let each = processes.iter().zip(names).filter(|(_, name)| known.insert(name.clone()));
+    let each: Vec<&PathBuf> = each.map(|(process, _)| process).collect();
+    in_two(&each, |some: &[&PathBuf]| {
+        let mut buffer = vec![0; 64 << 10];
+        // As of a process, one that has gone has no table.
+        some.iter().filter(|process| read_table(process, &mut buffer).is_ok()).count()
+    });
+    Ok(())
+}
+
+/// Does it with both halves at once.
+fn in_two<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T]) -> R + Sync) -> [R; 2] {
+    let (first, second) = all.split_at(all.len() / 2);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| work(first));
+        let second = work(second);
+        // A panic in one of them is the program's.
+        [other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second]
+    })
 }

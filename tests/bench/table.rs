@@ -70,8 +70,8 @@ impl Results {
         })
     }
 
-    fn nothing_ratio(&self, pods: usize) -> Option<f64> {
-        self.paired(pods, Subject::Floor, |_, floor| Some(of(floor, "nothing")? / of(floor, "pass")?))
+    fn nothing_ratio(&self, pods: usize, to: &str) -> Option<f64> {
+        self.paired(pods, Subject::Floor, |_, floor| Some(of(floor, "nothing")? / of(floor, to)?))
     }
 
     /// What the slowest application takes to end is its own affair.
@@ -128,10 +128,12 @@ impl Results {
             demand(format!("forced / (floor + 2 passes), {pods} pods"), self.forced_ratio(pods), forced, 3.0);
             demand(
                 format!("nothing to do / pass, {pods} pods of others"),
-                self.nothing_ratio(pods),
+                self.nothing_ratio(pods, "pass"),
                 nothing,
                 6.0, // of a few milliseconds
             );
+            let wide = format!("nothing to do / wide, {pods} pods of others");
+            demand(wide, self.nothing_ratio(pods, "wide"), f64::INFINITY, 6.0);
             let graceful = format!("(graceful - slowest application) / forced, {pods} pods");
             demand(graceful, self.graceful_ratio(pods), 1.3, 3.0);
             let peak = self.taken(pods, "forced").map(|t| t.peak_kib).max();
@@ -184,7 +186,7 @@ impl Results {
     }
 
     fn times(&self, out: &mut String) {
-        let programs = ["pass", "nothing", "floor", "forced", "graceful", "peer"];
+        let programs = ["pass", "wide", "nothing", "floor", "forced", "graceful", "peer"];
         let _ = writeln!(out, "Medians in milliseconds, processor time in brackets:\n");
         let _ =
             writeln!(out, "| pods | {} |\n|{}", programs.join(" | "), " --- |".repeat(programs.len() + 1));
