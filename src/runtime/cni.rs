@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::linux::host::Host;
 
 /// Where libcni keeps results, below CNI's directory: its releases since 0.8, and the one before.
@@ -173,9 +173,10 @@ pub fn results(host: &Host, cni: &Path, ids: &HashSet<&str>) -> Results {
 }
 
 /// The names of all results, as far as they are looked at.
-pub fn names(host: &Host, cni: &Path) -> Vec<String> {
-    let all = RESULTS.iter().flat_map(|directory| host.list(&cni.join(directory)).unwrap_or_default());
-    all.take(MOST_FILES).filter_map(|name| name.into_string().ok()).collect()
+pub fn names(host: &Host, cni: &Path) -> Result<Vec<String>> {
+    let [new, old] = RESULTS.map(|directory| host.list(&cni.join(directory)));
+    let all = new?.into_iter().chain(old?).take(MOST_FILES);
+    Ok(all.filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// The one of these sandboxes whose result is called so.

@@ -84,8 +84,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
 fn results(view: &View, scope: &Scope) -> Vec<Attachment> {
     let proven = scope.proven_ids();
     // Where all that is there is named after those that are known, no result is read.
-    let names = cni::names(view.host, &scope.roots.cni);
-    if names.iter().all(|name| cni::sandbox_in(name, &proven).is_some()) {
+    let named = |name: &String| cni::sandbox_in(name, &proven).is_some();
+    if cni::names(view.host, &scope.roots.cni).is_ok_and(|names| names.iter().all(named)) {
         return Vec::new();
     }
     cni::results(view.host, &scope.roots.cni, &proven).others

@@ -59,11 +59,13 @@ pub(super) fn gather(
     };
     let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, attachments);
+    let mut hidden = None;
     if !claims.is_empty() {
-        let (strangers, hidden) = machine.strangers(scope, &claims, &mut found.inhabited);
+        let (strangers, some) = machine.strangers(scope, &claims, &mut found.inhabited);
         for claim in &claims {
-            found.judge(claim, &claims, &strangers, hidden, of_others);
+            found.judge(claim, &claims, &strangers, some, of_others);
         }
+        hidden = Some(some);
     }
     found.tell_held(&machine, &claims);
     found.leftover_files(&machine, scope, attachments);
@@ -76,7 +78,7 @@ pub(super) fn gather(
         found.doors.extend(owned.paths.first().map(|path| (inode, path.clone())));
     }
     found.unclaimed(&machine, scope);
-    found.tell_lost(&machine, scope, of_others, claims.is_empty());
+    found.tell_lost(&machine, scope, of_others, hidden);
     found
 }
 
@@ -147,18 +149,20 @@ impl Namespaces {
     }
 
     /// Tells of namespaces that a result of CNI names, and that nobody is in or claims: what tells whose sandbox it was is lost.
-    fn tell_lost(&mut self, machine: &Machine, scope: &Scope, results: &[Attachment], is_new: bool) {
+    /// `hidden` says, if it is known yet, whether anybody could not be asked where he is: then others' pods would be told.
+    fn tell_lost(&mut self, machine: &Machine, scope: &Scope, results: &[Attachment], hidden: Option<bool>) {
         let named = results.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
         let named = order::set(named);
         let mut lost: Vec<_> = self.unclaimed.iter().filter(|(inode, _)| named.contains(inode)).collect();
-        if is_new && !lost.is_empty() {
-            machine.strangers(scope, &[], &mut self.inhabited);
+        let ask = || machine.strangers(scope, &[], &mut self.inhabited).1;
+        if lost.is_empty() || hidden.unwrap_or_else(ask) {
+            return;
         }
         lost.retain(|(inode, _)| !self.inhabited.contains(inode));
         for (_, path) in lost {
             let what = format!("the network namespace {}", show(path));
             if self.blind.iter().all(|blind| blind.what != what) {
-                let why = (Reason::Unproven, "nobody is seen in it, and nothing says whose it was");
+                let why = (Reason::Unproven, "nobody is in it, and nothing says whose it was");
                 self.blind.push(Blind::new(what, why));
             }
         }

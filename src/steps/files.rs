@@ -30,8 +30,14 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
     // libcni keeps a result for as long as a sandbox has its address.
-    let named = LazyCell::new(|| cni::names(view.host, cni));
-    let is_lost = |id: &str| !named.iter().any(|name| name.contains(id));
+    let names = LazyCell::new(|| cni::names(view.host, cni).ok());
+    // Of thousands of sandboxes each is looked up, and CRI's IDs have no dash.
+    let parts =
+        LazyCell::new(|| names.iter().flatten().flat_map(|name| name.split('-')).collect::<HashSet<_>>());
+    let is_lost = |id: &str| {
+        let is_named = |names: &Vec<String>| parts.contains(id) || names.iter().any(|name| name.contains(id));
+        names.as_ref().is_some_and(|names| !is_named(names))
+    };
     let leases = cni::leases(view.host, cni, &ids, &scope.network.networks, &is_lost);
     let mut errors = leases.errors;
     let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
