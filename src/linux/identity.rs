@@ -15,7 +15,7 @@ pub fn owner_of_process(host: &Host, pid: i32) -> io::Result<u32> {
     Ok(found.stx_uid)
 }
 
-/// Which of two was made first, where the file systems know it.
+/// The order in which two were made: `Less` if the first is older; none where a file system does not tell.
 pub fn by_age(host: &Host, one: &Path, other: &Path) -> Option<Ordering> {
     let born = |path: &Path| {
         let found = statx(CWD, host.path(path), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;

@@ -26,7 +26,7 @@ pub struct Mount {
     pub read_only: bool,
     /// Peer group if shared.
     pub shared: bool,
-    /// Where, unescaped, as seen from the reading process's root. Residues share it: it is the longest of their words.
+    /// Where, unescaped, as seen from the reading process's root. Residues share it: it is the longest of a mount's words.
     pub point: Arc<Path>,
     /// Its other words, one after the other, in the order of `Word`; the options folded.
     words: Box<[u8]>,

@@ -36,7 +36,7 @@ pub fn plain(path: &Path) -> PathBuf {
     path.strip_prefix("/var/run").map_or_else(|_| path.to_path_buf(), |below| Path::new("/run").join(below))
 }
 
-/// True for a name that CNI's own library gives, as containerd has it do.
+/// True for a name such as containerd gives to the namespaces that it makes (`cni-…`).
 pub fn is_cnis(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"cni-"))
 }

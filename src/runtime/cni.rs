@@ -210,15 +210,16 @@ pub struct Leases {
     pub files: Vec<PathBuf>,
     /// The directories of such networks, which are empty when those files are gone.
     pub directories: Vec<PathBuf>,
-    /// Directories of networks that nobody has a lease in, and of which nothing says whose they were.
+    /// Directories of networks in which nobody has a lease but sandboxes that are lost, and of which nothing says whose they were.
     pub deserted: Vec<PathBuf>,
-    /// The same for networks in which nobody has a lease but those who are lost.
+    /// The same for networks that are ours.
     pub lost: Vec<PathBuf>,
     /// What could not be read.
     pub errors: Vec<Error>,
 }
 
-/// The leases of these sandboxes. `names` are the networks that are ours by name. Nothing tells of a sandbox that `is_lost`.
+/// The leases of these sandboxes. `names` are the networks that are ours by name. `is_lost` says of a
+/// sandbox's ID whether nothing tells of it.
 pub fn leases(
     host: &Host,
     cni: &Path,
@@ -243,7 +244,7 @@ pub fn leases(
                         ours = true;
                         found.files.push(file);
                     }
-                    Ok(bytes) if lessee(&bytes).is_some_and(is_lost) => lost = true,
+                    Ok(bytes) if !shared && lessee(&bytes).is_some_and(is_lost) => lost = true,
                     Err(e) if e.is_gone() => {}
                     // A symlink, a directory, something far too large: no plugin made it.
                     Ok(_) | Err(Error::Malformed { .. }) => shared = true,
@@ -260,12 +261,12 @@ pub fn leases(
         if shared || files.len() > MOST_FILES {
             continue;
         }
-        if lost {
+        if lost && ours {
             found.lost.push(directory);
         } else if ours {
             found.files.append(&mut memos);
             found.directories.extend(is_directory(host, &directory).then_some(directory));
-        } else if !memos.is_empty() {
+        } else if lost || !memos.is_empty() {
             found.deserted.push(directory);
         }
     }

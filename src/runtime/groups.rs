@@ -93,6 +93,14 @@ pub fn is_a_pods(group: &Path) -> bool {
         && names().all(|name| container_of(name).is_none())
 }
 
+/// True for the group that kubelet makes for this pod.
+pub fn is_the_pods(group: &Path, uid: &str) -> bool {
+    let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let is_named = name.strip_prefix("pod") == Some(uid)
+        || name.ends_with(&format!("-pod{}.slice", uid.replace('-', "_")));
+    !uid.is_empty() && is_named && is_a_pods(group)
+}
+
 /// The container ID in the name of a group that is directly in a pod's.
 pub fn container_in_a_pod(group: &Path) -> Option<&str> {
     group.file_name()?.to_str().and_then(container_of).filter(|_| group.parent().is_some_and(is_a_pods))

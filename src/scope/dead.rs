@@ -28,8 +28,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     if results.is_empty() && pods.is_empty() {
         return;
     }
-    let records = match manners::read(view, scope) {
-        Ok(records) => records.unwrap_or_default(),
+    let records = match manners::read(view, scope).and_then(|records| records.ok_or("there is none".into())) {
+        Ok(records) => records,
         // Beside containers of ours that are known, what is left over is others' more often than not.
         Err(_) if !scope.idle => return,
         Err(why) => {
@@ -42,11 +42,11 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     found.retain(|container| !foreign.iter().any(|other| other.id == container.id.id));
     let is_own = scope.roots.is_own(&scope.snap, &scope.roots.root);
     if !is_own && (scope.idle || !scope.has_run()) {
-        let why = (Reason::Unproven, "a database names it in which others may have written");
+        let why = (Reason::Unproven, "only a database names it that another containerd may have written");
         let left =
             found.iter().map(|container| format!("what is left of container {}", short(&container.id.id)));
         scope.doubts.extend(left.map(|what| Blind::new(what, why)));
-        // What has run was another's more likely.
+        // Then it was more likely another's containerd that ran here.
         scope.idle &= found.is_empty();
         return;
     }
@@ -59,7 +59,12 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         let id = &container.id;
         let its = results.iter().filter(|result| result.sandbox.as_deref() == Some(id.id.as_str()));
         let its = its.filter_map(|result| result.netns.as_deref()).chain(container.netns.as_deref());
-        match is_deserted(its, container.netns.as_deref(), machine.as_ref(), &inhabited, hidden) {
+        let is_proven = scope.containers.iter().any(|known| known.id == *id && known.is_proven());
+        let verdict = match is_proven {
+            true => Ok(()),
+            false => is_deserted(its, container.netns.as_deref(), machine.as_ref(), &inhabited, hidden),
+        };
+        match verdict {
             Ok(()) => match scope.containers.iter_mut().find(|known| known.id == *id) {
                 Some(known) => {
                     known.witnesses.insert(Witness::Recorded);
@@ -130,8 +135,9 @@ fn dead(
     found
 }
 
-/// Whether nobody is in a sandbox's network namespace, and all that name one name that `recorded` in the database, as far as it is
-/// there: a hostPath volume may reach CNI's results, and the database. Or one, and why that is not so.
+/// Whether a dead sandbox's network namespace may go: nobody is in it, and whoever names one that is still bound names the one that
+/// the database has (`recorded`). Else which one, and why not. A hostPath volume may reach CNI's results and the database, so neither
+/// is enough alone.
 fn is_deserted<'a>(
     named: impl Iterator<Item = &'a Path>,
     recorded: Option<&Path>,
@@ -139,16 +145,16 @@ fn is_deserted<'a>(
     inhabited: &BTreeSet<u64>,
     hidden: bool,
 ) -> Result<(), (&'a Path, (Reason, &'static str))> {
-    const LIVED_IN: &str = "only containerd's database names it, and somebody is in it";
-    const UNKNOWN: &str = "only containerd's database names it, and who is in it cannot be told";
+    const LIVED_IN: &str = "no witness names it, and somebody is in it";
+    const UNKNOWN: &str = "no witness names it, and who is in it cannot be told";
     const DIFFERS: &str =
         "only CNI's result names it, and containerd's database tells of another one or none";
-    const LENT: &str = "only containerd's database names it, and its name is not CNI's";
+    const LENT: &str = "no witness names it, and its name is not CNI's";
     for path in named {
         let why = match machine.map(|machine| machine.bound_at(path)) {
             Some(None) => continue,
-            Some(Some(inode)) if inhabited.contains(&inode) => (Reason::Contradicted, LIVED_IN),
             _ if recorded.map(netns::plain) != Some(netns::plain(path)) => (Reason::Contradicted, DIFFERS),
+            Some(Some(inode)) if inhabited.contains(&inode) => (Reason::Contradicted, LIVED_IN),
             Some(Some(_)) if !netns::is_cnis(path) => (Reason::Unproven, LENT),
             Some(Some(_)) if !hidden => continue,
             _ => (Reason::Unproven, UNKNOWN),

@@ -51,7 +51,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
     let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
-    // It makes its directories when it starts.
+    // containerd makes its directories when it starts.
     let has_run =
         [&roots.root, &roots.state].into_iter().any(|made| roots.may_have_made(view.host, snap, made));
     let idle = containers.is_empty() && (has_run || earlier.is_some_and(|earlier| earlier.idle));

@@ -67,6 +67,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     remember_networks(&recorded, earlier, &mut gathered.network);
     let namespaces = super::netns::gather(view, scope, &recorded.ours, &recorded.others, earlier);
     gathered.network.namespaces = namespaces.ours.clone();
+    gathered.network.lost = namespaces.lost.clone();
     gathered.network.blind.extend(namespaces.blind.iter().cloned());
     gathered.bystanders.extend(namespaces.bystanders.iter().cloned());
     let of_docker = docker_links::records(view, scope);
@@ -84,7 +85,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
     gathered.network.blind.extend(orphaned_namespaces(&facts, &gathered.network.links, &namespaces));
     let ends: HashSet<u32> = gathered.network.links.iter().map(|l| l.index).collect();
     // A port of a bridge of ours that nobody knows is worth a look at where it leads.
-    if facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
+    if !namespaces.hidden && facts.links.iter().any(|l| l.master.is_some() && !ends.contains(&l.index)) {
         facts.learn_deserted(&namespaces);
     }
     gathered.network.rivals = rivals(view, scope);

@@ -37,6 +37,10 @@ pub(super) struct Namespaces {
     pub elsewhere: BTreeMap<u64, PathBuf>,
     /// Those that some process is in.
     pub inhabited: BTreeSet<u64>,
+    /// Whether anybody could not be asked where he is.
+    pub hidden: bool,
+    /// Namespaces that somebody's result of CNI names, and that nobody is in or claims.
+    pub lost: Vec<(u64, PathBuf)>,
 }
 
 pub(super) fn gather(
@@ -59,13 +63,12 @@ pub(super) fn gather(
     };
     let mut machine = Machine::of(view, table);
     let claims = machine.claims(scope, attachments);
-    let mut hidden = None;
     if !claims.is_empty() {
-        let (strangers, some) = machine.strangers(scope, &claims, &mut found.inhabited);
+        let (strangers, hidden) = machine.strangers(scope, &claims, &mut found.inhabited);
         for claim in &claims {
-            found.judge(claim, &claims, &strangers, some, of_others);
+            found.judge(claim, &claims, &strangers, hidden, of_others);
         }
-        hidden = Some(some);
+        found.hidden = hidden;
     }
     found.tell_held(&machine, &claims);
     found.leftover_files(&machine, scope, attachments);
@@ -78,7 +81,15 @@ pub(super) fn gather(
         found.doors.extend(owned.paths.first().map(|path| (inode, path.clone())));
     }
     found.unclaimed(&machine, scope);
-    found.tell_lost(&machine, scope, of_others, hidden);
+    if claims.is_empty() && !found.unclaimed.is_empty() {
+        found.hidden = machine.strangers(scope, &[], &mut found.inhabited).1;
+    }
+    let named = of_others.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
+    let named = order::set(named);
+    let is_lost = |(inode, path): &(&u64, &PathBuf)| {
+        named.contains(inode) && !found.inhabited.contains(inode) && netns::is_cnis(path)
+    };
+    found.lost = found.unclaimed.iter().filter(is_lost).map(|(inode, path)| (*inode, path.clone())).collect();
     found
 }
 
@@ -144,26 +155,6 @@ impl Namespaces {
             for path in machine.binds.get(inode).into_iter().flatten() {
                 let what = format!("the network namespace {}", show(path));
                 self.blind.push(Blind::new(what, (Reason::Busy, why)));
-            }
-        }
-    }
-
-    /// Tells of namespaces that a result of CNI names, and that nobody is in or claims: what tells whose sandbox it was is lost.
-    /// `hidden` says, if it is known yet, whether anybody could not be asked where he is: then others' pods would be told.
-    fn tell_lost(&mut self, machine: &Machine, scope: &Scope, results: &[Attachment], hidden: Option<bool>) {
-        let named = results.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
-        let named = order::set(named);
-        let mut lost: Vec<_> = self.unclaimed.iter().filter(|(inode, _)| named.contains(inode)).collect();
-        let ask = || machine.strangers(scope, &[], &mut self.inhabited).1;
-        if lost.is_empty() || hidden.unwrap_or_else(ask) {
-            return;
-        }
-        lost.retain(|(inode, _)| !self.inhabited.contains(inode));
-        for (_, path) in lost {
-            let what = format!("the network namespace {}", show(path));
-            if self.blind.iter().all(|blind| blind.what != what) {
-                let why = (Reason::Unproven, "nobody is in it, and nothing says whose it was");
-                self.blind.push(Blind::new(what, why));
             }
         }
     }

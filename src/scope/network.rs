@@ -35,6 +35,9 @@ pub struct Network {
     /// Others' programs that are alive and manage pods, or the network of a node: what they make looks as ours does. By their
     /// names.
     pub rivals: BTreeMap<String, String>,
+    /// Network namespaces that a result of CNI names, and that nobody is in or claims: what tells whose they were is lost.
+    #[serde(skip)]
+    pub lost: Vec<(u64, PathBuf)>,
     /// What could be ours, or hides what is, with the reason.
     pub blind: Vec<Blind>,
 }
@@ -77,7 +80,7 @@ pub enum NetnsEvidence {
     CniResult,
     /// An earlier run had a proof.
     EarlierRun,
-    /// The container's bundle names it, or of a dead one the database, and nothing says otherwise.
+    /// The container's bundle names it, or, for a dead sandbox, containerd's database, and nothing says otherwise.
     Bundle,
 }
 

@@ -5,6 +5,7 @@ pub mod hostfs;
 pub mod profile;
 pub mod units;
 
+use std::cmp::Ordering;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::linux::host::Host;
+use crate::linux::identity::by_age;
 use crate::text;
 
 /// Where snapd mounts snaps: on Ubuntu and Debian, and on distributions that follow Fedora.
@@ -229,6 +231,12 @@ impl Snap {
     /// True for a path strictly below the snap's common or data directory.
     pub fn owns(&self, path: &Path) -> bool {
         [&self.common, &self.data].into_iter().any(|root| path.starts_with(root) && path != root)
+    }
+
+    /// True for what is known to have been there before the snap was: somebody else has made it. `snap restore` makes the common
+    /// directory anew, and not the one above.
+    pub fn is_younger_than(&self, host: &Host, path: &Path) -> bool {
+        [&self.common, &self.home].into_iter().all(|own| by_age(host, path, own) == Some(Ordering::Less))
     }
 }
 

@@ -34,23 +34,36 @@ pub fn empty<'a>(host: &Host, scope: &Scope, all: &'a [PathBuf], going: &HashSet
     let has_run =
         || roots.kubelet.as_ref().is_some_and(|root| roots.may_have_made(host, snap, &root.join(STATE)));
     let is_ours = |top: &Path| held(top) || scope.idle && top.components().count() == 2 && has_run();
+    let parents: HashSet<&Path> = all.iter().filter_map(|group| group.parent()).collect();
+    let is_idle =
+        |group: &&Path| groups::is_a_pods(group) && !parents.contains(group) && !going.contains(group);
+    let idle: Vec<&Path> = all.iter().map(PathBuf::as_path).filter(is_idle).collect();
+    // kubelet makes a pod's group, and then waits for its volumes.
+    let root = roots.kubelet.as_ref().filter(|root| !idle.is_empty() && roots.is_own(snap, root));
+    let pods = root.and_then(|root| host.list(&root.join("pods")).ok()).unwrap_or_default();
+    let is_kubelets =
+        |group: &Path| pods.iter().any(|pod| groups::is_the_pods(group, &pod.to_string_lossy()));
     for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
+        let (made, lost): (Vec<&Path>, Vec<&Path>) =
+            idle.iter().filter(|group| group.starts_with(top)).partition(|group| is_kubelets(group));
+        let goes = |group: &Path| going.contains(group) || made.contains(&group);
         let below =
             |parent: &Path| all.iter().filter(|group| group.parent() == Some(parent)).collect::<Vec<_>>();
-        let stay = below(top).into_iter().filter(|group| !going.contains(group.as_path()));
-        let (classes, others): (Vec<_>, Vec<_>) =
-            stay.partition(|group| groups::is_of_class(group, top) && below(group).is_empty());
+        let stay = below(top).into_iter().filter(|group| !goes(group));
+        let (classes, others): (Vec<_>, Vec<_>) = stay.partition(|group| {
+            groups::is_of_class(group, top)
+                && below(group).into_iter().all(|below| made.contains(&below.as_path()))
+        });
         let classes = classes.into_iter().map(PathBuf::as_path);
+        empty.ours.extend(&made);
         if others.is_empty() && has_run() {
             empty.ours.extend(classes);
             empty.ours.extend((!going.contains(top.as_path())).then_some(top.as_path()));
         } else if !scope.idle {
             empty.unknown.extend(classes);
         }
-        // A kubelet that lives would have removed them.
-        let lost = all.iter().filter(|group| groups::is_a_pods(group) && group.starts_with(top));
-        let lost = lost.filter(|group| !going.contains(group.as_path()) && below(group).is_empty());
-        empty.unknown.extend(lost.map(PathBuf::as_path));
+        // No kubelet is alive that could still need them.
+        empty.unknown.extend(lost);
     }
     empty
 }
@@ -101,6 +114,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pods_group_that_never_held_a_container_is_ours_by_kubelets_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scope = scope_of(&[]);
+        (scope.idle, scope.roots.kubelet) = (true, Some("/var/snap/microk8s/common/var/lib/kubelet".into()));
+        let root = dir.path().join("var/snap/microk8s/common/var/lib/kubelet");
+        std::fs::create_dir_all(root.join("pods/1-2")).unwrap();
+        std::fs::write(root.join(STATE), "").unwrap();
+        for [class, pod] in [
+            ["/kubepods/burstable", "/kubepods/burstable/pod1-2"],
+            [
+                "/kubepods.slice/kubepods-burstable.slice",
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice",
+            ],
+        ] {
+            let top = Path::new(class).parent().unwrap().to_str().unwrap();
+            let all = [top, class, pod].map(PathBuf::from);
+            let found = empty(&Host::at(dir.path()), &scope, &all, &HashSet::new());
+            assert_eq!(found, Empty { ours: [pod, class, top].map(Path::new).into(), unknown: vec![] });
+        }
+    }
+
+    #[test]
     fn beside_pods_of_others_it_is_told_and_a_kubelet_that_lives_has_made_it() {
         let all = [
             "/kubepods",
@@ -124,7 +159,11 @@ mod tests {
         scope.roots.kubelet = Some("/var/snap/microk8s/common/var/lib/kubelet".into());
         assert_eq!(told(&scope, &all, &[]), [vec![all[1], all[2], all[0]], vec![]]);
         let beside = [all[0], all[1], "/kubepods/burstable", "/kubepods/burstable/pod2"];
-        assert_eq!(told(&scope, &beside, &[]), [vec![], vec![beside[3]]], "unless somebody is in it");
+        assert_eq!(
+            told(&scope, &beside, &[]),
+            [vec![], vec![beside[3]]],
+            "an empty pod's group is told; the step leaves out those that somebody is in"
+        );
         let beside = [all[0], beside[2], beside[3], "/kubepods/burstable/pod2/b"];
         assert_eq!(told(&scope, &beside, &[]), [vec![], Vec::<&str>::new()]);
         scope.roots.kubelet = None;

@@ -29,15 +29,11 @@ const PLUGINS: [(&str, bool); 4] =
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.proven_ids();
     let cni = &scope.roots.cni;
-    // libcni keeps a result for as long as a sandbox has its address.
-    let names = LazyCell::new(|| cni::names(view.host, cni).ok());
-    // Of thousands of sandboxes each is looked up, and CRI's IDs have no dash.
+    // libcni keeps a result for as long as a sandbox has its address, and calls it by the sandbox's ID, which has no dash.
+    let names = cni::names(view.host, cni);
     let parts =
         LazyCell::new(|| names.iter().flatten().flat_map(|name| name.split('-')).collect::<HashSet<_>>());
-    let is_lost = |id: &str| {
-        let is_named = |names: &Vec<String>| parts.contains(id) || names.iter().any(|name| name.contains(id));
-        names.as_ref().is_some_and(|names| !is_named(names))
-    };
+    let is_lost = |id: &str| names.is_ok() && !id.contains('-') && !parts.contains(id);
     let leases = cni::leases(view.host, cni, &ids, &scope.network.networks, &is_lost);
     let mut errors = leases.errors;
     let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
@@ -51,16 +47,21 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     finding.residues.extend(
         leases.directories.into_iter().chain(emptied).map(|at| Residue::path(at, PathKind::CniNetwork)),
     );
-    if !scope.roots.is_own(&scope.snap, cni) {
-        let why = (
-            Reason::Unproven,
-            "nobody who is known has an address in it, and nothing says whose network it was",
-        );
-        let deserted = leases.deserted.iter().filter(|_| scope.idle && !skeleton::others_run(view, scope));
-        let newer = deserted.chain(&leases.lost).filter(|network| !skeleton::is_older(view, scope, network));
+    let lost = leases.lost.iter().map(|network| {
+        let why = (Reason::Unproven, "an address in it is of a sandbox that nothing tells of");
+        Blind::new(format!("the CNI network {}", show(network)), why)
+    });
+    finding.blind.extend(lost);
+    if scope.idle && !scope.roots.is_own(&scope.snap, cni) && !skeleton::others_run(view, scope) {
+        let why = (Reason::Unproven, "nothing says whose network it was");
+        let newer = leases.deserted.iter().filter(|network| !scope.snap.is_younger_than(view.host, network));
         finding
             .blind
             .extend(newer.map(|network| Blind::new(format!("the CNI network {}", show(network)), why)));
+        if names.is_ok_and(|names| !names.is_empty()) {
+            let why = (Reason::Unproven, "nothing tells of the sandboxes that they are of");
+            finding.blind.push(Blind::new(format!("CNI's results in {}", show(&cni.join("results"))), why));
+        }
     }
     // Where no sandbox of ours had a network, there is nothing that could hide.
     if scope.network.is_known() {

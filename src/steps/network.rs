@@ -2,16 +2,18 @@
 //! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::Blind;
+use crate::error::{Blind, gone};
 use crate::linux::{conntrack, netns};
 use crate::order;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
 use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
-use crate::steps::firewall;
+use crate::steps::{firewall, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -19,6 +21,7 @@ use crate::view::View;
 pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = Finding::default();
     namespaces(view, scope, &mut finding);
+    lost(view, scope, &mut finding);
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
     flows(view, scope, &mut finding);
@@ -35,6 +38,32 @@ fn flows(view: &View, scope: &Scope, finding: &mut Finding) {
         }
         Err(e) => finding.blind.push(Blind::new("tracked connections", e)),
     }
+}
+
+/// Tells of namespaces of which nothing tells whose they were, as long as they are there and nobody is in them: that of another's
+/// pod is so, too, while it starts or ends. Where somebody may not be asked for his, it may be another runtime's, if one is alive.
+fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
+    let lost = &scope.network.lost;
+    let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
+    let asked = || {
+        processes.iter().filter(|p| !p.kernel).map(|p| netns::of_process(view.host, &p.id.pid.to_string()))
+    };
+    if lost.is_empty() || asked().any(is_hidden) && skeleton::others_run(view, scope) {
+        return;
+    }
+    let inhabited = order::set(asked().flatten());
+    let bound = order::set(table.mounts.iter().filter_map(netns::of_mount));
+    for (_, path) in lost.iter().filter(|(inode, _)| bound.contains(inode) && !inhabited.contains(inode)) {
+        let what = format!("the network namespace {}", show(path));
+        if scope.doubts.iter().all(|doubt| !doubt.what.starts_with(&what)) {
+            let why = (Reason::Unproven, "nobody is in it, and nothing says whose it was");
+            finding.blind.push(Blind::new(what, why));
+        }
+    }
+}
+
+fn is_hidden(netns: io::Result<u64>) -> bool {
+    netns.is_err_and(|e| !e.raw_os_error().is_some_and(gone))
 }
 
 fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {

@@ -1,12 +1,11 @@
 //! Directories that runtimes make for themselves on a host and that ours leaves empty: the next runtime takes
 //! `/run/containerd` for another one that runs.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::linux::identity::{by_age, owner_of_process};
+use crate::linux::identity::owner_of_process;
 use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
@@ -45,7 +44,7 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         };
         let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
         let is_mounted = || table.mounts.iter().any(|m| m.point().starts_with(&directory));
-        if is_there && is_empty() && !is_mounted() && !is_older(view, scope, &directory) {
+        if is_there && is_empty() && !is_mounted() && !scope.snap.is_younger_than(view.host, &directory) {
             empty.push(directory);
         }
     }
@@ -107,11 +106,6 @@ pub fn others_run(view: &View, scope: &Scope) -> bool {
             || view.host.is_live() && owner_of_process(view.host, pid).is_ok_and(|owner| owner != 0);
         other && p.alive() && !is_a_users() && view.pid_namespace_depth(Some(pid)) == depth
     })
-}
-
-/// True for a directory that was there before the snap was: somebody else has made it.
-pub fn is_older(view: &View, scope: &Scope, directory: &Path) -> bool {
-    by_age(view.host, directory, &scope.snap.common) == Some(Ordering::Less)
 }
 
 #[cfg(test)]

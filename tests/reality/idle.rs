@@ -3,7 +3,7 @@
 //! RIGHT: what they have made for all pods goes as it does with the last pod: directories in /run, the groups of kubelet. Of pods
 //! that containerd's database still names, and that are dead, all goes. Status 0. Where the pods' network is all that is left, it
 //! may be another's, for nothing is there that it leads to: it is named, and the status is 3. So is what no database tells of any
-//! more. Nothing goes of another runtime's dead pods, nor what only a forged note calls ours.
+//! more. Nothing goes of another runtime's dead pods, nor anything that only a forged result calls ours.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::moved::kill_shims;
 use crate::network::{a_bridge, is_of_all_sandboxes, start};
-use crate::stage::{Right, Stage, demand, sh};
+use crate::stage::{COMMON, Right, Stage, demand, sh};
 use support::picture::{Kind, Thing};
 use support::runtime::{Layout, Runtime};
 use support::scenes::Scene;
@@ -40,7 +40,9 @@ pub const ALL: &[Scene] = &[
     ("a_link_into_a_namespace_that_no_result_names_and_somebody_is_in_stays", || unnamed(true)),
     ("what_no_database_tells_of_is_named", no_database),
     ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", damaged),
+    ("what_cni_alone_tells_of_is_named", forgotten),
     ("what_a_kubelet_has_left_and_nothing_knows_is_named", lost),
+    ("nothing_is_left_of_a_pod_that_never_got_a_container", waiting),
     ("a_users_program_that_is_called_containerd_keeps_nothing", users_program),
     ("dead_pods_of_a_stopped_runtime_in_the_same_directories_stay", || stopped(true, false)),
     ("what_may_be_of_a_stopped_runtime_in_the_same_directories_is_told", || stopped(false, false)),
@@ -137,16 +139,21 @@ fn kill(runtime: &Runtime) -> Result<()> {
 /// The machine has booted, and no kubelet has come to its pods again: what is on disks is left.
 fn booted() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
-    pods(&mut stage)?;
+    boot(&mut stage)?;
+    stage.must_show(&[(Kind::File, 6)])?;
+    stage.judge(&Right::Clean, 0)?;
+    Ok(())
+}
+
+fn boot(stage: &mut Stage) -> Result<()> {
+    pods(stage)?;
     stage.stop()?;
-    kill_shims(&stage)?;
+    kill_shims(stage)?;
     sh("for p in $(cat $(find /sys/fs/cgroup -path '*kubepods*' -name cgroup.procs)); do kill -KILL $p; done; sleep 1
         for n in /run/netns/*; do umount $n; rm $n; done
         awk '$5 ~ \"^(/run/containerd|/var/snap)\" {print $5}' /proc/self/mountinfo | tac | xargs -r umount
         find /sys/fs/cgroup -depth -path '*kubepods*' -type d -exec rmdir {} +
         rm -rf /run/containerd; ip link del cni0; iptables -t nat -F; iptables -t nat -X")?;
-    stage.must_show(&[(Kind::File, 6)])?;
-    stage.judge(&Right::Clean, 0)?;
     Ok(())
 }
 
@@ -175,7 +182,7 @@ fn forged() -> Result<()> {
     Ok(())
 }
 
-/// Calico's results name the link on the host, and for its sandbox no path (cmdAdd in its cni-plugin: the endpoint's name).
+/// Calico's results name the link on the host, and for its sandbox no path (cmdAdd in its cni-plugin: `Spec.Endpoint`).
 fn unnamed(lived_in: bool) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     routed(&mut stage)?;
@@ -214,6 +221,32 @@ fn damaged() -> Result<()> {
     sh(&format!("echo nonsense > {DATABASE}"))?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 2), (Kind::Mount, 2)])?;
     stage.judge(&Right::Doubt(is_netns), 0)?;
+    Ok(())
+}
+
+/// Nothing but CNI's notes is left.
+fn forgotten() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    boot(&mut stage)?;
+    sh(&format!("rm -r {COMMON}/run/containerd {COMMON}/var/lib/containerd/*"))?;
+    stage.must_show(&[(Kind::File, 6)])?;
+    stage.judge(&Right::Doubt(|thing| thing.path.starts_with("/var/lib/cni/results")), 0)?;
+    Ok(())
+}
+
+/// kubelet waits for its volumes, say.
+fn waiting() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    stage.stop()?;
+    sh("mkdir /sys/fs/cgroup/kubepods")?;
+    sh(KUBELET)?;
+    sh(
+        "mkdir /sys/fs/cgroup/kubepods/burstable/pod11111111-2222-4333-8444-555555555555
+        mkdir -p /var/snap/microk8s/common/var/lib/kubelet/pods/11111111-2222-4333-8444-555555555555/volumes",
+    )?;
+    stage.must_show(&[(Kind::Cgroup, 4), (Kind::File, 2)])?;
+    stage.judge(&Right::Clean, 0)?;
     Ok(())
 }
 

@@ -94,7 +94,7 @@ pub fn full(point: &Path, group: &Path) -> PathBuf {
 }
 
 impl CgroupTree {
-    /// To look up in which hierarchies a group exists.
+    /// An index in which to look up in which hierarchies a group exists.
     pub fn index(&self) -> Index<'_> {
         let mut index = Index { hierarchies: &self.hierarchies, groups: &self.groups, places: Vec::new() };
         for (hierarchy, groups) in (0..).zip(&self.groups) {
@@ -128,8 +128,8 @@ impl CgroupTree {
 /// A hierarchy and one of its groups, by their numbers.
 type Place = (u32, u32);
 
-/// All groups of all hierarchies, sorted by their names. It is made while the most memory is used, and of thousands of pods it
-/// takes a tenth of what a map takes.
+/// All groups of all hierarchies, sorted by their names. It is made while the most memory is used, and with thousands of pods it
+/// takes a tenth of what a map would.
 #[derive(Default)]
 pub struct Index<'a> {
     hierarchies: &'a [Hierarchy],

@@ -30,7 +30,7 @@ extern "C" fn _Unwind_Backtrace(
 }
 
 /// The rest of the unwinder: 22 KB with its search for the tables that released programs do not carry. A panic aborts, and no
-/// thread is cancelled or leaves by pthread_exit; so nobody calls these. Who did would find no table, and abort as well.
+/// thread is cancelled or leaves by pthread_exit; so nobody calls these. Whoever did would find no table, and abort as well.
 #[cfg(all(target_arch = "x86_64", panic = "abort"))]
 mod unwinder {
     macro_rules! never_called {

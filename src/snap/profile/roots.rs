@@ -1,12 +1,10 @@
 //! A profile's paths for one snap, and what was found out about them.
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::linux::host::Host;
-use crate::linux::identity::by_age;
 use crate::reason::Reason;
 use crate::snap::Snap;
 use crate::text;
@@ -132,11 +130,9 @@ impl Roots {
         snap.owns(place) || [&snap.common, &snap.data].into_iter().any(|root| below(self.place_of(root)))
     }
 
-    /// Whether this is there, and a program of the snap may have made it: what others may have made as well is the snap's only if
-    /// it is known to be younger.
+    /// Whether this is there, and a program of the snap may have made it.
     pub fn may_have_made(&self, host: &Host, snap: &Snap, path: &Path) -> bool {
-        let is_younger = || by_age(host, path, &snap.common).is_some_and(Ordering::is_ge);
-        host.exists(path).unwrap_or(false) && (self.is_own(snap, path) || is_younger())
+        host.exists(path).unwrap_or(false) && (self.is_own(snap, path) || !snap.is_younger_than(host, path))
     }
 
     /// All spellings of a place, its own first: what mounts a file system may print the one that it was given.
