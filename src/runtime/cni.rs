@@ -244,7 +244,8 @@ pub fn leases(
                         ours = true;
                         found.files.push(file);
                     }
-                    Ok(bytes) if !shared && lessee(&bytes).is_some_and(is_lost) => lost = true,
+                    // One without a word is what a loss of power leaves.
+                    Ok(bytes) if bytes.is_empty() || lessee(&bytes).is_some_and(is_lost) => lost = true,
                     Err(e) if e.is_gone() => {}
                     // A symlink, a directory, something far too large: no plugin made it.
                     Ok(_) | Err(Error::Malformed { .. }) => shared = true,

@@ -39,7 +39,8 @@ pub const ALL: &[Scene] = &[
     ("nothing_is_left_of_dead_pods_whose_results_name_no_namespace", || unnamed(false)),
     ("a_link_into_a_namespace_that_no_result_names_and_somebody_is_in_stays", || unnamed(true)),
     ("what_no_database_tells_of_is_named", no_database),
-    ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", damaged),
+    ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", || damaged(true)),
+    ("what_neither_database_nor_results_tell_beside_living_pods_is_named", || damaged(false)),
     ("what_cni_alone_tells_of_is_named", forgotten),
     ("what_a_kubelet_has_left_and_nothing_knows_is_named", lost),
     ("nothing_is_left_of_a_pod_that_never_got_a_container", waiting),
@@ -182,13 +183,11 @@ fn forged() -> Result<()> {
     Ok(())
 }
 
-/// Calico's results name the link on the host, and for its sandbox no path (cmdAdd in its cni-plugin: `Spec.Endpoint`).
 fn unnamed(lived_in: bool) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     routed(&mut stage)?;
     kill_all(&mut stage)?;
-    sh("sed -i -E 's#\"sandbox\":\"[^\"]*\"#\"sandbox\":\"eth0\"#g' /var/lib/cni/results/*
-        grep -q '\"eth0\"}' /var/lib/cni/results/*")?;
+    call_it_eth0()?;
     if !lived_in {
         stage.must_show(&[(Kind::File, 2), (Kind::Link, 1), (Kind::Mount, 1)])?;
         stage.judge(&Right::Clean, 0)?;
@@ -201,6 +200,13 @@ fn unnamed(lived_in: bool) -> Result<()> {
     sh("ip link show type veth | grep veth").map(drop)
 }
 
+/// Calico's results name the link on the host, and for its sandbox no path (cmdAdd in its cni-plugin: `Spec.Endpoint`).
+fn call_it_eth0() -> Result<()> {
+    sh("sed -i -E 's#\"sandbox\":\"[^\"]*\"#\"sandbox\":\"eth0\"#g' /var/lib/cni/results/*
+        grep -q '\"eth0\"}' /var/lib/cni/results/*")
+    .map(drop)
+}
+
 fn no_database() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     routed(&mut stage)?;
@@ -211,7 +217,7 @@ fn no_database() -> Result<()> {
     Ok(())
 }
 
-fn damaged() -> Result<()> {
+fn damaged(named: bool) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     routed(&mut stage)?;
     let runtime = stage.runtime()?;
@@ -219,6 +225,9 @@ fn damaged() -> Result<()> {
     runtime.make_pods("alive", &[], &["/app", "obedient"])?;
     stage.stop()?;
     sh(&format!("echo nonsense > {DATABASE}"))?;
+    if !named {
+        call_it_eth0()?;
+    }
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 2), (Kind::Mount, 2)])?;
     stage.judge(&Right::Doubt(is_netns), 0)?;
     Ok(())
