@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use crate::stage::{World, id};
+use crate::stage::{World, id, spawn_in};
 use support::{Result, demand, sh};
 
 /// Bound elsewhere too, and by another name: every bind of the namespace goes, and nobody's else.
@@ -75,18 +74,6 @@ pub fn connections() -> Result<()> {
     let left = flows()?;
     demand(left.contains("src=10.1.0.20 ") && left.contains("src=192.168.50.7 "), format!("gone: {left}"))?;
     demand(!left.contains("src=10.1.0.2 "), format!("left: {left}"))
-}
-
-fn spawn_in(netns: &str) -> Result<Child> {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", netns, "sleep", "100"]).stdin(Stdio::null()).stdout(Stdio::null());
-    let child = command.spawn()?;
-    // It is in the namespace once it has become the other program.
-    let comm = format!("/proc/{}/comm", child.id());
-    while fs::read_to_string(&comm)?.trim() != "sleep" {
-        std::thread::yield_now();
-    }
-    Ok(child)
 }
 
 /// Somebody in a namespace makes it his; somebody who has one open only keeps it alive.

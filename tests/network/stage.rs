@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ pub const BACKENDS: [&str; 4] = ["iptables-nft", "iptables-legacy", "ip6tables-n
 /// A snap, and the look at the world before anything of ours was in it.
 pub struct World {
     pub snap: Snap,
+    /// The other pod's: a namespace with nobody in it, and a result of CNI, would be in doubt.
+    _pause: Child,
     before: Look,
 }
 
@@ -84,6 +87,7 @@ impl World {
             "ip link add other0 type bridge && ip addr add 192.168.50.1/24 dev other0 && ip link set other0 up",
         )?;
         sandbox(None, 'f', "192.168.50.7/24", Some("other0"), "vethother")?;
+        let _pause = spawn_in("cni-f")?;
         sh("ip netns add blue; ip netns add cni-unused; ip route add 203.0.113.0/24 dev other0")?;
         sh("ip link add califfffffffffe type ifb; ip link add mycali0 type veth peer name mycali1")?;
         for program in BACKENDS {
@@ -108,7 +112,7 @@ impl World {
         given_away("others", 'e')?;
         nft_tables()?;
         nft_rules(&id('f'), "others", "192.168.50.7", 8081)?;
-        Ok(World { snap, before: look()? })
+        Ok(World { snap, _pause, before: look()? })
     }
 
     /// Three sandboxes of ours: two in a bridge, one by a route, as calico does it.
@@ -203,6 +207,18 @@ fn sandbox(
     });
     let witness = format!("/run/containerd/runc/k8s.io/{id}/state.json");
     if snap.is_some() { write(&witness, &state.to_string()) } else { Ok(()) }
+}
+
+pub fn spawn_in(netns: &str) -> Result<Child> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", netns, "sleep", "100"]).stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.spawn()?;
+    // It is in the namespace once it has become the other program.
+    let comm = format!("/proc/{}/comm", child.id());
+    while fs::read_to_string(&comm)?.trim() != "sleep" {
+        std::thread::yield_now();
+    }
+    Ok(child)
 }
 
 pub fn write(path: &str, text: &str) -> Result<()> {
