@@ -31,7 +31,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     let records = match manners::read(view, scope).and_then(|records| records.ok_or("there is none".into())) {
         Ok(records) => records,
         // Beside containers of ours that are known, what is left over is others' more often than not.
-        Err(_) if !scope.idle => return scope.doubts.extend(deserted(view, scope)),
+        Err(_) if !scope.idle => return,
         Err(why) => {
             let what =
                 "results of CNI and empty groups of pods, of which the database would tell whose they are";
@@ -83,23 +83,6 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
         }
     }
     scope.idle &= scope.containers.is_empty();
-}
-
-/// Network namespaces such as containerd makes, of which its database would tell whose they are, and that nobody is in.
-fn deserted(view: &View, scope: &Scope) -> Vec<Blind> {
-    let Ok(table) = view.own_mounts() else { return Vec::new() };
-    let (machine, mut inhabited) = (Machine::of(view, table), BTreeSet::new());
-    if machine.strangers(scope, &[], &mut inhabited).1 {
-        return Vec::new();
-    }
-    let is_made = |path: &&PathBuf| netns::is_cnis(path) && cni::is_netns(path, &scope.roots);
-    let empty = machine.binds.iter().filter(|(inode, _)| !inhabited.contains(inode));
-    let why =
-        (Reason::Unproven, "nobody is in it, and the database that would tell whose it was cannot be read");
-    empty
-        .filter_map(|(_, points)| points.iter().find(is_made))
-        .map(|path| Blind::new(format!("the network namespace {}", show(path)), why))
-        .collect()
 }
 
 /// CNI's results of sandboxes that nothing proves ours so far.
