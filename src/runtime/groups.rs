@@ -93,11 +93,15 @@ pub fn is_a_pods(group: &Path) -> bool {
         && names().all(|name| container_of(name).is_none())
 }
 
+/// How the name of a pod's slice ends.
+fn slice_of(uid: &str) -> String {
+    format!("-pod{}.slice", uid.replace('-', "_"))
+}
+
 /// True for the group that kubelet makes for this pod.
 pub fn is_the_pods(group: &Path, uid: &str) -> bool {
     let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let is_named = name.strip_prefix("pod") == Some(uid)
-        || name.ends_with(&format!("-pod{}.slice", uid.replace('-', "_")));
+    let is_named = name.strip_prefix("pod") == Some(uid) || name.ends_with(&slice_of(uid));
     !uid.is_empty() && is_named && is_a_pods(group)
 }
 
@@ -110,7 +114,7 @@ pub fn container_in_a_pod(group: &Path) -> Option<&str> {
 pub fn is_of_pod(group: &Path, uid: &str) -> bool {
     let above = group.parent().into_iter().flat_map(Path::iter).filter_map(OsStr::to_str);
     let in_container = |name: &str| container_of(name.strip_prefix("kata_").unwrap_or(name)).is_some();
-    let (pod, systemds) = (format!("pod{uid}"), format!("-pod{}.slice", uid.replace('-', "_")));
+    let (pod, systemds) = (format!("pod{uid}"), slice_of(uid));
     // Without systemd the slice is a part of the group's own name.
     let name = group.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let slice = name.split_once(':').map_or("", |(slice, _)| slice);

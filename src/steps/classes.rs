@@ -35,17 +35,18 @@ pub fn empty<'a>(host: &Host, scope: &Scope, all: &'a [PathBuf], going: &HashSet
         || roots.kubelet.as_ref().is_some_and(|root| roots.may_have_made(host, snap, &root.join(STATE)));
     let is_ours = |top: &Path| held(top) || scope.idle && top.components().count() == 2 && has_run();
     let parents: HashSet<&Path> = all.iter().filter_map(|group| group.parent()).collect();
-    let is_idle =
+    // Groups of pods without a container.
+    let has_none =
         |group: &&Path| groups::is_a_pods(group) && !parents.contains(group) && !going.contains(group);
-    let idle: Vec<&Path> = all.iter().map(PathBuf::as_path).filter(is_idle).collect();
+    let without: Vec<&Path> = all.iter().map(PathBuf::as_path).filter(has_none).collect();
     // kubelet makes a pod's group, and then waits for its volumes.
-    let root = roots.kubelet.as_ref().filter(|root| !idle.is_empty() && roots.is_own(snap, root));
+    let root = roots.kubelet.as_ref().filter(|root| !without.is_empty() && roots.is_own(snap, root));
     let pods = root.and_then(|root| host.list(&root.join("pods")).ok()).unwrap_or_default();
     let is_kubelets =
         |group: &Path| pods.iter().any(|pod| groups::is_the_pods(group, &pod.to_string_lossy()));
     for top in all.iter().filter(|group| groups::is_of_all_pods(group) && is_ours(group)) {
         let (made, lost): (Vec<&Path>, Vec<&Path>) =
-            idle.iter().filter(|group| group.starts_with(top)).partition(|group| is_kubelets(group));
+            without.iter().filter(|group| group.starts_with(top)).partition(|group| is_kubelets(group));
         let goes = |group: &Path| going.contains(group) || made.contains(&group);
         let below =
             |parent: &Path| all.iter().filter(|group| group.parent() == Some(parent)).collect::<Vec<_>>();

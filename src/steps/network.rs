@@ -44,14 +44,16 @@ fn flows(view: &View, scope: &Scope, finding: &mut Finding) {
 /// pod is so, too, while it starts or ends. Where somebody may not be asked for his, it may be another runtime's, if one is alive.
 fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let lost = &scope.network.lost;
-    let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
-    let asked = || {
-        processes.iter().filter(|p| !p.kernel).map(|p| netns::of_process(view.host, &p.id.pid.to_string()))
-    };
-    if lost.is_empty() || asked().any(is_hidden) && skeleton::others_run(view, scope) {
+    if lost.is_empty() {
         return;
     }
-    let inhabited = order::set(asked().flatten());
+    let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
+    let asked = processes.iter().filter(|p| !p.kernel);
+    let asked = asked.map(|p| netns::of_process(view.host, &p.id.pid.to_string())).collect::<Vec<_>>();
+    if asked.iter().any(is_hidden) && skeleton::others_run(view, scope) {
+        return;
+    }
+    let inhabited = order::set(asked.into_iter().flatten());
     let bound = order::set(table.mounts.iter().filter_map(netns::of_mount));
     for (_, path) in lost.iter().filter(|(inode, _)| bound.contains(inode) && !inhabited.contains(inode)) {
         let what = format!("the network namespace {}", show(path));
@@ -62,8 +64,8 @@ fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     }
 }
 
-fn is_hidden(netns: io::Result<u64>) -> bool {
-    netns.is_err_and(|e| !e.raw_os_error().is_some_and(gone))
+fn is_hidden(netns: &io::Result<u64>) -> bool {
+    netns.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(gone))
 }
 
 fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {

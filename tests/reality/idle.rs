@@ -57,12 +57,18 @@ pub const KUBELET: &str = "mkdir -p /var/snap/microk8s/common/var/lib/kubelet
 
 const DATABASE: &str = "/var/snap/microk8s/common/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
 
-fn never(version: &'static str) -> Result<()> {
+/// containerd and kubelet have run, and no pod ever was.
+fn without_pods(version: &'static str) -> Result<Stage> {
     let mut stage = Stage::new(version)?;
     stage.start_usual()?;
     stage.stop()?;
     sh("mkdir /sys/fs/cgroup/kubepods")?;
     sh(KUBELET)?;
+    Ok(stage)
+}
+
+fn never(version: &'static str) -> Result<()> {
+    let mut stage = without_pods(version)?;
     stage.must_show(&[(Kind::Cgroup, 3), (Kind::File, 2)])?;
     stage.judge(&Right::Clean, 0)?;
     Ok(())
@@ -105,12 +111,17 @@ fn killed(version: &'static str, others: fn() -> Result<Vec<Runtime>>) -> Result
 fn entered() -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     kill_tasks(&mut stage)?;
-    let mut stranger = Command::new("sh");
-    stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
-    let pid = stage.keep(stranger)?;
+    let pid = enter(&mut stage)?;
     stage.judge(&Right::Doubt(is_netns), 0)?;
     demand(Path::new(&format!("/proc/{pid}/ns/net")).exists(), "the process in the namespace was ended")?;
     sh("ls /run/netns/cni-*; ls /var/lib/cni/networks/pods/10.*").map(drop)
+}
+
+/// A stranger, in the only sandbox's network namespace.
+fn enter(stage: &mut Stage) -> Result<i32> {
+    let mut stranger = Command::new("sh");
+    stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
+    stage.keep(stranger)
 }
 
 fn kill_tasks(stage: &mut Stage) -> Result<()> {
@@ -192,9 +203,7 @@ fn unnamed(lived_in: bool) -> Result<()> {
         stage.judge(&Right::Clean, 0)?;
         return Ok(());
     }
-    let mut stranger = Command::new("sh");
-    stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
-    stage.keep(stranger)?;
+    enter(&mut stage)?;
     stage.judge(&Right::Doubt(is_netns), 0)?;
     sh("ip link show type veth | grep veth").map(drop)
 }
@@ -241,11 +250,7 @@ fn forgotten() -> Result<()> {
 
 /// kubelet waits for its volumes, say.
 fn waiting() -> Result<()> {
-    let mut stage = Stage::new("1.7")?;
-    stage.start_usual()?;
-    stage.stop()?;
-    sh("mkdir /sys/fs/cgroup/kubepods")?;
-    sh(KUBELET)?;
+    let mut stage = without_pods("1.7")?;
     sh(
         "mkdir /sys/fs/cgroup/kubepods/burstable/pod11111111-2222-4333-8444-555555555555
         mkdir -p /var/snap/microk8s/common/var/lib/kubelet/pods/11111111-2222-4333-8444-555555555555/volumes",
@@ -257,11 +262,7 @@ fn waiting() -> Result<()> {
 
 /// A pod's group, and an address that no result names any more.
 fn lost() -> Result<()> {
-    let mut stage = Stage::new("1.7")?;
-    stage.start_usual()?;
-    stage.stop()?;
-    sh("mkdir /sys/fs/cgroup/kubepods")?;
-    sh(KUBELET)?;
+    let mut stage = without_pods("1.7")?;
     sh("mkdir /sys/fs/cgroup/kubepods/burstable/pod11111111-2222-4333-8444-555555555555
         mkdir -p /var/lib/cni/networks/pods; cd /var/lib/cni/networks/pods
         printf '%064d\r\neth0' 7 > 10.77.0.9; echo 10.77.0.9 > last_reserved_ip.0; : > lock")?;
