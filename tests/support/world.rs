@@ -61,6 +61,7 @@ const ROLE: &str = "SNAP_TEARDOWN_TEST_ROLE";
 const BODY: &str = "SNAP_TEARDOWN_TEST_BODY";
 const CGROUPS: &str = "SNAP_TEARDOWN_TEST_CGROUPS";
 const GROUP: &str = "SNAP_TEARDOWN_TEST_GROUP";
+const DIR: &str = "SNAP_TEARDOWN_TEST_DIR";
 
 /// Names a directory whose `usr` is laid over the machine's, with programs that are not installed.
 pub const LAYER: &str = "SNAP_TEARDOWN_TEST_LAYER";
@@ -87,14 +88,19 @@ pub fn run_for(limit: u32, body: &str, cgroups: Cgroups, out: Stdio, err: Stdio)
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root: it makes namespaces, mounts and containers (try sudo)".into());
     }
+    let group = new_group()?;
     let mut keeper = again("keeper", body, cgroups)?;
-    keeper.env(LIMIT, limit.to_string()).stdin(Stdio::null()).stdout(out).stderr(err);
-    let mut keeper = keeper.spawn()?;
-    Ok(Ended { status: keeper.wait()?, group: group_of(keeper.id()) })
+    keeper.env(LIMIT, limit.to_string()).env(GROUP, &group);
+    let status = keeper.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?.wait()?;
+    Ok(Ended { status, group })
 }
 
-fn group_of(keeper: u32) -> String {
-    format!("snap-teardown-{keeper}")
+/// A name that no other world has, ever. A pid is not enough: a keeper that was killed has left its groups, and in another
+/// PID namespace, or later, somebody else gets its number.
+fn new_group() -> Result<String> {
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let random = uuid.split('-').next().ok_or("the kernel gives no UUID")?;
+    Ok(format!("snap-teardown-{}-{random}", std::process::id()))
 }
 
 /// True in a process that was started for a role.
@@ -173,7 +179,7 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
     set_pdeathsig(Signal::SIGTERM)?;
     alarm::set(std::env::var(LIMIT)?.parse()?);
 
-    let group = group_of(std::process::id());
+    let group = std::env::var(GROUP)?;
     let dir = build_dir()?.join("worlds").join(&group);
     fs::create_dir_all(&dir)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -188,7 +194,7 @@ fn keep(body: &str, cgroups: Cgroups) -> Result<i32> {
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWUTS,
     )?;
-    let mut world = again("init", body, cgroups)?.env(GROUP, &dir).spawn()?;
+    let mut world = again("init", body, cgroups)?.env(DIR, &dir).spawn()?;
     let status = loop {
         let signal = signals.wait()?;
         if signal != Signal::SIGCHLD {
@@ -250,7 +256,7 @@ fn remove_groups(group: &Path) -> Result<()> {
 
 fn init(body: &str, cgroups: Cgroups) -> Result<i32> {
     set_pdeathsig(Signal::SIGKILL)?;
-    let dir = PathBuf::from(std::env::var(GROUP)?);
+    let dir = PathBuf::from(std::env::var(DIR)?);
     let group = dir.file_name().ok_or("the world's directory has no name")?.to_owned();
     let mut hierarchies = Vec::new();
     for entry in fs::read_dir(dir.join("groups"))? {
