@@ -39,7 +39,7 @@ pub(super) struct Namespaces {
     pub inhabited: BTreeSet<u64>,
     /// Whether anybody could not be asked where he is.
     pub hidden: bool,
-    /// Namespaces that somebody's result of CNI names, and that nobody is in or claims.
+    /// Namespaces that somebody's result of CNI names or may be of, and that nobody is in or claims.
     pub lost: Vec<(u64, PathBuf)>,
 }
 
@@ -86,8 +86,10 @@ pub(super) fn gather(
     }
     let named = of_others.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
     let named = order::set(named);
+    // Not every plugin's result tells it: Calico's do not. Then it may be any.
+    let unnamed = of_others.iter().any(|result| result.netns.is_none());
     let is_lost = |(inode, path): &(&u64, &PathBuf)| {
-        named.contains(inode) && !found.inhabited.contains(inode) && netns::is_cnis(path)
+        (unnamed || named.contains(inode)) && !found.inhabited.contains(inode) && netns::is_cnis(path)
     };
     found.lost = found.unclaimed.iter().filter(is_lost).map(|(inode, path)| (*inode, path.clone())).collect();
     found

@@ -39,7 +39,10 @@ pub const ALL: &[Scene] = &[
     ("nothing_is_left_of_dead_pods_whose_results_name_no_namespace", || unnamed(false)),
     ("a_link_into_a_namespace_that_no_result_names_and_somebody_is_in_stays", || unnamed(true)),
     ("what_no_database_tells_of_is_named", no_database),
-    ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", damaged),
+    ("what_a_damaged_database_does_not_tell_beside_living_pods_is_named", || damaged(|| Ok(()))),
+    ("what_a_damaged_database_does_not_tell_is_named_whose_results_name_no_namespace", || {
+        damaged(call_it_eth0)
+    }),
     ("what_cni_alone_tells_of_is_named", forgotten),
     ("what_a_kubelet_has_left_and_nothing_knows_is_named", lost),
     ("nothing_is_left_of_a_pod_that_never_got_a_container", waiting),
@@ -225,7 +228,7 @@ fn no_database() -> Result<()> {
     Ok(())
 }
 
-fn damaged() -> Result<()> {
+fn damaged(results: fn() -> Result<()>) -> Result<()> {
     let mut stage = Stage::new("1.7")?;
     routed(&mut stage)?;
     let runtime = stage.runtime()?;
@@ -233,6 +236,7 @@ fn damaged() -> Result<()> {
     runtime.make_pods("alive", &[], &["/app", "obedient"])?;
     stage.stop()?;
     sh(&format!("echo nonsense > {DATABASE}"))?;
+    results()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 2), (Kind::Mount, 2)])?;
     stage.judge(&Right::Doubt(is_netns), 0)?;
     Ok(())
