@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::gone;
 use crate::linux::host::Host;
 use crate::linux::mountinfo::Mount;
 
@@ -13,6 +14,11 @@ use crate::linux::mountinfo::Mount;
 pub fn of_process(host: &Host, pid: &str) -> io::Result<u64> {
     let link = std::fs::read_link(host.path(Path::new(&format!("/proc/{pid}/ns/net"))))?;
     number(&link).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// True if we may not know where a process is; one that has ended hides nothing.
+pub fn is_hidden(asked: &io::Result<u64>) -> bool {
+    asked.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(gone))
 }
 
 /// The number of the namespace that a mount shows; none if it shows something else.

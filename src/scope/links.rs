@@ -261,17 +261,17 @@ fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
     }
 }
 
-/// Living programs that manage pods or a node's network, that are not ours and that share our network namespace. What a
-/// user's process is called says nothing: it has to be root's, of our own PID namespace or a pod's, and in a group that only
-/// root puts processes in.
+/// Living programs that manage pods or a node's network, that are not ours and that share our network namespace, or may share
+/// it. What a user's process is called says nothing: it has to be root's, of our own PID namespace or a pod's, and in a group
+/// that only root puts processes in, for a user may start programs that are root's (setuid) by any name.
 fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
     let Ok(processes) = view.processes() else { return BTreeMap::new() };
     let own = netns::of_process(view.host, "self").ok();
     let depth = view.pid_namespace_depth(None);
     let of_others = |group: &PathBuf| {
         let of_ours = scope.containers.iter().filter(|c| c.is_proven()).flat_map(|c| &c.cgroups);
-        let root_alone = ["/system.slice", "/kubepods", "/kubepods.slice", "/machine.slice"];
-        root_alone.iter().any(|top| group.starts_with(top))
+        let roots_alone = group != Path::new("/") && !group.starts_with("/user.slice");
+        roots_alone
             && !of_ours.into_iter().any(|own| group.starts_with(own))
             && units::snap_of(group) != Some(scope.snap.instance.as_str())
     };
@@ -279,7 +279,8 @@ fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
         let pid = p.id.pid;
         let directory = view.host.path(Path::new(&format!("/proc/{pid}")));
         let root = std::fs::metadata(directory).is_ok_and(|found| found.uid() == 0);
-        let here = netns::of_process(view.host, &pid.to_string()).is_ok_and(|its| Some(its) == own);
+        let its = netns::of_process(view.host, &pid.to_string());
+        let here = netns::is_hidden(&its) || its.is_ok_and(|its| own.is_none_or(|own| its == own));
         let deeper = usize::from(IN_PODS.contains(&p.comm.as_str()));
         let its = view.pid_namespace_depth(Some(pid));
         let near = its.zip(depth).is_some_and(|(its, own)| (own..=own + deeper).contains(&its));

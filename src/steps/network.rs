@@ -2,10 +2,9 @@
 //! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Blind, gone};
+use crate::error::Blind;
 use crate::linux::{conntrack, netns};
 use crate::order;
 use crate::reason::Reason;
@@ -50,7 +49,7 @@ fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
     let asked = processes.iter().filter(|p| !p.kernel);
     let asked = asked.map(|p| netns::of_process(view.host, &p.id.pid.to_string())).collect::<Vec<_>>();
-    if asked.iter().any(is_hidden) && skeleton::others_run(view, scope) {
+    if asked.iter().any(netns::is_hidden) && skeleton::others_run(view, scope) {
         return;
     }
     let inhabited = order::set(asked.into_iter().flatten());
@@ -62,10 +61,6 @@ fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.blind.push(Blind::new(what, why));
         }
     }
-}
-
-fn is_hidden(netns: &io::Result<u64>) -> bool {
-    netns.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(gone))
 }
 
 fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {

@@ -1,4 +1,7 @@
 use super::*;
+use crate::fixture::scope_of;
+use crate::linux::host::Host;
+use crate::scope::tests::{CGROUPS, STAT, tree};
 
 const MAC: &str = "aa:00:00:00:00:01";
 
@@ -201,4 +204,33 @@ fn names_do_not_speak_to_the_terminal() {
     let mut facts = facts();
     facts.links.push(link(20, "a\u{1b}[31mRED", "tun", Some(5), None));
     assert_eq!(of_cni0(&facts, None).others, ["a port of it, a\\033[31mRED, is not ours"]);
+}
+
+#[test]
+fn a_living_kubelet_is_a_rival_unless_it_is_elsewhere_or_a_users() {
+    let stat = format!("61 {}", STAT.replace("(x)", "(kubelet)"));
+    for (group, netns, expected) in [
+        ("/system.slice/kubelet.service", "net:[1]", true),
+        ("/runtime.slice/kubelet.service", "net:[1]", true),
+        ("/odd", "net:[1]", true),
+        ("/system.slice/kubelet.service", "net:[2]", false),
+        // Where it is may not be known: it may be here.
+        ("/system.slice/kubelet.service", "nonsense", true),
+        ("/user.slice/user-1000.slice/session-1.scope", "net:[1]", false),
+        ("/", "net:[1]", false),
+        ("/system.slice/snap.microk8s.daemon-kubelite.service", "net:[1]", false),
+    ] {
+        let membership = format!("0::{group}\n");
+        let status = ("proc/self/status", "NSpid:\t9\n");
+        let its = ("proc/61/status", "NSpid:\t61\n");
+        let files = [CGROUPS, status, its, ("proc/61/stat", &stat), ("proc/61/cgroup", &membership)];
+        let dir = tree(&files);
+        for (pid, netns) in [("self", "net:[1]"), ("61", netns)] {
+            std::fs::create_dir_all(dir.path().join("proc").join(pid).join("ns")).unwrap();
+            std::os::unix::fs::symlink(netns, dir.path().join("proc").join(pid).join("ns/net")).unwrap();
+        }
+        let host = Host::at(dir.path());
+        let found = rivals(&View::new(&host, None), &scope_of(&[]));
+        assert_eq!(found.contains_key("kubelet"), expected, "{group} {netns}: {found:?}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::error::gone;
 use crate::linux::cgroup::{CgroupTree, Index};
 use crate::linux::mountinfo::MountTable;
 use crate::linux::netns;
@@ -115,19 +114,17 @@ impl<'a> Machine<'a> {
         let Ok(processes) = self.view.processes() else { return (strangers, true) };
         for process in processes.iter().filter(|p| !p.kernel) {
             let pid = process.id.pid;
-            match netns::of_process(self.view.host, &pid.to_string()) {
-                Ok(inode) => {
-                    inhabited.insert(inode);
-                    if wanted.contains(&inode) && !ours.contains(&pid) && !self.is_in_ours(pid, scope) {
-                        let group = self.view.membership(pid).pop().unwrap_or_default();
-                        let comm = escape(process.comm.as_bytes());
-                        strangers.entry(inode).or_insert(format!(
-                            "process {pid} ({comm}) of group {} is in it and in no container of ours",
-                            show(&group)
-                        ));
-                    }
-                }
-                Err(e) => hidden |= !e.raw_os_error().is_some_and(gone),
+            let asked = netns::of_process(self.view.host, &pid.to_string());
+            hidden |= netns::is_hidden(&asked);
+            let Ok(inode) = asked else { continue };
+            inhabited.insert(inode);
+            if wanted.contains(&inode) && !ours.contains(&pid) && !self.is_in_ours(pid, scope) {
+                let group = self.view.membership(pid).pop().unwrap_or_default();
+                let comm = escape(process.comm.as_bytes());
+                strangers.entry(inode).or_insert(format!(
+                    "process {pid} ({comm}) of group {} is in it and in no container of ours",
+                    show(&group)
+                ));
             }
         }
         (strangers, hidden)
