@@ -7,7 +7,10 @@
 //!
 //! ```text
 //! v1 / NAMESPACE / containers / ID / image, snapshotter, snapshotKey, sandboxid, spec, runtime/name, labels/, extensions/
+//! v1 / NAMESPACE / sandboxes / ID / extensions/metadata
 //! ```
+//!
+//! containerd 2.x writes a sandbox there before it makes its network and its container (`internal/cri/server/sandbox_run.go`).
 //!
 //! All of it is a hint: a hostPath volume may reach the file. A record that makes no sense is passed over with a remark,
 //! and says nothing about the others. What is kept is no more than what is read ([`bolt::MOST_BYTES`]); of the
@@ -211,19 +214,49 @@ impl Reader {
             self.records.remarks.add("the file", "a namespace with a name that none can have");
             return;
         };
-        let containers = match bucket.bucket(b"containers") {
-            Ok(Some(containers)) => containers,
-            Ok(None) => return,
-            Err(error) => return self.records.remarks.add(&namespace, error),
+        for (kind, take) in [
+            (&b"containers"[..], Reader::container as fn(&mut Reader, _, &_)),
+            (b"sandboxes", Reader::sandbox),
+        ] {
+            let all = match bucket.bucket(kind) {
+                Ok(Some(all)) => all,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.records.remarks.add(&namespace, error);
+                    continue;
+                }
+            };
+            let walked = all.each(&mut |key, item| match (shim::name(key), item) {
+                (Some(id), Item::Bucket(bucket)) => {
+                    let namespace = namespace.as_str().into();
+                    take(self, ContainerId { namespace, id: id.into() }, &bucket);
+                }
+                _ => self.records.remarks.add(&namespace, "a container with a name that none can have"),
+            });
+            self.note(&namespace, walked);
+        }
+    }
+
+    /// A sandbox that is no container yet, or is none for its runtime's sake.
+    fn sandbox(&mut self, sandbox: ContainerId, bucket: &Bucket) {
+        if sandbox.namespace != CRI || self.records.containers.contains_key(&sandbox) {
+            return;
+        }
+        if self.records.containers.len() == MOST_CONTAINERS {
+            return self.records.remarks.add(&sandbox.id, "too many containers");
+        }
+        let mut record = Record::default();
+        let mut taken = Ok(());
+        let mut take = |value: &[u8]| taken = cri::take_sandbox(&mut record, &sandbox.id, value);
+        let walked = match bucket.bucket(b"extensions") {
+            Ok(Some(extensions)) => value_of(&extensions, b"metadata", &mut take),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
         };
-        let walked = containers.each(&mut |key, item| match (shim::name(key), item) {
-            (Some(id), Item::Bucket(bucket)) => {
-                let namespace = namespace.as_str().into();
-                self.container(ContainerId { namespace, id: id.into() }, &bucket);
-            }
-            _ => self.records.remarks.add(&namespace, "a container with a name that none can have"),
-        });
-        self.note(&namespace, walked);
+        self.note(&sandbox.id, walked.and(taken));
+        if record.sandbox.is_some() {
+            self.records.containers.insert(sandbox, record);
+        }
     }
 
     fn container(&mut self, container: ContainerId, bucket: &Bucket) {

@@ -2,9 +2,11 @@
 //! has put their bundles away, and what else was made for them waits for a kubelet that does not come.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::mountinfo::Mount;
 use crate::linux::netns;
 use crate::reason::Reason;
 use crate::residue::witness::Witness;
@@ -16,7 +18,8 @@ use crate::scope::{Container, Evidence, Scope, manners};
 use crate::text::show;
 use crate::view::View;
 
-/// Adds those that our containerd's database names, and of which a result of CNI or an empty group of their pod is left. The
+/// Adds those that our containerd's database names, and of which a result of CNI, a network namespace or an empty group of their
+/// pod is left. The
 /// database is a hint. That is enough for what is dead: nobody is in a group of that name, nobody is in the network namespace
 /// that it and root's result tell of, and nobody else has the ID (`foreign`).
 pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
@@ -25,20 +28,21 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     }
     let results = results(view, scope);
     let pods = empty_pods(view, scope);
-    if results.is_empty() && pods.is_empty() {
+    let namespaces = unknown_namespaces(view, scope);
+    if results.is_empty() && pods.is_empty() && namespaces.is_empty() {
         return;
     }
     let records = match manners::read(view, scope).and_then(|records| records.ok_or("there is none".into())) {
         Ok(records) => records,
         // Beside containers of ours that are known, what is left over is others' more often than not.
-        Err(_) if !scope.idle => return,
+        Err(_) if !scope.idle || results.is_empty() && pods.is_empty() => return,
         Err(why) => {
             let what =
                 "results of CNI and empty groups of pods, of which the database would tell whose they are";
             return scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
         }
     };
-    let mut found = dead(view, scope, &records, &results, &pods);
+    let mut found = dead(view, scope, &records, &Traces { results: &results, pods, namespaces });
     found.retain(|container| !foreign.iter().any(|other| other.id == container.id.id));
     let is_own = scope.roots.is_own(&scope.snap, &scope.roots.root);
     if !is_own && (scope.idle || !scope.has_run()) {
@@ -96,17 +100,19 @@ fn results(view: &View, scope: &Scope) -> Vec<Attachment> {
     cni::results(view.host, &scope.roots.cni, &proven).others
 }
 
+/// What dead sandboxes have left.
+struct Traces<'a> {
+    results: &'a [Attachment],
+    pods: HashSet<PathBuf>,
+    namespaces: HashSet<&'a OsStr>,
+}
+
 /// Sandboxes in the database that nobody's group is called after, and of which one of these is left; but for those of which all is
 /// known. A shim that lives on may be all that proves one.
-fn dead(
-    view: &View,
-    scope: &Scope,
-    records: &Records,
-    results: &[Attachment],
-    pods: &HashSet<PathBuf>,
-) -> Vec<Container> {
+fn dead(view: &View, scope: &Scope, records: &Records, traces: &Traces) -> Vec<Container> {
     let alive = alive(view);
-    let attached: HashSet<&str> = results.iter().filter_map(|result| result.sandbox.as_deref()).collect();
+    let attached: HashSet<&str> =
+        traces.results.iter().filter_map(|result| result.sandbox.as_deref()).collect();
     let known = |id: &ContainerId| scope.containers.iter().find(|c| c.id.id == id.id);
     let mut found = Vec::new();
     for (id, record) in &records.containers {
@@ -119,8 +125,12 @@ fn dead(
             continue;
         }
         let cgroups = groups_of(sandbox.cgroup_parent.as_deref().unwrap_or_default(), &id.id);
-        let pod = cgroups.iter().any(|group| group.parent().is_some_and(|above| pods.contains(above)));
-        if pod || attached.contains(id.id.as_str()) {
+        let pod = cgroups.iter().any(|group| group.parent().is_some_and(|above| traces.pods.contains(above)));
+        let netns = sandbox.netns.as_deref().and_then(Path::file_name);
+        if pod
+            || netns.is_some_and(|name| traces.namespaces.contains(name))
+            || attached.contains(id.id.as_str())
+        {
             found.push(Container {
                 sandbox: true,
                 pod: record.pod.clone(),
@@ -183,6 +193,19 @@ fn empty_pods(view: &View, scope: &Scope) -> HashSet<PathBuf> {
     let is_empty =
         |group: &&Path| groups::is_a_pods(group) && !parents.contains(group) && !ours.contains(group);
     tree.each().map(|(_, group)| group).filter(is_empty).map(Path::to_path_buf).collect()
+}
+
+/// The names of network namespaces such as containerd makes, of which no container that is known tells.
+fn unknown_namespaces<'a>(view: &'a View, scope: &Scope) -> HashSet<&'a OsStr> {
+    let Ok(table) = view.own_mounts() else { return HashSet::new() };
+    let known = scope.containers.iter().flat_map(|c| c.netns.iter().chain(&c.netns_of_state));
+    let known: HashSet<&OsStr> = known.filter_map(|path| path.file_name()).collect();
+    let bound = table.mounts.iter().filter(|mount| netns::of_mount(mount).is_some()).map(Mount::point);
+    bound
+        .filter(|path| netns::is_cnis(path))
+        .filter_map(Path::file_name)
+        .filter(|name| !known.contains(name))
+        .collect()
 }
 
 /// The IDs after which groups in those of pods are named in which somebody is.

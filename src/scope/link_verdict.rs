@@ -134,15 +134,22 @@ impl Judge<'_> {
 }
 
 /// The networks that our pods were in, as far as CNI's results tell: their own, those that they were given
-/// routes to, and the cluster's, of which each node has a part.
-pub(super) fn pod_networks(attachments: &[(String, Attachment)]) -> Vec<(IpAddr, u8)> {
+/// routes to, and the cluster's, of which each node has a part. Where they tell nothing, the bridges do.
+pub(super) fn pod_networks(
+    facts: &Facts,
+    ends: &HashSet<u32>,
+    attachments: &[(String, Attachment)],
+) -> Vec<(IpAddr, u8)> {
     let all = attachments.iter().map(|(_, a)| a);
-    all.flat_map(|a| a.addresses.iter().map(|(a, bits)| wide(*a, *bits)).chain(a.routes.iter().copied()))
-        .collect()
+    let told =
+        all.flat_map(|a| a.addresses.iter().map(|(a, bits)| wide(*a, *bits)).chain(a.routes.iter().copied()));
+    // A pod that was being made may have no more than that.
+    let told: Vec<_> = told.filter(|(address, _)| !address.is_loopback()).collect();
+    if told.is_empty() { networks_of_bridges(facts, ends) } else { told }
 }
 
-/// The same where CNI's results are hidden from us: of links that have a port of ours, the first address.
-pub(super) fn networks_of_bridges(facts: &Facts, ends: &HashSet<u32>) -> Vec<(IpAddr, u8)> {
+/// Of links that have a port of ours, the first address.
+fn networks_of_bridges(facts: &Facts, ends: &HashSet<u32>) -> Vec<(IpAddr, u8)> {
     let has_port = |bridge: &&Link| facts.ports(bridge).any(|port| ends.contains(&port.index));
     let first = |bridge: &Link, v4: bool| {
         let of_family = |b: &&Block| b.link == bridge.index && b.address.is_some_and(|a| a.is_ipv4() == v4);

@@ -17,7 +17,7 @@ use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::docker_links;
 use crate::scope::link_facts::Facts;
-use crate::scope::link_verdict::{Judge, Verdict, is_link_local, networks_of_bridges, pod_networks};
+use crate::scope::link_verdict::{Judge, Verdict, is_link_local, pod_networks};
 use crate::scope::netns::Namespaces;
 use crate::scope::network::{DOCKERD, Network, OwnedLink};
 use crate::scope::{Bystander, BystanderKind, Scope};
@@ -93,10 +93,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
         return gathered;
     }
-    let networks = match recorded.ours[..] {
-        [] => networks_of_bridges(&facts, &ends),
-        _ => pod_networks(&recorded.ours),
-    };
+    let networks = pod_networks(&facts, &ends, &recorded.ours);
     let judge = Judge {
         facts: &facts,
         ends,
@@ -233,9 +230,12 @@ fn owned_link(link: &Link, because: String) -> OwnedLink {
 fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
     let listed = judge.attachments.iter().flat_map(|(_, a)| a.host_links.iter().map(|(name, _)| name));
     let is_bridge = |name: &&String| judge.facts.by_name(name).is_some_and(|l| l.kind == "bridge");
-    let used = judge.facts.links.iter().filter(|l| {
-        judge.attachments.is_empty() && judge.facts.ports(l).any(|port| judge.ends.contains(&port.index))
-    });
+    let none_listed = judge.attachments.iter().all(|(_, a)| a.host_links.is_empty());
+    let used = judge
+        .facts
+        .links
+        .iter()
+        .filter(|l| none_listed && judge.facts.ports(l).any(|port| judge.ends.contains(&port.index)));
     let wanted = order::set(names.iter().chain(listed.filter(is_bridge)).chain(used.map(|l| &l.name)));
     let mut judged: HashSet<u32> = judge.ends.clone();
     for link in wanted.into_iter().filter_map(|name| judge.facts.by_name(name)) {

@@ -35,9 +35,9 @@ pub struct Network {
     /// Others' programs that are alive and manage pods, or the network of a node: what they make looks as ours does. By their
     /// names.
     pub rivals: BTreeMap<String, String>,
-    /// Network namespaces that a result of CNI names, and that nobody is in or claims: what tells whose they were is lost.
+    /// Network namespaces that nobody is in or claims.
     #[serde(skip)]
-    pub lost: Vec<(u64, PathBuf)>,
+    pub lost: Vec<LostNetns>,
     /// What could be ours, or hides what is, with the reason.
     pub blind: Vec<Blind>,
 }
@@ -65,6 +65,15 @@ pub struct OwnedNetns {
     pub sandbox: String,
     /// Who says so.
     pub because: NetnsEvidence,
+}
+
+/// A network namespace such as containerd makes, of which what tells whose it was is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostNetns {
+    pub inode: u64,
+    pub path: PathBuf,
+    /// A result of CNI names it, or may be of it.
+    pub named: bool,
 }
 
 /// Who says that a network namespace is a container's. Only a bundle can be written by a container, so it proves nothing

@@ -2,7 +2,7 @@
 //! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Blind;
 use crate::linux::{conntrack, netns};
@@ -11,7 +11,8 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
-use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
+use crate::scope::network::LostNetns;
+use crate::snap::hostfs::{is_for_namespaces, original};
 use crate::steps::{firewall, skeleton};
 use crate::text::show;
 use crate::view::View;
@@ -40,7 +41,8 @@ fn flows(view: &View, scope: &Scope, finding: &mut Finding) {
 }
 
 /// Tells of namespaces of which nothing tells whose they were, as long as they are there and nobody is in them: that of another's
-/// pod is so, too, while it starts or ends. Where somebody may not be asked for his, it may be another runtime's, if one is alive.
+/// pod is so, too, while it starts or ends. While another runtime is alive it may be his, unless a result of CNI tells of it and
+/// everybody could be asked for his.
 fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let lost = &scope.network.lost;
     if lost.is_empty() {
@@ -49,13 +51,15 @@ fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
     let asked = processes.iter().filter(|p| !p.kernel);
     let asked = asked.map(|p| netns::of_process(view.host, &p.id.pid.to_string())).collect::<Vec<_>>();
-    if asked.iter().any(netns::is_hidden) && skeleton::others_run(view, scope) {
+    let others_run = skeleton::others_run(view, scope);
+    if others_run && asked.iter().any(netns::is_hidden) {
         return;
     }
     let inhabited = order::set(asked.into_iter().flatten());
     let bound = order::set(table.mounts.iter().filter_map(netns::of_mount));
-    for (_, path) in lost.iter().filter(|(inode, _)| bound.contains(inode) && !inhabited.contains(inode)) {
-        let what = format!("the network namespace {}", show(path));
+    let is_there = |lost: &&LostNetns| bound.contains(&lost.inode) && !inhabited.contains(&lost.inode);
+    for netns in lost.iter().filter(is_there).filter(|netns| netns.named || !others_run) {
+        let what = format!("the network namespace {}", show(&netns.path));
         if scope.doubts.iter().all(|doubt| !doubt.what.starts_with(&what)) {
             let why = (Reason::Unproven, "nobody is in it, and nothing says whose it was");
             finding.blind.push(Blind::new(what, why));
@@ -100,12 +104,6 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
             }
         }
     }
-}
-
-/// Where a namespace was bound first: other places at which a snap or an old path shows it are copies.
-fn original(point: &Path) -> PathBuf {
-    let below = point.strip_prefix(HOSTFS).map(|below| Path::new("/").join(below));
-    netns::plain(below.as_deref().unwrap_or(point))
 }
 
 fn links(view: &View, scope: &Scope, finding: &mut Finding) {

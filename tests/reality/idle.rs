@@ -58,7 +58,8 @@ pub const KUBELET: &str = "mkdir -p /var/snap/microk8s/common/var/lib/kubelet
     echo '{}' > /var/snap/microk8s/common/var/lib/kubelet/cpu_manager_state
     for d in $(find /sys/fs/cgroup -maxdepth 2 -name kubepods); do mkdir -p $d/burstable $d/besteffort; done";
 
-const DATABASE: &str = "/var/snap/microk8s/common/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+pub const DATABASE: &str =
+    "/var/snap/microk8s/common/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
 
 /// containerd and kubelet have run, and no pod ever was.
 fn without_pods(version: &'static str) -> Result<Stage> {
@@ -355,6 +356,6 @@ fn routed(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn is_netns(thing: &Thing) -> bool {
+pub fn is_netns(thing: &Thing) -> bool {
     thing.kind == Kind::Mount && thing.path.starts_with("/run/netns")
 }

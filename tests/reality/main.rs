@@ -14,6 +14,7 @@ mod devices;
 mod docker;
 mod drain;
 mod furniture;
+mod halfway;
 mod held;
 mod idle;
 mod images;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         drain::ALL,
     ];
     let mut all = parts.concat();
+    all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(logs::ALL);
     all.extend(services::ALL);

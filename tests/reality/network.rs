@@ -41,12 +41,21 @@ pub const ALL: &[Scene] = &[
 
 /// Starts our containerd with this network.
 pub fn start(stage: &mut Stage, plugins: &serde_json::Value) -> Result<()> {
+    start_with(stage, plugins, Ok)
+}
+
+/// The same, with another configuration.
+pub fn start_with(
+    stage: &mut Stage,
+    plugins: &serde_json::Value,
+    configure: fn(String) -> Result<String>,
+) -> Result<()> {
     let layout = Stage::layout();
     let (root, state) = (layout.root.display().to_string(), layout.state.display().to_string());
     let list = json!({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins});
     stage.start(layout, &["--root", &root, "--state", &state], |config| {
         fs::write("/opt/runtimes/cni0/net.d/10-pods.conflist", list.to_string())?;
-        Ok(config)
+        configure(config)
     })?;
     Ok(())
 }

@@ -181,6 +181,22 @@ fn a_pod_in_the_hosts_network_has_no_network_of_its_own() {
 }
 
 #[test]
+fn a_sandbox_that_is_no_container_yet() {
+    let mut tree = pods(1);
+    for (n, namespace) in [(1, "k8s.io"), (2, "k8s.io"), (3, "moby")] {
+        let at = id(n);
+        let path = ["v1", namespace, "sandboxes", &at, "extensions", "metadata"];
+        put(&mut tree, &path, cri("sandbox", sandbox(&at, n + 10)));
+    }
+    let records = read_tree(&tree);
+    let netns = |n| records.containers.get(&named("k8s.io", &id(n)))?.sandbox.as_ref()?.netns.clone();
+    assert_eq!(netns(1).unwrap(), Path::new("/var/run/netns/cni-1"), "its container's word counts");
+    assert_eq!(netns(2).unwrap(), Path::new("/var/run/netns/cni-12"));
+    assert!(!records.containers.contains_key(&named("moby", &id(3))));
+    assert_eq!(records.remarks.count, 0);
+}
+
+#[test]
 fn what_makes_no_sense_is_remarked_upon_and_harms_no_other() {
     let broken = |break_it: &dyn Fn(&mut Tree)| {
         let mut tree = pods(2);

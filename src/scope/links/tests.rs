@@ -54,10 +54,7 @@ fn judged(
     let mut g = Gathered::default();
     g.network.links = host_ends(facts, attachments);
     let ends: HashSet<u32> = g.network.links.iter().map(|l| l.index).collect();
-    let networks = match attachments {
-        [] => networks_of_bridges(facts, &ends),
-        _ => pod_networks(attachments),
-    };
+    let networks = pod_networks(facts, &ends, attachments);
     let addresses = attachments.iter().flat_map(|(_, a)| a.addresses.iter().map(|(a, _)| *a)).collect();
     let kubelet = kubelet.map(str::to_owned);
     let judge = Judge { facts, ends, attachments, others: &[], addresses, networks, kubelet };
