@@ -15,7 +15,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
-use crate::scope::network::{LostNetns, NetnsEvidence, Network, OwnedNetns};
+use crate::scope::network::{NetnsEvidence, Network, OwnedNetns};
 use crate::scope::{Bystander, BystanderKind, Scope};
 use crate::text::show;
 use crate::view::View;
@@ -39,8 +39,8 @@ pub(super) struct Namespaces {
     pub inhabited: BTreeSet<u64>,
     /// Whether anybody could not be asked where he is.
     pub hidden: bool,
-    /// Namespaces that nobody is in or claims.
-    pub lost: Vec<LostNetns>,
+    /// Namespaces that somebody's result of CNI names or may be of, and that nobody is in or claims.
+    pub lost: Vec<(u64, PathBuf)>,
 }
 
 pub(super) fn gather(
@@ -88,12 +88,10 @@ pub(super) fn gather(
     let named = order::set(named);
     // Not every plugin's result tells it: Calico's do not. Then it may be any.
     let unnamed = of_others.iter().any(|result| result.netns.is_none());
-    let empty = |(inode, path): &(&u64, &PathBuf)| !found.inhabited.contains(inode) && netns::is_cnis(path);
-    let lost = found.unclaimed.iter().filter(empty).map(|(inode, path)| {
-        let named = unnamed || named.contains(inode);
-        LostNetns { inode: *inode, path: path.clone(), named }
-    });
-    found.lost = lost.filter(|lost| lost.named || scope.has_run()).collect();
+    let is_lost = |(inode, path): &(&u64, &PathBuf)| {
+        (unnamed || named.contains(inode)) && !found.inhabited.contains(inode) && netns::is_cnis(path)
+    };
+    found.lost = found.unclaimed.iter().filter(is_lost).map(|(inode, path)| (*inode, path.clone())).collect();
     found
 }
 

@@ -35,9 +35,10 @@ pub struct Network {
     /// Others' programs that are alive and manage pods, or the network of a node: what they make looks as ours does. By their
     /// names.
     pub rivals: BTreeMap<String, String>,
-    /// Network namespaces that nobody is in or claims.
+    /// Network namespaces that a result of CNI names or may be of, and that nobody is in or claims: what tells whose they were is
+    /// lost.
     #[serde(skip)]
-    pub lost: Vec<LostNetns>,
+    pub lost: Vec<(u64, PathBuf)>,
     /// What could be ours, or hides what is, with the reason.
     pub blind: Vec<Blind>,
 }
@@ -65,15 +66,6 @@ pub struct OwnedNetns {
     pub sandbox: String,
     /// Who says so.
     pub because: NetnsEvidence,
-}
-
-/// A network namespace such as containerd makes, of which what tells whose it was is lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostNetns {
-    pub inode: u64,
-    pub path: PathBuf,
-    /// A result of CNI names it, or may be of it.
-    pub named: bool,
 }
 
 /// Who says that a network namespace is a container's. Only a bundle can be written by a container, so it proves nothing

@@ -11,7 +11,6 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
-use crate::scope::network::LostNetns;
 use crate::snap::hostfs::{is_for_namespaces, original};
 use crate::steps::{firewall, skeleton};
 use crate::text::show;
@@ -41,8 +40,7 @@ fn flows(view: &View, scope: &Scope, finding: &mut Finding) {
 }
 
 /// Tells of namespaces of which nothing tells whose they were, as long as they are there and nobody is in them: that of another's
-/// pod is so, too, while it starts or ends. While another runtime is alive it may be his, unless a result of CNI tells of it and
-/// everybody could be asked for his.
+/// pod is so, too, while it starts or ends. Where somebody may not be asked for his, it may be another runtime's, if one is alive.
 fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let lost = &scope.network.lost;
     if lost.is_empty() {
@@ -51,15 +49,13 @@ fn lost(view: &View, scope: &Scope, finding: &mut Finding) {
     let (Ok(table), Ok(processes)) = (view.own_mounts(), view.processes()) else { return };
     let asked = processes.iter().filter(|p| !p.kernel);
     let asked = asked.map(|p| netns::of_process(view.host, &p.id.pid.to_string())).collect::<Vec<_>>();
-    let others_run = skeleton::others_run(view, scope);
-    if others_run && asked.iter().any(netns::is_hidden) {
+    if asked.iter().any(netns::is_hidden) && skeleton::others_run(view, scope) {
         return;
     }
     let inhabited = order::set(asked.into_iter().flatten());
     let bound = order::set(table.mounts.iter().filter_map(netns::of_mount));
-    let is_there = |lost: &&LostNetns| bound.contains(&lost.inode) && !inhabited.contains(&lost.inode);
-    for netns in lost.iter().filter(is_there).filter(|netns| netns.named || !others_run) {
-        let what = format!("the network namespace {}", show(&netns.path));
+    for (_, path) in lost.iter().filter(|(inode, _)| bound.contains(inode) && !inhabited.contains(inode)) {
+        let what = format!("the network namespace {}", show(path));
         if scope.doubts.iter().all(|doubt| !doubt.what.starts_with(&what)) {
             let why = (Reason::Unproven, "nobody is in it, and nothing says whose it was");
             finding.blind.push(Blind::new(what, why));

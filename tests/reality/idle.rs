@@ -5,6 +5,7 @@
 //! may be another's, for nothing is there that it leads to: it is named, and the status is 3. So is what no database tells of any
 //! more. Nothing goes of another runtime's dead pods, nor anything that only a forged result calls ours.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -125,7 +126,14 @@ fn entered() -> Result<()> {
 fn enter(stage: &mut Stage) -> Result<i32> {
     let mut stranger = Command::new("sh");
     stranger.args(["-c", "exec nsenter --net=$(ls -d /run/netns/cni-*) sleep 600"]);
-    stage.keep(stranger)
+    let pid = stage.keep(stranger)?;
+    let own = fs::read_link("/proc/self/ns/net")?;
+    let until = Instant::now() + Duration::from_secs(10);
+    while fs::read_link(format!("/proc/{pid}/ns/net"))? == own {
+        demand(Instant::now() < until, "the stranger is still outside")?;
+        sleep(Duration::from_millis(20));
+    }
+    Ok(pid)
 }
 
 fn kill_tasks(stage: &mut Stage) -> Result<()> {
