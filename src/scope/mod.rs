@@ -230,6 +230,11 @@ impl Scope {
         self.idle || self.containers.iter().any(|container| self.counts_as_ours(container))
     }
 
+    /// Whether a kubelet of the snap has run, as far as anything of what it manages is left.
+    pub fn kubelet_has_run(&self) -> bool {
+        self.roots.kubelet.is_some() && (self.network.is_known() || self.has_run())
+    }
+
     /// IDs that nobody but us has: what is known by an ID alone is ours by these only.
     pub fn sole_ids(&self) -> HashSet<&str> {
         let mut ids: HashSet<&str> =

@@ -173,8 +173,7 @@ fn of_families(
         let native = firewall.nft_tables.iter().any(|(_, name)| family.tables.contains(&name.as_str()));
         let tied = leads.ours.clone().or_else(|| {
             let with_kubelet = family.of_kubelet || family.of_plugins;
-            (with_kubelet && scope.roots.kubelet.is_some() && scope.network.is_known())
-                .then(|| "the snap has a kubelet".to_owned())
+            (with_kubelet && scope.kubelet_has_run()).then(|| "the snap has a kubelet".to_owned())
         });
         let runtime =
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());

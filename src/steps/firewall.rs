@@ -131,7 +131,11 @@ const FORWARD: &str = "CNI-FORWARD";
 /// True if there may be firewall rules of ours.
 pub fn wants_rules(scope: &Scope) -> bool {
     let network = &scope.network;
-    network.is_known() || !network.blind.is_empty() || !scope.rule_comments.is_empty()
+    // A kubelet makes chains before any pod has a network.
+    network.is_known()
+        || scope.kubelet_has_run()
+        || !network.blind.is_empty()
+        || !scope.rule_comments.is_empty()
 }
 
 /// Rules and chains of ours.

@@ -28,6 +28,12 @@ pub const ALL: &[Scene] = &[
     ("macvlan_in_the_pods", macvlan),
     ("nft_tables_of_kube_proxy", || rules(NFT)),
     ("kube_proxys_chains_in_all_tables", || rules(KUBE)),
+    ("kube_proxys_chains_where_no_pod_ever_was", || chains_alone(|_| Ok(()))),
+    ("kube_proxys_chains_where_all_pods_were_in_the_hosts_network", || {
+        chains_alone(|stage| {
+            stage.runtime()?.make_pods("host", &["--host-network"], &["/app", "obedient"]).map(drop)
+        })
+    }),
     ("kube_proxys_chains_in_the_legacy_backend", || rules(LEGACY)),
     ("flannels_rules", || rules(FLANNEL)),
     ("calicos_rules_and_sets", || rules(CALICO)),
@@ -264,6 +270,21 @@ fn rules(made: Rules) -> Result<()> {
     let told: fn(&Thing) -> bool =
         |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
     stage.judge(&Right::Told(told, &[0, 1, 3]), 1)?;
+    Ok(())
+}
+
+/// No pod had a network of its own, as where the pause image or the network plugin never came.
+fn chains_alone(pods: fn(&Stage) -> Result<()>) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || sh(OTHERS).map(|_| Vec::new()))?;
+    stage.start_usual()?;
+    pods(&stage)?;
+    // The endpoint of a program in the host's network.
+    stage
+        .also(|_| sh("ip link add up0 type dummy; ip addr add 192.0.2.50/24 dev up0; ip link set up0 up"))?;
+    sh(&KUBE.replace("POD", "192.0.2.50"))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Rule, 20)])?;
+    stage.judge(&Right::Clean, 0)?;
     Ok(())
 }
 

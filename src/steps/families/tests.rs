@@ -58,9 +58,15 @@ fn what_leads_elsewhere_or_may_be_another_kubelets_stays_and_is_told() {
 }
 
 #[test]
-fn a_snap_without_pods_has_no_tie_to_a_kubelets_chains() {
-    let found = judged("-N KUBE-FIREWALL\n", |scope| scope.network.addresses.clear());
+fn a_snap_whose_kubelet_never_ran_has_no_tie_to_a_kubelets_chains() {
+    let without = |scope: &mut Scope| {
+        scope.network.addresses.clear();
+        scope.containers.clear();
+    };
+    let found = judged("-N KUBE-FIREWALL\n", without);
     assert!(found.ours.is_empty() && found.others.len() == 1, "{found:?}");
+    let idle = |scope: &mut Scope| (without(scope), scope.idle = true).1;
+    assert_eq!(judged("-N KUBE-FIREWALL\n", idle).ours.len(), 1);
     assert_eq!(judged("-N OTHER\n", |_| {}), Judged::default());
 }
 
