@@ -24,6 +24,7 @@ pub use crate::residue::{PathKind, Residue, TableOf};
 
 /// The kinds of residues.
 pub mod residue {
+    pub use crate::linux::blackhole::Blackhole;
     pub use crate::residue::{
         Cgroup, Detached, Device, Flows, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning,
         Service, Shim, Task,

@@ -1,5 +1,6 @@
 //! Facts and primitives of Linux. Nothing here knows a snap or a container.
 
+pub mod blackhole;
 pub mod block;
 pub mod cgroup;
 pub mod child;

@@ -2,6 +2,7 @@
 //! nor when its turn is.
 
 pub mod ability;
+pub mod blackhole;
 pub mod cgroup;
 pub mod device;
 pub mod drain;
@@ -130,6 +131,7 @@ impl Removal<'_> {
             Residue::Rule(it) => rule::remove(live, it),
             Residue::NftRule(it) => rule::remove_nft(live, it),
             Residue::Flows(it) => flows::remove(live, it),
+            Residue::Blackhole(it) => blackhole::remove(live, it),
             Residue::Mount(it) => mount::remove(live, parent, it, effort, deadline),
             Residue::Loop(it) => loop_device::remove(live, it),
             Residue::Device(it) => device::remove(live, it),

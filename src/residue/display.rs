@@ -17,6 +17,9 @@ impl Display for Residue {
             Residue::Rule(it) => it.fmt(f),
             Residue::NftRule(it) => it.fmt(f),
             Residue::Flows(it) => it.fmt(f),
+            Residue::Blackhole(it) => {
+                write!(f, "the blackhole route {}/{} of table {}", it.destination, it.prefix, it.table)
+            }
             Residue::Mount(it) => it.fmt(f),
             Residue::Loop(it) => it.fmt(f),
             Residue::Device(it) => it.fmt(f),

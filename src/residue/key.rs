@@ -57,6 +57,9 @@ impl Residue {
             }
             Residue::NftRule(it) => write!(to, "nft-rule {} {} {}", it.family, it.table, it.handle),
             Residue::Flows(_) => to.write_str("flows"),
+            Residue::Blackhole(it) => {
+                write!(to, "blackhole {} {} {} {}", it.destination, it.prefix, it.table, it.priority)
+            }
             Residue::Mount(it) => write!(to, "mount {:?} {} {}", it.table, it.id, text::show(&it.point)),
             Residue::Loop(it) => write!(to, "loop {}", text::show(&it.device)),
             Residue::Device(it) => write!(to, "device {} {}", it.device.device, it.device.name),

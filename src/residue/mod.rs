@@ -6,6 +6,7 @@ mod key;
 mod read;
 pub mod witness;
 
+use crate::linux::blackhole::Blackhole;
 use crate::linux::block;
 use crate::linux::holders::Holder;
 use crate::linux::proc::ProcessId;
@@ -85,6 +86,7 @@ pub enum Residue {
     Rule(Box<Rule>),
     NftRule(Box<NftRule>),
     Flows(Flows),
+    Blackhole(Box<Blackhole>),
     Mount(Mount),
     Loop(Box<Loop>),
     Device(Box<Device>),

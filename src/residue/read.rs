@@ -121,6 +121,13 @@ fn of_network(kind: &str, it: &Fields) -> Result<Residue> {
             handle: it.get("handle")?,
             comment: it.get("comment")?,
         })),
+        "blackhole" => Residue::Blackhole(Box::new(Blackhole {
+            destination: it.get("destination")?,
+            prefix: it.get("prefix")?,
+            table: it.get("table")?,
+            protocol: it.get("protocol")?,
+            priority: it.get("priority")?,
+        })),
         "flows" => Residue::Flows(Flows { addresses: it.get("addresses")?, count: it.get("count")? }),
         _ => return Err(serde_json::Error::custom("a kind of residue that is not known here")),
     })

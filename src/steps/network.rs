@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::error::Blind;
+use crate::linux::blackhole::{self, Blackhole};
 use crate::linux::{conntrack, netns};
 use crate::order;
 use crate::reason::Reason;
@@ -23,8 +24,34 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     lost(view, scope, &mut finding);
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
+    blackholes(view, scope, &mut finding);
     flows(view, scope, &mut finding);
     finding
+}
+
+/// Routes that take what is for pods of ours that are gone. Another kubelet's pods may have addresses of the same block.
+fn blackholes(view: &View, scope: &Scope, finding: &mut Finding) {
+    let addresses = &scope.network.addresses;
+    if addresses.is_empty() || !view.host.is_live() {
+        return;
+    }
+    let routes = match blackhole::of_programs() {
+        Ok(routes) => routes,
+        Err(e) => return finding.blind.push(Blind::new("routes", e)),
+    };
+    // What leads to half of the world says nothing of an address in it.
+    let is_narrow = |route: &Blackhole| route.prefix >= if route.destination.is_ipv4() { 16 } else { 48 };
+    let takes = |route: &Blackhole| is_narrow(route) && addresses.iter().any(|a| route.takes(*a));
+    for route in routes.into_iter().filter(takes) {
+        let residue = Residue::Blackhole(Box::new(route));
+        match scope.network.other_kubelet() {
+            None => finding.residues.push(residue),
+            Some(other) => {
+                let why = format!("addresses of pods of ours are in it; but {other}");
+                finding.blind.push(Blind::new(residue.to_string(), (Reason::Contradicted, why)));
+            }
+        }
+    }
 }
 
 /// Last: a rule that is still there would make them again.

@@ -43,6 +43,7 @@ pub const ALL: &[Scene] = &[
     ("settings_that_were_changed_are_named", || settings(false)),
     ("forwarding_that_was_turned_on_is_named", || settings(true)),
     ("a_route_and_a_tunnel_of_the_pods_network", tunnel),
+    ("a_route_that_leads_nowhere_for_the_block_of_our_pods", blackhole),
 ];
 
 /// Starts our containerd with this network.
@@ -370,6 +371,24 @@ fn tunnel() -> Result<()> {
     sh(&make("flannel.1", 1, 1))?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 3), (Kind::Route, 2)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
+
+/// As Calico makes it on each node; others' blocks, and what people wrote, stay.
+fn blackhole() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip route add blackhole 10.99.0.0/26 proto 80; ip route add blackhole 10.0.0.0/8 proto 80
+            ip route add blackhole 10.1.0.0/24 metric 7; ip -6 route add blackhole fd99::/64 proto 80")
+        .map(|_| Vec::new())
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    sh(
+        "ip route add blackhole 10.1.0.0/26 proto 80; ip route add blackhole 10.1.0.0/26 table 7 metric 9 proto bird",
+    )?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Route, 2)])?;
     stage.judge(&Right::Clean, 1)?;
     Ok(())
 }

@@ -294,6 +294,13 @@ fn one_of_each() -> Vec<Residue> {
             comment: "abc".into(),
         })),
         Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
+        Residue::Blackhole(Box::new(residue::Blackhole {
+            destination: "10.1.5.64".parse().unwrap(),
+            prefix: 26,
+            table: 254,
+            protocol: 80,
+            priority: 1024,
+        })),
         Residue::Loop(residue::Loop { device: "/dev/loop1".into(), backing: path.clone() }.into()),
         Residue::Device(Box::new(residue::Device {
             device: BlockDevice { device: "dm-0".into(), name: "vol-1".into(), how: HowAttached::Crypt },
