@@ -2,21 +2,51 @@
 //!
 //! It lies where the container's own files do, which the container's bundle names; a hint, as all of these are.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::bundle::MAX_DOCUMENT;
 use super::metadata::Record;
-use super::{ContainerId, stop_signal};
+use super::{ContainerId, shim, stop_signal};
 use crate::json;
 use crate::linux::host::Host;
+
+/// Layers have names of 64 characters, or 25 in older ones.
+const MAX_NAME: u64 = 256;
 
 /// docker's namespace in containerd.
 pub const NAMESPACE: &str = "moby";
 
 /// Directories that every docker makes on a host, wherever it is told to work, each after those below it.
 pub const SKELETON: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
+
+/// Where docker's daemon keeps all its data, by where it has its containerd keep what is that one's.
+pub fn data_of(root: &Path) -> Option<PathBuf> {
+    let is_dockers = root.ends_with("containerd/daemon");
+    root.ancestors().nth(2).filter(|data| is_dockers && data.components().count() > 2).map(Path::to_path_buf)
+}
+
+/// A database below that directory that it keeps locked for as long as it runs.
+pub const DATABASE: &str = "volumes/metadata.db";
+
+/// The places below that directory that are one container's alone: at or below these are its mounts. Which layer it has, docker
+/// has written down for each driver.
+pub fn places(host: &Host, data: &Path, id: &str, found: &mut BTreeSet<PathBuf>) {
+    for kind in ["containers", "plugins"] {
+        found.insert(data.join(kind).join(id));
+    }
+    let list = |kind: &str| host.list(&data.join(kind)).unwrap_or_default();
+    for snapshotter in list("rootfs") {
+        found.insert(data.join("rootfs").join(snapshotter).join(id));
+    }
+    for driver in list("image") {
+        let file = data.join("image").join(&driver).join("layerdb/mounts").join(id).join("mount-id");
+        let layer = host.read_at_most(&file, MAX_NAME).ok().and_then(|bytes| shim::name(bytes.trim_ascii()));
+        found.extend(layer.map(|layer| data.join(driver).join(layer)));
+    }
+}
 
 /// What its file says.
 #[derive(Deserialize, Default)]
@@ -78,6 +108,39 @@ mod tests {
         let patient = parse(br#"{"Config":{"StopSignal":"SIGINT","StopTimeout":-1}}"#).unwrap();
         assert_eq!((patient.stop_signal, patient.termination_grace), (Some(2), Some(u64::MAX)));
         assert!(parse(b"{").is_none() && parse(br#"{"Config":{"StopSignal":"nonsense"}}"#).is_some());
+    }
+
+    #[test]
+    fn its_data_lie_above_its_containerds() {
+        let of = |root: &str| data_of(Path::new(root)).map(|data| data.display().to_string());
+        assert_eq!(of("/home/u/docker/containerd/daemon").as_deref(), Some("/home/u/docker"));
+        assert_eq!(of("/mnt/containerd/daemon"), None, "all of a disk is nobody's alone");
+        assert_eq!(of("/var/lib/containerd"), None);
+    }
+
+    #[test]
+    fn its_places_are_those_of_this_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |id: &str, layer: &str| {
+            let file = format!("d/image/overlay2/layerdb/mounts/{id}/mount-id");
+            crate::fixture::file(dir.path(), &file, layer);
+        };
+        name("a", "l1\n");
+        name("b", "l2");
+        ["", "..", "l1/..", "/srv"].iter().enumerate().for_each(|(n, odd)| name(&format!("odd{n}"), odd));
+        crate::fixture::file(dir.path(), "d/rootfs/overlayfs/b/x", "");
+        let of = |id: &str| {
+            let mut found = BTreeSet::new();
+            places(&Host::at(dir.path()), Path::new("/d"), id, &mut found);
+            found.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        let usual =
+            |id: &str| ["containers", "plugins", "rootfs/overlayfs"].map(|kind| format!("/d/{kind}/{id}"));
+        let [containers, plugins, rootfs] = usual("a");
+        assert_eq!(of("a"), [containers, "/d/overlay2/l1".into(), plugins, rootfs]);
+        for odd in ["odd0", "odd1", "odd2", "odd3"] {
+            assert_eq!(of(odd), usual(odd), "{odd}");
+        }
     }
 
     #[test]

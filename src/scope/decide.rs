@@ -1,18 +1,20 @@
 //! The order in which evidence of ownership is gathered.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::runtime::{Name, bundle};
+use crate::error::{Blind, Result};
+use crate::runtime::told::ConfiguredRoots;
+use crate::runtime::{Name, bundle, docker};
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Container, Scope, dead, devices, forgotten, links, manners, roots};
+use crate::scope::{Container, Scope, dead, devices, forgotten, images, links, manners, roots};
 use crate::snap::Snap;
-use crate::snap::profile::Profile;
+use crate::snap::profile::{Profile, Roots};
+use crate::text;
 use crate::view::View;
 
 /// Gathers the evidence. Reads only.
@@ -26,11 +28,16 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     // Where containerd works in the usual place by now, the snap was installed anew since.
     let is_back = view.host.exists(&roots.state.join(bundle::TASKS)).unwrap_or(false);
     let known = || earlier.and_then(|earlier| earlier.told_by_shims.clone()).filter(|_| !is_back);
-    let told_by_shims = told_by_shims(view, snap, &roots, &inside).or_else(known);
+    // The file that tells where docker's data are goes with the state.
+    let by_docker = roots.docker.is_some().then(|| roots.root.clone());
+    let by_docker = by_docker.map(|root| ConfiguredRoots { root: Some(root), ..ConfiguredRoots::default() });
+    let told_by_shims = told_by_shims(view, snap, &roots, &inside).or(by_docker).or_else(known);
     if told_by_shims.is_some() {
         (roots, inside) = roots::resolve_as_told(view.host, snap, profile, told_by_shims.clone())?;
     }
+    let of_docker = docker_is_anothers(view, snap, &mut roots, &mut inside);
     let mut gather = Gather::new(view, snap, &roots, &inside);
+    gather.blind.extend(of_docker);
     gather.bundles();
     gather.runc_states();
     gather.shims();
@@ -68,6 +75,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         containers: containers.into_values().collect(),
         network: Network::default(),
         streams,
+        docker_places: BTreeSet::new(),
         graceful: Default::default(),
         devices: Vec::new(),
         groups_above,
@@ -78,6 +86,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         doubts,
         nonsense,
     };
+    scope.docker_places = docker_places(view, &scope);
     forgotten::sandboxes(view, &mut scope, &others);
     dead::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
@@ -93,6 +102,32 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     scope.containers.iter_mut().for_each(Container::shrink);
     share_names(&mut scope);
     Ok(scope)
+}
+
+/// docker's data that were moved out of the snap's directories may be another docker's by now: then nothing there is ours but
+/// what is found otherwise. Told where nobody can say.
+fn docker_is_anothers(view: &View, snap: &Snap, roots: &mut Roots, inside: &mut Roots) -> Option<Blind> {
+    let data = roots.docker.as_ref()?;
+    let told = match images::is_other_dockers(view, snap, data) {
+        Ok(false) => return None,
+        Ok(true) => None,
+        Err(e) => Some(Blind::new(format!("docker's data in {}", text::show(data)), e)),
+    };
+    (roots.docker, inside.docker) = (None, None);
+    told
+}
+
+/// What there is of proven containers, with the volumes that they have.
+fn docker_places(view: &View, scope: &Scope) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let Some(data) = &scope.roots.docker else { return found };
+    let volumes = data.join("volumes");
+    for container in scope.containers.iter().filter(|c| c.is_proven() && !scope.is_foreign(&c.id)) {
+        docker::places(view.host, data, &container.id.id, &mut found);
+        let binds = container.binds.list().into_iter().map(|bind| scope.roots.place_of(&bind));
+        found.extend(binds.filter(|bind| bind.starts_with(&volumes) && bind.ends_with("_data")));
+    }
+    found
 }
 
 /// What was read in many places and is called alike shares one text.

@@ -18,13 +18,15 @@ const RECORD: &str = "network/files/local-kv.db";
 /// A few networks take some tens of kilobytes.
 const MAX_RECORD: u64 = 8 << 20;
 
-/// The records of dockers whose data is in the snap's own directories.
+/// The records of dockers whose data are in the snap's own directories, or were moved out of these.
 pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let roots = scope.roots.mounts.iter().chain(&scope.roots.data);
     let mut files: Vec<PathBuf> = roots.map(|root| root.join(RECORD)).collect();
+    files.retain(|file| scope.roots.is_own(&scope.snap, file));
+    files.extend(scope.roots.docker.iter().map(|data| data.join(RECORD)));
     order::sort(&mut files);
     files.dedup();
-    files.retain(|file| scope.roots.is_own(&scope.snap, file) && view.host.exists(file).unwrap_or(true));
+    files.retain(|file| view.host.exists(file).unwrap_or(true));
     files
 }
 

@@ -1,6 +1,6 @@
 //! Ours is also what ours holds: mounts that are known by what they show, wherever they are mounted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -38,6 +38,8 @@ pub struct Held<'a> {
     itself: HashSet<u64>,
     /// The network namespace that we are in ourselves, the host's.
     network: Option<u64>,
+    /// The places of containers of ours where docker's data were moved to.
+    docker: &'a BTreeSet<PathBuf>,
 }
 
 impl<'a> Held<'a> {
@@ -85,10 +87,17 @@ impl<'a> Held<'a> {
             proven,
             itself,
             network,
+            docker: &scope.docker_places,
         };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device().to_owned()).collect();
         held.devices.extend(in_memory);
+        // docker mounts the directory of its data at its own place, so that mounts there reach others, or none. Whoever else has
+        // something mounted below may need it.
+        if table.mounts.iter().any(|m| held.is_in_docker(m) && !held.is_ours(m)) {
+            let at = table.mounts.iter().filter(|m| Some(m.point()) == roots.docker.as_deref());
+            at.for_each(|m| _ = held.itself.remove(&m.id));
+        }
         held
     }
 
@@ -101,6 +110,10 @@ impl<'a> Held<'a> {
     /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
     /// or is a name for the network namespace that everybody is in. docker makes both.
     fn hides_nothing(&self, mount: &Mount) -> bool {
+        let at_dockers = self.roots.docker.as_deref() == Some(mount.point());
+        if at_dockers {
+            return self.itself.contains(&mount.id);
+        }
         let in_snap = self.roots.is_own(self.snap, mount.point());
         in_snap && (self.itself.contains(&mount.id) || self.is_everybodys_network(mount))
     }
@@ -112,7 +125,11 @@ impl<'a> Held<'a> {
     /// By where it is alone; in the snap's directory in /run, also a name for everybody's network namespace.
     pub fn is_placed(&self, mount: &Mount) -> bool {
         let at_run = || self.snap.owns_at_run(mount.point()) && self.is_everybodys_network(mount);
-        self.is_below(mount) || self.is_of_owned_id(mount) || self.is_of_kata(mount) || at_run()
+        self.is_below(mount)
+            || self.is_of_owned_id(mount)
+            || self.is_of_kata(mount)
+            || self.is_of_docker(mount)
+            || at_run()
     }
 
     /// True for a mount in the directory that Kata shares with a sandbox's virtual machine. Everybody who uses Kata has such
@@ -120,6 +137,21 @@ impl<'a> Held<'a> {
     fn is_of_kata(&self, mount: &Mount) -> bool {
         let below = mount.point().strip_prefix(KATA_SHARED).ok();
         below.and_then(|below| below.iter().next()?.to_str()).is_some_and(|id| self.proven.contains(id))
+    }
+
+    fn is_of_docker(&self, mount: &Mount) -> bool {
+        let Some(data) = &self.roots.docker else { return false };
+        let point = mount.point();
+        // What is mounted in a volume need not be docker's.
+        let mut ways =
+            point.ancestors().take(if point.starts_with(data.join("volumes")) { 1 } else { usize::MAX });
+        ways.any(|way| self.docker.contains(way))
+    }
+
+    /// True for a mount below the directory that docker's data were moved to. One at it may be the disk that they were moved to.
+    pub fn is_in_docker(&self, mount: &Mount) -> bool {
+        let point = mount.point();
+        self.roots.docker.as_ref().is_some_and(|data| point.starts_with(data) && point != data)
     }
 
     fn is_below(&self, mount: &Mount) -> bool {

@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::error::Result;
+use crate::runtime::docker;
 use crate::runtime::metadata;
 use crate::snap::Snap;
 use crate::snap::profile::{Roots, is_shared};
@@ -20,11 +22,24 @@ pub(super) fn proves(view: &View, snap: &Snap, roots: &Roots) -> bool {
     if is_shared(&roots.root) || !roots.moved.contains(&roots.root) && !is_led_to() {
         return false;
     }
-    let database = roots.root.join(metadata::FILE);
-    let Ok(inode) = view.host.stat(&database).map(|found| found.ino()) else { return false };
-    let Ok(locks) = view.host.read(Path::new("/proc/locks")) else { return false };
-    let holders = locked_by(&locks, inode);
-    holders.into_iter().all(|pid| view.unit_of(pid) == Some(snap.instance.as_str()))
+    // docker's own layers lie beside.
+    if docker::data_of(&roots.root).is_some() && roots.docker.is_none() {
+        return false;
+    }
+    is_locked(view, snap, &roots.root.join(metadata::FILE)).is_ok_and(|locked| !locked)
+}
+
+/// True if a docker that is not ours works with these data now.
+pub(super) fn is_other_dockers(view: &View, snap: &Snap, data: &Path) -> Result<bool> {
+    let file = data.join(docker::DATABASE);
+    Ok(view.host.exists(&file)? && is_locked(view, snap, &file)?)
+}
+
+/// True if a process that is not in a unit of the snap's has locked this file.
+fn is_locked(view: &View, snap: &Snap, file: &Path) -> Result<bool> {
+    let inode = view.host.stat(file)?.ino();
+    let holders = locked_by(&view.host.read(Path::new("/proc/locks"))?, inode);
+    Ok(holders.into_iter().any(|pid| view.unit_of(pid) != Some(snap.instance.as_str())))
 }
 
 /// The processes that hold a lock on a file with this inode. Devices are not compared, since on some file systems, such as
@@ -42,6 +57,47 @@ fn locked_by(locks: &[u8], inode: u64) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dockers_data_are_another_dockers_while_that_locks_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
+        let told = "version = 0\nroot = \"/mnt/big/docker/containerd/daemon\"\n";
+        file("run/snap.docker/containerd/containerd.toml", told);
+        file("mnt/big/docker/volumes/metadata.db", "");
+        let database = dir.path().join("mnt/big/docker").join(docker::DATABASE);
+        let inode = std::fs::metadata(database).unwrap().ino();
+        let (snap, profile) = (Snap::stand_in("docker"), crate::snap::profile::Profile::built_in("docker"));
+        let profile = profile.unwrap().unwrap();
+        let host = crate::linux::host::Host::at(dir.path());
+        let found = || {
+            let scope = crate::scope::decide::gather(&View::new(&host, None), &snap, &profile).unwrap();
+            let told = scope.blind.iter().any(|blind| blind.what == "docker's data in /mnt/big/docker");
+            (scope.roots.docker.is_some(), scope.inside.docker.is_some(), told)
+        };
+        assert_eq!(found(), (false, false, true), "who locks them cannot be told");
+        file("proc/locks", "");
+        assert_eq!(found(), (true, true, false));
+        file("proc/locks", &format!("1: FLOCK  ADVISORY  WRITE 7 08:01:{inode} 0 EOF\n"));
+        assert_eq!(found(), (false, false, false));
+        let (cgroups, unit) = (crate::scope::tests::CGROUPS, "/system.slice/snap.docker.dockerd.service");
+        file(cgroups.0, cgroups.1);
+        file("proc/self/status", "NSpid:\t9\n");
+        file("proc/7/status", "NSpid:\t7\n");
+        file("proc/7/cgroup", &format!("0::{unit}\n"));
+        file(&format!("sys/fs/cgroup{unit}/cgroup.procs"), "7\n");
+        assert_eq!(found(), (true, true, false), "our own may still run");
+        // What tells of the place goes with the state, and is known to a later run.
+        let gather = |earlier: Option<&crate::scope::Scope>| {
+            let view = View::new(&host, None);
+            crate::scope::decide::gather_after(&view, &snap, &profile, earlier).unwrap()
+        };
+        let earlier = gather(None);
+        std::fs::remove_dir_all(dir.path().join("run/snap.docker")).unwrap();
+        let later = gather(Some(&earlier)).roots;
+        assert_eq!((&later.docker, &later.moved), (&earlier.roots.docker, &earlier.roots.moved));
+        assert_eq!(gather(None).roots.docker, None, "nothing tells");
+    }
 
     #[test]
     fn a_moved_root_proves_while_no_other_containerd_locks_it() {

@@ -1,7 +1,7 @@
 //! Gathers how each application of ours is to be ended.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::order;
 use crate::runtime::ContainerId;
@@ -81,10 +81,17 @@ fn manner(
     })
 }
 
+/// In the snap's directories, or where docker's data were moved to.
+fn is_known(scope: &Scope, file: &Path) -> bool {
+    let moved = scope.roots.docker.as_ref();
+    scope.roots.is_own(&scope.snap, file)
+        || moved.is_some_and(|data| scope.roots.place_of(file).starts_with(data))
+}
+
 /// What docker knows of a container of its own, in the snap's directories.
 fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
     let file = docker::file_of(&container.id, &container.binds.list())?;
-    let ours = container.id.namespace == docker::NAMESPACE && scope.roots.is_own(&scope.snap, &file);
+    let ours = container.id.namespace == docker::NAMESPACE && is_known(scope, &file);
     ours.then(|| docker::record(view.host, &file)).flatten()
 }
 

@@ -69,8 +69,8 @@ pub struct Scope {
     /// The profile's paths as processes inside the snap know them; other texts only in a parallel instance.
     #[serde(skip_deserializing)]
     pub inside: Roots,
-    /// Where its living shims were seen to work, if the profile and the configuration do not tell. Kept for later looks and
-    /// runs: once these shims have ended, nothing tells.
+    /// Where its living shims were seen to work, if the profile and the configuration do not tell; or docker's daemon, by a file
+    /// that goes with the rest. Kept for later looks and runs: once these shims have ended, nothing tells.
     #[serde(default)]
     pub told_by_shims: Option<ConfiguredRoots>,
     /// The services that matter for the order.
@@ -94,6 +94,9 @@ pub struct Scope {
     /// Directories with streams that shims of ours had open, where others have containers of the same IDs.
     #[serde(skip)]
     pub streams: BTreeSet<PathBuf>,
+    /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
+    #[serde(skip)]
+    pub docker_places: BTreeSet<PathBuf>,
     /// How our applications are to be ended.
     #[serde(skip_deserializing)]
     pub graceful: Graceful,

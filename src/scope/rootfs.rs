@@ -204,7 +204,9 @@ impl Gather<'_> {
     /// docker has layers of its own: `overlay2/ID/diff` below the directory of its data, which lies in the snap's.
     fn is_dockers(&self, layer: &Path) -> bool {
         let inside = self.snap.inside();
-        let own = [&inside.common, &inside.data].into_iter().any(|own| layer.starts_with(own));
+        let moved = self.inside.docker.as_ref();
+        let mut own = [&inside.common, &inside.data].into_iter().chain(moved);
+        let own = own.any(|own| layer.starts_with(own));
         let mut parts = layer.iter().rev();
         own && parts.next().is_some_and(|name| name == "diff")
             && parts.next().is_some()

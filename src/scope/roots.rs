@@ -9,6 +9,7 @@ use crate::error::{Blind, Result, Why};
 use crate::linux::host::Host;
 use crate::linux::place;
 use crate::order;
+use crate::runtime::docker;
 use crate::runtime::told::{self, ConfiguredRoots};
 use crate::snap::Snap;
 use crate::snap::profile::{Alias, Profile, Roots, Unresolved, is_shared};
@@ -40,16 +41,19 @@ pub fn resolve_as_told(
             kubelet: told.kubelet,
         };
     }
-    move_to(snap, &mut roots, &told);
-    move_to(&snap.inside(), &mut inside, &told);
+    // What the snap's programs have written, they have in their own spelling.
+    let (outside_home, inside_home) = (&snap.home, &snap.inside().home);
+    move_to(snap, inside_home, &mut roots, &told);
+    move_to(&snap.inside(), outside_home, &mut inside, &told);
     let found = Found::of(host, snap, &roots);
     found.put_into(&mut roots, |place| place.to_path_buf());
-    let (outside_home, inside_home) = (&snap.home, snap.inside().home);
-    found.put_into(&mut inside, |path| match path.strip_prefix(outside_home) {
-        Ok(below) => inside_home.join(below),
-        Err(_) => path.to_path_buf(),
-    });
+    found.put_into(&mut inside, |path| swap(path, outside_home, inside_home));
     Ok((roots, inside))
+}
+
+/// A path in a directory that is called otherwise here.
+fn swap(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    path.strip_prefix(from).map_or_else(|_| path.to_path_buf(), |below| to.join(below))
 }
 
 /// Roots that hid, as blind spots.
@@ -58,9 +62,11 @@ pub fn blind(roots: &Roots) -> impl Iterator<Item = Blind> {
 }
 
 /// What the snap's own configuration says, instead of what the profile does.
-fn move_to(snap: &Snap, roots: &mut Roots, told: &ConfiguredRoots) {
+fn move_to(snap: &Snap, other_home: &Path, roots: &mut Roots, told: &ConfiguredRoots) {
     let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
-    let new = |path: &Option<PathBuf>| path.clone().filter(|path| !known.contains(path));
+    let here = |path: &PathBuf| swap(path, other_home, &snap.home);
+    let new = |path: &Option<PathBuf>| path.as_ref().map(here).filter(|path| !known.contains(path));
+    let is_dockers = docker::data_of(&roots.root).is_some();
     for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {
         let Some(path) = new(told) else { continue };
         root.clone_from(&path);
@@ -69,6 +75,16 @@ fn move_to(snap: &Snap, roots: &mut Roots, told: &ConfiguredRoots) {
         } else {
             roots.shared.push(path.clone());
             roots.moved.push(path);
+        }
+    }
+    // docker's daemon is told where all its data go, and has its containerd work below that.
+    if let Some(data) = new(&told.root).filter(|_| is_dockers).and_then(|root| docker::data_of(&root)) {
+        match snap.owns(&data) {
+            true => roots.mounts.push(data),
+            false => {
+                roots.moved.push(data.clone());
+                roots.docker = Some(data);
+            }
         }
     }
     let Some(kubelet) = new(&told.kubelet) else { return };
@@ -127,7 +143,9 @@ impl Found {
             true => *path = NOWHERE.into(),
             false => *path = known.place_of(path),
         };
-        [&mut roots.state, &mut roots.root].into_iter().chain(roots.kubelet.as_mut()).for_each(place);
+        let runtime =
+            [Some(&mut roots.state), Some(&mut roots.root), roots.kubelet.as_mut(), roots.docker.as_mut()];
+        runtime.into_iter().flatten().for_each(place);
         for list in [&mut roots.mounts, &mut roots.shared, &mut roots.data, &mut roots.moved] {
             list.retain(|path| !hidden.contains(path));
             list.iter_mut().for_each(place);
@@ -189,6 +207,41 @@ mod tests {
         assert!(!roots.data.iter().any(|d| d.ends_with("run/containerd")), "{:?}", roots.data);
         let told: Vec<String> = blind(&roots).map(|b| b.what).collect();
         assert_eq!(told, [format!("{COMMON}/run/containerd")]);
+    }
+
+    #[test]
+    fn dockers_data_are_where_its_containerd_is_told_to_work() {
+        let write = |host: &Host, snap: &Snap, root: &str| {
+            let file = host.path(&snap.run_dir().join("containerd/containerd.toml"));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, format!("version = 0\nroot = \"{root}\"\n\n[grpc]\n")).unwrap();
+        };
+        let profile = Profile::built_in("docker").unwrap().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let of = |instance: &str, root: &str| {
+            let snap = Snap::by_name(&host, instance).unwrap();
+            write(&host, &snap, root);
+            resolve(&host, &snap, &profile).unwrap()
+        };
+        let (plain, _) = of("docker", "/var/snap/docker/common/var-lib-docker/containerd/daemon");
+        assert!(plain.docker.is_none() && plain.moved.is_empty());
+        let (moved, _) = of("docker", "/home/u/docker/containerd/daemon");
+        assert_eq!(moved.docker.as_deref(), Some(Path::new("/home/u/docker")));
+        assert_eq!(moved.moved, ["/home/u/docker/containerd/daemon", "/home/u/docker"].map(PathBuf::from));
+        assert_eq!(
+            (moved.data, moved.mounts),
+            (plain.data.clone(), plain.mounts.clone()),
+            "nothing more is deleted"
+        );
+        let (own, _) = of("docker", "/var/snap/docker/common/big/containerd/daemon");
+        assert!(own.docker.is_none() && own.mounts.contains(&"/var/snap/docker/common/big".into()));
+        // A parallel instance's programs know its directories by the snap's own name.
+        let (own, inside) = of("docker_b", "/var/snap/docker/common/big/containerd/daemon");
+        assert!(own.moved.is_empty() && own.mounts.contains(&"/var/snap/docker_b/common/big".into()));
+        assert!(inside.moved.is_empty() && inside.mounts.contains(&"/var/snap/docker/common/big".into()));
+        let (other, _) = of("docker", "/mnt/big/lib");
+        assert!(other.docker.is_none() && other.moved == [PathBuf::from("/mnt/big/lib")]);
     }
 
     #[test]

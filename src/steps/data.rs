@@ -31,7 +31,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             Err(e) => finding.blind.push(Blind::new(show(path), e)),
         }
     }
-    let moved = scope.roots.moved.iter().filter(|path| view.host.list(path).is_ok_and(|n| !n.is_empty()));
+    let all = &scope.roots.moved;
+    let outer = all.iter().filter(|path| !all.iter().any(|above| *path != above && path.starts_with(above)));
+    let moved = outer.filter(|path| view.host.list(path).is_ok_and(|n| !n.is_empty()));
     finding.residues.extend(moved.map(|path| Residue::path(path.clone(), PathKind::Moved)));
     finding
 }

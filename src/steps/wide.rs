@@ -25,7 +25,10 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     finding.blind.extend(doubtful(view, scope));
     finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
         let point = show(mount.point());
-        let why = "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before";
+        let why = match own.is_some_and(|held| held.is_in_snap(mount)) {
+            true => "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before",
+            false => "it lies where docker's data were moved to, and no container of this snap is known to have it; look, then",
+        };
         let what = format!("{} mounted at {point}", mount.fstype());
         let told = Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")));
         Blind { mount: Some(point.into_owned()), ..told }
@@ -55,7 +58,12 @@ fn mounts_of_others(view: &View, own: Option<&Held>) -> Vec<Mount> {
     if !view.in_init_namespace() {
         return Vec::new();
     }
-    table.mounts.iter().filter(|m| held.is_in_snap(m) && !held.is_ours(m)).cloned().collect()
+    table
+        .mounts
+        .iter()
+        .filter(|m| (held.is_in_snap(m) || held.is_in_docker(m)) && !held.is_ours(m))
+        .cloned()
+        .collect()
 }
 
 /// The directories elsewhere that are bound at roots of the snap.

@@ -29,6 +29,10 @@ pub const ALL: &[Scene] = &[
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_beside_another_docker", beside),
     ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
+    ("docker_with_a_moved_data_root", || moved(&[])),
+    ("docker_with_a_moved_data_root_whose_shims_were_killed", || moved(&["shims killed"])),
+    ("docker_with_a_moved_data_root_that_has_ended_in_order", moved_and_ended_in_order),
+    ("docker_whose_moved_data_root_another_docker_has_now", moved_and_taken_over),
 ];
 
 /// A dockerd that runs.
@@ -186,8 +190,7 @@ fn docker(options: &[&str]) -> Result<()> {
     let least = if options.contains(&"shims killed") { 7 } else { 14 };
     docker.kill()?;
     if options.contains(&"shims killed") {
-        sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
-            kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
+        kill_shims()?;
     }
     stage.must_show(&[
         (Kind::Process, least),
@@ -199,6 +202,42 @@ fn docker(options: &[&str]) -> Result<()> {
     let report = stage.judge(&Right::Clean, 1)?;
     let took = report["elapsed-ms"].as_u64().unwrap_or(u64::MAX);
     demand(took < 15_000, format!("{took} ms: a stop signal was not the image's own"))
+}
+
+fn kill_shims() -> Result<()> {
+    sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
+        kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
+    Ok(())
+}
+
+/// `snap set docker data-root=…`, as the snap's README has it.
+const MOVED_DATA: &str = "/mnt/big/docker";
+
+fn at_the_moved_data(thing: &Thing) -> bool {
+    thing.kind == Kind::File && thing.path.starts_with("/mnt/big")
+}
+
+/// RIGHT: what runs, is mounted or linked is ended, and the files there are named and stay.
+fn moved(options: &[&str]) -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, MOVED_DATA, BUILT_IN_EXEC, &[])?;
+    containers(&docker, true)?;
+    docker.run(&["volume", "create", "--opt=type=tmpfs", "--opt=device=tmpfs", "memory"])?;
+    docker.run(&["run", "-d", "-v", "memory:/m", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    if options.contains(&"shims killed") {
+        kill_shims()?;
+    }
+    stage.must_show(&[
+        (Kind::Process, 8),
+        (Kind::Mount, 12),
+        (Kind::Link, 4),
+        (Kind::Rule, 10),
+        (Kind::Cgroup, 8),
+    ])?;
+    stage.judge(&Right::Told(at_the_moved_data, &[1]), 1)?;
+    Ok(())
 }
 
 /// dockerd got its SIGTERM and ended its containers: nothing of theirs is left to tell whose the bridges are but its own record.
@@ -214,6 +253,60 @@ fn ended_in_order() -> Result<()> {
     let bridges: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route);
     let report = stage.judge(&Right::Doubt(bridges), 0)?;
     demand(report["steps"].to_string().contains("docker0"), "docker0 is not told")
+}
+
+/// The same with the data elsewhere: the record of the bridges lies there, too.
+fn moved_and_ended_in_order() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, MOVED_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["network", "create", "front"])?;
+    docker.run(&["run", "-d", "--network", "front", "app", "/app", "obedient"])?;
+    sh(&format!("kill -TERM {}", docker.daemon.id()))?;
+    docker.daemon.wait()?;
+    stage.must_show(&[(Kind::Link, 2), (Kind::Rule, 10), (Kind::File, 10)])?;
+    stage.shared(|thing| is_any_dockers(thing) && !thing.path.starts_with("/run/containerd"))?;
+    let left: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Link | Kind::Address | Kind::Route | Kind::Rule | Kind::Setting => true,
+        _ => at_the_moved_data(thing),
+    };
+    let report = stage.judge(&Right::Told(left, &[1]), 0)?;
+    demand(report["steps"].to_string().contains("docker0"), "docker0 is not told")?;
+    demand(Path::new(MOVED_DATA).join("image").exists(), "the data were deleted")
+}
+
+/// Empty directories that every docker makes, and no one of them takes away.
+fn is_any_dockers(thing: &Thing) -> bool {
+    let directories = ["/run/docker", "/run/docker/plugins", "/run/containerd", "/run/containerd/s"];
+    match thing.kind {
+        Kind::File => directories.iter().any(|path| thing.path.as_path() == Path::new(path)),
+        Kind::Cgroup => thing.path.ends_with("docker"),
+        _ => false,
+    }
+}
+
+/// The user has given the place to the host's own docker since. RIGHT: that one's containers stay, with all they have there.
+fn moved_and_taken_over() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, MOVED_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["run", "-d", "--name", "ours", "--network", "none", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    let other = stage.also(|_| {
+        let other = Docker::start("system.slice/docker.service", MOVED_DATA, "/run/docker", &[])?;
+        other.run(&["run", "-d", "--network", "none", "-v", "volume:/v", "app", "/app", "obedient"])?;
+        Ok(other)
+    })?;
+    stage.must_show(&[(Kind::Process, 1), (Kind::Mount, 1)])?;
+    // Made by whichever comes first, used by both.
+    stage.shared(|thing| match thing.kind {
+        Kind::Mount => thing.path.as_path() == Path::new(MOVED_DATA),
+        Kind::Setting => thing.name.contains("docker0"),
+        Kind::Rule | Kind::Link | Kind::Address | Kind::Route | Kind::Neighbour => true,
+        _ => is_any_dockers(thing),
+    })?;
+    stage.judge(&Right::Told(at_the_moved_data, &[1]), 0)?;
+    demand(other.run(&["ps", "-q"])?.lines().count() == 1, "the other docker's container is not there")
 }
 
 /// The host's own docker has docker0, its containers, its network. It starts last: any dockerd removes what the one
@@ -241,12 +334,9 @@ fn beside() -> Result<()> {
         sh(&format!("ip -4 -o addr show dev {ours} | grep -o 'inet [0-9]*\\.[0-9]*\\.' | cut -c6-"))?;
     let address = format!(" {}", address.trim());
     demand(address.len() > 4, format!("{ours} has no address"))?;
-    let directories = ["/run/docker", "/run/docker/plugins", "/run/containerd", "/run/containerd/s"];
     stage.shared(|thing| match thing.kind {
-        Kind::File => directories.iter().any(|path| thing.path.as_path() == Path::new(path)),
-        Kind::Cgroup => thing.path.ends_with("docker"),
         Kind::Rule => !thing.name.contains(ours) && !thing.name.contains(&address),
-        _ => false,
+        _ => is_any_dockers(thing),
     })?;
     stage.must_show(&[(Kind::Process, 10), (Kind::Mount, 8), (Kind::Link, 3), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Clean, 1)?;

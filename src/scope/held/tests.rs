@@ -55,6 +55,35 @@ fn what_hides_nothing_and_what_lies_where_all_is_to_go() {
 }
 
 #[test]
+fn where_dockers_data_were_moved_to_only_what_containers_of_ours_have() {
+    let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:1 /mnt/big/d /mnt/big/d rw - ext4 /dev/a rw\n\
+        3 2 0:50 / /mnt/big/d/overlay2/l1/merged rw - overlay o ro\n4 2 0:51 / /mnt/big/d/overlay2/l2/merged rw - overlay o ro\n\
+        5 2 0:52 / /mnt/big/d/containers/a/mounts/shm rw - tmpfs s rw\n6 2 0:53 / /mnt/big/d/containers/b/mounts/shm rw - tmpfs s rw\n\
+        7 2 0:54 / /mnt/big/d/volumes/v/_data rw - tmpfs v rw\n8 2 0:55 / /mnt/big/d/volumes/w/_data rw - tmpfs w rw\n\
+        9 2 0:56 / /mnt/big/d/rootfs/overlayfs/a rw - overlay o ro\n11 7 0:58 / /mnt/big/d/volumes/v/_data/users rw - tmpfs u rw\n\
+        10 1 0:57 / /mnt/big/e rw - tmpfs e rw\n";
+    let mut scope = scope_of(&["a"]);
+    scope.roots.docker = Some("/mnt/big/d".into());
+    scope.roots.shared = vec!["/mnt/big/d/containerd/daemon".into()];
+    let places = ["overlay2/l1", "containers/a", "volumes/v/_data", "rootfs/overlayfs/a"];
+    scope.docker_places = order::set(places.map(|name| Path::new("/mnt/big/d").join(name)));
+    let ours = |scope: &Scope, table: &str| -> Vec<u64> {
+        let table = parse(table.as_bytes());
+        let held = Held::of(&table, &scope.roots, &scope.snap, scope, &HashSet::new());
+        assert!(table.mounts.iter().all(|m| held.is_in_docker(m) != [1, 2, 10].contains(&m.id)));
+        table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.id).collect()
+    };
+    assert_eq!(ours(&scope, table), [3, 5, 7, 9]);
+    let alone: String = table
+        .lines()
+        .filter(|l| !["4 ", "6 ", "8 ", "11"].contains(&&l[..2]))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    assert_eq!(ours(&scope, &alone), [2, 3, 5, 7, 9], "nobody else has anything there");
+    assert_eq!(ours(&Scope { docker_places: Default::default(), ..scope }, table), Vec::<u64>::new());
+}
+
+#[test]
 fn layers_devices_and_volumes_in_memory() {
     let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
         2 1 0:50 / /mnt/o rw - overlay o ro,lowerdir=/srv/a:COMMON/var/lib/containerd/snapshots/1/fs\n\

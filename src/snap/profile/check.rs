@@ -103,7 +103,7 @@ impl Profile {
             volumes: all("volumes", &self.volumes, May::Own)?,
             scripts: one("hooks", &self.scripts, May::Own)?,
             told_by: ToldBy {
-                containerd: all("containerd.told-by", &c.told_by, May::Own)?,
+                containerd: all("containerd.told-by", &c.told_by, May::Data)?,
                 kubelet: all("kubelet.told-by", told_by, May::Own)?,
             },
             logs: self.kubelet.as_ref().is_some_and(|k| k.logs),

@@ -49,6 +49,9 @@ pub struct Roots {
     /// because of where it lies.
     #[serde(with = "text::list")]
     pub moved: Vec<PathBuf>,
+    /// Where docker's daemon keeps all its data, where that is not in the snap's own directories.
+    #[serde(skip)]
+    pub docker: Option<PathBuf>,
     /// Paths that lead to no place that could be trusted. They are looked for nowhere.
     pub unresolved: Vec<Unresolved>,
     /// Files in which users move the runtime.
