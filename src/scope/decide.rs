@@ -11,7 +11,7 @@ use crate::runtime::{Name, bundle, docker};
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Container, Scope, dead, devices, forgotten, images, links, manners, roots};
+use crate::scope::{Container, Scope, dead, deserted, devices, forgotten, images, links, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
 use crate::text;
@@ -76,6 +76,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         network: Network::default(),
         streams,
         docker_places: BTreeSet::new(),
+        deserted: Vec::new(),
         graceful: Default::default(),
         devices: Vec::new(),
         groups_above,
@@ -92,6 +93,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;
+    scope.deserted = deserted::gather(view, &scope);
     scope.devices = devices::gather(view, &scope);
     let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();
     let known: Vec<_> = known.collect();

@@ -36,8 +36,9 @@ pub struct Held<'a> {
     proven: HashSet<&'a str>,
     /// IDs of mounts that show a directory at its own place. docker makes one of the directory of its data.
     itself: HashSet<u64>,
-    /// The network namespace that we are in ourselves, the host's.
-    network: Option<u64>,
+    /// Network namespaces by whose names nobody loses anything: the one that we are in ourselves, the host's, and those that
+    /// nobody is in and that have names in directories that only the snap writes.
+    nameless: HashSet<u64>,
     /// The places of containers of ours where docker's data were moved to.
     docker: &'a BTreeSet<PathBuf>,
 }
@@ -70,7 +71,8 @@ impl<'a> Held<'a> {
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
         let by_id: HashMap<u64, &Mount> = table.mounts.iter().map(|m| (m.id, m)).collect();
         let itself = table.mounts.iter().filter(|m| shows_itself(&by_id, m)).map(|m| m.id).collect();
-        let (devices, proven, network) = (devices.clone(), scope.proven_ids(), scope.network.own);
+        let (devices, proven) = (devices.clone(), scope.proven_ids());
+        let nameless = scope.deserted.iter().copied().chain(scope.network.own).collect();
         let own = [&snap.home, &snap.common, &snap.data];
         let under = own.into_iter().flat_map(|path| [path.clone(), roots.place_of(path)]);
         let under = under.chain(roots.aliases.iter().map(|a| a.place.clone())).collect();
@@ -86,7 +88,7 @@ impl<'a> Held<'a> {
             tasks,
             proven,
             itself,
-            network,
+            nameless,
             docker: &scope.docker_places,
         };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
@@ -108,23 +110,23 @@ impl<'a> Held<'a> {
     }
 
     /// True for a mount in the snap's directories by whose end nobody loses anything: it shows a directory at its own place,
-    /// or is a name for the network namespace that everybody is in. docker makes both.
+    /// or is a name for a network namespace that everybody is in, or nobody. docker makes all of these.
     fn hides_nothing(&self, mount: &Mount) -> bool {
         let at_dockers = self.roots.docker.as_deref() == Some(mount.point());
         if at_dockers {
             return self.itself.contains(&mount.id);
         }
         let in_snap = self.roots.is_own(self.snap, mount.point());
-        in_snap && (self.itself.contains(&mount.id) || self.is_everybodys_network(mount))
+        in_snap && (self.itself.contains(&mount.id) || self.keeps_no_network(mount))
     }
 
-    fn is_everybodys_network(&self, mount: &Mount) -> bool {
-        self.network.is_some() && netns::of_mount(mount) == self.network
+    fn keeps_no_network(&self, mount: &Mount) -> bool {
+        netns::of_mount(mount).is_some_and(|inode| self.nameless.contains(&inode))
     }
 
-    /// By where it is alone; in the snap's directory in /run, also a name for everybody's network namespace.
+    /// By where it is alone; in the snap's directory in /run, also such a name for a network namespace.
     pub fn is_placed(&self, mount: &Mount) -> bool {
-        let at_run = || self.snap.owns_at_run(mount.point()) && self.is_everybodys_network(mount);
+        let at_run = || self.snap.owns_at_run(mount.point()) && self.keeps_no_network(mount);
         self.is_below(mount)
             || self.is_of_owned_id(mount)
             || self.is_of_kata(mount)

@@ -10,6 +10,7 @@ mod children;
 mod container;
 mod dead;
 pub mod decide;
+mod deserted;
 pub mod devices;
 mod docker_links;
 mod earlier;
@@ -88,6 +89,9 @@ pub struct Scope {
     pub shims: Vec<OwnedShim>,
     /// IDs of ours that runc's state gives to another containerd, in the same namespace or in another.
     pub foreign: Vec<ContainerId>,
+    /// Network namespaces that are bound in directories that only the snap writes, and that nobody was in.
+    #[serde(skip)]
+    pub deserted: Vec<u64>,
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,

@@ -32,6 +32,7 @@ pub const ALL: &[Scene] = &[
     ("docker_with_a_moved_data_root", || moved(&[])),
     ("docker_with_a_moved_data_root_whose_shims_were_killed", || moved(&["shims killed"])),
     ("docker_with_a_moved_data_root_that_has_ended_in_order", moved_and_ended_in_order),
+    ("docker_in_a_swarm_that_was_killed", swarm),
     ("docker_whose_moved_data_root_another_docker_has_now", moved_and_taken_over),
 ];
 
@@ -238,6 +239,31 @@ fn moved(options: &[&str]) -> Result<()> {
     ])?;
     stage.judge(&Right::Told(at_the_moved_data, &[1]), 1)?;
     Ok(())
+}
+
+/// A swarm of one with a service, whose daemon was killed. Nobody is ever in the namespaces of its networks and balancers.
+/// (Without IPVS in the kernel, dockerd makes the namespaces and says that it does not balance.)
+/// RIGHT: these go; bridges that lead there are told, since no container proves them ours.
+fn swarm() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"])?;
+    docker.run(&["service", "create", "--detach", "--publish", "8088:80", "app", "/app", "obedient"])?;
+    let start = Instant::now();
+    // A service's containers are started when its networks are made.
+    while docker.run(&["ps", "--quiet"])?.is_empty() {
+        demand(start.elapsed() < Duration::from_secs(30), "the service does not start")?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    docker.kill()?;
+    let bound = sh("grep -c 'nsfs.*/netns/\\|/netns/.*nsfs' /proc/self/mountinfo")?;
+    demand(bound.trim().parse::<usize>()? >= 3, format!("{bound} namespaces are bound"))?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Link, 3)])?;
+    let bridge: fn(&Thing) -> bool = |thing| thing.kind == Kind::Link;
+    let report = stage.judge(&Right::Doubt(bridge), 0)?;
+    demand(report["counts"]["left"] == 0, format!("something is left: {}", report["counts"]))?;
+    demand(!Path::new(BUILT_IN_EXEC).join("netns").exists(), "the namespaces are still bound")
 }
 
 /// dockerd got its SIGTERM and ended its containers: nothing of theirs is left to tell whose the bridges are but its own record.

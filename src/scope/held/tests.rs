@@ -52,6 +52,8 @@ fn what_hides_nothing_and_what_lies_where_all_is_to_go() {
     assert_eq!(ids(&scope), [2, 4, 7]);
     scope.network.own = None;
     assert_eq!(ids(&scope), [2, 7]);
+    scope.deserted = [8].into();
+    assert_eq!(ids(&scope), [2, 5, 7]);
 }
 
 #[test]
