@@ -1,5 +1,6 @@
-//! Bridges that nothing but docker's own record ties to us. What proves a bridge ours is a container of ours in it; a docker
-//! that was stopped in order has ended its containers and left its bridges.
+//! Links that nothing but docker's own record ties to us. What proves a bridge ours is a container of ours in it; a docker
+//! that was stopped in order has ended its containers and left its bridges. And what it made for networks of macvlan and ipvlan
+//! to stand on (a vlan, a dummy) is a port of nothing.
 
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     files
 }
 
-/// The bridges that these records name and that are there. They are told and not removed, since a container may be able to
+/// The links that these records name and that are there. They are told and not removed, since a container may be able to
 /// write to a record. Every docker has a docker0: beside another one that is alive, it is taken for that one's.
 pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
     let mut found = Vec::new();
@@ -42,10 +43,14 @@ pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &N
                 continue;
             }
         };
-        let named = |link: &&Link| text.contains(&format!("\"BridgeName\":\"{}\"", link.name));
+        let named = |link: &&Link| match link.kind.as_str() {
+            "bridge" => text.contains(&format!("\"BridgeName\":\"{}\"", link.name)),
+            "vlan" | "dummy" => is_made_for(&text, &link.name),
+            _ => false,
+        };
         let ours = |link: &Link| network.links.iter().any(|own| own.index == link.index);
         let others = |link: &Link| link.name == "docker0" && network.rivals.contains_key("dockerd");
-        let there = links.iter().filter(|l| l.kind == "bridge" && !ours(l) && !others(l)).filter(named);
+        let there = links.iter().filter(|l| !ours(l) && !others(l)).filter(named);
         found.extend(there.map(|link| {
             let what = format!("the link {}", escape(link.name.as_bytes()));
             let why = format!("{} names it, and no container of this snap is in it", show(file));
@@ -53,6 +58,14 @@ pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &N
         }));
     }
     found
+}
+
+/// True for a link that docker itself has made for a network to stand on. One that was there before is its maker's. The keys of
+/// a network's record stand in the alphabet's order.
+fn is_made_for(text: &str, name: &str) -> bool {
+    const MADE: &str = "\"CreatedSubIface\":";
+    let parent = format!("\"Parent\":\"{name}\"");
+    text.split(MADE).skip(1).any(|record| record.starts_with("true") && record.contains(&parent))
 }
 
 #[cfg(test)]
@@ -91,5 +104,50 @@ mod tests {
         let (name, r#type, because) = ("br-1".into(), "bridge".into(), String::new());
         network.links.push(OwnedLink { index: 1, name, r#type, because });
         assert!(told(&network).is_empty());
+    }
+
+    #[test]
+    fn what_docker_made_for_networks_to_stand_on_is_told_and_what_was_there_before_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PathBuf::from("/d/local-kv.db");
+        // As libnetwork's drivers write them (macvlan_store.go, ipvlan_store.go).
+        let of = |made: bool, mode: &str, parent: &str| {
+            let subnets = r#""[{\"GwIP\":\"10.0.0.1/24\",\"SubnetIP\":\"10.0.0.0/24\"}]""#;
+            format!(
+                "\u{1}\0docker/network/v1.0/{{\"CreatedSubIface\":{made},\"ID\":\"1f\",\"Internal\":false,\"Ipv4Subnets\":{subnets},{mode},\"Mtu\":0,\"Parent\":\"{parent}\"}}\0"
+            )
+        };
+        let (macvlan, ipvlan) = ("\"MacvlanMode\":\"bridge\"", "\"IpvlanMode\":\"l2\"");
+        let record = [
+            of(true, macvlan, "eth0.50"),
+            of(false, macvlan, "eth0.60"),
+            of(true, ipvlan, "di-1f"),
+            of(true, macvlan, "eth1"),
+            of(false, ipvlan, "eth0"),
+        ];
+        crate::fixture::file(dir.path(), "d/local-kv.db", record.concat());
+        let links = [
+            ("eth0", ""),
+            ("eth0.50", "vlan"),
+            ("eth0.60", "vlan"),
+            ("eth0.5", "vlan"),
+            ("di-1f", "dummy"),
+            ("eth1", ""),
+            ("dummy0", "dummy"),
+        ];
+        let links: Vec<Link> = (1..)
+            .zip(links)
+            .map(|(index, (name, kind))| Link {
+                index,
+                name: name.into(),
+                kind: kind.into(),
+                ..Link::default()
+            })
+            .collect();
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        let told = left(&view, &[file], &links, &Network::default());
+        let told: Vec<String> = told.into_iter().map(|b| b.what).collect();
+        assert_eq!(told, ["the link eth0.50", "the link di-1f"]);
     }
 }
