@@ -2,8 +2,10 @@
 //! ones for its networks and balancers, and no container of ours is ever in them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
+use crate::linux::netns;
+use crate::order;
 use crate::scope::Scope;
 use crate::scope::netns::Machine;
 use crate::view::View;
@@ -11,15 +13,16 @@ use crate::view::View;
 /// Their numbers. None where anybody cannot be asked where he is.
 pub(super) fn gather(view: &View, scope: &Scope) -> Vec<u64> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
-    let machine = Machine::of(view, table);
-    let own = |path: &PathBuf| scope.snap.owns_at_run(path) || scope.roots.is_own(&scope.snap, path);
-    let mut bound: Vec<u64> =
-        machine.binds.iter().filter(|(_, paths)| paths.iter().any(own)).map(|(inode, _)| *inode).collect();
+    let own = |path: &Path| scope.snap.owns_at_run(path) || scope.roots.is_own(&scope.snap, path);
+    let namespaces = table.mounts.iter().filter_map(|mount| Some((netns::of_mount(mount)?, mount.point())));
+    let mut bound: Vec<u64> = namespaces.filter(|(_, point)| own(point)).map(|(inode, _)| inode).collect();
     if bound.is_empty() {
         return bound;
     }
+    order::sort(&mut bound);
+    bound.dedup();
     let mut inhabited = BTreeSet::new();
-    let (_, hidden) = machine.strangers(scope, &[], &mut inhabited);
+    let (_, hidden) = Machine::of(view, table).strangers(scope, &[], &mut inhabited);
     bound.retain(|inode| !hidden && !inhabited.contains(inode));
     bound
 }
