@@ -156,6 +156,13 @@ fn kill(runtime: &Runtime) -> Result<()> {
     while !runtime.shims()?.is_empty() && Instant::now() < until {
         sleep(Duration::from_millis(50));
     }
+    // Of those that have ended it puts the bundles away, but not at once.
+    let bundles = runtime.layout.state.join("io.containerd.runtime.v2.task/k8s.io");
+    let until = Instant::now() + Duration::from_secs(20);
+    while runtime.shims()?.is_empty() && fs::read_dir(&bundles)?.next().is_some() {
+        demand(Instant::now() < until, "containerd has not put the bundles away")?;
+        sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 

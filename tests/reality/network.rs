@@ -281,7 +281,7 @@ fn chains_alone(pods: fn(&Stage) -> Result<()>) -> Result<()> {
     pods(&stage)?;
     // The endpoint of a program in the host's network.
     stage
-        .also(|_| sh("ip link add up0 type dummy; ip addr add 192.0.2.50/24 dev up0; ip link set up0 up"))?;
+        .also(|_| sh("ip link add up0 type bridge; ip addr add 192.0.2.50/24 dev up0; ip link set up0 up"))?;
     sh(&KUBE.replace("POD", "192.0.2.50"))?;
     stage.stop()?;
     stage.must_show(&[(Kind::Rule, 20)])?;
