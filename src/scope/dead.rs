@@ -32,7 +32,9 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     if results.is_empty() && pods.is_empty() && namespaces.is_empty() {
         return;
     }
-    let records = match manners::read(view, scope).and_then(|records| records.ok_or("there is none".into())) {
+    let read = manners::read(view, scope);
+    scope.damaged = read.is_err();
+    let records = match read.and_then(|records| records.ok_or("there is none".into())) {
         Ok(records) => records,
         // Beside containers of ours that are known, what is left over is others' more often than not.
         Err(_) if !scope.idle || results.is_empty() && pods.is_empty() => return,

@@ -73,6 +73,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         shims,
         foreign: foreign.into_iter().collect(),
         containers: containers.into_values().collect(),
+        damaged: false,
         network: Network::default(),
         streams,
         docker_places: BTreeSet::new(),

@@ -92,6 +92,9 @@ pub struct Scope {
     /// Network namespaces that are bound in directories that only the snap writes, and that nobody was in.
     #[serde(skip)]
     pub deserted: Vec<u64>,
+    /// Our containerd's database is there and cannot be read.
+    #[serde(skip)]
+    pub damaged: bool,
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,

@@ -86,8 +86,8 @@ pub(super) fn gather(
     }
     let named = of_others.iter().filter_map(|result| machine.bound_at(result.netns.as_ref()?));
     let named = order::set(named);
-    // Not every plugin's result tells it: Calico's do not. Then it may be any.
-    let unnamed = of_others.iter().any(|result| result.netns.is_none());
+    // Not every plugin's result tells it: Calico's do not. Where no database tells either, it may be any.
+    let unnamed = scope.damaged && of_others.iter().any(|result| result.netns.is_none());
     let is_lost = |(inode, path): &(&u64, &PathBuf)| {
         (unnamed || named.contains(inode)) && !found.inhabited.contains(inode) && netns::is_cnis(path)
     };
