@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::identity::owner_of_process;
 use crate::linux::links::{Block, Link, netns_id, shares};
 use crate::linux::netns;
 use crate::linux::proc::Proc;
@@ -277,8 +277,7 @@ fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
     };
     let is_rival = |p: &&Proc| {
         let pid = p.id.pid;
-        let directory = view.host.path(Path::new(&format!("/proc/{pid}")));
-        let root = std::fs::metadata(directory).is_ok_and(|found| found.uid() == 0);
+        let root = !view.host.is_live() || owner_of_process(view.host, pid).is_ok_and(|owner| owner == 0);
         let its = netns::of_process(view.host, &pid.to_string());
         let here = netns::is_hidden(&its) || its.is_ok_and(|its| own.is_none_or(|own| its == own));
         let deeper = usize::from(IN_PODS.contains(&p.comm.as_str()));
