@@ -19,9 +19,8 @@ use crate::text::show;
 use crate::view::View;
 
 /// Adds those that our containerd's database names, and of which a result of CNI, a network namespace or an empty group of their
-/// pod is left. The
-/// database is a hint. That is enough for what is dead: nobody is in a group of that name, nobody is in the network namespace
-/// that it and root's result tell of, and nobody else has the ID (`foreign`).
+/// pod is left. The database is a hint. That is enough for what is dead: nobody is in a group of that name, nobody is in the
+/// network namespace that it tells of and that no result contradicts, and nobody else has the ID (`foreign`).
 pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<ContainerId>) {
     if scope.containers.is_empty() && !scope.idle {
         return;
@@ -149,7 +148,7 @@ fn dead(view: &View, scope: &Scope, records: &Records, traces: &Traces) -> Vec<C
 
 /// Whether a dead sandbox's network namespace may go: nobody is in it, and whoever names one that is still bound names the one that
 /// the database has (`recorded`). Else which one, and why not. A hostPath volume may reach CNI's results and the database, so neither
-/// is enough alone.
+/// counts against the other.
 fn is_deserted<'a>(
     named: impl Iterator<Item = &'a Path>,
     recorded: Option<&Path>,
