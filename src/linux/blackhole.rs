@@ -9,13 +9,13 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::linux::links::shares;
+use crate::error::errno_of;
 use crate::linux::netlink::{ask, attributes, push, u32_at};
 
 /// A route of the type `blackhole`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Blackhole {
     pub destination: IpAddr,
@@ -73,20 +73,13 @@ pub fn delete(route: &Blackhole) -> Result<(), Errno> {
     push(&mut body, libc::RTA_DST, address);
     push(&mut body, libc::RTA_TABLE, route.table.to_ne_bytes().to_vec());
     push(&mut body, libc::RTA_PRIORITY, route.priority.to_ne_bytes().to_vec());
-    ask(SockProtocol::NetlinkRoute, libc::RTM_DELROUTE, NLM_F_ACK, &body, |_, _| {})
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
-}
-
-impl Blackhole {
-    /// True if what is for this address goes there, unless a route says more exactly where to.
-    pub fn takes(&self, address: IpAddr) -> bool {
-        shares(self.destination, address, self.prefix)
-    }
+    ask(SockProtocol::NetlinkRoute, libc::RTM_DELROUTE, NLM_F_ACK, &body, |_, _| {}).map_err(|e| errno_of(&e))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::links::leads_to;
     use crate::linux::netlink::GARBAGE;
 
     #[test]
@@ -98,7 +91,8 @@ mod tests {
         let route = blackhole(&payload).unwrap();
         let destination = "10.1.5.64".parse().unwrap();
         assert_eq!(route, Blackhole { destination, prefix: 26, table: 254, protocol: 80, priority: 0 });
-        assert!(route.takes("10.1.5.127".parse().unwrap()) && !route.takes("10.1.5.128".parse().unwrap()));
+        let takes = |address: &str| leads_to(route.destination, route.prefix, address.parse().unwrap());
+        assert!(takes("10.1.5.127") && !takes("10.1.5.128"));
         payload[TYPE] = libc::RTN_UNICAST;
         assert_eq!(blackhole(&payload), None);
         assert!(GARBAGE.iter().all(|garbage| blackhole(garbage).is_none()));

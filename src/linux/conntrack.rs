@@ -9,6 +9,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
+use crate::error::errno_of;
 use crate::linux::host::Host;
 use crate::linux::netlink::{ask, attributes, exchange, message, push};
 
@@ -95,8 +96,7 @@ pub fn forget(flow: &Flow) -> Result<(), Errno> {
     // The same addresses and ports may be another connection's by now.
     flow.id.iter().for_each(|id| push(&mut body, ID, id.clone()));
     flow.zone.iter().for_each(|zone| push(&mut body, ZONE, zone.clone()));
-    ask(SockProtocol::NetlinkNetFilter, DELETE, NLM_F_ACK, &body, |_, _| {})
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
+    ask(SockProtocol::NetlinkNetFilter, DELETE, NLM_F_ACK, &body, |_, _| {}).map_err(|e| errno_of(&e))
 }
 
 #[cfg(test)]

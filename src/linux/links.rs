@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
+use crate::error::errno_of;
 use crate::linux::netlink::{ask, attributes, push, text, u32_at};
 
 // linux/if_link.h and linux/net_namespace.h; libc has them for some targets only.
@@ -152,8 +153,7 @@ pub fn netns_id(netns: &File) -> io::Result<Option<i32>> {
 pub fn delete_link(index: u32) -> Result<(), Errno> {
     let mut body = vec![0; 16];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
-    ask(SockProtocol::NetlinkRoute, libc::RTM_DELLINK, NLM_F_ACK, &body, |_, _| {})
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
+    ask(SockProtocol::NetlinkRoute, libc::RTM_DELLINK, NLM_F_ACK, &body, |_, _| {}).map_err(|e| errno_of(&e))
 }
 
 pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
@@ -173,6 +173,12 @@ impl Block {
     pub fn is_in(&self, network: IpAddr, prefix: u8) -> bool {
         self.address.is_some_and(|address| self.prefix >= prefix && shares(address, network, prefix))
     }
+}
+
+/// True if a route to a network leads to this address. One to half of the world says nothing of an address in it.
+pub fn leads_to(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
+    let least = if address.is_ipv4() { 16 } else { 48 };
+    prefix >= least && shares(network, address, prefix)
 }
 
 /// True if two addresses have so many bits in common.

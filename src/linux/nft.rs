@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
+use crate::error::errno_of;
 use crate::linux::netlink::{ask, attributes, message, push, text};
 
 // linux/netfilter/nf_tables.h and linux/netfilter/nfnetlink.h.
@@ -99,7 +100,7 @@ fn comment(mut data: &[u8]) -> Option<String> {
 
 /// Deletes exactly this rule, if it is still the same one.
 pub fn delete(rule: &Rule) -> Result<(), Errno> {
-    let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
+    let errno = |e: io::Error| errno_of(&e);
     let family = number(&rule.family).ok_or(Errno::EAFNOSUPPORT)?;
     // A table that was deleted and made again numbers its rules anew.
     if !rules(family, &rule.table).map_err(errno)?.contains(rule) {

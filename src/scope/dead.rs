@@ -199,14 +199,14 @@ fn empty_pods(view: &View, scope: &Scope) -> HashSet<PathBuf> {
 /// The names of network namespaces such as containerd makes, of which no container that is known tells.
 fn unknown_namespaces<'a>(view: &'a View, scope: &Scope) -> HashSet<&'a OsStr> {
     let Ok(table) = view.own_mounts() else { return HashSet::new() };
-    let known = scope.containers.iter().flat_map(|c| c.netns.iter().chain(&c.netns_of_state));
-    let known: HashSet<&OsStr> = known.filter_map(|path| path.file_name()).collect();
     let bound = table.mounts.iter().filter(|mount| netns::of_mount(mount).is_some()).map(Mount::point);
-    bound
-        .filter(|path| netns::is_cnis(path))
-        .filter_map(Path::file_name)
-        .filter(|name| !known.contains(name))
-        .collect()
+    let mut names: HashSet<&OsStr> =
+        bound.filter(|path| netns::is_cnis(path)).filter_map(Path::file_name).collect();
+    let known = scope.containers.iter().flat_map(|c| c.netns.iter().chain(&c.netns_of_state));
+    for name in known.filter_map(|path| path.file_name()) {
+        names.remove(name);
+    }
+    names
 }
 
 /// The IDs after which groups in those of pods are named in which somebody is.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::linux::links::{Block, Link, shares};
+use crate::linux::links::{Block, Link, leads_to, shares};
 use crate::runtime::cni::Attachment;
 use crate::scope::link_facts::Facts;
 use crate::text::escape;
@@ -115,7 +115,9 @@ impl Judge<'_> {
         if let Some((id, _)) = self.attachments.iter().find(made) {
             return Some(format!("CNI made it for sandbox {}", crate::runtime::short(id)));
         }
-        let reached = |b: &&Block| self.addresses.iter().any(|a| b.prefix >= narrow(*a) && b.holds(*a));
+        let leads_to =
+            |b: &&Block, a: &IpAddr| b.address.is_some_and(|network| leads_to(network, b.prefix, *a));
+        let reached = |b: &&Block| self.addresses.iter().any(|a| leads_to(b, a));
         let block = self.facts.blocks(link).find(reached)?;
         Some(format!("{}/{} over it is our pods'", block.address?, block.prefix))
     }
@@ -163,11 +165,6 @@ fn networks_of_bridges(facts: &Facts, ends: &HashSet<u32>) -> Vec<(IpAddr, u8)> 
 fn wide(address: IpAddr, bits: u8) -> (IpAddr, u8) {
     let cluster = if address.is_ipv4() { CLUSTER.0 } else { CLUSTER.1 };
     (address, cluster.min(bits))
-}
-
-/// A route to half of the world says nothing of an address in it.
-fn narrow(address: IpAddr) -> u8 {
-    if address.is_ipv4() { CLUSTER.0 } else { CLUSTER.1 }
 }
 
 /// An address that every link may have.

@@ -2,20 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::linux::netns;
-
 /// Under this directory a snap's mount namespace shows the host's files, and copies of its mounts.
 pub const HOSTFS: &str = "/var/lib/snapd/hostfs";
 
 /// True for a file that somebody made to bind a network namespace over. Elsewhere it may be bound over a file of his own.
 pub fn is_for_namespaces(path: &Path, directory: &Path, is_snaps: bool) -> bool {
     is_snaps || path.starts_with("/run") || path.parent() == Some(directory)
-}
-
-/// Where a network namespace was bound first: other places at which a snap or an old path shows it are copies.
-pub fn original(point: &Path) -> PathBuf {
-    let below = point.strip_prefix(HOSTFS).map(|below| Path::new("/").join(below));
-    netns::plain(below.as_deref().unwrap_or(point))
 }
 
 /// All places at which a network namespace may be mounted that is bound at `path`.

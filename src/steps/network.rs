@@ -2,17 +2,18 @@
 //! snap's own comments or that lead to our pods alone, and connections to pods that are gone.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::blackhole::{self, Blackhole};
+use crate::linux::links::leads_to;
 use crate::linux::{conntrack, netns};
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
-use crate::snap::hostfs::{is_for_namespaces, original};
+use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
 use crate::steps::{firewall, skeleton};
 use crate::text::show;
 use crate::view::View;
@@ -39,9 +40,7 @@ fn blackholes(view: &View, scope: &Scope, finding: &mut Finding) {
         Ok(routes) => routes,
         Err(e) => return finding.blind.push(Blind::new("routes", e)),
     };
-    // What leads to half of the world says nothing of an address in it.
-    let is_narrow = |route: &Blackhole| route.prefix >= if route.destination.is_ipv4() { 16 } else { 48 };
-    let takes = |route: &Blackhole| is_narrow(route) && addresses.iter().any(|a| route.takes(*a));
+    let takes = |route: &Blackhole| addresses.iter().any(|a| leads_to(route.destination, route.prefix, *a));
     for route in routes.into_iter().filter(takes) {
         let residue = Residue::Blackhole(Box::new(route));
         match scope.network.other_kubelet() {
@@ -127,6 +126,12 @@ fn namespaces(view: &View, scope: &Scope, finding: &mut Finding) {
             }
         }
     }
+}
+
+/// Where a namespace was bound first: other places at which a snap or an old path shows it are copies.
+fn original(point: &Path) -> PathBuf {
+    let below = point.strip_prefix(HOSTFS).map(|below| Path::new("/").join(below));
+    netns::plain(below.as_deref().unwrap_or(point))
 }
 
 fn links(view: &View, scope: &Scope, finding: &mut Finding) {
