@@ -84,35 +84,24 @@ extern "C" fn __dcgettext(_domain: *const c_char, message: *mut c_char, _categor
     message
 }
 
-/// Finds how to convert between two character sets; with what reads its configuration and what converts ASCII, 18 KB.
-/// Only wide characters are converted, which nobody writes here. Answers that there is no such conversion (gconv.h).
-// SAFETY: glibc's name and result; the arguments are not looked at.
+/// How the locale of C converts wide characters, which nobody writes here; with what chooses and loads other locales and
+/// conversions, 80 KB.
+// SAFETY: glibc's name and size (wcsmbsload.h): no conversion in either direction, none of which is looked at.
 #[unsafe(no_mangle)]
-extern "C" fn __gconv_find_transform() -> c_int {
-    const NOCONV: c_int = 1;
-    NOCONV
+static __wcsmbs_gconv_fcts_c: [usize; 4] = [0; 4];
+
+/// Gives a file of wide characters its conversions. No such file is ever opened.
+// SAFETY: glibc's name; does not return.
+#[unsafe(no_mangle)]
+extern "C" fn __wcsmbs_clone_conv() -> ! {
+    std::process::abort()
 }
 
-/// As `__gconv_find_transform`: none was found that could be given back.
+/// As `__wcsmbs_clone_conv`, for a character set that is named where the file is opened.
 // SAFETY: as there.
 #[unsafe(no_mangle)]
-extern "C" fn __gconv_close_transform() -> c_int {
-    0
-}
-
-/// The conversion that is always there: between ASCII and wide characters. This one says that it cannot (gconv.h).
-// SAFETY: as there.
-#[unsafe(no_mangle)]
-extern "C" fn __gconv_transform_ascii_internal() -> c_int {
-    const ILLEGAL_INPUT: c_int = 6;
-    ILLEGAL_INPUT
-}
-
-/// As `__gconv_transform_ascii_internal`, the other way.
-// SAFETY: as there.
-#[unsafe(no_mangle)]
-extern "C" fn __gconv_transform_internal_ascii() -> c_int {
-    __gconv_transform_ascii_internal()
+extern "C" fn __wcsmbs_named_conv() -> ! {
+    std::process::abort()
 }
 
 /// Reads /etc/resolv.conf, for which every thread has a place: 50 KB. No name is looked up by us, and a look-up would fail.
