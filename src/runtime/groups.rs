@@ -164,9 +164,19 @@ pub fn is_of_a_manager(group: &Path) -> bool {
 /// True for a group that systemd has made for a unit that it starts itself, or one in it: below slices, whatever these are called,
 /// or in one of its own places. What it starts for others, such as containers, is in scopes.
 pub fn is_a_units(group: &Path) -> bool {
+    is_of_a_manager(group) || unit_of(group).ends_with(".service")
+}
+
+/// The first name below slices.
+fn unit_of(group: &Path) -> &str {
     let mut names = group.iter().skip(1).filter_map(OsStr::to_str);
-    let unit = names.find(|name| !name.ends_with(".slice")).unwrap_or_default();
-    is_of_a_manager(group) || unit.ends_with(".service")
+    names.find(|name| !name.ends_with(".slice")).unwrap_or_default()
+}
+
+/// True for the group of a service of the system's, or one in it. systemd makes no other ones of that name there, and puts what
+/// a runtime asks it for into scopes.
+pub fn is_of_a_service(group: &Path) -> bool {
+    group.starts_with("/system.slice") && unit_of(group).ends_with(".service")
 }
 
 /// True for a group below those in which kubelet and containerd have containers, as far as names tell.

@@ -53,7 +53,16 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let groups_above = gather.groups_above();
     let streams = gather.streams();
     let Gather {
-        containers, shims, mut foreign, foreign_ids, mut bystanders, blind, doubts, nonsense, ..
+        containers,
+        shims,
+        mut foreign,
+        foreign_ids,
+        mut bystanders,
+        blind,
+        doubts,
+        nonsense,
+        anothers,
+        ..
     } = gather;
     let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
     let others = foreign.clone();
@@ -72,7 +81,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         rule_comments,
         shims,
         foreign: foreign.into_iter().collect(),
-        containers: containers.into_values().collect(),
+        containers: containers.into_values().filter(|c| c.is_proven() || !anothers.contains(&c.id)).collect(),
         damaged: false,
         network: Network::default(),
         streams,

@@ -32,6 +32,10 @@ pub(super) struct Gather<'a> {
     pub(super) places: Index<'a>,
     pub(super) containers: BTreeMap<ContainerId, Container>,
     pub(super) shims: Vec<OwnedShim>,
+    /// Shims at our containerd's address that are another's by the unit that they run in.
+    pub(super) anothers_shims: Vec<i32>,
+    /// Containers in our directories that are theirs.
+    pub(super) anothers: Vec<ContainerId>,
     /// IDs that a readable runc state gives to somebody else.
     pub(super) foreign: BTreeSet<ContainerId>,
     /// The same, whatever containerd's namespace.
@@ -67,6 +71,8 @@ impl<'a> Gather<'a> {
             places: view.cgroups().as_ref().map(CgroupTree::index).unwrap_or_default(),
             containers: BTreeMap::new(),
             shims: Vec::new(),
+            anothers_shims: Vec::new(),
+            anothers: Vec::new(),
             foreign: BTreeSet::new(),
             foreign_ids: HashSet::new(),
             recorded: HashSet::new(),

@@ -28,6 +28,7 @@ mod manners;
 mod netns;
 pub mod network;
 mod orphans;
+mod others;
 mod rootfs;
 pub mod roots;
 mod shims;

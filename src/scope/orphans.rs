@@ -24,6 +24,8 @@ enum Standing {
     /// Nothing runs in it: it may go by a hint.
     Dead,
     Proven(Witness),
+    /// All that runs in it descends from a shim that is another's: this one.
+    Anothers(i32),
     /// It runs and nothing proves it ours; why, and whether it could be ours all the same.
     Doubtful {
         reason: Reason,
@@ -53,6 +55,7 @@ impl Gather<'_> {
                         container.proven_cgroups.push(Proven::by(witness, group.clone()));
                         container.cgroups.push(group);
                     }
+                    Standing::Anothers(shim) => self.leave(&container.id, shim),
                     Standing::Doubtful { reason, why, may_be_ours } => {
                         container.contradicted = true;
                         let what = format!("container {}", short(&container.id.id));
@@ -108,6 +111,9 @@ impl Gather<'_> {
         let all_ours = roots.iter().all(|root| matches!(root, RootFs::Ours | RootFs::Gone));
         if roots.iter().any(|root| matches!(root, RootFs::Ours)) && (own_place || all_ours) {
             return Standing::Proven(Witness::RootOnSnapshot);
+        }
+        if own_place && let Some(shim) = self.anothers_shim(container, &alive, processes) {
+            return Standing::Anothers(shim);
         }
         let unknown = unknown_of(&alive, &roots);
         let who = format!("holds process {} ({})", first.id.pid, text::escape(first.comm.as_bytes()));

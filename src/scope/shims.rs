@@ -25,8 +25,8 @@ use crate::view::View;
 /// Whose a process is that calls itself a shim of our containerd.
 enum Verdict {
     Ours(Witness),
-    /// By evidence that names the other.
-    Anothers(String),
+    /// By evidence that names the other; and whether that is a unit, which systemd alone chooses.
+    Anothers(String, bool),
     /// By lack of any evidence.
     Doubtful(String),
 }
@@ -122,7 +122,8 @@ impl Gather<'_> {
             let what = format!("the shim {}", process.id.pid);
             match self.judge(process, args, depth) {
                 Verdict::Ours(witness) => self.own_shim(process, args, witness),
-                Verdict::Anothers(why) => {
+                Verdict::Anothers(why, by_unit) => {
+                    self.anothers_shims.extend(by_unit.then_some(process.id.pid));
                     self.bystanders.push(Bystander::anothers(BystanderKind::Shim, what, why));
                 }
                 Verdict::Doubtful(why) => {
@@ -220,14 +221,14 @@ impl Gather<'_> {
     fn judge(&self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) -> Verdict {
         let pid = process.id.pid;
         if !self.is_roots(pid) {
-            return Verdict::Anothers("it is not root's".into());
+            return Verdict::Anothers("it is not root's".into(), false);
         }
         if own_depth.is_none() || self.view.pid_namespace_depth(Some(pid)) != own_depth {
-            return Verdict::Anothers("it runs in another PID namespace".into());
+            return Verdict::Anothers("it runs in another PID namespace".into(), false);
         }
         match self.view.unit_of(pid) {
             Some(snap) if snap == self.snap.instance => return Verdict::Ours(Witness::Unit),
-            Some(other) => return Verdict::Anothers(format!("it runs in a unit of snap '{other}'")),
+            Some(other) => return Verdict::Anothers(format!("it runs in a unit of snap '{other}'"), true),
             None => {}
         }
         let membership = self.view.membership(pid);
@@ -238,7 +239,10 @@ impl Gather<'_> {
         if is_everybodys(self.inside) {
             let of_service = membership.iter().find(|group| group.starts_with("/system.slice"));
             return match of_service {
-                Some(group) => Verdict::Anothers(format!("it runs in {}", text::show(group))),
+                Some(group) => {
+                    let why = format!("it runs in {}", text::show(group));
+                    Verdict::Anothers(why, groups::is_of_a_service(group))
+                }
                 None => Verdict::Doubtful("its containerd listens and works where everybody's does".into()),
             };
         }

@@ -2,7 +2,8 @@
 //! default bridge, on a network of the user's, on the host's, on another container's and on none.
 //!
 //! RIGHT: everything is ended, with the stop signal that the image names, and nothing is left: the overlays, the network
-//! namespaces under docker's names, the bridges, the veths and the rules. A second daemon's things stay.
+//! namespaces under docker's names, the bridges, the veths and the rules. A second daemon's things stay; so do those of the
+//! distribution's docker, in the directories that a snap such as k8s names and shares with it, and nothing of them is told.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub const ALL: &[Scene] = &[
     }),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_beside_another_docker", beside),
+    ("docker_where_a_snap_that_never_ran_would_work_stays", || where_the_snap_would_work(true)),
+    ("docker_that_came_later_to_where_the_snap_would_work_stays", || where_the_snap_would_work(false)),
     ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
     ("docker_with_a_moved_data_root", || moved(&[])),
     ("docker_with_a_moved_data_root_whose_shims_were_killed", || moved(&["shims killed"])),
@@ -371,4 +374,43 @@ fn beside() -> Result<()> {
         "the other docker's containers are not all there",
     )?;
     demand(Path::new(COMMON).symlink_metadata().is_err(), "the snap's data are still there")
+}
+
+/// Debian's docker, whose containerd works in the directories that the k8s snap shares with everybody. Of the snap nothing has run:
+/// its kubelet and containerd are started by `k8s bootstrap` only, which refuses where there is a /run/containerd.
+fn where_the_snap_would_work(before: bool) -> Result<()> {
+    let start = || {
+        let containerd = Runtime::start(Layout::of_host(), "1.6")?;
+        let words = ["--containerd", "/run/containerd/containerd.sock"];
+        let docker = Docker::start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &words)?;
+        docker.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
+        docker.run(&["run", "-d", "--network", "host", "app", "/app", "obedient"])?;
+        Ok((containerd, docker))
+    };
+    let mut docker = None;
+    let mut stage = Stage::beside("1.6", || {
+        if !before {
+            return Ok(Vec::new());
+        }
+        let (containerd, its) = start()?;
+        docker = Some(its);
+        Ok(vec![containerd])
+    })?;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile/k8s.json");
+    let built_in: serde_json::Value = serde_json::from_slice(&fs::read(file)?)?;
+    stage.profile(|profile| {
+        *profile = built_in;
+        profile["snap"] = json!("microk8s");
+    })?;
+    if !before {
+        let (containerd, its) = stage.also(|_| start())?;
+        docker = Some(its);
+        stage.others.push(containerd);
+    }
+    sh("ls -d /run/containerd/io.containerd.runtime.v2.task/moby/*")?;
+    let report = stage.judge(&Right::Clean, 0)?;
+    let said = report["scope"]["bystanders"].to_string();
+    demand(said.matches("the container ").count() == 2, format!("two containers are docker's: {said}"))?;
+    let docker = docker.ok_or("no docker")?;
+    demand(docker.run(&["ps", "-q"])?.lines().count() == 2, "docker's containers are not all there")
 }
