@@ -11,7 +11,9 @@ use crate::runtime::{Name, bundle, docker};
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
-use crate::scope::{Container, Scope, dead, deserted, devices, forgotten, images, links, manners, roots};
+use crate::scope::{
+    Container, Scope, dead, deserted, devices, forgotten, images, links, manners, roots, shared,
+};
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
 use crate::text;
@@ -86,6 +88,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         network: Network::default(),
         streams,
         docker_places: BTreeSet::new(),
+        staged: BTreeSet::new(),
         deserted: Vec::new(),
         graceful: Default::default(),
         devices: Vec::new(),
@@ -104,6 +107,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     bystanders.extend(found.bystanders);
     scope.network = found.network;
     scope.deserted = deserted::gather(view, &scope);
+    scope.staged = shared::staged(view, &scope);
     scope.devices = devices::gather(view, &scope);
     let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();
     let known: Vec<_> = known.collect();

@@ -1,16 +1,15 @@
 //! Ours is also what ours holds: mounts that are known by what they show, wherever they are mounted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::{Mount, MountTable};
 use crate::linux::netns;
 use crate::order;
-use crate::runtime::bundle::TASKS;
 use crate::runtime::sandboxed::KATA_SHARED;
 use crate::scope::Scope;
+use crate::scope::owner::{Owner, owner};
 use crate::snap::Snap;
 use crate::snap::profile::Roots;
 
@@ -41,6 +40,8 @@ pub struct Held<'a> {
     nameless: HashSet<u64>,
     /// The places of containers of ours where docker's data were moved to.
     docker: &'a BTreeSet<PathBuf>,
+    /// Where volumes are staged for pods of ours alone, in a directory that kubelets share.
+    staged: &'a BTreeSet<PathBuf>,
 }
 
 impl<'a> Held<'a> {
@@ -90,6 +91,7 @@ impl<'a> Held<'a> {
             itself,
             nameless,
             docker: &scope.docker_places,
+            staged: &scope.staged,
         };
         let in_memory = table.mounts.iter().filter(|m| is_volume_in_memory(m) && held.is_below(m));
         let in_memory: Vec<String> = in_memory.map(|m| m.device().to_owned()).collect();
@@ -161,28 +163,15 @@ impl<'a> Held<'a> {
         self.roots.mounts.iter().any(below) && !self.is_somebodys_root(mount)
     }
 
-    /// In a directory that runtimes share, by the ID or the pod's uid at the place where that stands.
+    /// In a directory that runtimes share, by the ID or the pod's uid at the place where that stands, or by what pods have of it.
     fn is_of_owned_id(&self, mount: &Mount) -> bool {
-        self.roots.shared.iter().any(|root| {
-            mount.point().strip_prefix(root).is_ok_and(|below| {
-                let parts: Vec<&OsStr> = below.components().map(Component::as_os_str).collect();
-                let parts: Vec<&str> = parts.iter().filter_map(|p| p.to_str()).collect();
-                match parts[..] {
-                    // containerd puts a dot before the name of a bundle that it is about to delete.
-                    [TASKS, namespace, id, _, ..] => {
-                        self.tasks.contains(&(namespace, id.strip_prefix('.').unwrap_or(id)))
-                    }
-                    ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => {
-                        self.ids.contains(id)
-                    }
-                    ["io.containerd.podsandbox.controller.v1.cri", "sandboxes", id, _, ..] => {
-                        self.ids.contains(id)
-                    }
-                    ["pods", uid, _, ..] => self.ids.contains(uid),
-                    _ => false,
-                }
-            })
-        })
+        let mut owners = self.roots.shared.iter().filter_map(|root| owner(root, mount.point()));
+        let is_owned = |owner| match owner {
+            Owner::Task(namespace, id) => self.tasks.contains(&(namespace, id)),
+            Owner::Container(id) | Owner::Pod(id) => self.ids.contains(id),
+            Owner::Unknown => false,
+        };
+        owners.any(is_owned) || self.staged.contains(mount.point())
     }
 
     /// By what it shows: a part of our directories, layers of ours, a file of ours as a device, a volume of ours in memory.

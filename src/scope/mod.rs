@@ -29,8 +29,10 @@ mod netns;
 pub mod network;
 mod orphans;
 mod others;
+mod owner;
 mod rootfs;
 pub mod roots;
+pub mod shared;
 mod shims;
 mod union;
 
@@ -105,6 +107,9 @@ pub struct Scope {
     /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
     #[serde(skip)]
     pub docker_places: BTreeSet<PathBuf>,
+    /// Where volumes are staged for pods of ours alone, in a directory that kubelets share.
+    #[serde(skip)]
+    pub staged: BTreeSet<PathBuf>,
     /// How our applications are to be ended.
     #[serde(skip_deserializing)]
     pub graceful: Graceful,

@@ -16,23 +16,27 @@ use crate::residue::finding::Finding;
 use crate::residue::witness::Proven;
 use crate::runtime::bundle;
 use crate::scope::held::Held;
-use crate::scope::{Container, Scope};
+use crate::scope::{Container, Scope, shared};
 use crate::text::{escape, show};
 use crate::view::View;
 
 /// Adds what it sees in our own mount table.
 pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Finding) {
     finding.blind.extend(doubtful(view, scope));
-    finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
+    let told = |mount: &Mount, why: &str| {
         let point = show(mount.point());
+        let what = format!("{} mounted at {point}", mount.fstype());
+        Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")))
+    };
+    finding.blind.extend(mounts_of_others(view, own).iter().map(|mount| {
         let why = match own.is_some_and(|held| held.is_in_snap(mount)) {
             true => "it lies in the snap's directories, and nothing says whose it is; snapd cannot remove the snap before",
             false => "it lies where docker's data were moved to, and no container of this snap is known to have it; look, then",
         };
-        let what = format!("{} mounted at {point}", mount.fstype());
-        let told = Blind::new(what, (Reason::Unproven, format!("{why} 'umount {point}'")));
-        Blind { mount: Some(point.into_owned()), ..told }
+        Blind { mount: Some(show(mount.point()).into_owned()), ..told(mount, why) }
     }));
+    let why = "it lies in a directory that others use, too, and nothing says whose it is; look, then";
+    finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
 }
 
 /// Bundles in a directory that others use, too, and that nothing else proves ours.
@@ -64,6 +68,14 @@ fn mounts_of_others(view: &View, own: Option<&Held>) -> Vec<Mount> {
         .filter(|m| (held.is_in_snap(m) || held.is_in_docker(m)) && !held.is_ours(m))
         .cloned()
         .collect()
+}
+
+/// The same in directories that others use, too.
+fn nobodys<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iterator<Item = &'v Mount> {
+    let table = view.own_mounts().as_ref().ok().filter(|_| view.in_init_namespace());
+    let mounts = table.into_iter().flat_map(|table| &table.mounts);
+    let untold = move |m: &Mount| own.is_some_and(|held| !held.is_ours(m) && !held.is_in_docker(m));
+    mounts.filter(move |m| untold(m) && shared::is_nobodys(scope, m))
 }
 
 /// The directories elsewhere that are bound at roots of the snap.

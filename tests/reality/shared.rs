@@ -23,6 +23,9 @@ pub const ALL: &[Scene] = &[
     ("shared_directories_beside_another_namespace", || shared("1.7", Beside::Namespace)),
     ("shared_directories_beside_unknown_ids", || shared("1.7", Beside::Unknown)),
     ("shared_directories_beside_another_kubelets_volumes", || shared("1.7", Beside::Kubelet)),
+    ("volumes_that_are_staged_in_a_shared_place_go_with_the_pods_that_have_them", || staged(Whose::Ours)),
+    ("volumes_that_are_staged_for_another_pod_as_well_are_told", || staged(Whose::Both)),
+    ("volumes_that_no_pod_has_any_more_are_told", || staged(Whose::Nobodys)),
     ("sockets_of_kubelet_in_a_shared_place", sockets),
     ("no_skeleton_is_left_of_a_plain_layout", || plain("1.7")),
     ("no_skeleton_is_left_of_a_plain_layout_1_6", || plain("1.6")),
@@ -70,7 +73,7 @@ fn beside(who: Beside) -> Result<()> {
 }
 
 /// As the k8s snap in classic confinement has it.
-fn shared(version: &'static str, who: Beside) -> Result<()> {
+fn started(version: &'static str) -> Result<Stage> {
     let mut stage = Stage::new(version)?;
     stage.profile(|profile| {
         profile["containerd"] = json!({
@@ -86,6 +89,22 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
         ..Stage::layout()
     };
     stage.start(layout, &["--root", "/var/lib/containerd", "--state", "/run/containerd"], Ok)?;
+    Ok(stage)
+}
+
+/// Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So do
+/// directories that our containerd has made and in which others have things by now.
+fn may_stay(thing: &Thing) -> bool {
+    let has_others = || std::fs::read_dir(&thing.path).is_ok_and(|mut entries| entries.next().is_some());
+    let at = |root| thing.path.starts_with(root);
+    thing.kind == Kind::File
+        && (at("/var/lib/containerd")
+            || at("/var/lib/kubelet")
+            || at("/run/containerd") && thing.looks.starts_with('4') && has_others())
+}
+
+fn shared(version: &'static str, who: Beside) -> Result<()> {
+    let mut stage = started(version)?;
     for pod in stage.polite_pods("polite", 2)? {
         mount_volumes(Path::new("/var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
     }
@@ -93,19 +112,57 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
     // Only now: a containerd that starts removes what it does not know.
     stage.also(|_| beside(who))?;
     stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
-    // Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So
-    // do directories that our containerd has made and in which others have things by now.
-    let images: fn(&Thing) -> bool = |t| {
-        let has_others = || std::fs::read_dir(&t.path).is_ok_and(|mut entries| entries.next().is_some());
-        t.kind == Kind::File
-            && (t.path.starts_with("/var/lib/containerd")
-                || t.path.starts_with("/var/lib/kubelet")
-                || t.path.starts_with("/run/containerd") && t.looks.starts_with('4') && has_others())
-    };
     // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
     let statuses: &[i32] =
         if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
-    stage.judge(&Right::Told(images, statuses), 2)?;
+    stage.judge(&Right::Told(may_stay, statuses), 2)?;
+    Ok(())
+}
+
+/// Who has the volumes that a driver has staged for the node.
+#[derive(Clone, Copy, PartialEq)]
+enum Whose {
+    Ours,
+    /// A pod of ours, and one that nobody knows.
+    Both,
+    Nobodys,
+}
+
+/// What a CSI driver mounts for the node, and a volume of raw blocks; what containerd mounts for a moment was left, too.
+fn staged(whose: Whose) -> Result<()> {
+    let mut stage = started("1.7")?;
+    let pod = stage.polite_pods("polite", 1)?.remove(0);
+    let uid = &pod.uid;
+    sh(&format!(
+        "mkdir -p /var/lib/kubelet; cd /var/lib/kubelet; csi=plugins/kubernetes.io/csi
+         mkdir -p $csi/driver/0123/globalmount $csi/volumeDevices/publish/pv; mount -t tmpfs -o size=64k csi $csi/driver/0123/globalmount
+         mkdir $csi/driver/0123/globalmount/volume; : > $csi/volumeDevices/publish/pv/{uid}
+         mount --bind /dev/null $csi/volumeDevices/publish/pv/{uid}"
+    ))?;
+    let of_pods = match whose {
+        Whose::Ours => vec![uid.as_str()],
+        Whose::Both => vec![uid, SOMEBODY],
+        Whose::Nobodys => vec![],
+    };
+    for uid in of_pods {
+        sh(&format!(
+            "cd /var/lib/kubelet; at=pods/{uid}/volumes/kubernetes.io~csi/pv/mount
+             mkdir -p $at; mount --bind plugins/kubernetes.io/csi/driver/0123/globalmount/volume $at"
+        ))?;
+    }
+    if whose == Whose::Nobodys {
+        let at = "/var/lib/containerd/tmpmounts/containerd-mount1";
+        sh(&format!("mkdir -p {at}; mount -t tmpfs -o size=64k tmp {at}"))?;
+    }
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 5)])?;
+    let mounts: fn(&Thing) -> bool = |thing| {
+        let path = &thing.path;
+        let theirs = path.ends_with("globalmount") || path.ends_with("containerd-mount1");
+        may_stay(thing) || thing.kind == Kind::Mount && (theirs || path.to_string_lossy().contains(SOMEBODY))
+    };
+    let alone = whose == Whose::Ours;
+    stage.judge(&if alone { Right::Told(may_stay, &[0]) } else { Right::Told(mounts, &[3]) }, 1)?;
     Ok(())
 }
 
