@@ -7,7 +7,7 @@
 mod spec;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -155,6 +155,21 @@ fn take_socket(bundle: &mut Bundle, host: &Host, directory: &Path, roots: &Roots
     } else {
         bundle.nonsense.push("the shim's address does not lie where shims listen".into());
     }
+}
+
+/// Where runc keeps the states of this namespace's containers, if the options that this one was made with name a place. The shim
+/// writes them down (containerd `cmd/containerd-shim-runc-v2/runc/container.go`, `WriteOptions`).
+pub fn runc_directory(host: &Host, roots: &Roots, container: &ContainerId) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Options {
+        root: PathBuf,
+    }
+    let [directory, hidden, ..] = bundle_paths(roots, container);
+    let mut files = [directory, hidden].into_iter().map(|directory| directory.join("options.json"));
+    let bytes = files.find_map(|file| host.read_at_most(&file, MAX_DOCUMENT).ok())?;
+    let root = json::parse::<Options>(&bytes).ok()?.root;
+    let is_plain = root.is_absolute() && !root.components().any(|part| part == Component::ParentDir);
+    is_plain.then(|| root.join(&container.namespace))
 }
 
 #[cfg(test)]

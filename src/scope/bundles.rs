@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::{ContainerId, groups, listing, runc, shim, short};
-use crate::scope::{Bystander, BystanderKind, Evidence};
+use crate::scope::{Bystander, BystanderKind, Container, Evidence};
 use crate::snap::profile::is_shared;
 use crate::text;
 
@@ -78,6 +78,23 @@ impl Gather<'_> {
         }
     }
 
+    /// Reads the states of our bundles that lie in other places, which the options of a runtime may name. Such a state is a hint, as
+    /// the bundle is that leads there.
+    pub(super) fn runc_states_elsewhere(&mut self) {
+        let is_unknown =
+            |c: &&Container| !c.evidence.contains(Evidence::RuncState) && !self.foreign.contains(&c.id);
+        let unknown: Vec<ContainerId> =
+            self.containers.values().filter(is_unknown).map(|c| c.id.clone()).collect();
+        for id in unknown {
+            let directory = bundle::runc_directory(self.view.host, self.roots, &id);
+            let Some(directory) = directory.filter(|d| d.parent() != Some(&self.roots.runc)) else {
+                continue;
+            };
+            self.runc_state(&directory, id.clone());
+            self.states.insert(id.clone(), directory.join(&id.id));
+        }
+    }
+
     /// runc's states are shared by all containerds of the host, so a state is ours only by its `bundle=` label;
     /// a state of our own ID with another's label says that the running container of that ID is another's.
     fn runc_state(&mut self, directory: &Path, id: ContainerId) {
@@ -122,7 +139,9 @@ impl Gather<'_> {
         let groups = self.relative_groups(&state.groups, &id.id);
         // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
         // that other containerds use, too.
-        let is_witness = self.is_out_of_reach(&self.roots.runc) && !is_shared(&self.roots.state);
+        let is_witness = directory.starts_with(&self.roots.runc)
+            && self.is_out_of_reach(&self.roots.runc)
+            && !is_shared(&self.roots.state);
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }

@@ -42,6 +42,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.blind.extend(of_docker);
     gather.bundles();
     gather.runc_states();
+    gather.runc_states_elsewhere();
     gather.shims();
     gather.children_of_shims();
     gather.empty_groups();
@@ -64,6 +65,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         doubts,
         nonsense,
         anothers,
+        states,
         ..
     } = gather;
     let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
@@ -87,6 +89,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         damaged: false,
         network: Network::default(),
         streams,
+        states,
         docker_places: BTreeSet::new(),
         staged: BTreeSet::new(),
         deserted: Vec::new(),

@@ -40,6 +40,8 @@ pub(super) struct Gather<'a> {
     pub(super) foreign: BTreeSet<ContainerId>,
     /// The same, whatever containerd's namespace.
     pub(super) foreign_ids: HashSet<Name>,
+    /// runc's states of our bundles where these lie in other places than the profile names.
+    pub(super) states: BTreeMap<ContainerId, PathBuf>,
     /// Control groups of which runc's own record says that they were made for a container of ours.
     pub(super) recorded: HashSet<PathBuf>,
     /// Control groups that a bundle claims for a container and whose names are not the container's.
@@ -75,6 +77,7 @@ impl<'a> Gather<'a> {
             anothers: Vec::new(),
             foreign: BTreeSet::new(),
             foreign_ids: HashSet::new(),
+            states: BTreeMap::new(),
             recorded: HashSet::new(),
             refused: Vec::new(),
             bystanders: Vec::new(),

@@ -36,7 +36,7 @@ pub mod shared;
 mod shims;
 mod union;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,6 +104,9 @@ pub struct Scope {
     /// Directories with streams that shims of ours had open, where others have containers of the same IDs.
     #[serde(skip)]
     pub streams: BTreeSet<PathBuf>,
+    /// runc's states of our bundles where these lie in other places than the profile names.
+    #[serde(skip)]
+    pub states: BTreeMap<ContainerId, PathBuf>,
     /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
     #[serde(skip)]
     pub docker_places: BTreeSet<PathBuf>,

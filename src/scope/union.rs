@@ -26,6 +26,7 @@ impl Scope {
         self.network = self.network.union(older.network);
         self.told_by_shims = self.told_by_shims.or(older.told_by_shims);
         self.streams.extend(older.streams);
+        self.states.extend(older.states);
         self.staged.extend(older.staged);
         self.graceful = self.graceful.union(older.graceful);
         let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();

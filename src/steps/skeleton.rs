@@ -35,8 +35,12 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let going: HashSet<&OsStr> = paths.collect();
     let mut empty: Vec<PathBuf> = Vec::new();
     // CNI's directories, and runc's of a namespace of ours, are made anew by whoever needs them.
-    let renewed =
-        |path: &Path| path.starts_with(&scope.roots.cni) || path.parent() == Some(&scope.roots.runc);
+    let renewed = |path: &Path| {
+        let is_above = |state: &PathBuf| state.starts_with(path);
+        path.starts_with(&scope.roots.cni)
+            || path.parent() == Some(&scope.roots.runc)
+            || scope.states.values().any(is_above)
+    };
     for directory in candidates(view, scope).into_iter().filter(|path| !others || renewed(path)) {
         let goes = |path: PathBuf| going.contains(path.as_os_str()) || empty.contains(&path);
         let is_empty = || {
@@ -61,6 +65,9 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
         found
             .extend(view.host.list(&roots.runc).unwrap_or_default().iter().map(|name| roots.runc.join(name)));
     }
+    let elsewhere = order::set(scope.states.values().filter_map(|state| state.parent()));
+    found.extend(elsewhere.iter().map(|path| path.to_path_buf()));
+    found.extend(elsewhere.iter().filter_map(|path| path.parent()).map(Path::to_path_buf));
     found.extend([&roots.runc, &roots.fifos, &roots.shim_sockets].map(Clone::clone));
     let of_runsc = namespaces.iter().flat_map(|name| sandboxed::runsc_directories(roots, name));
     let of_runsc: Vec<PathBuf> = of_runsc.collect();

@@ -98,6 +98,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     // read, it is another's if somebody alive has the ID, and only a bundle calls it ours.
     if !scope.is_foreign(&container.id) && container.may_be_tidied() {
         names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));
+        names.extend(scope.states.get(&container.id).map(|state| (state.clone(), PathKind::RuncState)));
     }
     // A socket is named after the ID under which the shim was started.
     if container.shim_id == *id {

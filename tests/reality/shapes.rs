@@ -28,6 +28,10 @@ pub const ALL: &[Scene] = &[
     ("a_group_of_no_shape_of_cris_2_1", || orphan("2.1", "/odd/web-server")),
     ("a_group_of_no_shape_of_cris_hybrid", || orphan("1.7", "/odd/web-server")),
     ("a_group_called_as_a_users_session", || orphan("1.7", "/user.slice/session-7.scope")),
+    ("runcs_states_in_a_directory_that_the_configuration_names", || runcs_root("1.7", false)),
+    ("runcs_states_in_a_directory_that_the_configuration_names_1_6", || runcs_root("1.6", false)),
+    ("runcs_states_in_a_directory_that_the_configuration_names_2_1", || runcs_root("2.1", false)),
+    ("runcs_states_in_a_directory_that_is_named_and_no_shim", || runcs_root("1.7", true)),
     ("a_process_in_its_pods_group", || in_the_pods_group(true)),
     ("a_process_in_its_pods_group_and_no_shim", || in_the_pods_group(false)),
     ("a_container_moved_into_the_root_group", in_the_root_group),
@@ -41,6 +45,28 @@ pub const ALL: &[Scene] = &[
 
 pub const UNIT: &str = "system.slice/snap.microk8s.daemon-containerd.service";
 pub const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
+
+/// The options of a runtime may name where runc keeps its states.
+fn runcs_root(version: &'static str, without_shims: bool) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    let configure = |config: String| -> Result<String> {
+        let runtime = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc";
+        Ok(format!(
+            "{config}\n[{runtime}]\nruntime_type = \"io.containerd.runc.v2\"\n[{runtime}.options]\nRoot = \"/run/own-runc\"\n"
+        ))
+    };
+    let (root, state) = (format!("{COMMON}/var/lib/containerd"), format!("{COMMON}/run/containerd"));
+    stage.start(Stage::layout(), &["--root", &root, "--state", &state], configure)?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    if without_shims {
+        kill_shims(&stage)?;
+    }
+    demand(Path::new("/run/own-runc/k8s.io").exists(), "runc works elsewhere")?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 2), (Kind::Mount, 4)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
 
 /// A bundle of ours, as containerd writes it, for a container that no runc has made.
 pub fn bundle(id: &str, sandbox: &str, uid: &str) -> Result<PathBuf> {
