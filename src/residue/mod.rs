@@ -45,7 +45,7 @@ pub enum PathKind {
     Bundle,
     /// runc's state directory of a container.
     RuncState,
-    /// What another runtime than runc keeps of a container: gVisor's or Kata's.
+    /// What a runtime keeps of containers besides: gVisor, Kata, or containerd of the mounts that it has made itself.
     RuntimeState,
     ShimSocket,
     /// A socket of the runtime itself.

@@ -21,6 +21,9 @@ pub use spec::take_spec;
 /// The directory below containerd's state and root that holds the bundles and work directories.
 pub const TASKS: &str = "io.containerd.runtime.v2.task";
 
+/// The one that holds the same of sandboxes that a shim alone makes (`plugins/sandbox/controller.go`).
+pub const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
+
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bundle {

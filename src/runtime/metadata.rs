@@ -157,19 +157,21 @@ impl Records {
     }
 }
 
-/// Reads the database in this file, or says that there is none. It is opened so that nobody can make us wait by what he
-/// puts there: no link at its end, no FIFO, no device.
+/// Reads the database in this file, or says that there is none.
 pub fn read_file(path: &Path) -> Result<Option<Records>, BoltError> {
+    open(path)?.map(|file| read(&file)).transpose()
+}
+
+/// A database's file, if there is one, opened so that nobody can make us wait by what he puts there: no link at its end, no
+/// FIFO, no device.
+pub(super) fn open(path: &Path) -> Result<Option<File>, BoltError> {
     let mut options = File::options();
     let opened = options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
     let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    if !file.metadata()?.is_file() {
-        return Err(BoltError::NoMeta);
-    }
-    read(&file).map(Some)
+    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(BoltError::NoMeta) }
 }
 
 /// Reads the database. An error says why nothing of it can be used; what is wrong with one record is a remark.

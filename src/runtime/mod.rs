@@ -1,5 +1,6 @@
 //! What containerd, runc, shims and CNI plugins wrote down, and how a shim is asked.
 
+pub mod activated;
 pub mod bolt;
 pub mod bundle;
 pub mod cni;

@@ -16,6 +16,7 @@ mod network;
 pub mod owned;
 mod running;
 mod services;
+mod shared_state;
 mod shims;
 mod skeleton;
 mod state;

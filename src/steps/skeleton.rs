@@ -9,10 +9,12 @@ use crate::linux::identity::owner_of_process;
 use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
-use crate::runtime::bundle::TASKS;
+use crate::runtime::activated;
+use crate::runtime::bundle::{SANDBOXES, TASKS};
 use crate::runtime::docker;
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
+use crate::steps::shared_state;
 use crate::view::View;
 
 /// Programs that work in these directories. A kubelet only talks to one of them.
@@ -27,6 +29,9 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         return;
     }
     let Ok(table) = view.own_mounts() else { return };
+    if !others {
+        finding.residues.extend(shared_state::mounts_made(view, scope));
+    }
     let paths = finding.residues.iter().filter_map(|residue| match residue {
         Residue::Path(it) => Some(it.path.as_os_str()),
         _ => None,
@@ -41,16 +46,22 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
             || path.parent() == Some(&scope.roots.runc)
             || scope.states.values().any(is_above)
     };
-    for directory in candidates(view, scope).into_iter().filter(|path| !others || renewed(path)) {
+    let candidates = candidates(view, scope);
+    for directory in candidates.iter().filter(|path| !others || renewed(path)) {
         let goes = |path: PathBuf| going.contains(path.as_os_str()) || empty.contains(&path);
         let is_empty = || {
-            view.host.list(&directory).is_ok_and(|names| names.iter().all(|name| goes(directory.join(name))))
+            view.host.list(directory).is_ok_and(|names| names.iter().all(|name| goes(directory.join(name))))
         };
-        let is_there = view.host.stat(&directory).is_ok_and(|m| m.is_dir());
-        let is_mounted = || table.mounts.iter().any(|m| m.point().starts_with(&directory));
-        if is_there && is_empty() && !is_mounted() && !scope.snap.is_younger_than(view.host, &directory) {
-            empty.push(directory);
+        let is_there = view.host.stat(directory).is_ok_and(|m| m.is_dir());
+        let is_mounted = || table.mounts.iter().any(|m| m.point().starts_with(directory));
+        if is_there && is_empty() && !is_mounted() && !scope.snap.is_younger_than(view.host, directory) {
+            empty.push(directory.clone());
         }
+    }
+    if !others {
+        let goes = |path: &Path| going.contains(path.as_os_str()) || empty.iter().any(|gone| gone == path);
+        let told = shared_state::stays(view, scope, &candidates, &goes);
+        finding.blind.extend(told);
     }
     let what = PathKind::EmptyDirectory;
     finding.residues.extend(empty.into_iter().map(|path| Residue::path(path, what)));
@@ -75,14 +86,17 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found.extend(of_runsc.iter().filter_map(|path| path.parent().map(Path::to_path_buf)));
     found.extend(sandboxed::KATA_SKELETON.map(PathBuf::from));
     for root in &roots.shared {
-        found.extend(namespaces.iter().map(|name| root.join(TASKS).join(name)));
+        for all in [TASKS, SANDBOXES] {
+            found.extend(namespaces.iter().map(|name| root.join(all).join(name)));
+        }
         let below =
             ["sandboxes", "containers", ""].map(|name| Path::new("io.containerd.grpc.v1.cri").join(name));
         found.extend(below.iter().map(|name| root.join(name).components().collect::<PathBuf>()));
-        found.push(root.join(TASKS));
+        found.extend([TASKS, SANDBOXES].map(|all| root.join(all)));
     }
     // containerd makes a directory there for each of its plugins.
     if roots.shared.contains(&roots.state) {
+        found.push(roots.state.join(activated::DIRECTORY).join(activated::TARGETS));
         let names = view.host.list(&roots.state).unwrap_or_default();
         let of_plugin = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"io.containerd.");
         found.extend(names.iter().filter(|n| of_plugin(n)).map(|name| roots.state.join(name)));

@@ -93,6 +93,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     for root in &roots.shared {
         let of = |kind: &str| root.join("io.containerd.grpc.v1.cri").join(kind).join(id);
         names.extend(["sandboxes", "containers"].map(|kind| (of(kind), PathKind::Bundle)));
+        names.push((root.join(bundle::SANDBOXES).join(namespace).join(id), PathKind::Bundle));
     }
     // runc's state of our ID is another's if its label says so; such a container has no group of ours. Where states cannot be
     // read, it is another's if somebody alive has the ID, and only a bundle calls it ours.

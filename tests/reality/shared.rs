@@ -19,6 +19,8 @@ pub const ALL: &[Scene] = &[
     ("shared_directories", || shared("1.7", Beside::Nobody)),
     ("shared_directories_1_6", || shared("1.6", Beside::Nobody)),
     ("shared_directories_2_1", || shared("2.1", Beside::Nobody)),
+    ("what_containerd_2_2_adds_to_a_shared_state_directory_goes", || two_two(Added::Ours)),
+    ("why_a_shared_state_directory_stays_is_told", || two_two(Added::Others)),
     ("shared_directories_hybrid", || shared("1.7", Beside::Nobody)),
     ("shared_directories_beside_another_namespace", || shared("1.7", Beside::Namespace)),
     ("shared_directories_beside_unknown_ids", || shared("1.7", Beside::Unknown)),
@@ -72,6 +74,28 @@ fn beside(who: Beside) -> Result<()> {
     }
 }
 
+fn shared(version: &'static str, who: Beside) -> Result<()> {
+    let (mut stage, _) = pods(version)?;
+    // Only now: a containerd that starts removes what it does not know.
+    stage.also(|_| beside(who))?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
+    // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
+    let statuses: &[i32] =
+        if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
+    stage.judge(&Right::Told(may_stay, statuses), 2)?;
+    Ok(())
+}
+
+/// Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So do
+/// directories that our containerd has made and in which others have things by now.
+fn may_stay(thing: &Thing) -> bool {
+    let has_others = || std::fs::read_dir(&thing.path).is_ok_and(|mut entries| entries.next().is_some());
+    thing.kind == Kind::File
+        && (thing.path.starts_with("/var/lib/containerd")
+            || thing.path.starts_with("/var/lib/kubelet")
+            || thing.path.starts_with("/run/containerd") && thing.looks.starts_with('4') && has_others())
+}
+
 /// As the k8s snap in classic confinement has it.
 fn started(version: &'static str) -> Result<Stage> {
     let mut stage = Stage::new(version)?;
@@ -92,31 +116,51 @@ fn started(version: &'static str) -> Result<Stage> {
     Ok(stage)
 }
 
-/// Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So do
-/// directories that our containerd has made and in which others have things by now.
-fn may_stay(thing: &Thing) -> bool {
-    let has_others = || std::fs::read_dir(&thing.path).is_ok_and(|mut entries| entries.next().is_some());
-    let at = |root| thing.path.starts_with(root);
-    thing.kind == Kind::File
-        && (at("/var/lib/containerd")
-            || at("/var/lib/kubelet")
-            || at("/run/containerd") && thing.looks.starts_with('4') && has_others())
-}
-
-fn shared(version: &'static str, who: Beside) -> Result<()> {
+/// Two pods, and their IDs. Their containerd has ended.
+fn pods(version: &'static str) -> Result<(Stage, Vec<String>)> {
     let mut stage = started(version)?;
-    for pod in stage.polite_pods("polite", 2)? {
+    let pods = stage.polite_pods("polite", 2)?;
+    for pod in &pods {
         mount_volumes(Path::new("/var/lib/kubelet"), &pod.uid, Path::new(USERS))?;
     }
     stage.stop()?;
-    // Only now: a containerd that starts removes what it does not know.
-    stage.also(|_| beside(who))?;
-    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::Cgroup, 4)])?;
-    // Whose a bundle in a shared place is that nobody knows is a doubt; another namespace is another's.
-    let statuses: &[i32] =
-        if matches!(who, Beside::Unknown | Beside::Kubelet) { &[0, 1, 3] } else { &[0, 1] };
-    stage.judge(&Right::Told(may_stay, statuses), 2)?;
-    Ok(())
+    Ok((stage, pods.into_iter().map(|pod| pod.id).collect()))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Added {
+    Ours,
+    /// The same, and a mount that nothing proves anybody's.
+    Others,
+}
+
+/// containerd 2.2 has a manager of mounts, with a database in the state directory, and keeps a bundle of each sandbox that a shim
+/// makes alone. No Debian has it yet: the files are made as it makes them. Any database of bolt's that names no mount serves.
+fn two_two(added: Added) -> Result<()> {
+    let (mut stage, ids) = pods("2.1")?;
+    sh("cd /run/containerd; at=io.containerd.mount-manager.v1.bolt
+        [ -e $at/mounts.db ] || { mkdir -m 700 -p $at/t
+            cp /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db $at/mounts.db; }")?;
+    let id = ids.first().ok_or("no pod")?;
+    for place in ["/run/containerd", "/var/lib/containerd"] {
+        let bundle = format!("{place}/io.containerd.sandbox.controller.v1.shim/k8s.io/{id}");
+        sh(&format!("mkdir -p {bundle}/rootfs; echo '{{}}' > {bundle}/config.json"))?;
+    }
+    stage.must_show(&[(Kind::Process, 6), (Kind::Mount, 12), (Kind::File, 20)])?;
+    if added == Added::Ours {
+        stage.judge(&Right::Told(may_stay, &[0]), 2)?;
+        return demand(
+            !Path::new("/run/containerd").exists(),
+            "the next snap refuses to start: there is /run/containerd",
+        );
+    }
+    stage.also(|_| {
+        sh("mkdir /run/containerd/io.containerd.mount-manager.v1.bolt/t/7; echo own > /run/containerd/own")
+    })?;
+    let named: fn(&Thing) -> bool = |thing| thing.path.ends_with("mounts.db");
+    let report = stage.judge(&Right::Doubt(named), 2)?;
+    let said = report["steps"].to_string();
+    demand(said.contains("bolt/t/7") && said.contains("/run/containerd/own"), "what stays is not named")
 }
 
 /// Who has the volumes that a driver has staged for the node.
