@@ -104,7 +104,7 @@ pub fn parse(bytes: &[u8], name: &str, sandbox: &str) -> Option<Attachment> {
 }
 
 /// The IDs that CRI makes, which nobody else's can be a part of.
-fn is_whole_id(id: &str) -> bool {
+pub fn is_whole_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -319,15 +319,11 @@ fn lessee(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The files in which the flannel plugin keeps what it gave to these sandboxes, as far as there are any.
-pub fn flannel_files<'a>(
-    host: &Host,
-    cni: &Path,
-    sandboxes: impl Iterator<Item = &'a str>,
-    errors: &mut Vec<Error>,
-) -> Vec<PathBuf> {
+pub fn flannel_files(host: &Host, cni: &Path, ids: &HashSet<&str>, errors: &mut Vec<Error>) -> Vec<PathBuf> {
     let directory = cni.join("flannel");
-    let names: HashSet<_> = list(host, &directory, errors).into_iter().collect();
-    sandboxes.filter(|id| names.contains(OsStr::new(id))).map(|id| directory.join(id)).collect()
+    let names = list(host, &directory, errors).into_iter();
+    let ours = names.filter(|name| name.to_str().is_some_and(|id| ids.contains(id)));
+    ours.map(|name| directory.join(name)).collect()
 }
 
 /// A name in the directory of network namespaces; `..` has that directory for a parent, too, and is no name.

@@ -13,6 +13,7 @@ use crate::residue::witness::Witness;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::metadata::Records;
 use crate::runtime::{ContainerId, groups, short};
+use crate::scope::cni_ids::CniIds;
 use crate::scope::netns::Machine;
 use crate::scope::{Container, Evidence, Scope, manners};
 use crate::text::show;
@@ -92,7 +93,8 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
 
 /// CNI's results of sandboxes that nothing proves ours so far.
 fn results(view: &View, scope: &Scope) -> Vec<Attachment> {
-    let proven = scope.proven_ids();
+    let proven = CniIds::proven(scope);
+    let proven = proven.names();
     // Where all that is there is named after those that are known, no result is read.
     let named = |name: &String| cni::sandbox_in(name, &proven).is_some();
     if cni::names(view.host, &scope.roots.cni).is_ok_and(|names| names.iter().all(named)) {

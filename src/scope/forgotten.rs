@@ -8,6 +8,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::{ContainerId, cni, shim};
+use crate::scope::cni_ids::CniIds;
 use crate::scope::netns::Machine;
 use crate::scope::network::NetnsEvidence;
 use crate::scope::{Container, Evidence, Scope};
@@ -27,7 +28,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     let lived_in = claims.iter().filter(|c| c.by == NetnsEvidence::Process && is_forgotten(c.container));
     let lived_in = order::set(lived_in.map(|c| c.inode).filter(|inode| !strangers.contains_key(inode)));
     let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for attachment in cni::results(view.host, &scope.roots.cni, &scope.sole_ids()).others {
+    for attachment in cni::results(view.host, &scope.roots.cni, &CniIds::sole(scope).names()).others {
         let inode = attachment.netns.as_ref().and_then(|path| machine.bound_at(path));
         let id = attachment.sandbox.as_ref().and_then(|id| shim::name(id.as_bytes()));
         if let (Some(inode), Some(id)) = (inode.filter(|inode| lived_in.contains(inode)), id) {

@@ -15,6 +15,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
+use crate::scope::cni_ids::CniIds;
 use crate::scope::docker_links;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, pod_networks};
@@ -133,19 +134,30 @@ fn blocks_of(facts: &Facts, links: &[OwnedLink]) -> BTreeSet<(IpAddr, u8)> {
 /// CNI's results of our containers. Where they cannot be read, the network namespaces tell which links are ours,
 /// and the step that removes the files says that it cannot see them.
 fn read_results(view: &View, scope: &Scope, network: &mut Network) -> Recorded {
-    let found = cni::results(view.host, &scope.roots.cni, &scope.sole_ids());
-    let proven = scope.proven_ids();
+    let (sole, proven) = (CniIds::sole(scope), CniIds::proven(scope));
+    let found = cni::results(view.host, &scope.roots.cni, &sole.names());
     let mut recorded = Recorded { ours: Vec::new(), others: found.others };
     for (file, id, attachment) in found.ours {
-        if proven.contains(id.as_str()) {
+        if let Some(own) = proven.container(&id) {
             network.results.push(file);
-            recorded.ours.push((id, attachment));
+            recorded.ours.push((own.to_owned(), attachment));
         } else {
             let why = format!("it is of container {}, which nothing proves ours", short(&id));
             network.blind.push(Blind::new(format!("CNI's result {}", show(&file)), (Reason::Unproven, why)));
             recorded.others.push(attachment);
         }
     }
+    network.blind.extend(recorded.others.iter().filter_map(|result| {
+        let name = result.sandbox.as_ref()?;
+        let container = &sole.ambiguous.get(name)?.id;
+        let file = format!("results/{}-{name}-{}", result.network, result.interface);
+        let why = format!(
+            "it is of {} in containerd's namespace {}, or of another that is called so together; what CNI made for it stays, too",
+            container.id, container.namespace
+        );
+        let file = scope.roots.cni.join(file);
+        Some(Blind::new(format!("CNI's result {}", show(&file)), (Reason::Unproven, why)))
+    }));
     recorded
 }
 

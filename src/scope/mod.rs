@@ -7,6 +7,7 @@
 
 pub mod bundles;
 mod children;
+pub mod cni_ids;
 mod container;
 mod dead;
 pub mod decide;

@@ -19,6 +19,7 @@ use crate::reason::Reason;
 use crate::residue::{Residue, Rule};
 use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
+use crate::scope::cni_ids::CniIds;
 use crate::steps::skeleton;
 use crate::text::escape;
 use crate::view::View;
@@ -292,7 +293,8 @@ fn is_in_our_networks(address: IpAddr, scope: &Scope) -> bool {
 /// To whom the family's rules lead: where packets are sent, whose they are, over which links they go.
 fn leads(family: &Family, firewall: &Firewall, scope: &Scope, node: &BTreeSet<IpAddr>) -> Leads {
     let mut leads = Leads::default();
-    let sandboxes = scope.proven_ids();
+    let sandboxes = CniIds::proven(scope);
+    let sandboxes = sandboxes.names();
     let rules = firewall.tables.iter().flat_map(|t| &t.rules).filter(|rule| is_member(family, rule));
     for rule in rules {
         for target in values(rule, "--to-destination").filter_map(destination) {

@@ -14,6 +14,7 @@ use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::cni;
 use crate::scope::Scope;
+use crate::scope::cni_ids::CniIds;
 use crate::snap::Snap;
 use crate::snap::hostfs::HOSTFS;
 use crate::steps::skeleton;
@@ -27,7 +28,8 @@ const PLUGINS: [(&str, bool); 4] =
 /// Results and leases of our sandboxes. The directories are shared by all runtimes: a result is ours if its name and its
 /// content were a proven container's when the scope was gathered, a lease by the ID in it.
 pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
-    let ids = scope.proven_ids();
+    let ids = CniIds::proven(scope);
+    let ids = ids.names();
     let cni = &scope.roots.cni;
     // libcni keeps a result for as long as a sandbox has its address, and calls it by the sandbox's ID, which has no dash.
     let names = cni::names(view.host, cni);
@@ -36,8 +38,7 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let is_lost = |id: &str| names.is_ok() && !id.contains('-') && !parts.contains(id);
     let leases = cni::leases(view.host, cni, &ids, &scope.network.networks, &is_lost);
     let mut errors = leases.errors;
-    let flannel = scope.containers.iter().filter(|c| c.sandbox && ids.contains(c.id.id.as_str()));
-    let flannel = cni::flannel_files(view.host, cni, flannel.map(|c| c.id.id.as_str()), &mut errors);
+    let flannel = cni::flannel_files(view.host, cni, &ids, &mut errors);
     let (results, emptied) = existing(view, &scope.network.results, &mut errors);
     for file in results.into_iter().chain(flannel) {
         finding.residues.push(Residue::path(file, PathKind::CniResult));

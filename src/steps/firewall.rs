@@ -11,12 +11,14 @@ use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{Keys, NftRule, Residue, Rule};
 use crate::scope::Scope;
+use crate::scope::cni_ids::CniIds;
 use crate::steps::families::{self, tagged_id};
 use crate::view::View;
 
 /// Those that are ours: rules first, then the chains that hold nothing but rules of ours.
 fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
-    let ids = scope.proven_ids();
+    let ids = CniIds::proven(scope);
+    let ids = ids.names();
     let named: HashSet<String> = scope
         .network
         .networks

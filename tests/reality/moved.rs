@@ -181,8 +181,15 @@ fn beside_same_id() -> Result<()> {
 
 /// A container of this ID, made as `ctr run` makes one.
 pub fn run(runtime: &Runtime, namespace: &str, id: &str) -> Result<()> {
+    run_with(runtime, namespace, id, &[])
+}
+
+/// The same with more options.
+pub fn run_with(runtime: &Runtime, namespace: &str, id: &str, options: &[&str]) -> Result<()> {
     let archive = runtime.image().display().to_string();
     runtime.ctr(&["-n", namespace, "images", "import", &archive])?;
-    runtime.ctr(&["-n", namespace, "run", "-d", "docker.io/library/app:1", id, "/app", "obedient"])?;
+    let words =
+        [&["-n", namespace, "run", "-d"], options, &["docker.io/library/app:1", id, "/app", "obedient"]];
+    runtime.ctr(&words.concat())?;
     Ok(())
 }

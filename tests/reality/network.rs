@@ -5,6 +5,7 @@
 //! Others' devices, chains, virtual servers and flows stay.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -17,6 +18,12 @@ use support::runtime::{Layout, Pod, Runtime};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
+    ("networks_of_containerds_own_clients_go", || of_clients("default", "web", &Right::Clean)),
+    ("networks_of_containerds_own_clients_are_told_whose_names_are_ambiguous", || {
+        let named: fn(&Thing) -> bool = |thing| thing.path.ends_with("apps-default-web-1-eth0");
+        of_clients("default", "web-1", &Right::Doubt(named))
+    }),
+    ("a_network_of_anothers_client_stays_whose_name_reads_as_ours", of_clients_beside_another),
     ("an_ifb_device_for_each_limited_pod", || bandwidth("1.7")),
     ("an_ifb_device_for_each_limited_pod_2_1", || bandwidth("2.1")),
     ("ports_of_the_host", || host_ports(&[])),
@@ -83,6 +90,53 @@ fn shared_chains() -> Result<usize> {
         .lines()
         .filter(|l| [":CNI-HOSTPORT-", ":CNI-FORWARD", ":CNI-ADMIN"].iter().any(|c| l.starts_with(c)))
         .count())
+}
+
+/// What ctr and nerdctl are told to do for a container that no kubelet made: CNI gets the namespace and the ID in one.
+fn of_clients(namespace: &'static str, id: &'static str, right: &Right) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || network_of_clients().map(|()| vec![]))?;
+    stage.start_usual()?;
+    moved::run_with(stage.runtime()?, namespace, id, &["--cni"])?;
+    demand(Path::new(&result_of(namespace, id)).exists(), "CNI has written no result")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Link, 2), (Kind::Rule, 4), (Kind::File, 4)])?;
+    stage.judge(right, 0)?;
+    Ok(())
+}
+
+fn result_of(namespace: &str, id: &str) -> String {
+    format!("/var/lib/cni/results/apps-{namespace}-{id}-eth0")
+}
+
+/// RIGHT: the result, the address and the rules of another's container stay whose name reads as one of ours.
+fn of_clients_beside_another() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        network_of_clients()?;
+        let other = Runtime::start(Layout::of_host(), "1.7")?;
+        moved::run_with(&other, "a-b", "c", &["--cni"])?;
+        Ok(vec![other])
+    })?;
+    stage.start_usual()?;
+    moved::run(stage.runtime()?, "a", "b-c")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 2)])?;
+    stage.judge(&Right::Doubt(|_| false), 0)?;
+    demand(Path::new(&result_of("a-b", "c")).exists(), "another's result is gone")
+}
+
+/// Where containerd's own clients look for it.
+fn network_of_clients() -> Result<()> {
+    let list = json!({
+        "cniVersion": "0.4.0", "name": "apps",
+        "plugins": [{
+            "type": "bridge", "bridge": "apps0", "isGateway": true, "ipMasq": true,
+            "ipam": {"type": "host-local", "subnet": "10.78.0.0/16"}
+        }, {"type": "firewall", "backend": "iptables"}]
+    });
+    sh("mkdir -p /opt/etc/new /opt/etc/work /opt/cni; ln -s /opt/containerd/1.6/cni /opt/cni/bin
+        mount -t overlay -o lowerdir=/etc,upperdir=/opt/etc/new,workdir=/opt/etc/work overlay /etc; mkdir -p /etc/cni/net.d")?;
+    fs::write("/etc/cni/net.d/10-apps.conflist", list.to_string())?;
+    Ok(())
 }
 
 /// The chains that CNI's plugins share go with the last pod that uses them.
