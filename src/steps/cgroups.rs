@@ -12,7 +12,7 @@ use crate::residue::finding::Finding;
 use crate::runtime::{Name, groups};
 use crate::scope::Scope;
 use crate::snap::units;
-use crate::steps::classes;
+use crate::steps::{classes, dockers};
 use crate::text::show;
 use crate::view::View;
 
@@ -55,7 +55,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
                 container.map(|id| names.get(id).map_or_else(|| id.into(), |&known| known.clone()));
             finding.residues.push(Residue::group(path, container));
         }
-        finding.residues.extend(abandoned(view, scope, all).map(|group| {
+        let of_docker = dockers::empty_groups(view, scope, hierarchy, all);
+        finding.residues.extend(of_docker.into_iter().chain(abandoned(view, scope, all)).map(|group| {
             let path = full(&hierarchy.point, group);
             Residue::group(path, None)
         }));
@@ -78,14 +79,14 @@ fn unnamed<'a>(view: &'a View, scope: &'a Scope, known: &HashMap<&Path, &str>) -
 
 /// Groups of services of a snap that is not installed. systemd removes a service's group when the last process in
 /// it ends, but not once the unit is gone; and shims stay in theirs when the service stops.
-fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+fn abandoned<'a>(view: &View, scope: &'a Scope, groups: &'a [PathBuf]) -> impl Iterator<Item = &'a Path> {
     let forgotten = |unit: &std::ffi::OsStr| {
         ["/etc/systemd/system", "/run/systemd/system"]
             .iter()
             .all(|directory| view.host.exists(&Path::new(directory).join(unit)).is_ok_and(|there| !there))
     };
     let removed = scope.snap.revision.is_none();
-    groups.iter().filter(move |group| {
+    groups.iter().map(PathBuf::as_path).filter(move |group| {
         removed
             && group.parent() == Some(Path::new("/system.slice"))
             && units::service_of(group, &scope.snap.instance).is_some()
@@ -214,7 +215,8 @@ mod tests {
         let host = crate::linux::host::Host::at(&root);
         let view = View::new(&host, None);
         let mut scope = crate::fixture::scope_of(&[]);
-        let seen = |scope: &Scope| abandoned(&view, scope, &groups).cloned().collect::<Vec<_>>();
+        let seen =
+            |scope: &Scope| abandoned(&view, scope, &groups).map(Path::to_path_buf).collect::<Vec<_>>();
         assert_eq!(seen(&scope), Vec::<PathBuf>::new(), "the snap is installed: snapd's business");
         scope.snap.revision = None;
         assert_eq!(seen(&scope), groups[..1]);

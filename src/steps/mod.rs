@@ -4,6 +4,7 @@ pub mod cgroups;
 mod classes;
 mod containers;
 mod data;
+mod dockers;
 mod drain;
 pub mod families;
 mod files;

@@ -104,7 +104,8 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     let above = [&roots.runc, &roots.fifos, &roots.shim_sockets].into_iter().filter_map(|path| path.parent());
     found.extend(above.map(Path::to_path_buf));
-    if namespaces.contains(docker::NAMESPACE) {
+    let was_dockers = || scope.idle && docker::data_of(&roots.root).is_some();
+    if namespaces.contains(docker::NAMESPACE) || was_dockers() {
         found.extend(docker::SKELETON.map(PathBuf::from));
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
