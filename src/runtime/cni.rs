@@ -3,6 +3,9 @@
 //! Both directories are shared by everything on the host that uses CNI. A result is a sandbox's if its file
 //! name and its content say so, a lease if its first line is the sandbox's ID.
 
+mod config;
+mod notes;
+
 use crate::json;
 use crate::snap::profile::Roots;
 use std::collections::{BTreeSet, HashSet};
@@ -15,8 +18,11 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::linux::host::Host;
 
-/// Where libcni keeps results, below CNI's directory: its releases since 0.8, and the one before.
-const RESULTS: [&str; 2] = ["results", "cache/results"];
+pub use config::Config;
+pub use notes::{RUN, notes};
+
+/// Where libcni keeps results, below CNI's directory: its releases since 0.8, and the one before; and the one in Multus.
+const RESULTS: [&str; 3] = ["results", "cache/results", "multus/results"];
 
 /// More results, and larger ones, are nobody's; nor has a name of one so many parts.
 const MOST_FILES: usize = 16_384;
@@ -41,8 +47,12 @@ pub struct Attachment {
     pub netns: Option<PathBuf>,
     /// Addresses of the sandbox, each with its network's prefix length.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// The gateways of these networks.
+    pub gateways: Vec<IpAddr>,
     /// Networks that it was given routes to, besides the default ones.
     pub routes: Vec<(IpAddr, u8)>,
+    /// What the plugins were told; nothing of others'.
+    pub config: Config,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +63,8 @@ struct Cached {
     network: String,
     #[serde(rename = "ifName", default)]
     interface: String,
+    #[serde(default)]
+    config: String,
     #[serde(default)]
     result: Answer,
 }
@@ -79,6 +91,8 @@ struct Interface {
 #[derive(Deserialize)]
 struct Ip {
     address: String,
+    #[serde(default)]
+    gateway: Option<IpAddr>,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +114,9 @@ pub fn parse(bytes: &[u8], name: &str, sandbox: &str) -> Option<Attachment> {
         }
         None => return None,
     };
-    (name == format!("{network}-{sandbox}-{interface}")).then(|| attachment(network, interface, answer))
+    let config = Config::parse(&cached.config);
+    (name == format!("{network}-{sandbox}-{interface}"))
+        .then(|| Attachment { config, ..attachment(network, interface, answer) })
 }
 
 /// The IDs that CRI makes, which nobody else's can be a part of.
@@ -120,7 +136,9 @@ fn attachment(network: String, interface: String, answer: Answer) -> Attachment 
         netns,
         host_links: on_host.map(|i| (i.name, i.mac.to_ascii_lowercase())).collect(),
         addresses: answer.ips.iter().filter_map(|ip| block(&ip.address)).collect(),
+        gateways: answer.ips.iter().filter_map(|ip| ip.gateway).collect(),
         routes: answer.routes.iter().filter_map(|r| block(&r.dst)).filter(|(_, bits)| *bits > 0).collect(),
+        config: Config::default(),
     }
 }
 
@@ -174,9 +192,11 @@ pub fn results(host: &Host, cni: &Path, ids: &HashSet<&str>) -> Results {
 
 /// The names of all results, as far as they are looked at.
 pub fn names(host: &Host, cni: &Path) -> Result<Vec<String>> {
-    let [new, old] = RESULTS.map(|directory| host.list(&cni.join(directory)));
-    let all = new?.into_iter().chain(old?).take(MOST_FILES);
-    Ok(all.filter_map(|name| name.into_string().ok()).collect())
+    let mut all = Vec::new();
+    for directory in RESULTS {
+        all.extend(host.list(&cni.join(directory))?);
+    }
+    Ok(all.into_iter().take(MOST_FILES).filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// The one of these sandboxes whose result is called so.
@@ -202,7 +222,7 @@ fn ids_in<'a>(name: &'a str, ids: &'a HashSet<&str>) -> impl Iterator<Item = &'a
     pairs.map(move |(a, b)| &name[dashes[a] + 1..dashes[b]]).filter(|id| ids.contains(id))
 }
 
-/// What an IPAM plugin has noted: `networks/NETWORK/ADDRESS`.
+/// What an IPAM plugin has noted: `NETWORK/ADDRESS`, in the directory of all networks.
 #[derive(Debug, Default)]
 pub struct Leases {
     /// Files that say that an address is a sandbox's of ours; and what else the plugin keeps in a network that is ours by name
@@ -218,18 +238,29 @@ pub struct Leases {
     pub errors: Vec<Error>,
 }
 
+impl Leases {
+    /// With what is noted in another directory.
+    pub fn and(mut self, other: Leases) -> Leases {
+        self.files.extend(other.files);
+        self.directories.extend(other.directories);
+        self.deserted.extend(other.deserted);
+        self.lost.extend(other.lost);
+        self.errors.extend(other.errors);
+        self
+    }
+}
+
 /// The leases of these sandboxes. `names` are the networks that are ours by name. `is_lost` says of a
 /// sandbox's ID whether nothing tells of it.
 pub fn leases(
     host: &Host,
-    cni: &Path,
+    networks: &Path,
     ids: &HashSet<&str>,
     names: &BTreeSet<String>,
     is_lost: &dyn Fn(&str) -> bool,
 ) -> Leases {
     let mut found = Leases::default();
-    let networks = cni.join("networks");
-    let all = list(host, &networks, &mut found.errors);
+    let all = list(host, networks, &mut found.errors);
     for network in &all {
         let directory = networks.join(network);
         let mut ours = network.to_str().is_some_and(|n| names.contains(n));
@@ -272,7 +303,7 @@ pub fn leases(
         }
     }
     if !all.is_empty() && found.directories.len() == all.len() {
-        found.directories.push(networks);
+        found.directories.push(networks.to_path_buf());
     }
     found
 }
@@ -316,14 +347,6 @@ fn lessee(bytes: &[u8]) -> Option<&str> {
     let (id, interface) = (lines.next()?, lines.next().unwrap_or_default());
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
     (interface.len() < 16 && interface.chars().all(plain) && lines.next().is_none()).then_some(id)
-}
-
-/// The files in which the flannel plugin keeps what it gave to these sandboxes, as far as there are any.
-pub fn flannel_files(host: &Host, cni: &Path, ids: &HashSet<&str>, errors: &mut Vec<Error>) -> Vec<PathBuf> {
-    let directory = cni.join("flannel");
-    let names = list(host, &directory, errors).into_iter();
-    let ours = names.filter(|name| name.to_str().is_some_and(|id| ids.contains(id)));
-    ours.map(|name| directory.join(name)).collect()
 }
 
 /// A name in the directory of network namespaces; `..` has that directory for a parent, too, and is no name.

@@ -80,9 +80,35 @@ impl Judge<'_> {
                 "a port of it leads to {place}, where nobody is and which nothing proves ours"
             )));
         }
+        if let Some(verdict) = self.own_address(link).filter(|_| !self.facts.is_proven(link)) {
+            return Some(verdict);
+        }
         let block = self.foreign_block(link).filter(|_| !self.facts.is_proven(link))?;
         let text = block.address.map_or("a default route".into(), |a| format!("{a}/{}", block.prefix));
         Some(Verdict::Others(format!("{text} over it is not of our pods' network")))
+    }
+
+    /// An address of a bridge that CNI did not give to it. A user may have pods put on a bridge of his own.
+    fn own_address(&self, link: &Link) -> Option<Verdict> {
+        let on_it = |a: &&Attachment| a.host_links.iter().any(|(name, _)| *name == link.name);
+        let results: Vec<&Attachment> = self.attachments.iter().map(|(_, a)| a).filter(on_it).collect();
+        // The oldest format of results has neither addresses nor gateways.
+        if link.kind != "bridge" || results.iter().all(|a| a.addresses.is_empty()) {
+            return None;
+        }
+        let addresses = self.facts.addresses.iter().filter(|b| b.link == link.index);
+        let mut addresses = addresses.filter(|b| b.address.is_some_and(|a| !is_link_local(a))).peekable();
+        let text = |b: &Block| b.address.map_or_else(String::new, |a| format!("{a}/{}", b.prefix));
+        if results.iter().all(|a| a.config.plain_bridges.contains(&link.name)) {
+            let first = addresses.peek()?;
+            return Some(Verdict::Others(format!("CNI gives it no address, and it has {}", text(first))));
+        }
+        let given = |b: &&Block| results.iter().flat_map(|a| &a.gateways).any(|g| b.address == Some(*g));
+        let own = addresses.find(|b| !given(b))?;
+        Some(Verdict::Doubt(format!(
+            "{} on it is no gateway of our pods', so somebody else gave it",
+            text(own)
+        )))
     }
 
     /// An address or a route over the link that is not of our pods' network. A dummy link's addresses reach nobody.

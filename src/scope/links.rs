@@ -17,6 +17,7 @@ use crate::runtime::cni::{self, Attachment};
 use crate::runtime::short;
 use crate::scope::cni_ids::CniIds;
 use crate::scope::docker_links;
+use crate::scope::lent;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, pod_networks};
 use crate::scope::netns::Namespaces;
@@ -66,7 +67,8 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         false => Recorded::default(),
     };
     remember_networks(&recorded, earlier, &mut gathered.network);
-    let namespaces = super::netns::gather(view, scope, &recorded.ours, &recorded.others, earlier);
+    let mut namespaces = super::netns::gather(view, scope, &recorded.ours, &recorded.others, earlier);
+    gathered.network.blind.extend(lent::leave(&mut namespaces, &recorded.ours));
     gathered.network.namespaces = namespaces.ours.clone();
     gathered.network.lost = namespaces.lost.clone();
     gathered.network.blind.extend(namespaces.blind.iter().cloned());
@@ -139,7 +141,13 @@ fn read_results(view: &View, scope: &Scope, network: &mut Network) -> Recorded {
     let mut recorded = Recorded { ours: Vec::new(), others: found.others };
     for (file, id, attachment) in found.ours {
         if let Some(own) = proven.container(&id) {
-            network.results.push(file);
+            // Where the ID is any word, the configuration does not lead to files of that name.
+            if cni::is_whole_id(own) {
+                network.leases.extend(attachment.config.leases.iter().cloned());
+                network.notes.extend(attachment.config.notes.iter().cloned());
+            }
+            // A later look has to know, too.
+            network.results.extend((!attachment.config.lends).then_some(file));
             recorded.ours.push((own.to_owned(), attachment));
         } else {
             let why = format!("it is of container {}, which nothing proves ours", short(&id));

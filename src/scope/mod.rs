@@ -21,6 +21,7 @@ pub mod graceful;
 mod groups;
 pub mod held;
 mod images;
+mod lent;
 mod link_facts;
 mod link_verdict;
 mod links;

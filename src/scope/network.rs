@@ -21,6 +21,12 @@ pub struct Network {
     /// Files with CNI's results of our sandboxes.
     #[serde(with = "text::list")]
     pub results: Vec<PathBuf>,
+    /// Directories besides the usual ones in which addresses were leased to them.
+    #[serde(skip)]
+    pub leases: BTreeSet<PathBuf>,
+    /// The same for files that plugins keep for each sandbox.
+    #[serde(skip)]
+    pub notes: BTreeSet<PathBuf>,
     /// Names of the CNI networks that our sandboxes were attached to.
     pub networks: BTreeSet<String>,
     /// Names of the interfaces by which they were.
@@ -109,6 +115,8 @@ impl Network {
         self.results.extend(older.results);
         order::sort(&mut self.results);
         self.results.dedup();
+        self.leases.extend(older.leases);
+        self.notes.extend(older.notes);
         self.networks.extend(older.networks);
         self.interfaces.extend(older.interfaces);
         self.addresses.extend(older.addresses);

@@ -2,7 +2,7 @@
 //! symlinks on the host that lead into the snap.
 
 use std::cell::LazyCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,17 +36,25 @@ pub fn of_cni(view: &View, scope: &Scope, finding: &mut Finding) {
     let parts =
         LazyCell::new(|| names.iter().flatten().flat_map(|name| name.split('-')).collect::<HashSet<_>>());
     let is_lost = |id: &str| names.is_ok() && !id.contains('-') && !parts.contains(id);
-    let leases = cni::leases(view.host, cni, &ids, &scope.network.networks, &is_lost);
+    let usual = cni::leases(view.host, &cni.join("networks"), &ids, &scope.network.networks, &is_lost);
+    // Elsewhere a network's name is not enough.
+    let told = |at: &PathBuf| cni::leases(view.host, at, &ids, &BTreeSet::new(), &is_lost);
+    let leases = scope.network.leases.iter().map(told).fold(usual, cni::Leases::and);
     let mut errors = leases.errors;
-    let flannel = cni::flannel_files(view.host, cni, &ids, &mut errors);
+    let (notes, without) = cni::notes(view.host, cni, &scope.network.notes, &ids, &mut errors);
     let (results, emptied) = existing(view, &scope.network.results, &mut errors);
-    for file in results.into_iter().chain(flannel) {
+    for file in results.into_iter().chain(notes) {
         finding.residues.push(Residue::path(file, PathKind::CniResult));
     }
     finding.residues.extend(leases.files.into_iter().map(|file| Residue::path(file, PathKind::CniLease)));
     // They are empty when those are gone.
     finding.residues.extend(
-        leases.directories.into_iter().chain(emptied).map(|at| Residue::path(at, PathKind::CniNetwork)),
+        leases
+            .directories
+            .into_iter()
+            .chain(emptied)
+            .chain(without)
+            .map(|at| Residue::path(at, PathKind::CniNetwork)),
     );
     let lost = leases.lost.iter().map(|network| {
         let why = (Reason::Unproven, "an address in it is of a sandbox that nothing tells of");
@@ -254,6 +262,8 @@ mod tests {
             fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
             fs::write(dir.path().join(name), "").unwrap();
         }
-        assert_eq!(paths(dir.path(), of_cni), ["/var/lib/cni/results/n-a-eth0", "/var/lib/cni/flannel/a"]);
+        let of_flannel = ["/var/lib/cni/flannel/a", "/var/lib/cni/flannel"];
+        let ours = ["/var/lib/cni/results/n-a-eth0", of_flannel[0], of_flannel[1]];
+        assert_eq!(paths(dir.path(), of_cni), ours);
     }
 }

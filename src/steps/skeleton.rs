@@ -11,6 +11,7 @@ use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::activated;
 use crate::runtime::bundle::{SANDBOXES, TASKS};
+use crate::runtime::cni;
 use crate::runtime::docker;
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
@@ -110,6 +111,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
+    found.push(cni::RUN.into());
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
     found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));

@@ -22,6 +22,7 @@ mod kata;
 mod logs;
 mod moved;
 mod network;
+mod options;
 mod places;
 mod server;
 mod services;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(logs::ALL);
+    all.extend(options::ALL);
     all.extend(services::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
 }

@@ -75,16 +75,16 @@ fn files_of_others_are_left_out() {
         dir.path().join("networks/net/10.1.0.5"),
     )
     .unwrap();
-    let found = leases(&host, Path::new("/"), &ids, &names, &|_| false);
+    let found = leases(&host, Path::new("/networks"), &ids, &names, &|_| false);
     assert_eq!(found.files, [PathBuf::from("/networks/net/10.1.0.2")]);
     assert!(found.errors.is_empty() && found.directories.is_empty(), "{found:?}");
     for other in ["networks/net/10.1.0.3", "networks/net/10.1.0.4", "networks/net/10.1.0.5"] {
         std::fs::remove_file(dir.path().join(other)).unwrap();
     }
-    let found = leases(&host, Path::new("/"), &ids, &names, &|_| false);
+    let found = leases(&host, Path::new("/networks"), &ids, &names, &|_| false);
     assert_eq!(found.files.len(), 3, "the plugin's own files go last");
     assert_eq!(found.directories, [PathBuf::from("/networks/net")]);
-    let unnamed = |ids| leases(&host, Path::new("/"), ids, &BTreeSet::new(), &|_| false);
+    let unnamed = |ids| leases(&host, Path::new("/networks"), ids, &BTreeSet::new(), &|_| false);
     assert_eq!(unnamed(&ids).files.len(), 3, "a lease of ours tells, too");
     assert!(unnamed(&HashSet::new()).files.is_empty());
 }
@@ -100,4 +100,37 @@ fn ids_with_dashes_are_found_whole() {
         assert_eq!(lessee(odd), None);
     }
     assert_eq!((lessee(b"id"), lessee(b"id\r\neth0\r\n")), (Some("id"), Some("id")));
+}
+
+#[test]
+fn files_that_plugins_keep_for_our_sandboxes() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = ID.replace('0', "9");
+    for name in [
+        format!("var/cni/multus/{ID}"),
+        format!("var/cni/multus/{other}"),
+        format!("var/cni/sriov/{ID}-net1"),
+        format!("var/cni/results/net-{ID}-eth0"),
+        "var/cni/flannel/web-1".into(),
+        "var/cni/flannel/web".into(),
+        format!("run/cni/tuning/{ID}_eth0.json"),
+        format!("run/cni/tuning/x{ID}_eth0.json"),
+        format!("srv/told/{ID}"),
+    ] {
+        crate::fixture::file(dir.path(), &name, "");
+    }
+    let mut errors = Vec::new();
+    let told = BTreeSet::from(["/srv/told".into()]);
+    let ids = HashSet::from([ID, "web"]);
+    let found = notes(&Host::at(dir.path()), Path::new("/var/cni"), &told, &ids, &mut errors);
+    let files = [
+        format!("/run/cni/tuning/{ID}_eth0.json"),
+        format!("/srv/told/{ID}"),
+        "/var/cni/flannel/web".into(),
+        format!("/var/cni/multus/{ID}"),
+        format!("/var/cni/sriov/{ID}-net1"),
+    ];
+    assert_eq!(found.0, files.map(PathBuf::from));
+    assert_eq!(found.1, ["/srv/told", "/var/cni/sriov"].map(PathBuf::from));
+    assert!(errors.is_empty(), "{errors:?}");
 }
