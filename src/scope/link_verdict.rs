@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use crate::linux::links::{Block, Link, leads_to, shares};
 use crate::runtime::cni::Attachment;
 use crate::scope::link_facts::Facts;
+use crate::scope::network::OwnedLink;
 use crate::text::escape;
 
 /// In every distribution a cluster's pods share the first 16 bits of their addresses (48 for IPv6).
@@ -153,6 +154,20 @@ impl Judge<'_> {
         let of_pods = |b: &&Block| self.networks.iter().any(|(network, bits)| b.is_in(*network, *bits));
         let block = self.facts.blocks(link).find(of_pods)?;
         Some(format!("{}/{} over it is of our pods' network", block.address?, block.prefix))
+    }
+
+    /// A tunnel without an address, a route or a port, as Cilium's is: it goes with a link of ours that has the same maker by its
+    /// name, if a profile names both, and no other kubelet may have made it.
+    pub fn goes_with(&self, link: &Link, names: &[String], ours: &[OwnedLink]) -> Option<String> {
+        let nothing_on_it = self.facts.blocks(link).all(|b| b.address.is_some_and(is_link_local));
+        let alone = nothing_on_it && self.facts.ports(link).next().is_none() && self.kubelet.is_none();
+        if !alone || !matches!(link.kind.as_str(), "vxlan" | "geneve") || !names.contains(&link.name) {
+            return None;
+        }
+        let maker = |name: &str| name.split_once('_').map(|(maker, _)| maker.to_owned());
+        let same = |own: &&OwnedLink| names.contains(&own.name) && maker(&own.name) == maker(&link.name);
+        let with = ours.iter().filter(|_| maker(&link.name).is_some()).find(same)?;
+        Some(format!("it has no address, and {}, which the profile names with it, is ours", with.name))
     }
 
     /// A virtual link that nobody names and that is tied to addresses of our pods all the same.

@@ -29,7 +29,18 @@ use crate::view::View;
 
 /// Programs that manage pods, or the network of a whole node. One that is not ours may use links, chains and servers by
 /// the same well-known names.
-const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", DOCKERD];
+const KUBELETS: &[&str] = &[
+    "kubelet",
+    "kubelite",
+    "k3s-server",
+    "k3s-agent",
+    "k3s",
+    "rke2",
+    "k0s",
+    "edgecore",
+    "microshift",
+    DOCKERD,
+];
 
 /// Those of them that run in pods of their own.
 const IN_PODS: &[&str] =
@@ -258,6 +269,7 @@ fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
         .filter(|l| none_listed && judge.facts.ports(l).any(|port| judge.ends.contains(&port.index)));
     let wanted = order::set(names.iter().chain(listed.filter(is_bridge)).chain(used.map(|l| &l.name)));
     let mut judged: HashSet<u32> = judge.ends.clone();
+    let mut doubts = Vec::new();
     for link in wanted.into_iter().filter_map(|name| judge.facts.by_name(name)) {
         if !judged.insert(link.index) {
             continue;
@@ -268,7 +280,13 @@ fn shared_links(judge: &Judge, names: &[String], gathered: &mut Gathered) {
             Verdict::Others(why) => {
                 gathered.bystanders.push(Bystander::anothers(BystanderKind::Link, what, why));
             }
-            Verdict::Doubt(why) => gathered.network.blind.push(Blind::new(what, (Reason::Unproven, why))),
+            Verdict::Doubt(why) => doubts.push((link, Blind::new(what, (Reason::Unproven, why)))),
+        }
+    }
+    for (link, told) in doubts {
+        match judge.goes_with(link, names, &gathered.network.links) {
+            Some(because) => gathered.network.links.push(owned_link(link, because)),
+            None => gathered.network.blind.push(told),
         }
     }
     for link in judge.facts.links.iter().filter(|l| !judged.contains(&l.index)) {

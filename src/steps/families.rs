@@ -49,8 +49,19 @@ struct Family {
     of_plugins: bool,
 }
 
-const KUBELETS: &[&str] =
-    &["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", "kube-proxy", "kube-router"];
+const KUBELETS: &[&str] = &[
+    "kubelet",
+    "kubelite",
+    "k3s-server",
+    "k3s-agent",
+    "k3s",
+    "rke2",
+    "k0s",
+    "edgecore",
+    "microshift",
+    "kube-proxy",
+    "kube-router",
+];
 
 const FAMILIES: [Family; 6] = [
     Family {

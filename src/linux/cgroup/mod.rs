@@ -10,7 +10,7 @@ pub mod walk;
 use std::path::{Path, PathBuf};
 
 use crate::error::Why;
-use crate::linux::mountinfo::MountTable;
+use crate::linux::mountinfo::{Mount, MountTable};
 use crate::order;
 
 pub use walk::{Names, walk};
@@ -60,11 +60,13 @@ pub struct Unlisted {
     pub too_deep: bool,
 }
 
-/// The hierarchies in a mount table, each once: the first of co-mounted copies, and none that is shadowed by
-/// a later mount at the same place.
+/// The hierarchies in a mount table, each once: the first of co-mounted copies that shows the whole of it, and none that is
+/// shadowed by a later mount at the same place.
 pub fn hierarchies(table: &MountTable) -> Vec<Hierarchy> {
     let mut found: Vec<(String, Hierarchy)> = Vec::new();
-    for (i, mount) in table.mounts.iter().enumerate() {
+    let all = || table.mounts.iter().enumerate();
+    let is_whole = |(_, mount): &(usize, &Mount)| mount.root() == Path::new("/");
+    for (i, mount) in all().filter(is_whole).chain(all().filter(|one| !is_whole(one))) {
         let version = match mount.fstype() {
             "cgroup2" => Version::V2,
             "cgroup" => Version::V1,
@@ -174,6 +176,10 @@ mod tests {
         assert!(found[1].freezer && !found[0].freezer && found[2].version == Version::V2);
         let table = parse(b"2 1 0:2 / /sys/fs/cgroup/cpu rw - cgroup c rw,cpu\n6 1 0:5 / /sys/fs/cgroup rw - cgroup2 c rw\n");
         assert_eq!(hierarchies(&table).iter().map(|h| h.version).collect::<Vec<_>>(), [Version::V2]);
+        let table =
+            parse(b"2 1 0:2 /a /mnt/a rw - cgroup2 c rw\n3 1 0:2 / /sys/fs/cgroup rw - cgroup2 c rw\n");
+        let points: Vec<_> = hierarchies(&table).into_iter().map(|h| h.point).collect();
+        assert_eq!(points, [PathBuf::from("/sys/fs/cgroup")], "a part of it shows a part of the groups");
     }
 
     #[test]

@@ -231,3 +231,20 @@ fn a_living_kubelet_is_a_rival_unless_it_is_elsewhere_or_a_users() {
         assert_eq!(found.contains_key("kubelet"), expected, "{group} {netns}: {found:?}");
     }
 }
+
+#[test]
+fn a_tunnel_without_an_address_goes_with_a_link_of_the_same_maker() {
+    let mut facts = facts();
+    facts.links.push(link(20, "cilium_host", "veth", None, None));
+    facts.links.push(link(21, "cilium_geneve", "geneve", None, None));
+    facts.links.push(link(22, "other_vxlan", "vxlan", None, None));
+    facts.addresses.push(block(20, "10.1.0.7/32"));
+    let names = ["cni0", "cilium_host", "cilium_geneve", "other_vxlan"];
+    let judged = |facts: &Facts, kubelet| judged(facts, &attachments(), &names, kubelet);
+    let told = judged(&facts, None);
+    assert!(told.ours.contains(&"cilium_geneve".into()), "{told:?}");
+    assert!(told.doubts.len() == 1 && told.doubts[0].contains("other_vxlan"), "{told:?}");
+    assert!(!judged(&facts, Some("another kubelet is alive")).ours.contains(&"cilium_geneve".into()));
+    facts.addresses.push(block(21, "192.0.2.1/32"));
+    assert!(!judged(&facts, None).ours.contains(&"cilium_geneve".into()));
+}
