@@ -15,6 +15,23 @@ use crate::text::escape;
 /// In every distribution a cluster's pods share the first 16 bits of their addresses (48 for IPv6).
 const CLUSTER: (u8, u8) = (16, 48);
 
+/// Links by which network plugins lead from node to node. A bridge or a VLAN of the user's may well have an address of a network
+/// as large as that of all pods.
+const TUNNELS: [&str; 12] = [
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "gre",
+    "gretap",
+    "ip6gre",
+    "ip6gretap",
+    "erspan",
+    "vxlan",
+    "geneve",
+    "wireguard",
+    "tun",
+];
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ours(String),
@@ -151,7 +168,10 @@ impl Judge<'_> {
 
     /// What may be another node's or cluster's as well.
     fn weak_tie(&self, link: &Link) -> Option<String> {
-        let of_pods = |b: &&Block| self.networks.iter().any(|(network, bits)| b.is_in(*network, *bits));
+        // Where the results are gone, an earlier run's addresses tell.
+        let networks = self.networks.iter().copied().chain(self.addresses.iter().map(|a| wide(*a, u8::MAX)));
+        let networks: Vec<_> = networks.collect();
+        let of_pods = |b: &&Block| networks.iter().any(|(network, bits)| b.is_in(*network, *bits));
         let block = self.facts.blocks(link).find(of_pods)?;
         Some(format!("{}/{} over it is of our pods' network", block.address?, block.prefix))
     }
@@ -170,9 +190,16 @@ impl Judge<'_> {
         Some(format!("it has no address, and {}, which the profile names with it, is ours", with.name))
     }
 
-    /// A virtual link that nobody names and that is tied to addresses of our pods all the same.
+    /// A virtual link that nobody names and that is tied to our pods all the same: to their addresses; or, if it is a tunnel and
+    /// nothing says that it is another's, to the networks that these are in.
     pub fn reaches_our_pods(&self, link: &Link) -> Option<String> {
-        self.tie(link).filter(|_| !link.kind.is_empty())
+        if link.kind.is_empty() {
+            return None;
+        }
+        let may_be = || {
+            TUNNELS.contains(&link.kind.as_str()) && self.kubelet.is_none() && self.against(link).is_none()
+        };
+        self.tie(link).or_else(|| self.weak_tie(link).filter(|_| may_be()))
     }
 }
 

@@ -91,7 +91,7 @@ const FAMILIES: [Family; 6] = [
         chains: &["cali-"],
         users: "",
         comments: &["cali:"],
-        tables: &["calico"],
+        tables: &["calico", "calico-arp"],
         makers: &["calico-node", "calico-felix"],
         of_kubelet: false,
         by_link: false,

@@ -6,16 +6,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::furniture::furnish;
 use crate::moved;
 use crate::stage::{Right, Stage, demand, sh};
-use support::Result;
 use support::picture::{Kind, Thing};
 use support::runtime::{Layout, Pod, Runtime};
 use support::scenes::Scene;
+use support::{Result, built};
 
 pub const ALL: &[Scene] = &[
     ("networks_of_containerds_own_clients_go", || of_clients("default", "web", &Right::Clean)),
@@ -24,6 +25,12 @@ pub const ALL: &[Scene] = &[
         of_clients("default", "web-1", &Right::Doubt(named))
     }),
     ("a_network_of_anothers_client_stays_whose_name_reads_as_ours", of_clients_beside_another),
+    ("a_tunnel_that_no_profile_names_is_told", || {
+        unnamed_tunnel("ipip remote 192.0.2.9 local 127.0.0.1", "ip addr add 10.1.23.64/32")
+    }),
+    ("a_tunnel_that_no_profile_names_is_told_by_its_routes", || {
+        unnamed_tunnel("vxlan id 9 dstport 4009 dev lo", "ip route add 10.1.55.0/26")
+    }),
     ("an_ifb_device_for_each_limited_pod", || bandwidth("1.7")),
     ("an_ifb_device_for_each_limited_pod_2_1", || bandwidth("2.1")),
     ("ports_of_the_host", || host_ports(&[])),
@@ -427,6 +434,33 @@ fn tunnel() -> Result<()> {
     stage.must_show(&[(Kind::Process, 3), (Kind::Link, 3), (Kind::Route, 2)])?;
     stage.judge(&Right::Clean, 1)?;
     Ok(())
+}
+
+/// A tunnel that no profile names, as Calico's tunl0 and kube-router's are: the addresses and routes over it are of our pods'
+/// network, and none is a pod's of ours. Whose it is nothing says, so it is told. Where the kernel has no ipip, a tun is made. A user's tunnels stay.
+fn unnamed_tunnel(kind: &str, block: &str) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("mkdir -p /dev/net; mknod /dev/net/tun c 10 200; ip tuntap add users0 mode tun; ip addr add 10.66.0.1/32 dev users0; ip link set users0 up; ip route add 10.66.4.0/24 dev users0")
+            .map(|_| Vec::new())
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    sh(&format!(
+        "ip link add tunl0 type {kind} || ip tuntap add tunl0 mode tun; ip link set tunl0 up; {block} dev tunl0"
+    ))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Link, 3)])?;
+    let named: fn(&Thing) -> bool = |thing| thing.kind == Kind::Link && thing.name.contains("tunl0");
+    let report = stage.judge(&Right::Doubt(named), 1)?;
+    demand(!report["steps"].to_string().contains("users0"), "a user's tunnel is told")?;
+    // Nor does a later look forget it.
+    let mut verify = Command::new(built("snap-teardown")?);
+    let looked = verify.args(["verify", "--snap", "microk8s"]).env_clear().output()?;
+    let said = String::from_utf8_lossy(&looked.stdout);
+    demand(
+        looked.status.code() == Some(3) && said.contains("tunl0"),
+        format!("verify: {:?}: {said}", looked.status),
+    )
 }
 
 /// As Calico makes it on each node; others' blocks, and what people wrote, stay.

@@ -144,6 +144,30 @@ fn tunnels_by_the_cluster_unless_another_kubelet_is_there() {
 }
 
 #[test]
+fn a_tunnel_that_nobody_names_is_told_by_the_networks_of_our_pods() {
+    // As Calico's tunl0: an address of a block of its own node, routes to those of others.
+    let told_of = |kind: &str, blocks: &[&str], kubelet| {
+        let mut facts = facts();
+        facts.links.push(link(40, "tunl0", kind, None, None));
+        facts.routes.extend(blocks.iter().map(|text| block(40, text)));
+        let told = judged(&facts, &attachments(), &["cni0"], kubelet);
+        assert_eq!((told.ours.len(), told.others.len()), (4, 0), "{told:?}");
+        told.doubts
+    };
+    let told = |blocks: &[&str], kubelet| told_of("ipip", blocks, kubelet);
+    let why = "over it is of our pods' network, and nothing says whose it is";
+    assert_eq!(told(&["10.1.23.64/32"], None), [format!("the link tunl0: 10.1.23.64/32 {why}")]);
+    assert_eq!(told(&["10.1.55.0/26"], None), [format!("the link tunl0: 10.1.55.0/26 {why}")]);
+    let none: [&str; 0] = [];
+    assert_eq!(told(&[], None), none, "the kernel's module makes one");
+    assert_eq!(told(&["10.2.0.0/32"], None), none);
+    assert_eq!(told(&["10.0.0.0/8"], None), none, "a user's tunnel to half of the world");
+    assert_eq!(told(&["10.1.23.64/32", "192.0.2.0/24"], None), none, "somebody else uses it");
+    assert_eq!(told(&["10.1.23.64/32"], Some("a kubelet")), none);
+    assert_eq!(told_of("bridge", &["10.1.122.1/24"], None), none, "a user's");
+}
+
+#[test]
 fn a_veth_is_judged_with_its_other_end() {
     let mut facts = facts();
     facts.links.push(Link { peer: Some(51), ..link(50, "cilium_host", "veth", None, None) });

@@ -72,13 +72,15 @@ fn a_snap_whose_kubelet_never_ran_has_no_tie_to_a_kubelets_chains() {
 
 #[test]
 fn a_table_of_nf_tables_stays_and_is_told_when_all_that_tied_it_to_us_is_gone() {
-    let of = |change: &dyn Fn(&mut Scope)| {
+    let of_table = |family: &str, name: &str, change: &dyn Fn(&mut Scope)| {
         let mut scope = scope_of(&["a"]);
         scope.network.addresses = [[10, 1, 0, 2].into()].into();
         change(&mut scope);
-        let nft_tables = vec![("inet".to_owned(), "calico".to_owned())];
+        let nft_tables = vec![(family.to_owned(), name.to_owned())];
         of_families(&Firewall { nft_tables, ..Firewall::default() }, &scope, &BTreeSet::new, &|| false)
     };
+    let of = |change: &dyn Fn(&mut Scope)| of_table("ip", "calico", change);
+    assert_eq!(of_table("arp", "calico-arp", &|_| {}).blind.len(), 1);
     let found = of(&|_| {});
     assert!(found.ours.is_empty() && found.blind.len() == 1 && found.others.is_empty(), "{found:?}");
     let unknown = of(&|scope| scope.network.addresses.clear());
