@@ -3,55 +3,58 @@
 //! CRI tells them a sandbox's own ID; containerd's own clients, ctr and nerdctl, tell them `NAMESPACE-ID` (containerd
 //! `cmd/ctr/commands`, `FullID`). A dash may be in either part, so not every such name is one container's alone.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::runtime::cni::is_whole_id;
 use crate::scope::{Container, Scope};
 
-/// IDs of CNI's, each with the container's own.
-#[derive(Debug, Default)]
+/// The IDs by which CNI's plugins know containers of ours.
+#[derive(Debug)]
 pub struct CniIds<'a> {
-    ids: HashMap<Cow<'a, str>, &'a str>,
+    /// The containers' own.
+    own: HashSet<&'a str>,
+    full: Vec<(String, &'a Container)>,
     /// Those that a container of another namespace may have as well.
-    pub ambiguous: HashMap<String, &'a Container>,
+    ambiguous: Vec<(String, &'a Container)>,
 }
 
 impl<'a> CniIds<'a> {
     /// Of containers that a witness says are ours, and that nobody else has.
     pub fn proven(scope: &'a Scope) -> CniIds<'a> {
-        CniIds::of(scope, scope.proven_ids(), &Container::is_proven)
+        CniIds::of(scope, scope.proven_ids(), Container::is_proven)
     }
 
     /// Of those that nobody but us has.
     pub fn sole(scope: &'a Scope) -> CniIds<'a> {
-        CniIds::of(scope, scope.sole_ids(), &Container::may_be_tidied)
+        CniIds::of(scope, scope.sole_ids(), Container::may_be_tidied)
     }
 
-    fn of(scope: &'a Scope, own: HashSet<&'a str>, is_ours: &dyn Fn(&Container) -> bool) -> CniIds<'a> {
-        let mut all = CniIds::default();
+    fn of(scope: &'a Scope, own: HashSet<&'a str>, is_ours: fn(&Container) -> bool) -> CniIds<'a> {
         // A pod's is made by CRI.
-        let of_clients = scope.containers.iter().filter(|c| c.pod.is_none() && !c.sandbox && is_ours(c));
-        for container in of_clients.filter(|c| own.contains(c.id.id.as_str())) {
-            let (namespace, id) = (&container.id.namespace, container.id.id.as_str());
-            let full = format!("{namespace}-{id}");
-            match is_whole_id(id) || !namespace.contains('-') && !id.contains('-') {
-                true => drop(all.ids.insert(full.into(), id)),
-                false => drop(all.ambiguous.insert(full, container)),
-            }
-        }
-        all.ids.extend(own.into_iter().map(|id| (id.into(), id)));
-        all
+        let of_clients = |c: &&Container| c.pod.is_none() && !c.sandbox && own.contains(c.id.id.as_str());
+        let of_clients = scope.containers.iter().filter(|c| is_ours(c)).filter(of_clients);
+        let named = of_clients.map(|c| (format!("{}-{}", c.id.namespace, c.id.id), c));
+        let (full, ambiguous) = named.partition(|(_, c)| {
+            is_whole_id(&c.id.id) || !c.id.namespace.contains('-') && !c.id.id.contains('-')
+        });
+        CniIds { own, full, ambiguous }
     }
 
     /// All that are one container's alone.
     pub fn names(&self) -> HashSet<&str> {
-        self.ids.keys().map(Cow::as_ref).collect()
+        let full = self.full.iter().map(|(name, _)| name.as_str());
+        self.own.iter().copied().chain(full).collect()
     }
 
-    /// The container's own ID.
+    /// The own ID of the container that is called so.
     pub fn container(&self, name: &str) -> Option<&'a str> {
-        self.ids.get(name).copied()
+        let full = || Some(self.full.iter().find(|(full, _)| full == name)?.1.id.id.as_str());
+        self.own.get(name).copied().or_else(full)
+    }
+
+    /// The container of ours that may be called so.
+    pub fn ambiguous(&self, name: &str) -> Option<&'a Container> {
+        Some(self.ambiguous.iter().find(|(full, _)| full == name)?.1)
     }
 }
 
@@ -77,7 +80,7 @@ mod tests {
             let ids = CniIds::proven(scope);
             let mut names: Vec<String> = ids.names().into_iter().map(str::to_owned).collect();
             crate::order::sort(&mut names);
-            (names, ids.ambiguous.keys().cloned().collect::<Vec<_>>())
+            (names, ids.ambiguous.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())
         };
         let team = format!("my-team-{whole}");
         let (names, ambiguous) = sorted(&scope);

@@ -168,7 +168,7 @@ fn read_results(view: &View, scope: &Scope, network: &mut Network) -> Recorded {
     }
     network.blind.extend(recorded.others.iter().filter_map(|result| {
         let name = result.sandbox.as_ref()?;
-        let container = &sole.ambiguous.get(name)?.id;
+        let container = &sole.ambiguous(name)?.id;
         let file = format!("results/{}-{name}-{}", result.network, result.interface);
         let why = format!(
             "it is of {} in containerd's namespace {}, or of another that is called so together; what CNI made for it stays, too",
