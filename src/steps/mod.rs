@@ -9,6 +9,7 @@ mod drain;
 pub mod families;
 mod files;
 pub mod firewall;
+mod flannel;
 mod kata;
 pub mod logs;
 pub mod loops;

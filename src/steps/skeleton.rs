@@ -15,7 +15,7 @@ use crate::runtime::cni;
 use crate::runtime::docker;
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
-use crate::steps::shared_state;
+use crate::steps::{flannel, shared_state};
 use crate::view::View;
 
 /// Programs that work in these directories. A kubelet only talks to one of them.
@@ -111,7 +111,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
-    found.push(cni::RUN.into());
+    found.extend([Path::new(cni::RUN), flannel::DIRECTORY.as_ref()].map(Path::to_path_buf));
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
     found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));

@@ -14,7 +14,7 @@ use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
 use crate::runtime::{bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
-use crate::steps::{files, kata, logs, skeleton};
+use crate::steps::{files, flannel, kata, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -44,6 +44,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
+    finding.residues.extend(flannel::lease(view, scope));
     files::plugin_sockets(view, scope, &mut finding);
     files::host_symlinks(view, scope, &mut finding);
     logs::find(view, scope, &mut finding);

@@ -289,7 +289,8 @@ const LEGACY: Rules = "iptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy 
     iptables-legacy -t nat -A KUBE-SERVICES -d 10.152.183.5/32 -p tcp -m tcp --dport 80 -j KUBE-SEP-AAAAAAAAAAAAAAAA
     iptables-legacy -t mangle -N KUBE-KUBELET-CANARY; iptables-legacy -t raw -N KUBE-PROXY-CANARY";
 
-const FLANNEL: Rules = "iptables-nft -t nat -N FLANNEL-POSTRTG; iptables-nft -N FLANNEL-FWD
+const FLANNEL: Rules = "mkdir /run/flannel; echo FLANNEL_SUBNET=POD/24 > /run/flannel/subnet.env
+    iptables-nft -t nat -N FLANNEL-POSTRTG; iptables-nft -N FLANNEL-FWD
     iptables-nft -t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG
     iptables-nft -t nat -A FLANNEL-POSTRTG -s 10.1.0.0/16 ! -d 224.0.0.0/4 -m comment --comment 'flanneld masq' -j MASQUERADE
     iptables-nft -A FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD
