@@ -48,6 +48,11 @@ impl Proc {
     }
 }
 
+/// True if a process has a controlling terminal, by its stat line; also where that makes no sense.
+pub fn has_terminal(stat: &[u8]) -> bool {
+    parse_stat(stat).is_none_or(|stat| stat.terminal != 0)
+}
+
 fn is_dead(state: char) -> bool {
     matches!(state, 'Z' | 'X' | 'x')
 }
@@ -189,6 +194,7 @@ struct Stat {
     comm: String,
     state: char,
     ppid: i32,
+    terminal: i32,
     flags: u32,
     num_threads: i64,
     starttime: u64,
@@ -212,6 +218,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         comm,
         state: field(3)?.parse().ok()?,
         ppid: field(4)?.parse().ok()?,
+        terminal: field(7)?.parse().ok()?,
         flags: field(9)?.parse().ok()?,
         num_threads: field(20)?.parse().ok()?,
         starttime: number(22)?,

@@ -21,7 +21,7 @@ const SNAPD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Asks snapd to stop the service, so that systemd does not start it again; by force, signals what is left of it.
 pub fn remove(live: &Live, service: &Service, effort: Effort, deadline: Instant) -> Done {
-    if effort == Effort::Ask && snapctl(live, "stop", &service.name, deadline) {
+    if effort == Effort::Ask && !service.is_scope() && snapctl(live, "stop", &service.name, deadline) {
         return Done::Asked { rung: Rung::Snapctl };
     }
     process::signal_all(live, &service.processes, effort, Ability::SignalService)

@@ -64,7 +64,8 @@ fn is_on_host(residue: &Residue) -> bool {
 fn ends_with_the_boot(residue: &Residue, facts: &RunFacts, scope: &Scope) -> bool {
     match residue {
         // systemd would start them again.
-        Residue::Service(_) | Residue::RuntimeLeftRunning(_) => false,
+        Residue::Service(service) => service.is_scope(),
+        Residue::RuntimeLeftRunning(_) => false,
         Residue::Mount(_) => !is_on_host(residue),
         Residue::Path(residue::Path { path, .. }) => {
             VOLATILE.iter().any(|top| path.starts_with(top))

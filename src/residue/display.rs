@@ -33,7 +33,8 @@ impl Display for Residue {
 
 impl Display for Service {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "service {} ({})", self.name, many(self.processes.len() as u64, "process"))
+        let what = if self.is_scope() { "app" } else { "service" };
+        write!(f, "{what} {} ({})", self.name, many(self.processes.len() as u64, "process"))
     }
 }
 

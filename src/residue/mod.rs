@@ -96,14 +96,21 @@ pub enum Residue {
     RuntimeLeftRunning(RuntimeLeftRunning),
 }
 
-/// A service of the snap that still runs, or what it left running in its group.
+/// A service of the snap that still runs, or what it left running in its group; or what an app of the snap has left running.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Service {
-    /// Its name within the snap.
+    /// Its name within the snap; of an app, its scope's (`APP-UUID.scope`).
     pub name: String,
     /// Its processes that are neither shims nor containers.
     pub processes: Vec<ProcessId>,
+}
+
+impl Service {
+    /// True for an app's scope: snapd does not know it, and systemd never starts one again.
+    pub fn is_scope(&self) -> bool {
+        self.name.ends_with(".scope")
+    }
 }
 
 /// A container that still has processes: containerd's "task".

@@ -1,5 +1,6 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
+mod apps;
 pub mod cgroups;
 mod classes;
 mod containers;
@@ -73,7 +74,7 @@ pub fn plan(drain: Duration) -> Vec<Row> {
         // While shims and containerd's files are whole, so that what needs time to save its work can have it.
         Row::new(StepName::Drain, drain::find, politely).grace(drain),
         // Before containers are killed: a runtime or supervisor that still runs would start them again.
-        Row::new(StepName::Services, services::find, &[Ask, Force]).grace(KILL_GRACE),
+        Row::new(StepName::Services, services::all, &[Ask, Force]).grace(KILL_GRACE),
         // Before the shims: a container whose shim is gone has lost the one who may signal it.
         Row::new(StepName::Containers, containers::find, &[Force]).grace(KILL_GRACE),
         // Once its containers are dead a shim has nothing to keep; it holds mounts and the network namespace.

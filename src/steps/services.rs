@@ -12,17 +12,29 @@ use crate::residue::finding::Finding;
 use crate::residue::{Residue, Service};
 use crate::scope::Scope;
 use crate::snap::units;
+use crate::steps::apps;
 use crate::text::show;
 use crate::view::View;
 
-/// Services with processes that are neither shims nor containers; never our own group, nor any hook's.
+/// Those, and apps of the snap that somebody may still use.
+pub fn all(view: &View, scope: &Scope) -> Finding {
+    let (mut finding, used) = look(view, scope);
+    finding.blind.extend(used);
+    finding
+}
+
+/// Services with processes that are neither shims nor containers, and what apps have left behind; never our own group.
 pub fn find(view: &View, scope: &Scope) -> Finding {
+    look(view, scope).0
+}
+
+fn look(view: &View, scope: &Scope) -> (Finding, Vec<Blind>) {
     let mut finding = Finding::default();
     let (processes, tree) = match (view.processes(), view.cgroups()) {
         (Ok(processes), Ok(tree)) => (processes, tree),
         (Err(e), _) | (_, Err(e)) => {
             finding.blind.push(Blind::new("services", e));
-            return finding;
+            return (finding, Vec::new());
         }
     };
     let shims: HashSet<ProcessId> = scope.shims.iter().map(|s| s.process).collect();
@@ -53,8 +65,10 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         }
     }
     let running = by_service.into_iter().filter(|(_, processes)| !processes.is_empty());
+    let apps = apps::find(view, scope, processes, tree);
     finding.residues = running
         .map(|(name, processes)| Residue::Service(Service { name: name.to_owned(), processes }.into()))
+        .chain(apps.left)
         .collect();
-    finding
+    (finding, apps.used)
 }

@@ -9,6 +9,7 @@
 //! The numbers at the tops of the files are those of the complaints in tests/COMPLAINTS.md.
 
 mod app;
+mod apps;
 mod bounds;
 mod devices;
 mod docker;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         drain::ALL,
     ];
     let mut all = parts.concat();
+    all.extend(apps::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(logs::ALL);

@@ -301,7 +301,7 @@ fn be_snapd() -> Vec<PathBuf> {
         let _ = sh("rm -rf --one-file-system /var/snap/microk8s /snap/microk8s /root/snap-teardown 2>/dev/null || true
             rm -rf --one-file-system /var/snap/microk8s/common/* /var/snap/microk8s/1 2>/dev/null || true");
     }
-    let _ = sh("find /sys/fs/cgroup -depth -type d -path '*/system.slice/snap.microk8s.*' -exec rmdir {} + 2>/dev/null || true
+    let _ = sh("find /sys/fs/cgroup -depth -type d -path '*.slice/snap.microk8s.*' -exec rmdir {} + 2>/dev/null || true
         find /sys/fs/cgroup -depth -type d -name system.slice -exec rmdir {} + 2>/dev/null || true");
     mounted
 }
