@@ -63,6 +63,8 @@ pub enum NoteKind {
     PodLogs,
     /// Settings of the kernel that were changed for pods.
     Settings,
+    /// AppArmor's profiles for containers, which stay loaded.
+    Profiles,
     /// The machine was booted since the removal.
     Booted,
     /// Something is mounted at the snap's own directories.
@@ -83,6 +85,7 @@ impl NoteKind {
                 | NoteKind::Outside
                 | NoteKind::PodLogs
                 | NoteKind::Settings
+                | NoteKind::Profiles
                 | NoteKind::Booted
         )
     }

@@ -110,6 +110,7 @@ pub fn standing(view: &View, scope: &Scope) -> Vec<Note> {
         places::of_outside(view, scope),
         places::of_logs(view, scope),
         settings::changed(view, scope),
+        settings::profiles(view, scope),
     ];
     notes.retain(|note| !note.items.is_empty());
     notes

@@ -1,10 +1,12 @@
 //! Settings of the kernel that kubelet, kube-proxy, network plugins and docker change for the whole machine, and do not set
-//! back.
+//! back; and what runtimes load into it, and do not unload.
 
 use std::path::Path;
 
 use crate::report::note::{Note, NoteKind};
+use crate::runtime::docker;
 use crate::scope::Scope;
+use crate::steps::skeleton;
 use crate::view::View;
 
 /// Their names below `/proc/sys`, each with the kernel's default.
@@ -60,6 +62,28 @@ pub fn changed(view: &View, scope: &Scope) -> Note {
     Note::of(NoteKind::Settings, text, items)
 }
 
+/// Where AppArmor tells and changes what is loaded.
+const APPARMOR: &str = "/sys/kernel/security/apparmor";
+
+/// AppArmor's profiles that containerd and docker load for containers at their start, where AppArmor is on. They are harmless,
+/// and stay until the machine boots. A hook that is confined may not look, and then nothing is told: a profile hides nothing.
+pub fn profiles(view: &View, scope: &Scope) -> Note {
+    let is_dockers = scope.containers.iter().any(|c| c.id.namespace == *docker::NAMESPACE)
+        || scope.idle && docker::data_of(&scope.roots.root).is_some();
+    let name = if is_dockers { "docker-default" } else { "cri-containerd.apparmor.d" };
+    // "NAME (enforce)"
+    let is_of = |line: &str| line.rsplit_once(" (").is_some_and(|(loaded, _)| loaded == name);
+    let is_loaded = || {
+        let loaded = view.host.read_text(&Path::new(APPARMOR).join("profiles"));
+        loaded.is_ok_and(|text| text.lines().any(is_of))
+    };
+    let is_left = scope.has_run() && is_loaded() && !skeleton::others_run(view, scope);
+    let item = is_left.then(|| format!("{name} (as root: echo -n {name} > {APPARMOR}/.remove)"));
+    let text = "a profile of AppArmor that this snap's runtime loads for containers stays until the machine boots; where no other \
+                runtime is to use it, it can be unloaded";
+    Note::of(NoteKind::Profiles, text, item)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +109,31 @@ mod tests {
         assert!(told(&scope_of(&[])).is_empty(), "nothing of ours ever ran");
         set("net/netfilter/nf_conntrack_max", "262144");
         assert!(told(&scope_of(&["a"])).contains(&"net.netfilter.nf_conntrack_max = 262144".into()));
+    }
+
+    #[test]
+    fn the_profile_of_our_runtime_is_named_while_no_other_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| crate::fixture::file(dir.path(), name, text);
+        let host = Host::at(dir.path());
+        let told = |scope: &Scope| profiles(&View::new(&host, None), scope).items;
+        file("proc/self/stat", "");
+        assert!(told(&scope_of(&["a"])).is_empty(), "AppArmor is off, or the list is hidden");
+        let loaded = "sys/kernel/security/apparmor/profiles";
+        file(loaded, "/snap/x (enforce)\ncri-containerd.apparmor.d2 (enforce)\ndocker-default (enforce)\n");
+        assert!(told(&scope_of(&["a"])).is_empty());
+        file(loaded, "docker-default (enforce)\ncri-containerd.apparmor.d (enforce)\n");
+        let command = "echo -n cri-containerd.apparmor.d > /sys/kernel/security/apparmor/.remove";
+        let named =
+            |name| format!("{name} (as root: {})", command.replace("cri-containerd.apparmor.d", name));
+        assert_eq!(told(&scope_of(&["a"])), [named("cri-containerd.apparmor.d")]);
+        assert!(told(&scope_of(&[])).is_empty(), "nothing of ours ever ran");
+        let mut dockers = scope_of(&["a"]);
+        dockers.containers[0].id.namespace = docker::NAMESPACE.into();
+        assert_eq!(told(&dockers), [named("docker-default")]);
+        let fields =
+            "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        file("proc/7/stat", &format!("7 (containerd) {fields}\n"));
+        assert!(told(&scope_of(&["a"])).is_empty(), "another runtime runs");
     }
 }
