@@ -24,6 +24,13 @@ pub const TASKS: &str = "io.containerd.runtime.v2.task";
 /// The one that holds the same of sandboxes that a shim alone makes (`plugins/sandbox/controller.go`).
 pub const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
 
+/// Where containerd listens for plugins that change containers (NRI's `DefaultSocketPath`): one socket for the whole host.
+pub const NRI_SOCKET: &str = "/run/nri/nri.sock";
+
+/// Directories that every containerd makes on a host, wherever it is told to work, each after those below it: for programs
+/// that `ctr install` puts there, and for that socket.
+pub const SKELETON: [&str; 4] = ["/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd", "/run/nri"];
+
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bundle {

@@ -21,7 +21,7 @@ mod running;
 mod services;
 mod shared_state;
 mod shims;
-mod skeleton;
+pub mod skeleton;
 mod state;
 pub mod wide;
 

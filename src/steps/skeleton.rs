@@ -10,7 +10,7 @@ use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::activated;
-use crate::runtime::bundle::{SANDBOXES, TASKS};
+use crate::runtime::bundle::{self, SANDBOXES, TASKS};
 use crate::runtime::cni;
 use crate::runtime::docker;
 use crate::runtime::sandboxed;
@@ -112,6 +112,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
     found.extend([Path::new(cni::RUN), flannel::DIRECTORY.as_ref()].map(Path::to_path_buf));
+    found.extend(bundle::SKELETON.map(PathBuf::from));
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
     found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));
@@ -173,5 +174,21 @@ mod tests {
         assert_eq!(found(dir.path(), &[]), ["/run/containerd/s"], "no container of ours is docker's");
         fs::write(dir.path().join("run/containerd/own"), "").unwrap();
         assert_eq!(found(dir.path(), &["/run/containerd/runc/k8s.io/a"]), all[..3]);
+    }
+
+    #[test]
+    fn what_every_containerd_makes_goes_while_it_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["proc/self", "run/nri", "opt/containerd/bin", "opt/containerd/lib"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("proc/self/mountinfo"), "1 0 0:1 / / rw - tmpfs t rw\n").unwrap();
+        let of_opt = ["/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd"];
+        assert_eq!(found(dir.path(), &[]), [&of_opt[..], &["/run/nri"]].concat());
+        for name in ["run/nri/nri.sock", "opt/containerd/lib/plugin.so"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(found(dir.path(), &["/run/nri/nri.sock"]), ["/opt/containerd/bin", "/run/nri"]);
+        assert_eq!(found(dir.path(), &[]), ["/opt/containerd/bin"], "somebody listens");
     }
 }

@@ -39,7 +39,12 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
         scope.has_run() && is_free()
     };
     let sockets = [scope.roots.address.clone(), second].into_iter().filter(|p| scope.snap.owns(p) || dead(p));
-    let sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(&path)).collect();
+    let mut sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(&path)).collect();
+    // Each containerd from 2.0 on makes this one anew when it starts, wherever it is told to work.
+    let of_plugins = PathBuf::from(bundle::NRI_SOCKET);
+    if dead(&of_plugins) && !scope.snap.is_younger_than(view.host, &of_plugins) {
+        sockets.push(of_plugins);
+    }
     wanted.extend(sockets.into_iter().map(|path| (path, PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
     fifos(view, scope, &mut finding);

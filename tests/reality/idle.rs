@@ -25,6 +25,9 @@ pub const ALL: &[Scene] = &[
     ("nothing_is_left_where_no_pod_ever_was", || never("1.7")),
     ("nothing_is_left_where_no_pod_ever_was_1_6", || never("1.6")),
     ("nothing_is_left_where_no_pod_ever_was_2_1", || never("2.1")),
+    ("nothing_is_left_of_the_interface_for_plugins", || with_plugins(false, false)),
+    ("nothing_is_left_of_the_interface_for_plugins_after_pods", || with_plugins(true, false)),
+    ("the_interface_for_plugins_at_which_another_listens_stays", || with_plugins(true, true)),
     ("networks_of_pods_that_were_removed_before_are_told", || removed("1.7")),
     ("networks_of_pods_that_were_removed_before_are_told_1_6", || removed("1.6")),
     ("networks_of_pods_that_were_removed_before_are_told_2_1", || removed("2.1")),
@@ -77,6 +80,34 @@ fn never(version: &'static str) -> Result<()> {
     stage.must_show(&[(Kind::Cgroup, 3), (Kind::File, 2)])?;
     stage.judge(&Right::Clean, 0)?;
     Ok(())
+}
+
+/// As containerd 2.0 and later are by default: they make a socket for plugins at a place that the whole host has once.
+fn with_plugins(pods: bool, another: bool) -> Result<()> {
+    let mut stage = Stage::new("2.1")?;
+    let (root, state) = (format!("{COMMON}/var/lib/containerd"), format!("{COMMON}/run/containerd"));
+    stage.start(Stage::layout(), &["--root", &root, "--state", &state], |config| {
+        Ok(config.replace("disable = true", "disable = false"))
+    })?;
+    if pods {
+        stage.runtime()?.make_pods("plain", &[], &["/app", "obedient"])?;
+    }
+    stage.stop()?;
+    demand(Path::new("/run/nri/nri.sock").exists(), "containerd has made no socket for plugins")?;
+    let _listener = stage.also(|_| {
+        let listen = || {
+            fs::remove_file("/run/nri/nri.sock")?;
+            std::os::unix::net::UnixListener::bind("/run/nri/nri.sock")
+        };
+        Ok(another.then(listen).transpose()?)
+    })?;
+    stage.must_show(&[(Kind::File, 3)])?;
+    let own: fn(&Thing) -> bool = |thing| thing.path.starts_with("/run/nri");
+    if another {
+        stage.shared(own)?;
+    }
+    stage.judge(&Right::Clean, 0)?;
+    demand(Path::new("/run/nri").exists() == another, "the directory is not as it should be")
 }
 
 fn removed(version: &'static str) -> Result<()> {
