@@ -128,6 +128,50 @@ unsafe extern "C" fn __strcasecmp_l(one: *const c_char, other: *const c_char) ->
     (!one.to_bytes().eq_ignore_ascii_case(other.to_bytes())).into()
 }
 
+/// Compares two strings, or so much of them. glibc has these for each generation of processors, too: 29 KB. What it compares
+/// for itself are a few names at the start.
+// SAFETY: glibc's name and signature; both are strings that end with a zero, or are as long as is compared.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strncmp(one: *const c_char, other: *const c_char, most: usize) -> c_int {
+    for at in 0..most {
+        // SAFETY: as above: what is before the first zero, or difference, is in both.
+        let [one, other] = unsafe { [*one.add(at), *other.add(at)] }.map(c_char::cast_unsigned);
+        if one != other || one == 0 {
+            return c_int::from(one) - c_int::from(other);
+        }
+    }
+    0
+}
+
+/// As `strncmp`, the whole strings.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strcmp(one: *const c_char, other: *const c_char) -> c_int {
+    // SAFETY: as there.
+    unsafe { strncmp(one, other, usize::MAX) }
+}
+
+/// Copies a string, and says where its end is. With `strcpy`, 10 KB for all processors.
+// SAFETY: glibc's name and signature; a string that ends with a zero, and room for it.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __stpcpy(to: *mut c_char, from: *const c_char) -> *mut c_char {
+    // SAFETY: as above.
+    unsafe {
+        let length = strlen(from);
+        from.copy_to(to, length + 1);
+        to.add(length)
+    }
+}
+
+/// As `__stpcpy`, and says where its start is.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strcpy(to: *mut c_char, from: *const c_char) -> *mut c_char {
+    // SAFETY: as there.
+    unsafe { __stpcpy(to, from) };
+    to
+}
+
 /// Finds a function by its name while the program runs. std asks so for what not every glibc has; a static program has no
 /// more than what is linked.
 // SAFETY: glibc's name and result; the arguments are not looked at.
