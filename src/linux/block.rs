@@ -1,6 +1,6 @@
 //! Block devices that somebody has attached or mapped, by sysfs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub enum Kind {
     Rbd,
     /// A disk of an iSCSI session.
     Iscsi,
+    /// A disk of NVMe over fabrics.
+    Nvme,
 }
 
 /// A block device.
@@ -67,6 +69,8 @@ pub fn read(host: &Host, name: &OsStr) -> Option<Device> {
         let below =
             |key: &str| host.read_text(&PathBuf::from(format!("/sys/bus/rbd/devices/{number}/{key}"))).ok();
         (Kind::Rbd, format!("{}/{}", below("pool").unwrap_or_default(), below("name").unwrap_or_default()))
+    } else if device.starts_with("nvme") {
+        (Kind::Nvme, over_fabrics(host, &device)?)
     } else {
         // /sys/block/sda leads to …/session1/target…
         let way = std::fs::read_link(host.path(&Path::new(BLOCK).join(name))).ok()?;
@@ -75,6 +79,31 @@ pub fn read(host: &Host, name: &OsStr) -> Option<Device> {
         (Kind::Iscsi, session)
     };
     Some(Device { device, name: called, how })
+}
+
+/// The qualified name (NQN) of the subsystem that a disk of NVMe is in, unless one of its controllers is in this machine. Where
+/// several lead to it, /sys/block has the disk in the subsystem; else in its controller.
+fn over_fabrics(host: &Host, device: &str) -> Option<String> {
+    let above = Path::new(BLOCK).join(device).join("device");
+    let text = |file: &Path| host.read_text(file).ok();
+    let listed = host.list(&above).ok()?;
+    let is_controller = |name: &&OsString| name.to_str().is_some_and(is_a_controllers);
+    let ways = listed.iter().filter(is_controller).map(|name| above.join(name));
+    let transports: Vec<String> =
+        ways.chain([above.clone()]).filter_map(|way| text(&way.join("transport"))).collect();
+    let is_far = |transport: &String| ["tcp", "rdma", "fc"].contains(&transport.as_str());
+    let all_are_far = !transports.is_empty() && transports.iter().all(is_far);
+    text(&above.join("subsysnqn")).filter(|_| all_are_far)
+}
+
+/// True for a name that means nothing to a shell: the server has chosen it.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b":.-_".contains(&b))
+}
+
+/// `nvme0`, and not `nvme0n1` or `nvme0c0n1`.
+fn is_a_controllers(name: &str) -> bool {
+    name.strip_prefix("nvme").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The devices that one is made of, or those that are made of it.
@@ -103,6 +132,8 @@ impl Device {
             Kind::Nbd => format!("nbd-client -d /dev/{device}"),
             Kind::Rbd => format!("rbd device unmap /dev/{device}"),
             Kind::Iscsi => format!("iscsiadm -m session -r {name} -u"),
+            Kind::Nvme if is_plain(name) => format!("nvme disconnect -n {name}"),
+            Kind::Nvme => format!("nvme disconnect -d {device}"),
         }
     }
 
@@ -136,6 +167,16 @@ mod tests {
         ] {
             std::os::unix::fs::symlink(way, dir.path().join("sys/block").join(name)).unwrap();
         }
+        // One that is built in, one behind its controller, and two of a subsystem that several controllers lead to.
+        write("sys/block/nvme0n1/device/transport", "pcie\n");
+        write("sys/block/nvme0n1/device/subsysnqn", "nqn.built-in\n");
+        write("sys/block/nvme1n1/device/transport", "tcp\n");
+        write("sys/block/nvme1n1/device/subsysnqn", "nqn.2014-08.org.x:uuid:1_a\n");
+        for (disk, second) in [("nvme2n1", "rdma"), ("nvme4n1", "pcie")] {
+            write(&format!("sys/block/{disk}/device/subsysnqn"), "nqn.x;reboot\n");
+            write(&format!("sys/block/{disk}/device/nvme2/transport"), "tcp\n");
+            write(&format!("sys/block/{disk}/device/nvme3/transport"), &format!("{second}\n"));
+        }
         let mut commands: Vec<String> = list(&Host::at(dir.path())).iter().map(Device::command).collect();
         commands.sort();
         assert_eq!(
@@ -145,7 +186,9 @@ mod tests {
                 "iscsiadm -m session -r 2 -u",
                 "losetup -d /dev/loop3",
                 "lvchange -an /dev/mapper/vg-lv",
-                "nbd-client -d /dev/nbd0"
+                "nbd-client -d /dev/nbd0",
+                "nvme disconnect -d nvme2n1",
+                "nvme disconnect -n nqn.2014-08.org.x:uuid:1_a"
             ]
         );
     }
