@@ -58,14 +58,12 @@ impl<'a> Held<'a> {
         directories.push(roots.place_of(&snap.home));
         order::sort(&mut directories);
         directories.dedup();
-        let of_pods = scope.containers.iter().filter(|c| c.pod_proven).filter_map(|c| c.pod.as_ref());
-        let uids = of_pods.map(|pod| pod.uid.as_str());
         let mut ids = scope.sole_ids();
         let doubtful = scope.containers.iter().filter(|c| !scope.counts_as_ours(c));
         for container in doubtful {
             ids.remove(container.id.id.as_str());
         }
-        ids.extend(uids.filter(|uid| !uid.is_empty()));
+        ids.extend(scope.pod_uids());
         let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
         let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();

@@ -246,6 +246,12 @@ impl Scope {
         container.is_proven() || self.roots.shared.is_empty()
     }
 
+    /// The uids of pods of ours.
+    pub fn pod_uids(&self) -> impl Iterator<Item = &str> {
+        let pods = self.containers.iter().filter(|c| c.pod_proven).filter_map(|c| c.pod.as_ref());
+        pods.map(|pod| pod.uid.as_str()).filter(|uid| !uid.is_empty())
+    }
+
     /// Whether a containerd of the snap has run, as far as anything of it is left.
     pub fn has_run(&self) -> bool {
         self.idle || self.containers.iter().any(|container| self.counts_as_ours(container))

@@ -1,7 +1,7 @@
 //! Mounts in directories that runtimes and kubelets share, where the place alone does not say that one is ours.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::Mount;
 use crate::scope::Scope;
@@ -26,6 +26,12 @@ pub(super) fn staged(view: &View, scope: &Scope) -> BTreeSet<PathBuf> {
     };
     let staged = others.into_iter().filter(|m| m.point().starts_with(&plugins)).filter(is_ours);
     staged.map(|m| m.point().to_path_buf()).collect()
+}
+
+/// True for a path in a shared directory that is a pod's of ours by its place.
+pub fn is_of_our_pod(scope: &Scope, path: &Path) -> bool {
+    let mut owners = scope.roots.shared.iter().filter_map(|root| owner(root, path));
+    owners.any(|owner| matches!(owner, Owner::Pod(uid) if scope.pod_uids().any(|own| own == uid)))
 }
 
 /// True for a mount in a shared directory of which nothing says whose it is, where something of ours has run.

@@ -13,7 +13,7 @@ use crate::linux::mountinfo::Mount;
 use crate::linux::sys;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Loop, Residue};
-use crate::scope::{Scope, devices};
+use crate::scope::{Scope, devices, shared};
 use crate::view::View;
 
 /// Those whose backing file lies below one of our roots, or elsewhere in the snap's own directories.
@@ -101,7 +101,7 @@ fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
     let below = |root: &PathBuf| file.starts_with(root) && file != root;
     let roots = &scope.roots;
     let own = [&scope.snap.common, &scope.snap.data].map(|path| roots.place_of(path));
-    roots.mounts.iter().chain(&own).any(below)
+    roots.mounts.iter().chain(&own).any(below) || shared::is_of_our_pod(scope, file)
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which

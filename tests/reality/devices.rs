@@ -15,6 +15,7 @@ pub const ALL: &[Scene] = &[
     ("a_loop_over_our_file", || device(OURS, Above::Nothing)),
     ("a_loop_over_another_disk_whose_only_mount_was_ours", || device(DISK, Above::Nothing)),
     ("a_loop_over_another_disk_with_another_user", shared_loop),
+    ("a_raw_block_volume_of_a_disk", raw_block),
     ("a_frozen_volume_is_thawed", frozen),
     ("dm_over_a_loop_of_ours", || device(OURS, Above::Linear)),
     ("dm_over_another_disk", || device(DISK, Above::Linear)),
@@ -93,6 +94,24 @@ fn device(file: &str, above: Above) -> Result<()> {
     let right = if others { Right::Told(named, &[0, 1, 3]) } else { Right::Clean };
     let result = stage.judge(&right, 0);
     sh(&format!("umount {mapped} || true; dmsetup remove vol-1 || true; losetup -d {device} || true")).ok();
+    result.map(drop)
+}
+
+/// kubelet binds the disk's node for the pod and attaches a loop to that, so that the disk cannot go away. The disk stays.
+fn raw_block() -> Result<()> {
+    const BLOCKS: &str = "/srv/disk-of-blocks";
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!("truncate -s 32M {BLOCKS}; losetup -f {BLOCKS}")).map(|_| Vec::new())
+    })?;
+    sh(&format!(
+        "disk=$(losetup -j {BLOCKS} -O NAME -n); dev={COMMON}/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices/pv/dev
+         uid=11111111-2222-4333-8444-555555555555; pod={COMMON}/var/lib/kubelet/pods/$uid/volumeDevices/kubernetes.io~csi
+         mkdir -p $dev $pod; : > $dev/$uid; mount --bind $disk $dev/$uid; ln -s $dev/$uid $pod/pv; losetup -f $dev/$uid"
+    ))?;
+    stage.must_show(&[(Kind::Mount, 1), (Kind::Device, 1)])?;
+    let result = stage.judge(&Right::Clean, 0);
+    let left = format!("losetup -a | sed -n 's,^\\(/dev/loop[0-9]*\\):.*{COMMON}.*volumeDevices.*,\\1,p'");
+    sh(&format!("for d in $({left}) $(losetup -j {BLOCKS} -O NAME -n); do losetup -d $d; done")).ok();
     result.map(drop)
 }
 

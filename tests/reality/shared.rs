@@ -172,16 +172,29 @@ enum Whose {
     Nobodys,
 }
 
-/// What a CSI driver mounts for the node, and a volume of raw blocks; what containerd mounts for a moment was left, too.
+/// Somebody's disk, of which a pod has the blocks.
+const DISK: &str = "/run/lock/disk";
+
+/// What a CSI driver mounts for the node, and a volume of raw blocks, over which kubelet has a loop; what containerd mounts for a
+/// moment was left, too. Loops are the whole machine's: of the scenes that run side by side only one has this disk.
 fn staged(whose: Whose) -> Result<()> {
     let mut stage = started("1.7")?;
     let pod = stage.polite_pods("polite", 1)?.remove(0);
     let uid = &pod.uid;
+    let alone = whose == Whose::Ours;
+    let (mut disk, mut attach) = ("/dev/null".to_owned(), ":");
+    if alone {
+        disk = stage
+            .also(|_| sh(&format!("truncate -s 1M {DISK}; losetup -f --show {DISK}")))?
+            .trim()
+            .to_owned();
+        attach = "losetup -f";
+    }
     sh(&format!(
         "mkdir -p /var/lib/kubelet; cd /var/lib/kubelet; csi=plugins/kubernetes.io/csi
          mkdir -p $csi/driver/0123/globalmount $csi/volumeDevices/publish/pv; mount -t tmpfs -o size=64k csi $csi/driver/0123/globalmount
          mkdir $csi/driver/0123/globalmount/volume; : > $csi/volumeDevices/publish/pv/{uid}
-         mount --bind /dev/null $csi/volumeDevices/publish/pv/{uid}"
+         mount --bind {disk} $csi/volumeDevices/publish/pv/{uid}; {attach} $csi/volumeDevices/publish/pv/{uid}"
     ))?;
     let of_pods = match whose {
         Whose::Ours => vec![uid.as_str()],
@@ -205,9 +218,12 @@ fn staged(whose: Whose) -> Result<()> {
         let theirs = path.ends_with("globalmount") || path.ends_with("containerd-mount1");
         may_stay(thing) || thing.kind == Kind::Mount && (theirs || path.to_string_lossy().contains(SOMEBODY))
     };
-    let alone = whose == Whose::Ours;
-    stage.judge(&if alone { Right::Told(may_stay, &[0]) } else { Right::Told(mounts, &[3]) }, 1)?;
-    Ok(())
+    let result = stage.judge(&if alone { Right::Told(may_stay, &[0]) } else { Right::Told(mounts, &[3]) }, 1);
+    if alone {
+        let left = "losetup -a | sed -n 's,^\\(/dev/loop[0-9]*\\):.*volumeDevices.*,\\1,p'";
+        sh(&format!("for d in $({left}) {disk}; do losetup -d $d; done"))?;
+    }
+    result.map(drop)
 }
 
 /// Pods of ours were in one of kubelet's classes alone.
