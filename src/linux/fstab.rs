@@ -1,5 +1,6 @@
 //! What the machine's administrator mounts, and where: /etc/fstab.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::linux::host::Host;
@@ -24,6 +25,17 @@ pub fn moved_from(host: &Host, table: &MountTable, mount: &Mount) -> Option<Path
     let entries = bytes.split(|b| *b == b'\n').filter_map(parse);
     let mut places = entries.filter(|(from, _)| real(host, from) == source).map(|(_, point)| point);
     places.find(|point| table.mounts.iter().all(|m| m.point() != *point))
+}
+
+/// Where it has anything mounted.
+pub fn points(host: &Host) -> HashSet<PathBuf> {
+    let bytes = host.read_at_most(Path::new("/etc/fstab"), LARGEST).unwrap_or_default();
+    let point = |line: &[u8]| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let source = fields.next().filter(|source| !source.starts_with(b"#"));
+        source.and(fields.next()).and_then(|point| String::from_utf8(unescape(point)?).ok())
+    };
+    bytes.split(|b| *b == b'\n').filter_map(point).map(PathBuf::from).collect()
 }
 
 /// The source and the mount point of a line; none of one that names no device or server.
@@ -80,5 +92,6 @@ mod tests {
         assert_eq!(moved(&both), None, "a local volume");
         assert_eq!(moved(&there.replace("sdb1", "sdc1")), None);
         assert_eq!(moved(&there.replace("8:17 /", "8:17 /sub")), None, "a part of it");
+        assert_eq!(points(&host), ["/c/default storage", "/proc"].map(PathBuf::from).into());
     }
 }

@@ -51,6 +51,8 @@ pub struct Bundle {
     pub binds: Vec<PathBuf>,
     /// True if what it mounts is passed on to the host, and so to others.
     pub shares: bool,
+    /// Those of the binds in which it does.
+    pub passed_on: Vec<PathBuf>,
     /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     pub privileged: bool,
     /// Where its shim listens, if it is where shims do.
@@ -92,13 +94,15 @@ impl Default for Room {
 impl Room {
     /// Leaves out of a bundle what there is no room for.
     fn cut(&mut self, bundle: &mut Bundle) {
-        bundle.binds.retain(|bind| match self.bytes.checked_sub(bind.as_os_str().len()) {
+        let mut fits = |bind: &PathBuf| match self.bytes.checked_sub(bind.as_os_str().len()) {
             Some(left) => {
                 self.bytes = left;
                 true
             }
             None => false,
-        });
+        };
+        bundle.passed_on.retain(&mut fits);
+        bundle.binds.retain(fits);
         let most = self.told;
         self.told = most.saturating_sub(bundle.nonsense.len());
         bundle.nonsense.truncate(most);

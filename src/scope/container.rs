@@ -50,6 +50,9 @@ pub struct Container {
     /// True if what it mounts is passed on to the host, and so to others.
     #[serde(skip)]
     pub shares: bool,
+    /// Those of its binds from which it is.
+    #[serde(skip)]
+    pub passed_on: Paths,
     /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     #[serde(skip)]
     pub privileged: bool,
@@ -92,6 +95,7 @@ impl Container {
             socket: None,
             binds: Paths::default(),
             shares: false,
+            passed_on: Paths::default(),
             privileged: false,
             evidence: Bits::default(),
             witnesses: Witnesses::default(),

@@ -111,6 +111,7 @@ impl<'a> Gather<'a> {
             socket: bundle.socket.map(Into::into),
             binds: bundle.binds.into(),
             shares: bundle.shares,
+            passed_on: bundle.passed_on.into(),
             privileged: bundle.privileged,
             ..Container::of_id(id)
         });

@@ -17,6 +17,7 @@ pub mod loops;
 mod mounts;
 mod network;
 pub mod owned;
+mod passed_on;
 mod running;
 mod services;
 mod shared_state;

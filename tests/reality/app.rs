@@ -12,6 +12,9 @@ use support::runtime::in_group;
 /// The first argument of a server.
 pub const SERVER: &str = "be-a-file-server";
 
+/// The first argument of a program that mounts a file system at the second, and ends when it is told to.
+pub const MOUNTER: &str = "be-a-mounter";
+
 const PART: &str = "REALITY_PART";
 const GROUP: &str = "REALITY_GROUP";
 const COMMAND: &str = "REALITY_COMMAND";
@@ -21,7 +24,20 @@ pub fn role() -> Option<Result<()>> {
     if std::env::args().nth(1).as_deref() == Some(SERVER) {
         return Some(crate::server::serve(Path::new("/served"), Path::new("/store/data")));
     }
+    if std::env::args().nth(1).as_deref() == Some(MOUNTER) {
+        return Some(mounts());
+    }
     std::env::var_os(PART).map(|_| shim())
+}
+
+fn mounts() -> Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGTERM]);
+    signals.thread_block()?;
+    let at = std::env::args().nth(2).ok_or("mount where?")?;
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("volume"), at.as_str(), Some("tmpfs"), flags, Some("size=64k,mode=755"))?;
+    signals.wait()?;
+    Ok(())
 }
 
 /// A process that looks as the shim of another runtime: its command line, a subreaper, its working directory a bundle, and

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use crate::app::MOUNTER;
+use crate::shapes::until;
 use crate::stage::{COMMON, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -21,6 +23,8 @@ pub const ALL: &[Scene] = &[
     ("a_tmpfs_of_ours_bound_elsewhere", || elsewhere(bind_tmpfs)),
     ("a_deleted_file_behind_a_loop", || elsewhere(deleted_file)),
     ("the_snaps_own_image_stays", own_image),
+    ("a_file_system_that_a_pod_passed_on_to_the_host_is_told", || passed_on("/srv/jfs")),
+    ("a_file_system_in_a_directory_that_everybody_mounts_in_is_nobodys", || passed_on("/srv")),
     ("network_namespaces_under_other_names", namespaces),
     ("network_namespaces_under_other_names_hybrid", namespaces),
     ("a_network_namespace_in_use_by_a_user", used_namespace),
@@ -93,6 +97,36 @@ fn loop_elsewhere() -> Result<()> {
 fn deleted_file() -> Result<()> {
     loop_elsewhere()?;
     sh(&format!("rm {COMMON}/var/lib/kubelet/plugins/hostpath.csi/disk")).map(drop)
+}
+
+/// A pod has a directory outside of the snap's, and mounts a file system of its own below it, as JuiceFS does. The mount
+/// outlives the pod, and nothing says who made it. Whoever has a directory of the whole system bound is not the only one who
+/// mounts there: nobody could ever remove the snap without being asked.
+fn passed_on(bind: &'static str) -> Result<()> {
+    let place = "/srv/jfs/volume";
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!("mkdir -p {place}; mount --bind {bind} {bind}; mount --make-rshared {bind}"))?;
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    let program = format!("{}:/mounter", std::env::current_exe()?.display());
+    let options = ["--privileged", "--mount", &program, "--mount", &format!("{bind}:/served:rshared")];
+    let at = place.replacen(bind, "/served", 1);
+    stage.runtime()?.make_pods("mounter", &options, &["/mounter", MOUNTER, &at])?;
+    until("the pod's file system is passed on", || {
+        sh(&format!("grep -c ' {place} .*tmpfs volume' /proc/self/mountinfo || true"))
+            .is_ok_and(|n| n.trim() != "0")
+    })?;
+    stage.stop()?;
+    let is_it: fn(&Thing) -> bool = |thing| thing.path.starts_with("/srv/jfs/volume");
+    if bind == "/srv" {
+        stage.shared(is_it)?;
+        stage.judge(&Right::Clean, 0)?;
+        return Ok(());
+    }
+    let report = stage.judge(&Right::Told(is_it, &[3]), 0)?;
+    let text = report.to_string();
+    demand(text.contains("'umount /srv/jfs/volume'"), format!("no command is told: {text}"))
 }
 
 /// The mount that runs the snap is a loop over the snap's file, which is snapd's.

@@ -152,6 +152,7 @@ fn fill(scope: &mut Scope) {
         socket: Some(Path::new("/run/containerd/s/1").into()),
         binds: vec!["/mnt\n".into()].into(),
         shares: false,
+        passed_on: Default::default(),
         privileged: false,
         evidence: Evidence::ALL.iter().copied().collect(),
         witnesses: every_witness(),

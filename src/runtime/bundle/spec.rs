@@ -62,26 +62,29 @@ struct Linux {
     namespaces: NetnsPath,
 }
 
-/// The directories of the host that a spec binds, as many as are kept, and whether any of them, kept or not, passes its
-/// mounts on to the host. All else in a spec's mounts is skipped.
+/// The directories of the host that a spec binds, as many as are kept, those of them that pass their mounts on to the host,
+/// and whether any does, kept or not. All else in a spec's mounts is skipped.
 #[derive(Default)]
-struct Binds(Vec<PathBuf>, bool);
+struct Binds(Vec<PathBuf>, Vec<PathBuf>, bool);
 
 impl<'de> Deserialize<'de> for Binds {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Binds, D::Error> {
-        let (mut binds, mut shares) = (Vec::new(), false);
+        let (mut binds, mut passed_on, mut shares) = (Vec::new(), Vec::new(), false);
         let take = |mount: SpecMount| {
             let source = PathBuf::from(mount.source);
             if mount.kind != "bind" || !source.is_absolute() {
                 return;
             }
-            shares |= mount.options.iter().flatten().any(|option| option == "rshared" || option == "shared");
+            let passes_on =
+                mount.options.iter().flatten().any(|option| option == "rshared" || option == "shared");
+            shares |= passes_on;
             if binds.len() < MAX_BINDS {
+                passed_on.extend(passes_on.then(|| source.clone()));
                 binds.push(source);
             }
         };
         each(from, take)?;
-        Ok(Binds(binds, shares))
+        Ok(Binds(binds, passed_on, shares))
     }
 }
 
@@ -165,10 +168,11 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         uid: a.pod_uid.filter(short).unwrap_or_default(),
     });
     bundle.netns = spec.linux.namespaces.0.filter(|p| is_path(p) && cni::is_netns(p, roots));
-    Binds(bundle.binds, bundle.shares) = spec.mounts;
+    Binds(bundle.binds, bundle.passed_on, bundle.shares) = spec.mounts;
     let granted = spec.process.and_then(|process| process.capabilities?.bounding);
     bundle.privileged = granted.iter().flatten().any(|capability| capability == "CAP_SYS_ADMIN");
     bundle.binds.retain(|p| is_path(p));
+    bundle.passed_on.retain(|p| is_path(p));
 }
 
 /// False for what is too long to be one: the kernel takes no longer ones.
@@ -223,6 +227,12 @@ mod tests {
         let bind = r#"{"type":"bind","source":"/srv/x","destination":"/y","options":["ro"]}"#;
         let b = spec(&format!(r#"{{"mounts":[{}]}}"#, vec![bind; 5000].join(",")));
         assert_eq!(b.binds.len(), MAX_BINDS);
+        assert!(b.passed_on.is_empty() && !b.shares);
+        let shared = bind.replace("ro", "rshared");
+        let b = spec(
+            &format!(r#"{{"mounts":[{bind},{}]}}"#, vec![shared; 5000].join(",")).replacen("/x", "/z", 1),
+        );
+        assert!(b.passed_on.len() == MAX_BINDS - 1 && b.passed_on[0] == *"/srv/x" && b.shares);
         let long = "p".repeat(MAX_NAME + 1);
         let b = spec(&format!(
             r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{long}"}},"mounts":null}}"#
