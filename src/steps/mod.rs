@@ -1,5 +1,6 @@
 //! The plan: every step, in the one order that works. Nowhere else is order written.
 
+mod agents;
 mod apps;
 pub mod cgroups;
 mod classes;

@@ -17,7 +17,7 @@ use crate::residue::witness::Proven;
 use crate::runtime::bundle;
 use crate::scope::held::Held;
 use crate::scope::{Container, Scope, shared};
-use crate::steps::passed_on;
+use crate::steps::{agents, passed_on};
 use crate::text::{escape, show};
 use crate::view::View;
 
@@ -39,6 +39,7 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     let why = "it lies in a directory that others use, too, and nothing says whose it is; look, then";
     finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
     finding.blind.extend(passed_on::find(view, scope, own));
+    agents::find(view, scope, finding);
 }
 
 /// Bundles in a directory that others use, too, and that nothing else proves ours.
