@@ -26,8 +26,8 @@ pub use crate::residue::{PathKind, Residue, TableOf};
 pub mod residue {
     pub use crate::linux::blackhole::Blackhole;
     pub use crate::residue::{
-        Cgroup, Detached, Device, Flows, Link, Loop, Mount, Netns, NftRule, Path, Rule, RuntimeLeftRunning,
-        Service, Shim, Task,
+        Cgroup, Detached, Device, Flows, Ipset, Link, Loop, Mount, Netns, NftRule, Path, Rule,
+        RuntimeLeftRunning, Service, Shim, Task,
     };
 }
 

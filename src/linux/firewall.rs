@@ -17,7 +17,7 @@ use nix::libc;
 use crate::error::{Blind, Why, errno_of, reason_of};
 use crate::linux::child::{self, ProgramEnd};
 use crate::linux::host::Host;
-use crate::linux::nft;
+use crate::linux::{ipset, nft};
 use crate::reason::Reason;
 use crate::text::show;
 
@@ -41,6 +41,8 @@ pub struct Firewall {
     pub nft: Vec<nft::Rule>,
     /// All tables of nf_tables that iptables does not speak for: family and name.
     pub nft_tables: Vec<(String, String)>,
+    /// The names of all sets that rules of iptables may name.
+    pub sets: Vec<String>,
     /// Tables that exist and could not be listed.
     pub blind: Vec<Blind>,
 }
@@ -107,6 +109,10 @@ pub fn read(host: &Host, programs: &Programs) -> Firewall {
             Ok(rules) => firewall.nft.extend(rules),
             Err(e) => firewall.blind.push(Blind::new(format!("firewall rules (nft, table {table})"), e)),
         }
+    }
+    match ipset::names(host) {
+        Ok(names) => firewall.sets = names,
+        Err(e) => firewall.blind.push(Blind::new("ipsets", e)),
     }
     firewall
 }

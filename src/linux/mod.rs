@@ -15,6 +15,7 @@ pub mod host;
 pub mod identity;
 pub mod in_two;
 pub mod interrupts;
+pub mod ipset;
 pub mod links;
 pub mod loop_device;
 pub mod mount_namespace;

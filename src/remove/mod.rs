@@ -8,6 +8,7 @@ pub mod device;
 pub mod drain;
 pub mod flows;
 pub mod hold;
+pub mod ipset;
 pub mod last_resort;
 pub mod link;
 pub mod live;
@@ -130,6 +131,7 @@ impl Removal<'_> {
             Residue::Link(it) => link::remove(live, it),
             Residue::Rule(it) => rule::remove(live, it),
             Residue::NftRule(it) => rule::remove_nft(live, it),
+            Residue::Ipset(it) => ipset::remove(live, it),
             Residue::Flows(it) => flows::remove(live, it),
             Residue::Blackhole(it) => blackhole::remove(live, it),
             Residue::Mount(it) => mount::remove(live, parent, it, effort, deadline),

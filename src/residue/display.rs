@@ -16,6 +16,7 @@ impl Display for Residue {
             Residue::Link(it) => it.fmt(f),
             Residue::Rule(it) => it.fmt(f),
             Residue::NftRule(it) => it.fmt(f),
+            Residue::Ipset(it) => write!(f, "ipset {}", escape(it.name.as_bytes())),
             Residue::Flows(it) => it.fmt(f),
             Residue::Blackhole(it) => {
                 write!(f, "the blackhole route {}/{} of table {}", it.destination, it.prefix, it.table)

@@ -56,6 +56,7 @@ impl Residue {
                 to.write_str(&it.rule.join(" "))
             }
             Residue::NftRule(it) => write!(to, "nft-rule {} {} {}", it.family, it.table, it.handle),
+            Residue::Ipset(it) => write!(to, "ipset {}", it.name),
             Residue::Flows(_) => to.write_str("flows"),
             Residue::Blackhole(it) => {
                 write!(to, "blackhole {} {} {} {}", it.destination, it.prefix, it.table, it.priority)

@@ -85,6 +85,7 @@ pub enum Residue {
     Link(Box<Link>),
     Rule(Box<Rule>),
     NftRule(Box<NftRule>),
+    Ipset(Ipset),
     Flows(Flows),
     Blackhole(Box<Blackhole>),
     Mount(Mount),
@@ -208,6 +209,13 @@ pub struct NftRule {
     pub handle: u64,
     /// The comment on it, which says whose it is.
     pub comment: String,
+}
+
+/// A set of addresses or ports that firewall rules named.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ipset {
+    pub name: String,
 }
 
 /// Connections that the kernel tracks and whose answers would come from pods that are gone.

@@ -128,6 +128,7 @@ fn of_network(kind: &str, it: &Fields) -> Result<Residue> {
             protocol: it.get("protocol")?,
             priority: it.get("priority")?,
         })),
+        "ipset" => Residue::Ipset(Ipset { name: it.get("name")? }),
         "flows" => Residue::Flows(Flows { addresses: it.get("addresses")?, count: it.get("count")? }),
         _ => return Err(serde_json::Error::custom("a kind of residue that is not known here")),
     })
@@ -173,6 +174,7 @@ mod tests {
         {"kind":"link","index":3,"name":"veth0","type":"veth"},
         {"kind":"rule","program":"iptables","table":"nat","rule":["A","-j"],"chain":false},
         {"kind":"nft-rule","family":"ip","table":"t","chain":"c","handle":5,"comment":"x"},
+        {"kind":"ipset","name":"cali40all-ipam-pools"},
         {"kind":"flows","addresses":["10.1.0.2","fd00::1"],"count":6},
         {"kind":"mount","id":8,"point":"/a\\012b","fstype":"ext4","table":"snap","may-hang":true},
         {"kind":"loop","device":"/dev/loop0","backing":"/f"},
@@ -189,7 +191,7 @@ mod tests {
         let lines: String = ALL.lines().map(str::trim).collect();
         assert_eq!(text::json(&read), lines);
         let kinds: BTreeSet<_> = read.iter().map(|r| format!("{:?}", std::mem::discriminant(r))).collect();
-        assert_eq!(kinds.len(), 15);
+        assert_eq!(kinds.len(), 16);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Firewall rules that pods' proxies and networks keep for a whole node: kube-proxy's and kubelet's chains, flannel's,
-//! Calico's, docker's, those that CNI's plugins share; tables of nf_tables and virtual servers.
+//! Calico's, docker's, those that CNI's plugins share; tables of nf_tables, ipsets and virtual servers.
 //!
 //! No rule of these says whose it is. A family of rules is ours where nobody else lives that makes the like, where
 //! something ties it to us, and where all that it leads to is ours: then it goes, rule by rule. Else it stays, and is told.
 
 mod docker;
 mod ipvs;
+mod known;
 mod words;
 
 use std::collections::BTreeSet;
@@ -16,127 +17,17 @@ use crate::linux::firewall::{Firewall, Table};
 use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::reason::Reason;
-use crate::residue::{Residue, Rule};
+use crate::residue::{Ipset, Residue, Rule};
 use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::scope::Scope;
 use crate::scope::cni_ids::CniIds;
 use crate::steps::skeleton;
-use crate::text::escape;
+use crate::text::{escape, few};
 use crate::view::View;
 
+use known::{FAMILIES, Family, KUBELETS};
 pub(super) use words::tagged_id;
 use words::{block, destination, values};
-
-/// Rules that one kind of program makes.
-struct Family {
-    /// Whose, in words.
-    of: &'static str,
-    /// How the names of its chains begin.
-    chains: &'static [&'static str],
-    /// The chain in which users have rules of their own.
-    users: &'static str,
-    /// How the comments on its rules in others' chains begin.
-    comments: &'static [&'static str],
-    /// Its own tables of nf_tables.
-    tables: &'static [&'static str],
-    /// Programs that make them; of another's that is alive they may be.
-    makers: &'static [&'static str],
-    /// True if it is a kubelet's: then a snap with a kubelet is a tie.
-    of_kubelet: bool,
-    /// True if rules in others' chains are its own that name a link of ours and nothing else.
-    by_link: bool,
-    /// True if every container runtime may use them, each for its sandboxes: then pods of ours are a tie.
-    of_plugins: bool,
-}
-
-const KUBELETS: &[&str] = &[
-    "kubelet",
-    "kubelite",
-    "k3s-server",
-    "k3s-agent",
-    "k3s",
-    "rke2",
-    "k0s",
-    "edgecore",
-    "microshift",
-    "kube-proxy",
-    "kube-router",
-];
-
-const FAMILIES: [Family; 6] = [
-    Family {
-        of: "kube-proxy and kubelet",
-        chains: &["KUBE-"],
-        users: "",
-        comments: &[],
-        tables: &["kube-proxy"],
-        makers: KUBELETS,
-        of_kubelet: true,
-        by_link: false,
-        of_plugins: false,
-    },
-    Family {
-        of: "flannel",
-        chains: &["FLANNEL-"],
-        users: "",
-        comments: &["flanneld "],
-        tables: &["flannel-ipv4", "flannel-ipv6"],
-        makers: &["flanneld", "k3s", "k3s-server", "k3s-agent", "kubelite"],
-        of_kubelet: false,
-        by_link: false,
-        of_plugins: false,
-    },
-    Family {
-        of: "Calico",
-        chains: &["cali-"],
-        users: "",
-        comments: &["cali:"],
-        tables: &["calico", "calico-arp"],
-        makers: &["calico-node", "calico-felix"],
-        of_kubelet: false,
-        by_link: false,
-        of_plugins: false,
-    },
-    Family {
-        of: "Cilium",
-        chains: &["CILIUM_"],
-        users: "",
-        comments: &["cilium: "],
-        tables: &["cilium"],
-        makers: &["cilium-agent"],
-        of_kubelet: false,
-        by_link: false,
-        of_plugins: false,
-    },
-    Family {
-        of: "docker",
-        chains: &["DOCKER"],
-        users: "DOCKER-USER",
-        comments: &[],
-        tables: &["docker-bridges"],
-        makers: &["dockerd"],
-        of_kubelet: false,
-        by_link: true,
-        of_plugins: false,
-    },
-    Family {
-        of: "CNI's plugins",
-        chains: &["CNI-HOSTPORT-", "CNI-FORWARD", "CNI-ADMIN"],
-        users: "CNI-ADMIN",
-        comments: &[],
-        tables: &[],
-        makers: &[],
-        of_kubelet: false,
-        by_link: false,
-        of_plugins: true,
-    },
-];
-
-impl Family {
-    fn has(&self, chain: &str) -> bool {
-        self.chains.iter().any(|begin| chain.starts_with(begin))
-    }
-}
 
 /// As many chains are named.
 const MAX_NAMED: usize = 5;
@@ -182,6 +73,7 @@ fn of_families(
         }
         let what = format!("firewall rules of {} ({})", family.of, places.join(", "));
         let leads = leads(family, firewall, scope, &node());
+        let sets: Vec<&String> = family.sets(&firewall.sets).collect();
         let native = firewall.nft_tables.iter().any(|(_, name)| family.tables.contains(&name.as_str()));
         let tied = leads.ours.clone().or_else(|| {
             let with_kubelet = family.of_kubelet || family.of_plugins;
@@ -195,6 +87,10 @@ fn of_families(
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {
                 let why = "pods of this snap had a network here; what a table of nf_tables leads to is not looked at, and it is left";
+                judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
+            }
+            (None, _, None) if !sets.is_empty() && had_network(family, scope) => {
+                let why = "pods of this snap had a network here, and no rule tells whose the sets are; 'ipset destroy NAME' ends one";
                 judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
             }
             (None, _, rival) => {
@@ -230,6 +126,8 @@ fn of_families(
             (Some(tie), None, None) => {
                 let own = family.by_link.then(|| docker::Own::of(firewall, scope));
                 judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own.as_ref())));
+                // Last: what a rule still names is not destroyed.
+                judged.ours.extend(sets.into_iter().map(|name| Residue::Ipset(Ipset { name: name.clone() })));
                 if native {
                     let why =
                         format!("{tie}; what a table of nf_tables leads to is not looked at, and it is left");
@@ -271,6 +169,11 @@ fn places(family: &Family, firewall: &Firewall) -> Vec<String> {
     }
     let native = firewall.nft_tables.iter().filter(|(_, name)| family.tables.contains(&name.as_str()));
     found.extend(native.map(|(of, name)| format!("nft table {of} {}", escape(name.as_bytes()))));
+    let sets: Vec<String> =
+        family.sets(&firewall.sets).map(|name| escape(name.as_bytes()).into_owned()).collect();
+    if !sets.is_empty() {
+        found.push(format!("ipset {}", few(&sets, MAX_NAMED)));
+    }
     found
 }
 

@@ -40,7 +40,15 @@ pub fn possible(name: &str) -> bool {
     let mapper = Path::new("/sys/class/misc/device-mapper").exists();
     let needs_mapper = ["dm_", "luks_", "snapshots_of_devmapper"].iter().any(|start| name.starts_with(start));
     let needs_ipvs = name.contains("ipvs");
-    (mapper || !needs_mapper) && (!needs_ipvs || Path::new("/proc/net/ip_vs").exists())
+    // Clones that fetched before there was one lack the program.
+    let ipset = Path::new("/sys/module/ip_set").exists() && programs_have("ipset");
+    (ipset || !name.starts_with("ipsets_"))
+        && (mapper || !needs_mapper)
+        && (!needs_ipvs || Path::new("/proc/net/ip_vs").exists())
+}
+
+fn programs_have(name: &str) -> bool {
+    support::build_dir().is_ok_and(|built| built.join("../../containerd/others").join(name).exists())
 }
 
 /// Attaches, maps, formats and mounts; returns what is mounted.

@@ -51,6 +51,8 @@ pub const ALL: &[Scene] = &[
     ("kube_proxys_chains_in_the_legacy_backend", || rules(LEGACY)),
     ("flannels_rules", || rules(FLANNEL)),
     ("calicos_rules_and_sets", || rules(CALICO)),
+    ("ipsets_of_calico", || ipsets("")),
+    ("ipsets_of_calico_that_a_users_rule_names_are_told", || ipsets(USERS_RULE)),
     ("kube_proxys_rules_beside_another_kubelet_are_told", another_kubelet),
     ("ipvs_of_kube_proxy", || rules(IPVS)),
     ("conntrack_entries_of_dead_pods", conntrack),
@@ -302,6 +304,13 @@ const CALICO: Rules = "iptables-nft -N cali-FORWARD; iptables-nft -A FORWARD -m 
     iptables-nft -t mangle -N cali-POSTROUTING; iptables-nft -t mangle -A POSTROUTING -j cali-POSTROUTING
     nft add table inet calico; nft add set inet calico cali40all-ipam-pools '{ type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }'";
 
+const IPSETS: Rules = "ipset create cali40all-ipam-pools hash:net; ipset add cali40all-ipam-pools 10.1.0.0/16
+    ipset create cali60all-ipam-pools hash:net family inet6; ipset create cali40this-host hash:ip; ipset add cali40this-host 127.0.0.1
+    iptables-nft -t nat -N cali-nat-outgoing; iptables-nft -t nat -A POSTROUTING -m comment --comment 'cali:O3lYWMrLQYEMJtB5' -j cali-nat-outgoing
+    iptables-nft -t nat -A cali-nat-outgoing -s POD/32 -m set --match-set cali40all-ipam-pools src -j MASQUERADE";
+
+const USERS_RULE: Rules = "; iptables-legacy -A INPUT -m set --match-set cali40this-host src -j ACCEPT";
+
 const IPVS: Rules = "ipvsadm -A -t 10.152.183.5:80 -s rr; ipvsadm -a -t 10.152.183.5:80 -r POD:80 -m; ip link add kube-ipvs0 type dummy; ip addr add 10.152.183.5/32 dev kube-ipvs0";
 
 /// The address of a pod of ours, by the lease.
@@ -333,6 +342,24 @@ fn rules(made: Rules) -> Result<()> {
     let told: fn(&Thing) -> bool =
         |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
     stage.judge(&Right::Told(told, &[0, 1, 3]), 1)?;
+    Ok(())
+}
+
+/// Sets go with the rules; whose names are others' stay; one that a rule of another's names is told.
+fn ipsets(more: Rules) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ipset create calico-own hash:net; ipset add calico-own 10.1.0.0/16; ipset create KUBER hash:ip
+            iptables-legacy -A INPUT -m set --match-set KUBER src -j ACCEPT")
+        .map(|_| Vec::new())
+    })?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    sh(&format!("{IPSETS}{more}").replace("POD", &address(&pods)?))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 7)])?;
+    let named: fn(&Thing) -> bool = |thing| thing.name.contains("cali40this-host");
+    let right = if more.is_empty() { Right::Clean } else { Right::Doubt(named) };
+    stage.judge(&right, 1)?;
     Ok(())
 }
 

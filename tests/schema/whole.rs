@@ -294,6 +294,7 @@ fn one_of_each() -> Vec<Residue> {
             handle: 9,
             comment: "abc".into(),
         })),
+        Residue::Ipset(residue::Ipset { name: "cali40all-ipam-pools".into() }),
         Residue::Flows(residue::Flows { addresses: ["10.1.0.2".parse().unwrap()].into(), count: 2 }),
         Residue::Blackhole(Box::new(residue::Blackhole {
             destination: "10.1.5.64".parse().unwrap(),

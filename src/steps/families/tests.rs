@@ -211,3 +211,35 @@ fn the_chains_that_cnis_plugins_share_go_with_the_last_that_uses_them() {
     let found = of(&format!("{users}-A CNI-ADMIN -s 192.0.2.1/32 -j DROP\n"), false);
     assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
 }
+
+#[test]
+fn sets_go_after_the_rules_that_are_ours_and_else_are_told() {
+    let calico = "-N cali-FORWARD\n-A FORWARD -m comment --comment cali:a -j cali-FORWARD\n\
+        -A cali-FORWARD -s 10.1.0.2/32 -m set --match-set cali40all-ipam-pools src -j ACCEPT\n";
+    let of = |text: &str, change: &dyn Fn(&mut Scope)| {
+        let mut scope = scope_of(&["a"]);
+        scope.network.addresses = [[10, 1, 0, 2].into()].into();
+        change(&mut scope);
+        let tables = vec![firewall::parse("/usr/sbin/iptables-nft".into(), "filter", text)];
+        let sets = ["cali40all-ipam-pools", "calico-own", "xcali40", "KUBER-X"].map(String::from).into();
+        of_families(&Firewall { tables, sets, ..Firewall::default() }, &scope, &BTreeSet::new, &|| false)
+    };
+    let found = of(calico, &|_| {});
+    let names: Vec<String> = found.ours.iter().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 4, "{found:?}");
+    assert_eq!(names[3], "ipset cali40all-ipam-pools", "after what names it");
+    let alone = of("", &|_| {});
+    assert!(alone.ours.is_empty() && alone.others.is_empty(), "{alone:?}");
+    assert!(
+        alone.blind[0].what.contains("cali40all-ipam-pools") && alone.blind[0].why.contains("ipset destroy")
+    );
+    let elsewhere = of(&calico.replace("10.1.0.2", "10.9.0.2"), &|_| {});
+    assert!(elsewhere.ours.is_empty(), "{elsewhere:?}");
+    let rival = |scope: &mut Scope| {
+        scope.network.rivals.insert("calico-node".into(), "another one is alive".into());
+    };
+    assert!(of(calico, &rival).ours.is_empty() && of(calico, &rival).blind.len() == 1);
+    assert!(of("", &rival).blind.is_empty() && of("", &rival).others.len() == 1);
+    let unknown = of("", &|scope| scope.network.addresses.clear());
+    assert!(unknown.ours.is_empty() && unknown.blind.is_empty() && unknown.others.len() == 1);
+}
