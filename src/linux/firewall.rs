@@ -57,6 +57,8 @@ pub struct Table {
     pub chains: Vec<String>,
     /// Rules: the chain, then the rule's words.
     pub rules: Vec<Vec<String>>,
+    /// True if what no rule of FORWARD decides on is dropped.
+    pub drops_forwarded: bool,
 }
 
 /// Where the programs come from.
@@ -211,7 +213,9 @@ fn environment(snap_dir: &Path, program: &Path) -> Vec<(&'static str, OsString)>
 pub fn parse(program: PathBuf, name: &str, text: &str) -> Table {
     let mut table = Table { program, name: name.to_owned(), ..Table::default() };
     for line in text.lines() {
-        if let Some(chain) = line.strip_prefix("-N ") {
+        if line.trim_end() == "-P FORWARD DROP" {
+            table.drops_forwarded = true;
+        } else if let Some(chain) = line.strip_prefix("-N ") {
             table.chains.push(chain.trim().to_owned());
         } else if let Some(words) = line.strip_prefix("-A ").and_then(words) {
             table.rules.push(words);

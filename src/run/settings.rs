@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
+use crate::linux::firewall::{Firewall, Table};
 use crate::report::note::{Note, NoteKind};
 use crate::runtime::docker;
-use crate::scope::Scope;
+use crate::scope::{Container, Scope};
 use crate::steps::skeleton;
+use crate::text::escape;
 use crate::view::View;
 
 /// Their names below `/proc/sys`, each with the kernel's default.
@@ -45,8 +47,8 @@ pub fn changed(view: &View, scope: &Scope) -> Note {
         Some(text.trim().to_owned()).filter(|value| !value.is_empty() && value.len() < 32)
     };
     let mut items = Vec::new();
-    // Where no pod of ours ever ran, nobody changed anything for one.
-    if !scope.containers.is_empty() || scope.network.is_known() {
+    // Where nothing of ours ever ran, nobody changed anything for it.
+    if scope.idle || !scope.containers.is_empty() || scope.network.is_known() {
         let differs =
             |(name, first): &(&'static str, &str)| Some((*name, value(name).filter(|now| now != first)?));
         let connections = || {
@@ -57,9 +59,15 @@ pub fn changed(view: &View, scope: &Scope) -> Note {
         let found = SETTINGS.iter().filter_map(differs).chain(connections());
         items.extend(found.map(|(name, now)| format!("{} = {now}", name.replace('/', "."))));
     }
+    items.extend(dropped(view, scope));
     let text = "settings of the kernel that kubelets, proxies and network plugins change are left as they are: what they were \
                 before, nobody knows";
     Note::of(NoteKind::Settings, text, items)
+}
+
+fn docker_ran(scope: &Scope) -> bool {
+    let is_ours = |c: &Container| c.id.namespace == docker::NAMESPACE && scope.counts_as_ours(c);
+    scope.containers.iter().any(is_ours) || scope.idle && docker::data_of(&scope.roots.root).is_some()
 }
 
 /// Where AppArmor tells and changes what is loaded.
@@ -68,9 +76,7 @@ const APPARMOR: &str = "/sys/kernel/security/apparmor";
 /// AppArmor's profiles that containerd and docker load for containers at their start, where AppArmor is on. They are harmless,
 /// and stay until the machine boots. A hook that is confined may not look, and then nothing is told: a profile hides nothing.
 pub fn profiles(view: &View, scope: &Scope) -> Note {
-    let is_dockers = scope.containers.iter().any(|c| c.id.namespace == *docker::NAMESPACE)
-        || scope.idle && docker::data_of(&scope.roots.root).is_some();
-    let name = if is_dockers { "docker-default" } else { "cri-containerd.apparmor.d" };
+    let name = if docker_ran(scope) { "docker-default" } else { "cri-containerd.apparmor.d" };
     // "NAME (enforce)"
     let is_of = |line: &str| line.rsplit_once(" (").is_some_and(|(loaded, _)| loaded == name);
     let is_loaded = || {
@@ -84,10 +90,32 @@ pub fn profiles(view: &View, scope: &Scope) -> Note {
     Note::of(NoteKind::Profiles, text, item)
 }
 
+/// dockerd has all dropped that it does not let through itself where it turns forwarding on, and leaves it so: then other virtual
+/// machines and clusters of the host forward nothing.
+fn dropped(view: &View, scope: &Scope) -> Vec<String> {
+    match docker_ran(scope) && !scope.network.rivals.contains_key("dockerd") {
+        true => named(view.firewall(&scope.programs())),
+        false => Vec::new(),
+    }
+}
+
+fn named(firewall: &Firewall) -> Vec<String> {
+    let tables = firewall.tables.iter().filter(|table| table.name == "filter" && table.drops_forwarded);
+    let told = |table: &Table| {
+        let program = table.program.file_name().unwrap_or_default();
+        let program = escape(program.as_encoded_bytes());
+        format!(
+            "the policy of FORWARD in {program} = DROP ('{program} -P FORWARD ACCEPT' lets all through again)"
+        )
+    };
+    tables.map(told).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture::scope_of;
+    use crate::linux::firewall;
     use crate::linux::host::Host;
 
     #[test]
@@ -135,5 +163,17 @@ mod tests {
             "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
         file("proc/7/stat", &format!("7 (containerd) {fields}\n"));
         assert!(told(&scope_of(&["a"])).is_empty(), "another runtime runs");
+    }
+
+    #[test]
+    fn a_policy_that_drops_what_is_forwarded_is_named_with_the_command() {
+        let table = |name: &str, text: &str| firewall::parse("/usr/sbin/iptables-nft".into(), name, text);
+        let of = |tables| named(&Firewall { tables, ..Firewall::default() });
+        let told = of(vec![table("filter", "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n")]);
+        assert!(told.len() == 1 && told[0].contains("'iptables-nft -P FORWARD ACCEPT'"), "{told:?}");
+        for other in ["-P FORWARD ACCEPT", "-P INPUT DROP", "-A FORWARD -j DROP", "-P FORWARDED DROP"] {
+            assert!(of(vec![table("filter", other)]).is_empty(), "{other}");
+        }
+        assert!(of(vec![table("mangle", "-P FORWARD DROP")]).is_empty());
     }
 }

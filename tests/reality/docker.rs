@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::furniture::furnish;
 use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -32,6 +33,8 @@ pub const ALL: &[Scene] = &[
     ("docker_beside_another_docker", beside),
     ("docker_where_a_snap_that_never_ran_would_work_stays", || where_the_snap_would_work(true)),
     ("docker_that_came_later_to_where_the_snap_would_work_stays", || where_the_snap_would_work(false)),
+    ("docker_that_has_forwarding_dropped", || forwarding_dropped(false)),
+    ("docker_that_has_forwarding_dropped_and_has_ended_in_order", || forwarding_dropped(true)),
     ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
     ("docker_with_a_moved_data_root", || moved(&[])),
     ("docker_with_a_moved_data_root_whose_shims_were_killed", || moved(&["shims killed"])),
@@ -284,6 +287,37 @@ fn ended_in_order() -> Result<()> {
     let report = stage.judge(&Right::Doubt(bridges), 0)?;
     demand(report["steps"].to_string().contains("docker0"), "docker0 is not told")?;
     nothing_is_left_of_any_docker()
+}
+
+/// Where nothing was forwarded before, dockerd turns that on and drops all but what is its own. RIGHT: nobody knows who did it;
+/// the policy stays, and is named with the command.
+fn forwarding_dropped(in_order: bool) -> Result<()> {
+    furnish(false)?;
+    sh("echo 0 > /proc/sys/net/ipv4/ip_forward")?;
+    let mut stage = Stage::from_here("1.6", Vec::new())?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["run", "-d", "app", "/app", "obedient"])?;
+    match in_order {
+        true => {
+            sh(&format!("kill -TERM {}", docker.daemon.id()))?;
+            docker.daemon.wait()?;
+        }
+        false => docker.kill()?,
+    }
+    let policy =
+        || sh("iptables-nft -S FORWARD 2>/dev/null | head -n 1; iptables-legacy -S FORWARD | head -n 1");
+    demand(policy()?.contains("-P FORWARD DROP"), "dockerd has not changed the policy")?;
+    let may: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Setting => true,
+        // Of the bridge and the chains nothing tells whose they are, where no container is left.
+        Kind::Rule | Kind::Link | Kind::Address | Kind::Route => true,
+        _ => false,
+    };
+    let report = stage.judge(&Right::Told(may, if in_order { &[3] } else { &[0] }), 0)?;
+    let notes = report["notes"].to_string();
+    demand(notes.contains("-P FORWARD ACCEPT"), format!("the policy is not named: {notes}"))?;
+    demand(policy()?.contains("-P FORWARD DROP"), "the policy was changed")
 }
 
 fn nothing_is_left_of_any_docker() -> Result<()> {

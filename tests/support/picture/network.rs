@@ -6,6 +6,8 @@ use super::{Kind, Picture, Result, names, run};
 
 const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 const CHAINS: [&str; 5] = ["INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"];
+/// What becomes of what no rule decides on is a setting of the machine.
+const FORWARDED: &str = "policy of FORWARD";
 
 impl Picture {
     pub(super) fn links(&mut self) -> Result<()> {
@@ -62,7 +64,9 @@ impl Picture {
                         let (chain, rest) = line[1..].split_once(' ').unwrap_or_default();
                         let policy = rest.split(' ').next().unwrap_or_default();
                         // A built-in chain stays, once anything has looked at its table.
-                        if policy != "ACCEPT" {
+                        if policy != "ACCEPT" && chain == "FORWARD" {
+                            self.add(Kind::Setting, format!("setting {FORWARDED}"), policy);
+                        } else if policy != "ACCEPT" {
                             self.add(Kind::Rule, format!("{program} {table} chain {chain}"), policy);
                         }
                     }
@@ -109,6 +113,12 @@ impl Picture {
                 if !built_in || chain.is_some_and(|name| !CHAINS.contains(&name)) {
                     self.add(Kind::Rule, format!("nft {}", places.join(" ")), "");
                 }
+            } else if places.len() == 2
+                && places[1] == "chain FORWARD"
+                && places[0].ends_with(" filter")
+                && line.ends_with("policy drop;")
+            {
+                self.add(Kind::Setting, format!("setting {FORWARDED}"), places[0].clone());
             } else if !(line.ends_with("policy accept;")
                 && places.len() == 2
                 && CHAINS.iter().any(|c| places[1].ends_with(c)))
