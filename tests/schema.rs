@@ -121,6 +121,7 @@ fn every_change_of_a_document_is_rejected() {
         "mount",
         "containerd",
         "idle",
+        "exited",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

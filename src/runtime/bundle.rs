@@ -30,6 +30,8 @@ pub const NRI_SOCKET: &str = "/run/nri/nri.sock";
 /// Directories that every containerd makes on a host, wherever it is told to work, each after those below it: for programs
 /// that `ctr install` puts there, and for that socket.
 pub const SKELETON: [&str; 4] = ["/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd", "/run/nri"];
+/// Where, in either of its directories, CRI keeps something of each container and of each sandbox.
+pub const CRI: [&str; 2] = ["io.containerd.grpc.v1.cri/containers", "io.containerd.grpc.v1.cri/sandboxes"];
 
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

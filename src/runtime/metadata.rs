@@ -19,7 +19,8 @@
 mod any;
 mod cri;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod traces;
 
 use std::collections::BTreeMap;
 use std::fs::File;

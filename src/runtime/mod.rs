@@ -13,6 +13,7 @@ pub mod http_hook;
 pub mod listing;
 pub mod metadata;
 mod name;
+pub mod pod_logs;
 pub mod pre_stop;
 pub mod processes;
 pub mod runc;

@@ -212,7 +212,7 @@ fn unknown_namespaces<'a>(view: &'a View, scope: &Scope) -> HashSet<&'a OsStr> {
 }
 
 /// The IDs after which groups in those of pods are named in which somebody is.
-fn alive<'a>(view: &'a View) -> HashSet<&'a str> {
+pub(super) fn alive<'a>(view: &'a View) -> HashSet<&'a str> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let named = tree
         .each()

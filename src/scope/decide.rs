@@ -12,7 +12,7 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
-    Container, Scope, dead, deserted, devices, forgotten, images, links, manners, roots, shared,
+    Container, Scope, dead, deserted, devices, exited, forgotten, images, links, manners, roots, shared,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -97,6 +97,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         devices: Vec::new(),
         groups_above,
         recorded: Vec::new(),
+        exited: Default::default(),
         idle,
         bystanders: Vec::new(),
         blind,
@@ -118,6 +119,9 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     scope.bystanders = bystanders;
     (scope.graceful, scope.recorded) = manners::gather(view, &scope, profile);
     scope.recorded.retain(|id| !foreign_ids.contains(&id.id));
+    scope.exited = exited::gather(view, &mut scope, &foreign_ids);
+    let known = earlier.map(|earlier| earlier.exited.clone().without(&foreign_ids));
+    scope.exited = std::mem::take(&mut scope.exited).union(known.unwrap_or_default());
     scope.containers.iter_mut().for_each(Container::shrink);
     share_names(&mut scope);
     Ok(scope)

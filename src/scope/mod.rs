@@ -15,6 +15,7 @@ mod deserted;
 pub mod devices;
 mod docker_links;
 mod earlier;
+mod exited;
 mod forgotten;
 mod gather;
 pub mod graceful;
@@ -60,6 +61,7 @@ use crate::snap::profile::{Roots, Services};
 use crate::text;
 
 pub use container::{Container, Evidence, without_binds};
+pub use exited::Exited;
 
 /// Everything that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +130,9 @@ pub struct Scope {
     /// hints. Their streams go only where nobody else can have the same ID; their groups, while they are empty.
     #[serde(default)]
     pub recorded: Vec<ContainerId>,
+    /// What is left of containers and pods that had ended before, and that our containerd's database alone tells of.
+    #[serde(default, skip_serializing_if = "Exited::is_empty")]
+    pub exited: Exited,
     /// Our containerd has run, and nothing of it has a container any more: what it made for all of them may be there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,

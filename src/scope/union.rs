@@ -37,6 +37,7 @@ impl Scope {
         let new: Vec<ContainerId> =
             older.recorded.into_iter().filter(|id| !self.recorded.contains(id)).collect();
         self.recorded.extend(new);
+        self.exited = self.exited.union(older.exited);
         self.idle = self.containers.is_empty() && (self.idle || older.idle);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {

@@ -4,20 +4,15 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::place;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::Pod;
+use crate::runtime::pod_logs::{self, CONTAINERS, PODS, entries};
 use crate::scope::{Container, Scope};
 use crate::steps::skeleton;
 use crate::text::show;
 use crate::view::View;
-
-/// Where kubelet has them written, a directory for each pod.
-const PODS: &str = "/var/log/pods";
-/// Where it makes a link for each container.
-const CONTAINERS: &str = "/var/log/containers";
 
 /// What the logs of pods are called, and whether they are ours.
 type Named = Vec<(String, bool)>;
@@ -33,19 +28,23 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
 }
 
 /// What the logs of our containers' pods are called, and whether these are ours: by proof; or, of pods that a reboot has ended,
-/// by the bundle's word, while nobody else is alive whose they could be.
+/// by the word of a bundle or of containerd's database, while nobody else is alive whose they could be.
 fn named(view: &View, scope: &Scope) -> Named {
     let own = scope.containers.iter().filter_map(|c| Some((c, c.pod.as_ref()?)));
     let own: Vec<(&Container, &Pod)> = own.filter(|(_, pod)| !pod.uid.is_empty()).collect();
-    let doubted = own.iter().any(|(container, _)| !container.pod_proven);
+    let exited = &scope.exited;
+    let doubted = !exited.is_empty() || own.iter().any(|(container, _)| !container.pod_proven);
     let alone = doubted && scope.network.rivals.is_empty() && !skeleton::others_run(view, scope);
     let ids = scope.sole_ids();
     let is_ours = |c: &Container| (alone || c.pod_proven) && ids.contains(c.id.id.as_str());
-    let name = |pod: &Pod| format!("{}_{}_{}", pod.namespace, pod.name, pod.uid);
-    own.into_iter().map(|(container, pod)| (name(pod), is_ours(container))).collect()
+    let known = own.into_iter().map(|(container, pod)| (pod_logs::name_of(pod), is_ours(container)));
+    let completed = exited.pods.iter().map(|name| (name.to_string(), alone));
+    // Those of whoever has had the same database are told where nobody else is alive who has them.
+    let doubtful = exited.doubtful.iter().filter(|_| alone).map(|name| (name.to_string(), false));
+    known.chain(completed).chain(doubtful).collect()
 }
 
-/// The logs of pods of which only a bundle says that a container of ours was in them: they may be another kubelet's.
+/// The logs of pods of which only a bundle or a database says that a container of ours was in them: they may be another kubelet's.
 fn claimed(view: &View, named: &Named) -> Vec<Blind> {
     let is_ours = |name: &String| named.iter().any(|(own, ours)| own == name && *ours);
     let claimed: HashSet<&str> =
@@ -53,9 +52,16 @@ fn claimed(view: &View, named: &Named) -> Vec<Blind> {
     if claimed.is_empty() {
         return Vec::new();
     }
-    let there = entries(view, PODS).into_iter().filter(|(_, name)| claimed.contains(name.as_str()));
-    let why = (Reason::Unproven, "only a bundle says that they are of a pod of ours; they are left");
-    there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect()
+    let there = entries(view.host, PODS).into_iter().filter(|(_, name)| claimed.contains(name.as_str()));
+    let why = "only a bundle or a database says that they are of a pod of ours; they are left";
+    let why = (Reason::Unproven, why);
+    let mut told: Vec<Blind> =
+        there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect();
+    let links = entries(view.host, CONTAINERS).into_iter();
+    let links =
+        links.filter(|(path, _)| pod_of(view, path).is_some_and(|pod| claimed.contains(pod.as_str())));
+    told.extend(links.map(|(path, _)| Blind::new(format!("the link {}", show(&path)), why)));
+    told
 }
 
 /// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
@@ -67,20 +73,22 @@ fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind
     let ids = scope.sole_ids();
     let pods = named.iter().filter(|(_, ours)| *ours);
     let pods: HashSet<&str> = pods.map(|(name, _)| name.as_str()).collect();
-    if pods.is_empty() {
+    let exited = &scope.exited.ids;
+    if pods.is_empty() && exited.is_empty() {
         return Vec::new();
     }
-    let of_container = |name: &str| {
-        let name = name.strip_suffix(".log").unwrap_or_default();
-        name.rsplit_once('-').is_some_and(|(_, id)| ids.contains(id))
-    };
+    // Without pods nothing else is known of them.
+    let is_ours = |id: &str| !pods.is_empty() && ids.contains(id) || exited.contains(id);
+    // What leads to logs that go would lead nowhere.
+    let goes_with_pod = |path: &Path| pod_of(view, path).is_some_and(|pod| pods.contains(pod.as_str()));
     let mut found = Vec::new();
-    for (path, name) in entries(view, CONTAINERS) {
-        if of_container(&name) && view.host.stat(&path).is_ok_and(|m| m.is_symlink()) {
+    for (path, name) in entries(view.host, CONTAINERS) {
+        let ours = pod_logs::container_of(&name).is_some_and(is_ours) || goes_with_pod(&path);
+        if ours && view.host.stat(&path).is_ok_and(|m| m.is_symlink()) {
             found.push((path, PathKind::PodLogLink));
         }
     }
-    for (path, name) in entries(view, PODS) {
+    for (path, name) in entries(view.host, PODS) {
         match view.host.stat(&path) {
             Ok(it) if pods.contains(name.as_str()) && it.is_dir() => found.push((path, PathKind::PodLogs)),
             // What it leads to is somebody's.
@@ -93,11 +101,11 @@ fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind
     found
 }
 
-/// What a directory holds; users put these on other disks, too.
-fn entries(view: &View, directory: &str) -> Vec<(PathBuf, String)> {
-    let Ok(place) = place::of(view.host, Path::new(directory)) else { return Vec::new() };
-    let names = view.host.list(&place.path).unwrap_or_default();
-    names.iter().filter_map(|n| Some((place.path.join(n), n.to_str()?.to_owned()))).collect()
+/// The pod in whose logs a link ends, as these are called.
+fn pod_of(view: &View, link: &Path) -> Option<String> {
+    let target = view.host.link(link).ok()?;
+    let name = target.strip_prefix(PODS).ok()?.components().next()?;
+    name.as_os_str().to_str().map(str::to_owned)
 }
 
 /// How much lies there, as far as it can be seen.
@@ -155,6 +163,24 @@ mod tests {
         assert_eq!(of_ours(&view, &scope), found);
         assert!(claimed(&view, &named(&view, &scope))[0].what.contains(other));
         scope.containers.pop();
+        // One of ours that has exited, another's in a pod of ours, and a pod that only the database knows.
+        let links = [("c", "/var/log/x".into()), ("d", format!("/var/log/pods/default_p_{own}/c/0.log"))];
+        for (id, target) in links {
+            symlink(target, at(&format!("var/log/containers/q_default_c-{id}.log"))).unwrap();
+        }
+        scope.exited.ids.insert("c".into());
+        scope.exited.pods.insert(format!("default_p_{other}").as_str().into());
+        let beside_another = of_ours(&view, &scope);
+        assert_eq!(beside_another.len(), 4, "{beside_another:?}");
+        assert!(claimed(&view, &named(&view, &scope))[0].what.contains(other));
+        scope.network.rivals.clear();
+        fs::create_dir_all(at("proc/self")).unwrap();
+        assert_eq!(of_ours(&view, &scope).len(), 5);
+        assert!(claimed(&view, &named(&view, &scope)).is_empty());
+        std::mem::swap(&mut scope.exited.pods, &mut scope.exited.doubtful);
+        assert_eq!(of_ours(&view, &scope).len(), 4);
+        assert_eq!(claimed(&view, &named(&view, &scope)).len(), 1);
+        scope.exited = Default::default();
         scope.containers[0].pod = pod("");
         assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");
     }

@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
-use crate::runtime::{bundle, sandboxed, shim};
+use crate::runtime::{Name, bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
 use crate::steps::{files, flannel, kata, logs, skeleton};
 use crate::text::show;
@@ -27,6 +27,14 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let ours: Vec<&Container> = scope.containers.iter().filter(|c| scope.counts_as_ours(c)).collect();
     for some in ours.chunks(AT_ONCE) {
         existing(view, some.iter().flat_map(|container| names(scope, container)).collect(), &mut finding);
+    }
+    // The same of those that have exited.
+    let exited: Vec<&Name> = scope.exited.ids.iter().collect();
+    for root in scope.roots.shared.iter().flat_map(|root| bundle::CRI.map(|kind| root.join(kind))) {
+        for some in exited.chunks(AT_ONCE) {
+            let paths = some.iter().map(|id| (root.join(id), PathKind::Bundle));
+            existing(view, paths.collect(), &mut finding);
+        }
     }
     let mut wanted = Vec::new();
     of_runsc(view, scope, &mut wanted);
@@ -97,8 +105,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
         bundle::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
     // What CRI keeps beside the bundles goes with the whole directory, but where that is not the snap's alone.
     for root in &roots.shared {
-        let of = |kind: &str| root.join("io.containerd.grpc.v1.cri").join(kind).join(id);
-        names.extend(["sandboxes", "containers"].map(|kind| (of(kind), PathKind::Bundle)));
+        names.extend(bundle::CRI.map(|kind| (root.join(kind).join(id), PathKind::Bundle)));
         names.push((root.join(bundle::SANDBOXES).join(namespace).join(id), PathKind::Bundle));
     }
     // runc's state of our ID is another's if its label says so; such a container has no group of ours. Where states cannot be

@@ -3,7 +3,12 @@
 //! RIGHT: those of the snap's own pods, known by their uids, go with MicroK8s; with a profile that does not ask for it they
 //! are named with their size. Those of others stay.
 
-use crate::stage::{Right, Stage, sh};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::stage::{COMMON, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
 use support::scenes::Scene;
@@ -11,6 +16,13 @@ use support::scenes::Scene;
 pub const ALL: &[Scene] = &[
     ("logs_of_our_pods_go", || logs(true, "1.7")),
     ("logs_of_our_pods_go_2_1", || logs(true, "2.1")),
+    ("logs_of_what_has_exited_go", || exited("1.7", Where::Own)),
+    ("logs_of_what_has_exited_go_2_1", || exited("2.1", Where::Own)),
+    ("what_cri_keeps_of_what_has_exited_goes_from_a_shared_state_directory", || exited("1.7", Where::State)),
+    ("what_cri_keeps_of_what_has_exited_goes_from_a_shared_state_directory_2_1", || {
+        exited("2.1", Where::State)
+    }),
+    ("logs_of_a_completed_pod_in_a_shared_database_are_told", || exited("1.7", Where::Nothing)),
     ("logs_are_named_where_the_profile_does_not_ask", || logs(false, "1.7")),
     ("logs_of_a_users_symlink_stay", links),
 ];
@@ -74,5 +86,70 @@ fn links() -> Result<()> {
     let link: fn(&Thing) -> bool =
         |thing| thing.kind == Kind::File && thing.path.starts_with("/var/log/pods");
     stage.judge(&Right::Told(link, &[0, 1, 3]), 0)?;
+    Ok(())
+}
+
+/// What of our containerd's directories is the snap's own.
+#[derive(Clone, Copy, PartialEq)]
+enum Where {
+    Own,
+    /// All but the state.
+    State,
+    Nothing,
+}
+
+/// A pod in which one container has exited and one runs, and a pod that is completed: of these nothing but containerd's database
+/// tells.
+fn exited(version: &'static str, place: Where) -> Result<()> {
+    let mut stage = Stage::beside(version, || others().map(|()| Vec::new()))?;
+    let (own_root, own_state) = (format!("{COMMON}/var/lib/containerd"), format!("{COMMON}/run/containerd"));
+    let root = if place == Where::Nothing { "/var/lib/containerd" } else { &own_root };
+    let state = if place == Where::Own { &own_state } else { "/run/containerd" };
+    if place != Where::Own {
+        let data = if place == Where::State { json!([own_root]) } else { json!([]) };
+        stage.profile(|profile| {
+            profile["containerd"]["state"] = json!(state);
+            profile["containerd"]["root"] = json!(root);
+            profile["data"] = data;
+        })?;
+    }
+    stage.start_at(root, state)?;
+    let runtime = stage.runtime()?;
+    for name in ["mixed", "job"] {
+        let words: &[&str] = &["/app", "obedient", "--and", "/app", "obedient"];
+        let pod = runtime.make_pods(name, &["--logs"], words)?.remove(0);
+        for (n, container) in pod.containers.iter().enumerate() {
+            sh(&format!(
+                "ln -s /var/log/pods/default_{name}_{}/app{n}/0.log /var/log/containers/{name}_default_app{n}-{}.log",
+                pod.uid, container.id
+            ))?;
+        }
+        if name == "job" {
+            runtime.podmaker(&["stop", "--keep", &pod.id])?;
+            // kubelet's part.
+            sh(&format!("find /sys/fs/cgroup -depth -type d -path '*/pod{}*' -exec rmdir {{}} +", pod.uid))?;
+            continue;
+        }
+        let gone = &pod.containers[0].id;
+        runtime.ctr(&["-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", gone])?;
+        let until = Instant::now() + Duration::from_secs(10);
+        let bundle = runtime.layout.state.join("io.containerd.runtime.v2.task/k8s.io").join(gone);
+        while bundle.exists() {
+            demand(Instant::now() < until, "containerd has not put the bundle away")?;
+            sleep(Duration::from_millis(50));
+        }
+        // As kubelet leaves it of an earlier restart: only the link.
+        sh(&format!("rm -r /var/log/pods/default_{name}_{}/app0", pod.uid))?;
+    }
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::File, 40)])?;
+    let of_job: fn(&Thing) -> bool = |thing| {
+        let path = thing.path.to_string_lossy();
+        let log =
+            path.starts_with("/var/log/pods/default_job_") || path.starts_with("/var/log/containers/job_");
+        log || path.starts_with("/run/containerd") || path.starts_with("/var/lib/containerd")
+    };
+    let right = if place == Where::Nothing { Right::Told(of_job, &[3]) } else { Right::Clean };
+    stage.judge(&right, 0)?;
     Ok(())
 }

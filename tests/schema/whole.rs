@@ -169,6 +169,9 @@ fn fill(scope: &mut Scope) {
     });
     scope.groups_above.push("/odd".into());
     scope.recorded.push(id.clone());
+    scope.exited.ids.insert("def".into());
+    scope.exited.pods.insert("default_job_uid".into());
+    scope.exited.doubtful.insert("default_other_uid".into());
     scope.idle = true;
     scope.told_by_shims =
         Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });

@@ -7,6 +7,7 @@ use crate::runtime::bolt::tests::Dice;
 use crate::runtime::bolt::writer::{Order, Tree, Writer, put};
 
 mod damage;
+pub(crate) mod traces;
 
 fn id(n: usize) -> String {
     format!("{n:064x}")

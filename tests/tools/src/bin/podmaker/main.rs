@@ -46,7 +46,12 @@ enum Command {
         id: String,
     },
     /// Stop and remove pods, all of them if none is named.
-    Stop { sandboxes: Vec<String> },
+    Stop {
+        /// Do not remove them, as kubelet leaves a pod that is completed.
+        #[arg(long)]
+        keep: bool,
+        sandboxes: Vec<String>,
+    },
     /// Write an image of programs, or of a whole root file system, to be imported with `ctr -n k8s.io images import FILE`.
     Image {
         /// The image's reference, with registry and tag.
@@ -164,7 +169,9 @@ async fn run(cli: Cli) -> Result<Value> {
             let method = if sandbox { "PodSandboxStatus" } else { "ContainerStatus" };
             info(&Runtime::connect(&cli.socket, limit).await?, method, &id).await
         }
-        Command::Stop { sandboxes } => stop(&Runtime::connect(&cli.socket, limit).await?, sandboxes).await,
+        Command::Stop { keep, sandboxes } => {
+            stop(&Runtime::connect(&cli.socket, limit).await?, keep, sandboxes).await
+        }
     }
 }
 
@@ -318,16 +325,18 @@ async fn list(runtime: &Runtime) -> Result<Value> {
     Ok(json!({ "pods": sandboxes.items.iter().map(pod).collect::<Vec<_>>() }))
 }
 
-async fn stop(runtime: &Runtime, mut sandboxes: Vec<String>) -> Result<Value> {
+async fn stop(runtime: &Runtime, keep: bool, mut sandboxes: Vec<String>) -> Result<Value> {
     if sandboxes.is_empty() {
         let all: cri::SandboxList = runtime.call("ListPodSandbox", cri::Empty {}).await?;
         sandboxes = all.items.into_iter().map(|s| s.id).collect();
     }
     for id in &sandboxes {
         let _: cri::Empty = runtime.call("StopPodSandbox", cri::Id { id: id.clone() }).await?;
-        let _: cri::Empty = runtime.call("RemovePodSandbox", cri::Id { id: id.clone() }).await?;
+        if !keep {
+            let _: cri::Empty = runtime.call("RemovePodSandbox", cri::Id { id: id.clone() }).await?;
+        }
     }
-    Ok(json!({ "removed": sandboxes }))
+    Ok(json!({ "stopped": sandboxes }))
 }
 
 /// Several of KEY=VALUE.

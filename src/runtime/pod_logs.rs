@@ -1,0 +1,29 @@
+//! Logs of pods, as kubelet has them written and links to them.
+
+use std::path::{Path, PathBuf};
+
+use crate::linux::host::Host;
+use crate::linux::place;
+use crate::runtime::Pod;
+
+/// Where kubelet has them written, a directory for each pod.
+pub const PODS: &str = "/var/log/pods";
+/// Where it makes a link for each container.
+pub const CONTAINERS: &str = "/var/log/containers";
+
+/// What the directory of a pod's logs is called (kubelet `kuberuntime/helpers.go`, `BuildPodLogsDirectory`).
+pub fn name_of(pod: &Pod) -> String {
+    format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)
+}
+
+/// The container whose log a link leads to by its name, `POD_NAMESPACE_CONTAINER-ID.log`.
+pub fn container_of(link: &str) -> Option<&str> {
+    link.strip_suffix(".log")?.rsplit_once('-').map(|(_, id)| id)
+}
+
+/// What a directory holds; users put these on other disks, too.
+pub fn entries(host: &Host, directory: &str) -> Vec<(PathBuf, String)> {
+    let Ok(place) = place::of(host, Path::new(directory)) else { return Vec::new() };
+    let names = host.list(&place.path).unwrap_or_default();
+    names.iter().filter_map(|n| Some((place.path.join(n), n.to_str()?.to_owned()))).collect()
+}
