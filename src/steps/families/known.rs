@@ -68,7 +68,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         chains: &["cali-"],
         users: "",
         comments: &["cali:"],
-        tables: &["calico"],
+        tables: &["calico", "calico-arp"],
         sets: &["cali40", "cali60", "cali4t", "cali6t"],
         makers: &["calico-node", "calico-felix"],
         of_kubelet: false,
