@@ -7,6 +7,7 @@
 mod docker;
 mod ipvs;
 mod known;
+mod plugin_tables;
 mod words;
 
 use std::collections::BTreeSet;
@@ -136,6 +137,7 @@ fn of_families(
             }
         }
     }
+    plugin_tables::judge(firewall, scope, others_run, &mut judged);
     judged
 }
 

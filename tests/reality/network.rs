@@ -51,6 +51,8 @@ pub const ALL: &[Scene] = &[
     ("kube_proxys_chains_in_the_legacy_backend", || rules(LEGACY)),
     ("flannels_rules", || rules(FLANNEL)),
     ("calicos_rules_and_sets", || rules(CALICO)),
+    ("nft_tables_of_cnis_plugins_are_told", || nft_tables_of_plugins(false)),
+    ("nft_tables_of_cnis_plugins_beside_another_runtime", || nft_tables_of_plugins(true)),
     ("ipsets_of_calico", || ipsets("")),
     ("ipsets_of_calico_that_a_users_rule_names_are_told", || ipsets(USERS_RULE)),
     ("kube_proxys_rules_beside_another_kubelet_are_told", another_kubelet),
@@ -343,6 +345,32 @@ fn rules(made: Rules) -> Result<()> {
         |thing| matches!(thing.kind, Kind::Rule | Kind::Link | Kind::Address | Kind::Route);
     stage.judge(&Right::Told(told, &[0, 1, 3]), 1)?;
     Ok(())
+}
+
+/// As portmap and ipMasq make them with their backend for nftables. What is in them for a pod goes; they are told.
+fn nft_tables_of_plugins(beside: bool) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || match beside {
+        true => {
+            let other = Runtime::start(Layout::of_host(), "1.7")?;
+            moved::run(&other, "other", "web")?;
+            Ok(vec![other])
+        }
+        false => Ok(Vec::new()),
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    sh("nft add table ip cni_hostport; nft add chain ip cni_hostport hostports
+        nft add table inet cni_plugins_masquerade; nft add chain inet cni_plugins_masquerade masq_checks")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 4)])?;
+    let tables: fn(&Thing) -> bool = |thing| thing.kind == Kind::Rule && thing.name.contains(" cni_");
+    let status: &[i32] = if beside { &[0] } else { &[3] };
+    if beside {
+        stage.shared(tables)?;
+    }
+    let report = stage.judge(&Right::Told(tables, status), 1)?;
+    let said = format!("{}{}", report["steps"], report["notes"]);
+    demand(said.contains("cni_hostport") && said.contains("cni_plugins_masquerade"), said)
 }
 
 /// Sets go with the rules; whose names are others' stay; one that a rule of another's names is told.

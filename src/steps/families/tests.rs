@@ -243,3 +243,37 @@ fn sets_go_after_the_rules_that_are_ours_and_else_are_told() {
     let unknown = of("", &|scope| scope.network.addresses.clear());
     assert!(unknown.ours.is_empty() && unknown.blind.is_empty() && unknown.others.len() == 1);
 }
+
+#[test]
+fn a_table_of_cnis_plugins_is_told_where_no_rule_in_it_is_anybody_elses() {
+    let of = |comments: &[&str], others_run: bool, known: bool| {
+        let mut scope = scope_of(&["abc"]);
+        if known {
+            scope.network.addresses = [[10, 1, 0, 2].into()].into();
+        }
+        let (family, table) = ("inet".to_owned(), "cni_plugins_masquerade".to_owned());
+        let rule = |comment: &&str| crate::linux::nft::Rule {
+            family: family.clone(),
+            table: table.clone(),
+            comment: comment.to_string(),
+            ..Default::default()
+        };
+        let nft = comments.iter().map(rule).collect();
+        let nft_tables = vec![(family.clone(), table.clone()), ("inet".into(), "own".into())];
+        let firewall = Firewall { nft, nft_tables, ..Firewall::default() };
+        let found = of_families(&firewall, &scope, &BTreeSet::new, &|| others_run);
+        assert!(found.ours.is_empty(), "{found:?}");
+        assert_eq!(found.blind.len() + found.others.len(), 1, "{found:?}");
+        found.blind.first().map(|blind| blind.why.clone())
+    };
+    let ours = "00-11, net: pods, if: eth0, id: abc";
+    for comments in [&[][..], &[ours]] {
+        let told = of(comments, false, true).expect("told");
+        assert!(told.contains("nft delete table inet cni_plugins_masquerade"), "{told}");
+    }
+    let others = "00-11, net: pods, if: eth0, id: abd";
+    assert_eq!(of(&[ours, others], false, true), None);
+    assert_eq!(of(&["a user's own"], false, true), None);
+    assert_eq!(of(&[ours], true, true), None);
+    assert_eq!(of(&[], false, false), None);
+}
