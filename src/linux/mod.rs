@@ -25,6 +25,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod place;
+pub mod policy;
 pub mod proc;
 pub mod process;
 pub mod servers;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Blind;
 use crate::linux::blackhole::{self, Blackhole};
 use crate::linux::links::leads_to;
+use crate::linux::policy::{self, Policy};
 use crate::linux::{conntrack, netns};
 use crate::order;
 use crate::reason::Reason;
@@ -26,8 +27,31 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
     blackholes(view, scope, &mut finding);
+    policies(view, scope, &mut finding);
     flows(view, scope, &mut finding);
     finding
+}
+
+/// Rules for what a pod of ours sent or got choose a table that whoever gets its address next does not know of. Whether anything
+/// else uses that table, nobody says: they are told.
+fn policies(view: &View, scope: &Scope, finding: &mut Finding) {
+    let addresses = &scope.network.addresses;
+    if addresses.is_empty() || !view.host.is_live() {
+        return;
+    }
+    let all = match policy::of_one_address() {
+        Ok(all) => all,
+        Err(e) => return finding.blind.push(Blind::new("policy rules", e)),
+    };
+    for Policy { way, address, table, priority } in all.iter().filter(|p| addresses.contains(&p.address)) {
+        let family = if address.is_ipv4() { "-4" } else { "-6" };
+        let rule = format!("{way} {address} lookup {table}");
+        let why = format!(
+            "{address} was a pod's of ours; 'ip {family} rule del priority {priority} {rule}' ends it, 'ip {family} route show table \
+             {table}' lists its routes"
+        );
+        finding.blind.push(Blind::new(format!("the policy rule {rule}"), (Reason::Unproven, why)));
+    }
 }
 
 /// Routes that take what is for pods of ours that are gone. Another kubelet's pods may have addresses of the same block.

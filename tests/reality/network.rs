@@ -61,6 +61,7 @@ pub const ALL: &[Scene] = &[
     ("settings_that_were_changed_are_named", || settings(false)),
     ("forwarding_that_was_turned_on_is_named", || settings(true)),
     ("a_route_and_a_tunnel_of_the_pods_network", tunnel),
+    ("a_policy_rule_for_the_address_of_our_pod_is_told", policy_rule),
     ("a_route_that_leads_nowhere_for_the_block_of_our_pods", blackhole),
 ];
 
@@ -517,6 +518,24 @@ fn unnamed_tunnel(kind: &str, block: &str) -> Result<()> {
         looked.status.code() == Some(3) && said.contains("tunl0"),
         format!("verify: {:?}: {said}", looked.status),
     )
+}
+
+/// As network plugins of clouds make it for each pod; of others' addresses, and of networks, they stay and are not told.
+fn policy_rule() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip rule add from 10.99.0.2 lookup 99; ip rule add from 10.1.0.0/24 lookup 99").map(|_| Vec::new())
+    })?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    let pod = address(&pods)?;
+    sh(&format!("ip rule add from {pod} lookup 100 priority 1536"))?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Route, 1)])?;
+    let rule: fn(&Thing) -> bool = |thing| thing.name.starts_with("1536:");
+    let report = stage.judge(&Right::Told(rule, &[3]), 1)?;
+    let told = format!("the policy rule from {pod} lookup 100");
+    let steps = report["steps"].to_string();
+    demand(steps.contains(&told) && report["counts"]["blind"] == 1, steps)
 }
 
 /// As Calico makes it on each node; others' blocks, and what people wrote, stay.
