@@ -100,7 +100,8 @@ pub fn file_systems(view: &View, scope: &Scope) -> Vec<Mount> {
 fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
     let below = |root: &PathBuf| file.starts_with(root) && file != root;
     let roots = &scope.roots;
-    let own = [&scope.snap.common, &scope.snap.data].map(|path| roots.place_of(path));
+    // Also in the directory of an earlier revision.
+    let own = [&scope.snap.common, &scope.snap.data, &scope.snap.home].map(|path| roots.place_of(path));
     roots.mounts.iter().chain(&own).any(below) || shared::is_of_our_pod(scope, file)
 }
 
@@ -134,6 +135,8 @@ mod tests {
             ("loop0", format!("{root}/plugins/x/img\n")),
             ("loop1", format!("{root}2/img\n")),
             ("loop2", format!("{root}/pods/y/img (deleted)\n")),
+            ("loop7", "/var/snap/microk8s/0/img\n".into()),
+            ("loop8", "/var/snap/microk8s2/0/img\n".into()),
             ("loop3", "/var/lib/snapd/snaps/microk8s_1.snap\n".into()),
             ("loop5", format!("{root}/not-here/img\n")),
             ("loop6", format!("{root}/not-here/img (deleted)\n")),
@@ -144,6 +147,8 @@ mod tests {
             std::fs::write(at.join("backing_file"), backing).unwrap();
         }
         std::fs::create_dir_all(dir.path().join("sys/block/loop4")).unwrap();
+        crate::fixture::file(dir.path(), "var/snap/microk8s/0/img", "");
+        crate::fixture::file(dir.path(), "var/snap/microk8s2/0/img", "");
         for name in ["plugins/x/img", "pods/y/other"] {
             let file = dir.path().join(&root[1..]).join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -158,7 +163,8 @@ mod tests {
             names,
             [
                 format!("loop device /dev/loop0 of {root}/plugins/x/img"),
-                format!("loop device /dev/loop2 of {root}/pods/y/img")
+                format!("loop device /dev/loop2 of {root}/pods/y/img"),
+                "loop device /dev/loop7 of /var/snap/microk8s/0/img".into()
             ]
         );
         assert!(finding.blind.is_empty());

@@ -37,15 +37,19 @@ pub fn loops() -> Result<()> {
     let world = World::new()?;
     let plugins = world.snap.common.join("var/lib/kubelet/plugins/kubernetes.io");
     let mut devices = Devices(vec![]);
-    for file in [plugins.join("volume"), plugins.join("deleted"), plugins.join("busy"), "/srv/other".into()] {
+    let earlier = world.snap.common.with_file_name("0").join("disk.img");
+    for file in
+        [plugins.join("volume"), plugins.join("deleted"), plugins.join("busy"), "/srv/other".into(), earlier]
+    {
         devices.0.push(attach(&file)?);
     }
-    let [ours, deleted, busy, other] = &devices.0[..] else { return Err("no devices".into()) };
+    let [ours, deleted, busy, other, earlier] = &devices.0[..] else { return Err("no devices".into()) };
     fs::remove_file(plugins.join("deleted"))?;
     demand(devices.0.iter().all(|d| backing(d).is_some()), "the look is blind for loop devices")?;
     let user = fs::File::open(busy)?;
     let (status, document, _) = world.hook()?;
     demand(backing(ours).is_none() && backing(deleted).is_none(), "a loop device of ours is left")?;
+    demand(backing(earlier).is_none(), "a loop device of an earlier revision is left")?;
     demand(backing(other).is_some(), "somebody else's loop device is gone")?;
     demand(backing(busy).is_some() && status == Some(1), "what the last look saw was not believed")?;
     demand(document.to_string().contains(busy.as_str()), "the busy device is not named")?;
