@@ -1,8 +1,9 @@
 //! Loop devices on files of ours. A block volume is one; unmounting does not always release it.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,11 @@ use crate::linux::block::{self, Device};
 use crate::linux::loop_device::{BLOCK, backing_file, number};
 use crate::linux::mountinfo::Mount;
 use crate::linux::sys;
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Loop, Residue};
 use crate::scope::{Scope, devices, shared};
+use crate::text::{show, unescape};
 use crate::view::View;
 
 /// Those whose backing file lies below one of our roots, or elsewhere in the snap's own directories.
@@ -97,6 +100,21 @@ pub fn file_systems(view: &View, scope: &Scope) -> Vec<Mount> {
     on_devices.into_iter().filter(|m| devices.remove(m.device())).cloned().collect()
 }
 
+/// Files of ours to which the kernel swaps: nobody can delete them. To switch swap off may take more memory than there is, so
+/// that is the administrator's. Where confinement hides the list, nothing is known.
+pub fn swaps(view: &View, scope: &Scope) -> Vec<Blind> {
+    let list = view.host.read(Path::new("/proc/swaps")).unwrap_or_default();
+    let rows = list.split(|byte| *byte == b'\n').skip(1);
+    let files = rows.filter_map(|row| unescape(row.split(u8::is_ascii_whitespace).next()?));
+    let files = files.map(|file| PathBuf::from(OsString::from_vec(file)));
+    let told = |file: PathBuf| {
+        let path = show(&file);
+        let why = format!("the kernel swaps to it, and snapd cannot delete it before 'swapoff {path}'");
+        Blind::new(format!("the swap file {path}"), (Reason::Unproven, why))
+    };
+    files.filter(|file| is_file_of_ours(scope, file)).map(told).collect()
+}
+
 fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
     let below = |root: &PathBuf| file.starts_with(root) && file != root;
     let roots = &scope.roots;
@@ -126,6 +144,23 @@ mod tests {
     use super::*;
     use crate::fixture::scope_of;
     use crate::linux::host::Host;
+
+    #[test]
+    fn files_of_ours_to_which_the_kernel_swaps_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let view = View::new(&host, None);
+        let told = || swaps(&view, &scope_of(&[]));
+        assert!(told().is_empty());
+        let rows = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority
+/swapfile                               file\t\t1020\t\t0\t\t-2
+/var/snap/microk8s/0/a\\040b              file\t\t1020\t\t0\t\t-3
+/var/snap/microk8s2/common/swap         file\t\t1020\t\t0\t\t-4\n";
+        crate::fixture::file(dir.path(), "proc/swaps", rows);
+        let [one] = &told()[..] else { panic!("{:?}", told()) };
+        assert_eq!(one.what, "the swap file /var/snap/microk8s/0/a b");
+        assert!(one.why.ends_with("'swapoff /var/snap/microk8s/0/a b'"), "{}", one.why);
+    }
 
     #[test]
     fn by_backing_file_below_our_roots() {

@@ -22,6 +22,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut finding = in_tables(view, scope, &devices, own.as_ref());
     super::loops::mappings(view, scope, &mut finding);
     super::loops::find(view, scope, &mut finding);
+    finding.blind.extend(super::loops::swaps(view, scope));
     super::wide::find(view, scope, own.as_ref(), &mut finding);
     super::wide::namespaces(view, scope, own.as_ref(), &mut finding);
     finding
