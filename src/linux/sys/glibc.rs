@@ -50,19 +50,61 @@ mod unwinder {
     }
 }
 
-/// The writer behind glibc's formatted printing, with 80 KB of floating-point numbers, wide characters and locales. Rust
-/// formats by itself; glibc only prints what nobody asks for: malloc's statistics, and errors without a name, of which std
-/// still tells the number. This one says that the output has failed.
-// SAFETY: glibc's name and result; the arguments, whose types change between versions, are not looked at.
-#[unsafe(no_mangle)]
-extern "C" fn __vfprintf_internal() -> c_int {
-    -1
-}
+/// glibc's own files and formatted printing, with floating-point numbers, wide characters and locales: 120 KB. Rust writes and formats
+/// by itself; glibc only prints what nobody asks for: malloc's statistics. These say that nothing was written.
+mod printing {
+    use super::{c_char, c_int, c_void};
 
-/// As `__vfprintf_internal`, by its name since glibc 2.37: nothing is written.
-// SAFETY: as there.
-#[unsafe(no_mangle)]
-extern "C" fn __printf_buffer() {}
+    macro_rules! fails {
+        ($($name:ident)*) => { $(
+            // SAFETY: glibc's name and result (stdio.h); the arguments are not looked at.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> c_int {
+                -1
+            }
+        )* };
+    }
+
+    fails! { fprintf _IO_fputs sprintf __vfprintf_internal }
+
+    // SAFETY: glibc's name and result: how many were written.
+    #[unsafe(no_mangle)]
+    extern "C" fn fwrite() -> usize {
+        0
+    }
+
+    /// The text of an error without a name, of which std still tells the number.
+    // SAFETY: glibc's name and signature; room for so many bytes, of which one ends the string.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn __snprintf(to: *mut c_char, room: usize) -> c_int {
+        if room > 0 {
+            // SAFETY: as above.
+            unsafe { to.write(0) };
+        }
+        0
+    }
+
+    macro_rules! there_are_none {
+        ($($name:ident)*) => { $(
+            // SAFETY: glibc's name (libioP.h): locks the list of all open files, or gives one of it. A lock's result is not looked at.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> *mut c_void {
+                std::ptr::null_mut()
+            }
+        )* };
+    }
+
+    // What threads and forks do with open files.
+    there_are_none! {
+        __printf_buffer _IO_enable_locks _IO_list_lock _IO_list_unlock _IO_list_resetlock _IO_iter_begin _IO_iter_end _IO_iter_next _IO_iter_file
+    }
+
+    /// A file that is never written to.
+    // SAFETY: glibc's name and size; a pointer that is not followed.
+    #[unsafe(no_mangle)]
+    static stderr: std::sync::atomic::AtomicPtr<c_void> =
+        std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
+}
 
 /// Ends the program when an assertion inside glibc fails. glibc formats and translates the message; this one writes the
 /// assertion as it is.
