@@ -30,6 +30,7 @@ pub const ALL: &[Scene] = &[
     }),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told_hybrid", ended_in_order),
+    ("docker_that_has_ended_in_order_beside_another_docker", ended_in_order_beside_another),
     ("docker_beside_another_docker", beside),
     ("docker_where_a_snap_that_never_ran_would_work_stays", || where_the_snap_would_work(true)),
     ("docker_that_came_later_to_where_the_snap_would_work_stays", || where_the_snap_would_work(false)),
@@ -318,6 +319,25 @@ fn forwarding_dropped(in_order: bool) -> Result<()> {
     let notes = report["notes"].to_string();
     demand(notes.contains("-P FORWARD ACCEPT"), format!("the policy is not named: {notes}"))?;
     demand(policy()?.contains("-P FORWARD DROP"), "the policy was changed")
+}
+
+/// Another one runs by now, and has no container. RIGHT: what both make stays.
+fn ended_in_order_beside_another() -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["run", "-d", "--network", "none", "app", "/app", "obedient"])?;
+    sh(&format!("kill -TERM {}", docker.daemon.id()))?;
+    docker.daemon.wait()?;
+    let _other = stage
+        .also(|_| Docker::start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[]))?;
+    stage.must_show(&[(Kind::Cgroup, 1), (Kind::File, 2)])?;
+    stage.shared(|thing| match thing.kind {
+        Kind::Rule | Kind::Link | Kind::Address | Kind::Route | Kind::Neighbour | Kind::Setting => true,
+        _ => is_any_dockers(thing),
+    })?;
+    stage.judge(&Right::Clean, 0)?;
+    sh("ls -d /sys/fs/cgroup/docker /run/docker").map(drop)
 }
 
 fn nothing_is_left_of_any_docker() -> Result<()> {
