@@ -45,7 +45,7 @@ pub fn find(view: &View, scope: &Scope, processes: &Processes, tree: &CgroupTree
     if groups.is_empty() {
         return apps;
     }
-    let us = ourselves_and_above(processes);
+    let us = ourselves_and_above(view, processes);
     let (own_depth, snaps_own) = (view.pid_namespace_depth(None), namespace(view));
     for (group, (directory, pids)) in groups.iter().filter(|(_, (_, pids))| pids.is_disjoint(&us)) {
         let Some(unit) = units::scope_of(group, instance) else { continue };
@@ -97,10 +97,11 @@ fn namespace(view: &View) -> Option<PathBuf> {
     Some(format!("mnt:[{}]", file.ino()).into())
 }
 
-fn ourselves_and_above(processes: &Processes) -> HashSet<i32> {
+fn ourselves_and_above(view: &View, processes: &Processes) -> HashSet<i32> {
     const MAX_ABOVE: usize = 100;
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let above = std::iter::successors(processes.get(own), |p| processes.get(p.parent));
+    let own = view.host.link(Path::new("/proc/self")).ok();
+    let own = own.and_then(|own| own.to_str()?.parse().ok()).and_then(|own| processes.get(own));
+    let above = std::iter::successors(own, |p| processes.get(p.parent));
     above.take(MAX_ABOVE).map(|p| p.id.pid).collect()
 }
 
