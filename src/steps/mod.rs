@@ -25,7 +25,6 @@ mod shared_state;
 mod shims;
 pub mod skeleton;
 mod state;
-mod strays;
 pub mod wide;
 
 use std::time::Duration;

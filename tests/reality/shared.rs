@@ -4,11 +4,7 @@
 //! unknown IDs stay. Directories that are empty by that go, deepest first, if nobody else uses them, so that the next snap
 //! finds no /run/containerd.
 
-use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -37,9 +33,6 @@ pub const ALL: &[Scene] = &[
     ("no_skeleton_is_left_of_a_plain_layout_1_6", || plain("1.6")),
     ("no_skeleton_is_left_of_a_plain_layout_2_1", || plain("2.1")),
     ("no_skeleton_is_left_of_a_plain_layout_hybrid", || plain("1.7")),
-    ("sockets_and_streams_that_nobody_has_any_more_go", || strays(Has::Nobody)),
-    ("streams_that_somebody_has_are_told", || strays(Has::Reader)),
-    ("sockets_and_streams_beside_another_runtime_stay", || strays(Has::Runtime)),
     ("a_skeleton_that_others_use_stays", used),
     ("classes_of_kubelet_in_which_no_pod_was_go", || classes(Beside::Nobody)),
     ("classes_of_kubelet_in_which_no_pod_was_go_hybrid", || classes(Beside::Nobody)),
@@ -304,57 +297,6 @@ fn plain(version: &'static str) -> Result<()> {
     ])?;
     stage.judge(&Right::Clean, 2)?;
     demand(!Path::new("/run/containerd").exists(), "the next snap refuses to start: there is /run/containerd")
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Has {
-    Nobody,
-    Reader,
-    Runtime,
-}
-
-/// A shim was killed long ago and its container removed, and `ctr exec` was.
-fn strays(who: Has) -> Result<()> {
-    let socket = format!("/run/containerd/s/{}", "e".repeat(64));
-    let leave = || -> Result<()> {
-        sh(
-            "mkdir -p /run/containerd/s /run/containerd/fifo/123 && mkfifo /run/containerd/fifo/123/exec1-stdout",
-        )?;
-        drop(UnixListener::bind(&socket)?);
-        Ok(())
-    };
-    let others = || match who {
-        Has::Runtime => {
-            let other = Runtime::start(Layout::of_host(), "1.7")?;
-            other.pods("other", 1, &["/app", "obedient"])?;
-            Ok(vec![other])
-        }
-        _ => Ok(vec![]),
-    };
-    let mut stage = Stage::beside("1.7", others)?;
-    stage.start_usual()?;
-    stage.polite_pods("polite", 1)?;
-    stage.stop()?;
-    if who == Has::Runtime {
-        stage.also(|_| leave())?;
-    } else {
-        leave()?;
-    }
-    if who == Has::Reader {
-        let mut reader = Command::new("/bin/sh");
-        reader.args(["-c", "exec sleep 600 0<>/run/containerd/fifo/123/exec1-stdout"]);
-        let open = format!("/proc/{}/fd/0", stage.keep(reader)?);
-        let until = Instant::now() + Duration::from_secs(5);
-        while !std::fs::read_link(&open).is_ok_and(|file| file.starts_with("/run/containerd/fifo")) {
-            demand(Instant::now() < until, "nobody has the stream open")?;
-            sleep(Duration::from_millis(20));
-        }
-    }
-    stage.must_show(&[(Kind::Process, 3)])?;
-    let streams: fn(&Thing) -> bool = |thing| thing.path.starts_with("/run/containerd/fifo/123");
-    let right = if who == Has::Reader { Right::Doubt(streams) } else { Right::Clean };
-    stage.judge(&right, 1)?;
-    demand(Path::new(&socket).exists() == (who == Has::Runtime), "the socket")
 }
 
 fn used() -> Result<()> {
