@@ -157,6 +157,11 @@ fn parts(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(part).collect()
 }
 
+/// True for a path that says where it is by itself.
+pub fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,13 @@
 mod spec;
 
 use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::json;
 use crate::linux::host::Host;
+use crate::linux::place::is_plain;
 use crate::runtime::{ContainerId, Pod};
 use crate::snap::profile::Roots;
 
@@ -184,8 +185,7 @@ pub fn runc_directory(host: &Host, roots: &Roots, container: &ContainerId) -> Op
     let mut files = [directory, hidden].into_iter().map(|directory| directory.join("options.json"));
     let bytes = files.find_map(|file| host.read_at_most(&file, MAX_DOCUMENT).ok())?;
     let root = json::parse::<Options>(&bytes).ok()?.root;
-    let is_plain = root.is_absolute() && !root.components().any(|part| part == Component::ParentDir);
-    is_plain.then(|| root.join(&container.namespace))
+    is_plain(&root).then(|| root.join(&container.namespace))
 }
 
 #[cfg(test)]

@@ -21,28 +21,14 @@ use crate::scope::lent;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, pod_networks};
 use crate::scope::netns::Namespaces;
-use crate::scope::network::{DOCKERD, Network, OwnedLink};
+use crate::scope::network::{DOCKERD, KUBELETS, Network, OwnedLink};
 use crate::scope::{Bystander, BystanderKind, Scope};
 use crate::snap::units;
 use crate::text::{escape, show};
 use crate::view::View;
 
-/// Programs that manage pods, or the network of a whole node. One that is not ours may use links, chains and servers by
-/// the same well-known names.
-const KUBELETS: &[&str] = &[
-    "kubelet",
-    "kubelite",
-    "k3s-server",
-    "k3s-agent",
-    "k3s",
-    "rke2",
-    "k0s",
-    "edgecore",
-    "microshift",
-    DOCKERD,
-];
-
-/// Those of them that run in pods of their own.
+/// Programs that manage the network of a whole node, in pods of their own. One that is not ours may use links, chains and servers
+/// by the same well-known names; so may a kubelet, and docker's daemon.
 const IN_PODS: &[&str] =
     &["kube-proxy", "flanneld", "calico-node", "calico-felix", "cilium-agent", "kube-router"];
 
@@ -328,7 +314,9 @@ fn rivals(view: &View, scope: &Scope) -> BTreeMap<String, String> {
             && view.unit_of(pid) != Some(scope.snap.instance.as_str())
             && view.membership(pid).iter().any(of_others)
     };
-    let named = processes.iter().filter(|p| KUBELETS.iter().chain(IN_PODS).any(|name| *name == p.comm));
+    let named = processes
+        .iter()
+        .filter(|p| KUBELETS.iter().chain([&DOCKERD]).chain(IN_PODS).any(|name| *name == p.comm));
     let told = |p: &Proc| (p.comm.clone(), format!("another {} is alive: process {}", p.comm, p.id.pid));
     order::map(named.filter(is_rival).map(told))
 }

@@ -49,6 +49,10 @@ pub struct Network {
     pub blind: Vec<Blind>,
 }
 
+/// Programs that manage pods.
+pub const KUBELETS: [&str; 9] =
+    ["kubelet", "kubelite", "k3s-server", "k3s-agent", "k3s", "rke2", "k0s", "edgecore", "microshift"];
+
 /// docker's daemon knows no pods.
 pub(super) const DOCKERD: &str = "dockerd";
 

@@ -17,7 +17,7 @@ use crate::residue::{Residue, Service};
 use crate::runtime::processes::Processes;
 use crate::scope::Scope;
 use crate::snap::units;
-use crate::text::{escape, show};
+use crate::text::{escape, few, show};
 use crate::view::View;
 
 /// What runs in scopes of the snap.
@@ -107,17 +107,12 @@ fn ourselves_and_above(view: &View, processes: &Processes) -> HashSet<i32> {
 
 fn used(directory: &Path, app: &[&Proc]) -> Blind {
     const MAX_NAMED: usize = 10;
-    let named = &app[..app.len().min(MAX_NAMED)];
     let name = |p: &&Proc| format!("process {} ({})", p.id.pid, escape(p.comm.as_bytes()));
-    let names: Vec<String> = named.iter().map(name).collect();
-    let pids: Vec<String> = named.iter().map(|p| p.id.pid.to_string()).collect();
-    let more = match app.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let names: Vec<String> = app.iter().map(name).collect();
+    let pids: Vec<String> = app.iter().take(MAX_NAMED).map(|p| p.id.pid.to_string()).collect();
     let why = format!(
-        "{}{more}: somebody has started an app of the snap, and may still use it; 'kill {}' ends it",
-        names.join(", "),
+        "{}: somebody has started an app of the snap, and may still use it; 'kill {}' ends it",
+        few(&names, MAX_NAMED),
         pids.join(" ")
     );
     Blind::new(show(directory), (Reason::Busy, why))

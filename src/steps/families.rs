@@ -26,7 +26,7 @@ use crate::steps::skeleton;
 use crate::text::{escape, few};
 use crate::view::View;
 
-use known::{FAMILIES, Family, KUBELETS};
+use known::{FAMILIES, Family};
 pub(super) use words::tagged_id;
 use words::{block, destination, values};
 
@@ -82,8 +82,7 @@ fn of_families(
         });
         let runtime =
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
-        let rival =
-            family.makers.iter().find_map(|maker| scope.network.rivals.get(*maker)).or(runtime.as_ref());
+        let rival = family.makers().find_map(|maker| scope.network.rivals.get(maker)).or(runtime.as_ref());
         match (tied, leads.others, rival) {
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {

@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::activated;
 use crate::scope::{BystanderKind, Scope};
-use crate::text::show;
+use crate::text::{few, show};
 use crate::view::View;
 
 /// So many entries of the state directory are named.
@@ -58,12 +58,8 @@ pub fn stays(
         }
     }
     order::sort(&mut keep);
-    let named: Vec<String> = keep.iter().take(MOST_NAMED).map(|path| format!("'{}'", show(path))).collect();
-    let more = match keep.len().saturating_sub(MOST_NAMED) {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    let why = format!("nothing proves whose these are: {}{more}", named.join(", "));
+    let named: Vec<String> = keep.iter().map(|path| format!("'{}'", show(path))).collect();
+    let why = format!("nothing proves whose these are: {}", few(&named, MOST_NAMED));
     Some(Blind::new(format!("why {} is still there", show(state)), (Reason::Unproven, why)))
 }
 

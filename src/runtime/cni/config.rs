@@ -1,10 +1,11 @@
 //! What CNI's plugins were told, as libcni keeps it beside their result (`libcni/api.go`, `cachedInfo`).
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use crate::json;
+use crate::linux::place::is_plain;
 
 /// What matters of a network's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,10 +58,6 @@ impl Config {
         let below = plugin.plugins.into_iter().chain(plugin.delegates);
         below.chain(plugin.ipam.map(|ipam| *ipam)).for_each(|plugin| self.take(plugin));
     }
-}
-
-fn is_plain(path: &Path) -> bool {
-    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }
 
 /// Bytes as Go writes them into JSON (RFC 4648). A crate for it would be one more to trust, for a dozen lines.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{Judged, KUBELETS};
+use super::{FAMILIES, Family, Judged};
 use crate::error::Blind;
 use crate::reason::Reason;
 use crate::scope::Scope;
@@ -23,7 +23,11 @@ pub(super) fn judge(view: &View, scope: &Scope, judged: &mut Judged) {
     }
     let ours = real.iter().filter(|a| scope.network.addresses.contains(a)).count();
     let what = format!("{servers} virtual servers (IPVS)");
-    let rival = KUBELETS.iter().find_map(|maker| scope.network.rivals.get(*maker));
+    let rival = FAMILIES
+        .iter()
+        .filter(|family| family.of_kubelet)
+        .flat_map(Family::makers)
+        .find_map(|maker| scope.network.rivals.get(maker));
     match (ours, rival) {
         (0, Some(rival)) => judged.others.push(format!("{what}: {rival}")),
         (0, None) if scope.roots.kubelet.is_none() => {

@@ -1,5 +1,7 @@
 //! The kinds of programs whose rules are for a whole node, and how these are known.
 
+use crate::scope::network::KUBELETS;
+
 /// Rules that one kind of program makes.
 pub(super) struct Family {
     /// Whose, in words.
@@ -14,7 +16,7 @@ pub(super) struct Family {
     pub tables: &'static [&'static str],
     /// How the names of its ipsets begin.
     pub sets: &'static [&'static str],
-    /// Programs that make them; of another's that is alive they may be.
+    /// Programs that make them, besides kubelets; of another's that is alive they may be.
     pub makers: &'static [&'static str],
     /// True if it is a kubelet's: then a snap with a kubelet is a tie.
     pub of_kubelet: bool,
@@ -24,20 +26,6 @@ pub(super) struct Family {
     pub of_plugins: bool,
 }
 
-pub(super) const KUBELETS: &[&str] = &[
-    "kubelet",
-    "kubelite",
-    "k3s-server",
-    "k3s-agent",
-    "k3s",
-    "rke2",
-    "k0s",
-    "edgecore",
-    "microshift",
-    "kube-proxy",
-    "kube-router",
-];
-
 pub(super) const FAMILIES: [Family; 6] = [
     Family {
         of: "kube-proxy and kubelet",
@@ -46,7 +34,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         comments: &[],
         tables: &["kube-proxy"],
         sets: &["KUBE-"],
-        makers: KUBELETS,
+        makers: &["kube-proxy", "kube-router"],
         of_kubelet: true,
         by_link: false,
         of_plugins: false,
@@ -117,6 +105,12 @@ impl Family {
     /// True if this chain is one of them.
     pub(super) fn has(&self, chain: &str) -> bool {
         self.chains.iter().any(|begin| chain.starts_with(begin))
+    }
+
+    /// All programs that make them.
+    pub(super) fn makers(&self) -> impl Iterator<Item = &'static str> {
+        let kubelets = KUBELETS.iter().filter(|_| self.of_kubelet);
+        kubelets.chain(self.makers).copied()
     }
 
     /// Those of these sets that are its own.
