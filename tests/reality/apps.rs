@@ -120,7 +120,8 @@ fn ancestor() -> Result<()> {
     for _ in 0..300 {
         if fs::exists("/tmp/ended")? {
             let status = fs::read_to_string("/tmp/ended")?;
-            return demand(status.trim() == "0", format!("the hook ended with {status}: {}", said()));
+            let whole = status.trim() == "0" && said().contains(": clean: ");
+            return demand(whole, format!("the hook ended with {status}: {}", said()));
         }
         sleep(Duration::from_millis(100));
     }
