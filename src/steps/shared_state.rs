@@ -42,13 +42,16 @@ pub fn stays(
     if !is_there || goes(state) || is_anothers || scope.snap.is_younger_than(view.host, state) {
         return None;
     }
+    // A mount point is its administrator's.
+    let mounts = view.own_mounts().as_ref().map_or(&[][..], |table| &table.mounts);
+    let is_mount_point = |path: &Path| mounts.iter().any(|mount| mount.point() == path);
     let mut keep = Vec::new();
     let mut open = vec![state.clone()];
     while let Some(directory) = open.pop() {
         let names = view.host.list(&directory).unwrap_or_default();
         let mut below: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
         below.retain(|path| !goes(path));
-        if below.is_empty() {
+        if below.is_empty() && !is_mount_point(&directory) {
             keep.push(directory);
             continue;
         }
@@ -56,6 +59,9 @@ pub fn stays(
             let all = if candidates.contains(&path) { &mut open } else { &mut keep };
             all.push(path);
         }
+    }
+    if keep.is_empty() {
+        return None;
     }
     order::sort(&mut keep);
     let named: Vec<String> = keep.iter().map(|path| format!("'{}'", show(path))).collect();
@@ -100,6 +106,23 @@ mod tests {
             why: "".into(),
         }];
         assert_eq!(told(&scope), None);
+    }
+
+    #[test]
+    fn an_administrators_mount_point_is_no_leftover_once_it_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path(), "mnt/big/run/runc/a", "");
+        let host = Host::at(dir.path());
+        let mut scope = crate::fixture::scope_of(&["a"]);
+        scope.roots.state = "/mnt/big/run".into();
+        scope.roots.shared = vec![scope.roots.state.clone()];
+        let told =
+            |goes: bool| stays(&View::new(&host, None), &scope, &[], &|path| goes && path.ends_with("runc"));
+        for (mounts, is_told) in [("", true), ("2 1 8:1 /run /mnt/big/run rw - ext4 /dev/sda1 rw\n", false)] {
+            file(dir.path(), "proc/self/mountinfo", &format!("1 0 0:1 / / rw - tmpfs t rw\n{mounts}"));
+            assert_eq!(told(true).is_some(), is_told, "{mounts:?}");
+            assert!(told(false).is_some(), "something is in it");
+        }
     }
 
     #[test]

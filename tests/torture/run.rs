@@ -37,6 +37,7 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("lost_containers_called_podinfo_left_their_groups", 20261216197, "no-shim,odd-ids,state-deleted"),
     ("odd_names_of_the_systemd_driver_left_their_groups", 304, "odd-ids,state-deleted,systemd-names"),
     ("paused_containers_with_an_init_system_were_not_thawed", 7012, "bundle-deleted,nested-group,paused"),
+    ("an_administrators_empty_mount_point_was_a_doubt", 281128245, "roots-bound,state-moved"),
     ("bombs_that_nothing_but_pids_max_bounds", 5000, "bomb,host-pid"),
 ];
 
