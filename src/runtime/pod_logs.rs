@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{Blind, Why};
 use crate::linux::host::Host;
 use crate::linux::place;
 use crate::runtime::Pod;
@@ -21,9 +22,19 @@ pub fn container_of(link: &str) -> Option<&str> {
     link.strip_suffix(".log")?.rsplit_once('-').map(|(_, id)| id)
 }
 
-/// What a directory holds; users put these on other disks, too.
+/// What a directory holds, as far as it can be seen; users put these on other disks, too.
 pub fn entries(host: &Host, directory: &str) -> Vec<(PathBuf, String)> {
-    let Ok(place) = place::of(host, Path::new(directory)) else { return Vec::new() };
-    let names = host.list(&place.path).unwrap_or_default();
-    names.iter().filter_map(|n| Some((place.path.join(n), n.to_str()?.to_owned()))).collect()
+    listed(host, directory).unwrap_or_default()
+}
+
+/// Why one of the two cannot be looked into.
+pub fn hidden(host: &Host) -> impl Iterator<Item = Blind> {
+    let why = move |directory| Some((directory, listed(host, directory).err()?));
+    [PODS, CONTAINERS].into_iter().filter_map(why).map(|(directory, why)| Blind::new(directory, why))
+}
+
+fn listed(host: &Host, directory: &str) -> Result<Vec<(PathBuf, String)>, Why> {
+    let place = place::of(host, Path::new(directory))?.path;
+    let names = host.list(&place)?;
+    Ok(names.iter().filter_map(|n| Some((place.join(n), n.to_str()?.to_owned()))).collect())
 }

@@ -1,17 +1,20 @@
 //! Where the snap's own configuration tells containerd and kubelet to work: their arguments, and containerd's TOML.
 //!
 //! Users move roots to bigger disks there. Only what is needed of both formats is read; what is not understood moves
-//! nothing.
+//! nothing, and is told.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result, Why};
 use crate::linux::host::Host;
+use crate::linux::place;
 use crate::order;
+use crate::reason::Reason;
 use crate::snap::Snap;
-use crate::snap::profile::ToldBy;
-use crate::text;
+use crate::snap::profile::{ToldBy, Unresolved};
+use crate::text::{self, show};
 
 /// Where it was told to work; none where it was not told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,38 +33,148 @@ pub struct ConfiguredRoots {
 /// Files of one configuration that import each other are read this far.
 const MAX_FILES: usize = 16;
 
-/// Reads these files, the last one counting most; arguments before and after a configuration count more than that.
-pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> ConfiguredRoots {
-    let mut told = ConfiguredRoots::default();
-    let mut left = MAX_FILES;
+/// Reads these files, the last one counting most; arguments before and after a configuration count more than that. What cannot
+/// be read, and a place that is not followed, comes back with the reason: there may be what nobody looks for.
+pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<Unresolved>) {
+    let mut reader =
+        Reader { host, snap, told: ConfiguredRoots::default(), left: MAX_FILES, unread: Vec::new() };
     let (toml, arguments): (Vec<&PathBuf>, Vec<_>) =
         files.containerd.iter().partition(|f| f.extension().is_some_and(|e| e == "toml"));
-    toml.iter().for_each(|file| configuration(host, snap, file, &mut told, &mut left));
+    toml.iter().for_each(|file| reader.configuration(file));
     for file in arguments {
-        let words = words(host, snap, file);
+        let words = reader.words(file);
         if let Some(file) = option(&words, &["--config", "-c"]) {
-            configuration(host, snap, Path::new(&file), &mut told, &mut left);
+            reader.configuration(Path::new(&file));
         }
-        told.root = option(&words, &["--root"]).and_then(plain).or(told.root);
-        told.state = option(&words, &["--state"]).and_then(plain).or(told.state);
+        let root = option(&words, &["--root"]);
+        reader.told.root = reader.plain(file, root, LEAST_PARTS).or(reader.told.root.take());
+        let state = option(&words, &["--state"]);
+        reader.told.state = reader.plain(file, state, LEAST_PARTS).or(reader.told.state.take());
     }
     for file in &files.kubelet {
-        told.kubelet = option(&words(host, snap, file), &["--root-dir"]).and_then(plain).or(told.kubelet);
+        let words = reader.words(file);
+        // Of what kubelet has there, only what it makes itself is followed.
+        let kubelet = option(&words, &["--root-dir"]);
+        reader.told.kubelet = reader.plain(file, kubelet, 1).or(reader.told.kubelet.take());
     }
-    told
+    (reader.told, reader.unread)
 }
 
-/// A path that says where something is, and in one way only.
-fn plain(text: String) -> Option<PathBuf> {
-    let path = PathBuf::from(&text);
-    let odd =
-        text.contains("/../") || text.ends_with("/..") || text.contains('$') || path.components().count() < 3;
-    (path.is_absolute() && !odd).then(|| path.components().collect())
+/// A directory of the top level is seldom containerd's alone.
+const LEAST_PARTS: usize = 2;
+
+struct Reader<'a> {
+    host: &'a Host,
+    snap: &'a Snap,
+    told: ConfiguredRoots,
+    /// So many files are still read.
+    left: usize,
+    unread: Vec<Unresolved>,
+}
+
+impl Reader<'_> {
+    fn words(&mut self, file: &Path) -> Vec<String> {
+        words_of(self.snap, &self.text(file))
+    }
+
+    /// The text of a file, which may be a link that root has made.
+    fn text(&mut self, file: &Path) -> String {
+        let read = place::of(self.host, file)
+            .and_then(|place| self.host.read(&place.path).or_else(gone_is_empty).map_err(Why::from));
+        let bytes = read.unwrap_or_else(|why| {
+            let text = format!("{}; it may name other directories to work in", why.text);
+            self.note(file, Why { text, ..why })
+        });
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn note<T: Default>(&mut self, path: &Path, why: Why) -> T {
+        let Why { reason, text: why, .. } = why;
+        self.unread.push(Unresolved { path: path.to_path_buf(), reason, why });
+        T::default()
+    }
+
+    /// A path that says where something is, in one way only, with so many parts at least.
+    fn plain(&mut self, file: &Path, text: Option<String>, parts: usize) -> Option<PathBuf> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let path = PathBuf::from(&text);
+        let odd = text.contains("/../") || text.ends_with("/..") || text.contains('$');
+        if path.is_absolute() && !odd && path.components().count() > parts {
+            return Some(path.components().collect());
+        }
+        let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
+        self.note(file, (Reason::Malformed, why).into())
+    }
+
+    /// A configuration and what it imports, which counts more.
+    fn configuration(&mut self, file: &Path) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let text = self.text(file);
+        let mut imports = String::new();
+        let mut in_imports = false;
+        // Both keys stand before the first table.
+        for line in text.lines().map(str::trim) {
+            if !in_imports && line.starts_with('[') {
+                break;
+            }
+            if in_imports {
+                imports.push_str(line);
+            } else if let Some((key, value)) = line.split_once('=') {
+                let path = || string(value.trim()).map(|value| fill(self.snap, &value));
+                match key.trim().trim_matches('"') {
+                    "root" => {
+                        let root = path();
+                        self.told.root = self.plain(file, root, LEAST_PARTS).or(self.told.root.take());
+                    }
+                    "state" => {
+                        let state = path();
+                        self.told.state = self.plain(file, state, LEAST_PARTS).or(self.told.state.take());
+                    }
+                    "imports" => {
+                        imports.push_str(value.trim());
+                        in_imports = true;
+                    }
+                    _ => {}
+                }
+            }
+            in_imports = in_imports && !line.contains(']');
+        }
+        for pattern in strings(&imports) {
+            let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
+            self.matches(&pattern).iter().for_each(|file| self.configuration(file));
+        }
+    }
+
+    /// The files of a pattern with one `*` in its name.
+    fn matches(&mut self, pattern: &Path) -> Vec<PathBuf> {
+        let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str()))
+        else {
+            return Vec::new();
+        };
+        let Some((before, after)) = name.split_once('*') else { return vec![pattern.to_path_buf()] };
+        let names = self.host.list(directory).unwrap_or_else(|error| self.note(directory, error.into()));
+        let fits =
+            |n: &str| n.len() >= before.len() + after.len() && n.starts_with(before) && n.ends_with(after);
+        let mut found: Vec<PathBuf> =
+            names.iter().filter(|n| n.to_str().is_some_and(fits)).map(|n| directory.join(n)).collect();
+        order::sort(&mut found);
+        found
+    }
+}
+
+fn gone_is_empty(error: Error) -> Result<Vec<u8>> {
+    if error.is_gone() { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// The words of a file of arguments, with the snap's directories in the place of their variables.
 pub fn words(host: &Host, snap: &Snap, file: &Path) -> Vec<String> {
-    let text = host.read_text(file).unwrap_or_default();
+    words_of(snap, &host.read_text(file).unwrap_or_default())
+}
+
+fn words_of(snap: &Snap, text: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.flat_map(str::split_whitespace).map(|word| fill(snap, word.trim_matches(['"', '\'']))).collect()
 }
@@ -90,46 +203,6 @@ fn fill(snap: &Snap, text: &str) -> String {
     text
 }
 
-/// A configuration and what it imports, which counts more.
-fn configuration(host: &Host, snap: &Snap, file: &Path, told: &mut ConfiguredRoots, left: &mut usize) {
-    if *left == 0 {
-        return;
-    }
-    *left -= 1;
-    let text = host.read_text(file).unwrap_or_default();
-    let mut imports = String::new();
-    let mut in_imports = false;
-    // Both keys stand before the first table.
-    for line in text.lines().map(str::trim) {
-        if !in_imports && line.starts_with('[') {
-            break;
-        }
-        if in_imports {
-            imports.push_str(line);
-        } else if let Some((key, value)) = line.split_once('=') {
-            let value = value.trim();
-            match key.trim().trim_matches('"') {
-                "root" => {
-                    told.root = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.root.take())
-                }
-                "state" => {
-                    told.state = string(value).map(|v| fill(snap, &v)).and_then(plain).or(told.state.take())
-                }
-                "imports" => {
-                    imports.push_str(value);
-                    in_imports = true;
-                }
-                _ => {}
-            }
-        }
-        in_imports = in_imports && !line.contains(']');
-    }
-    for pattern in strings(&imports) {
-        let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(snap, &pattern));
-        matches(host, &pattern).iter().for_each(|file| configuration(host, snap, file, told, left));
-    }
-}
-
 fn string(value: &str) -> Option<String> {
     strings(value).into_iter().next()
 }
@@ -150,27 +223,16 @@ fn strings(text: &str) -> Vec<String> {
     found
 }
 
-/// The files of a pattern with one `*` in its name.
-fn matches(host: &Host, pattern: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str()))
-    else {
-        return Vec::new();
-    };
-    let Some((before, after)) = name.split_once('*') else { return vec![pattern.to_path_buf()] };
-    let names = host.list(directory).unwrap_or_default();
-    let fits = |n: &str| n.len() >= before.len() + after.len() && n.starts_with(before) && n.ends_with(after);
-    let mut found: Vec<PathBuf> =
-        names.iter().filter(|n| n.to_str().is_some_and(fits)).map(|n| directory.join(n)).collect();
-    order::sort(&mut found);
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
 
     fn told(files: &[(&str, &str)]) -> ConfiguredRoots {
+        read_with(files).0
+    }
+
+    fn read_with(files: &[(&str, &str)]) -> (ConfiguredRoots, Vec<Unresolved>) {
         let dir = tempfile::tempdir().unwrap();
         let args = dir.path().join("var/snap/microk8s/x1/args");
         fs::create_dir_all(args.join("conf.d")).unwrap();
@@ -218,19 +280,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_place_moves_nothing() {
-        for bad in ["relative", "/", "/mnt", "/mnt/../etc/x", "${HOME}/x", ""] {
-            assert_eq!(
-                told(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]),
-                ConfiguredRoots::default(),
-                "{bad}"
-            );
+    fn what_is_no_plain_place_moves_nothing_and_is_told() {
+        for bad in ["relative", "/", "/mnt", "/mnt/../etc/x", "${HOME}/x"] {
+            let (told, unread) = read_with(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]);
+            assert_eq!((told, unread.len()), (ConfiguredRoots::default(), 2), "{bad}");
         }
+        assert_eq!(read_with(&[("containerd", "--root=\n")]), Default::default());
+        assert_eq!(read_with(&[("kubelet", "--root-dir=/\n")]).1.len(), 1);
+        assert_eq!(told(&[("kubelet", "--root-dir=/kubelet\n")]).kubelet, path("/kubelet"));
         let own = "imports = [\"containerd-template.toml\"]\nroot = \"/mnt/a/b\"\n";
         assert_eq!(
             told(&[("containerd-template.toml", own)]).root,
             path("/mnt/a/b"),
             "one that imports itself ends"
         );
+    }
+
+    #[test]
+    fn a_file_elsewhere_is_followed_and_one_that_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let (snap, profile) = crate::fixture::microk8s();
+        let args = dir.path().join("var/snap/microk8s/x1/args");
+        fs::create_dir_all(&args).unwrap();
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/kubelet"), b"# gr\xfc\xdfe\n--root-dir=/mnt/big/kubelet\n").unwrap();
+        std::os::unix::fs::symlink("/etc/kubelet", args.join("kubelet")).unwrap();
+        fs::create_dir(args.join("containerd")).unwrap();
+        let (told, unread) = read(&host, &snap, &profile.resolve(&snap).unwrap().told_by);
+        assert_eq!(told.kubelet, path("/mnt/big/kubelet"));
+        let unread: Vec<_> = unread.iter().map(|it| it.path.as_path()).collect();
+        assert_eq!(unread, [Path::new("/var/snap/microk8s/x1/args/containerd")]);
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) ->
     exited.doubtful.retain(|pod| !exited.pods.contains(pod));
     drop(known);
     // Beside another kubelet they are its more often than not.
-    if let Some(why) = unread.filter(|_| scope.network.rivals.is_empty()) {
+    if let Some(why) = unread.filter(|_| scope.network.other_kubelet().is_none()) {
         let what = "logs of pods, of which containerd's database would tell whose they are";
         scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
     }

@@ -33,7 +33,7 @@ pub fn resolve_as_told(
 ) -> Result<(Roots, Roots)> {
     let mut roots = profile.resolve(snap)?;
     let mut inside = profile.resolve(&snap.inside())?;
-    let mut told = told::read(host, snap, &roots.told_by);
+    let (mut told, unread) = told::read(host, snap, &roots.told_by);
     if let Some(by_shims) = by_shims {
         told = ConfiguredRoots {
             state: by_shims.state.or(told.state),
@@ -45,7 +45,7 @@ pub fn resolve_as_told(
     let (outside_home, inside_home) = (&snap.home, &snap.inside().home);
     move_to(snap, inside_home, &mut roots, &told);
     move_to(&snap.inside(), outside_home, &mut inside, &told);
-    let found = Found::of(host, snap, &roots);
+    let found = Found { unread, ..Found::of(host, snap, &roots) };
     found.put_into(&mut roots, |place| place.to_path_buf());
     found.put_into(&mut inside, |path| swap(path, outside_home, inside_home));
     Ok((roots, inside))
@@ -105,6 +105,8 @@ fn move_to(snap: &Snap, other_home: &Path, roots: &mut Roots, told: &ConfiguredR
 struct Found {
     aliases: Vec<Alias>,
     unresolved: Vec<Unresolved>,
+    /// Files that may have named other roots.
+    unread: Vec<Unresolved>,
 }
 
 impl Found {
@@ -136,7 +138,7 @@ impl Found {
     fn put_into(&self, roots: &mut Roots, here: impl Fn(&Path) -> PathBuf) {
         let alias = |a: &Alias| Alias { name: here(&a.name), place: here(&a.place), links: a.links.clone() };
         roots.aliases = self.aliases.iter().map(alias).collect();
-        roots.unresolved = self.unresolved.clone();
+        roots.unresolved = [&self.unresolved[..], &self.unread].concat();
         let hidden: Vec<PathBuf> = self.unresolved.iter().map(|it| here(&it.path)).collect();
         let known = roots.clone();
         let place = |path: &mut PathBuf| match hidden.contains(path) {

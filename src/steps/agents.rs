@@ -39,7 +39,8 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         Err(_) => {}
     }
     found.retain(|blind| finding.blind.iter().all(|known| known.what != blind.what));
-    if !found.is_empty() && scope.network.other_kubelet().is_none() && !skeleton::others_run(view, scope) {
+    let others = || !has_agent && skeleton::others_run(view, scope);
+    if !found.is_empty() && scope.network.other_kubelet().is_none() && !others() {
         finding.blind.extend(found);
     }
 }

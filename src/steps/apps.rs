@@ -62,7 +62,9 @@ pub fn find(view: &View, scope: &Scope, processes: &Processes, tree: &CgroupTree
         if app.is_empty() {
             continue;
         }
-        if unit.is_roots && app.iter().all(|process| is_left(view, process, pids)) {
+        // Another program is somebody's work, begun in a shell of the snap's, say.
+        let is_left = |p: &&Proc| is_its_program(view, scope, p.id.pid) && is_left(view, p, pids);
+        if unit.is_roots && app.iter().all(is_left) {
             let processes = app.iter().map(|process| process.id).collect();
             apps.left.push(Residue::Service(Service { name: unit.name.to_owned(), processes }.into()));
         } else if apps.used.len() < MAX_TOLD {
@@ -82,10 +84,14 @@ fn is_left(view: &View, process: &Proc, scope: &HashSet<i32>) -> bool {
 
 /// What tells of a process in a user's scope that it is the snap's: its program, or the mount namespace that snapd has made.
 fn is_the_snaps(view: &View, scope: &Scope, pid: i32, snaps_own: Option<&Path>) -> bool {
+    is_its_program(view, scope, pid)
+        || snaps_own.is_some_and(|own| view.mount_namespace(&pid.to_string()).is_some_and(|its| its == own))
+}
+
+fn is_its_program(view: &View, scope: &Scope, pid: i32) -> bool {
     let of_all_revisions = scope.snap.dir.parent().unwrap_or(&scope.snap.dir);
     let program = view.host.link(Path::new(&format!("/proc/{pid}/exe")));
     program.is_ok_and(|program| program.starts_with(of_all_revisions))
-        || snaps_own.is_some_and(|own| view.mount_namespace(&pid.to_string()).is_some_and(|its| its == own))
 }
 
 /// The name of the snap's mount namespace, if it is another than the host's. A hook runs in it.
@@ -170,8 +176,12 @@ mod tests {
         }
         let told = [10, 11].map(|pid| format!("/cg{session}/snap.microk8s.a-{pid}.scope"));
         assert_eq!(found(dir.path()), (0, told.to_vec()));
-        process(dir.path(), 20, "/system.slice/snap.microk8s.a-20.scope", "mnt:[1]", "/bin/bash");
+        let of_root = "/system.slice/snap.microk8s.a-20.scope";
+        process(dir.path(), 20, of_root, "mnt:[1]", "/snap/microk8s/7/kubectl");
         assert_eq!(found(dir.path()), (1, told.to_vec()));
+        process(dir.path(), 21, of_root, "mnt:[1]", "/usr/bin/rsync");
+        let (left, told) = found(dir.path());
+        assert_eq!((left, told.len()), (0, 3), "somebody's work, begun in a shell of the snap's");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which firewall rules and chains are ours.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -51,7 +52,8 @@ fn ours(firewall: &Firewall, scope: &Scope) -> Vec<Residue> {
         let there = table.chains.iter().filter(|c| chains.contains(c.as_str()));
         found.extend(there.map(|chain| residue(vec![chain.clone()], true)));
     }
-    let of_plugins = firewall.nft.iter().filter(|rule| is_of_sandbox(rule, scope, &ids));
+    let attachments = LazyCell::new(|| attachments(scope, &ids));
+    let of_plugins = firewall.nft.iter().filter(|rule| is_of_sandbox(rule, &ids, &attachments));
     found.extend(of_plugins.map(|rule| {
         Residue::NftRule(Box::new(NftRule {
             family: rule.family.clone(),
@@ -83,22 +85,28 @@ fn lets_through(rule: &[String], scope: &Scope) -> bool {
 
 /// True if the comment is a sandbox's: its ID; or, where a rule is about an attachment, the hashes of its network
 /// and of its interface with the ID. The rest of such a comment is for people, and may be cut off.
-fn is_of_sandbox(rule: &nft::Rule, scope: &Scope, ids: &HashSet<&str>) -> bool {
+fn is_of_sandbox<F: FnOnce() -> HashSet<String>>(
+    rule: &nft::Rule,
+    ids: &HashSet<&str>,
+    attachments: &LazyCell<HashSet<String>, F>,
+) -> bool {
     match (rule.table.as_str(), rule.family.as_str()) {
         (PORTS, "ip" | "ip6") => ids.contains(rule.comment.as_str()),
-        (MASQUERADE, "inet") => scope.network.networks.iter().any(|network| {
-            let interfaces = scope.network.interfaces.iter();
-            let mut all = interfaces.flat_map(|i| ids.iter().map(move |id| attachment(network, i, id)));
-            rule.comment.split(',').next().is_some_and(|hashes| all.any(|own| own == hashes))
-        }),
+        (MASQUERADE, "inet") => {
+            rule.comment.split(',').next().is_some_and(|hashes| attachments.contains(hashes))
+        }
         _ => false,
     }
 }
 
-/// How CNI's plugins begin the comment on a masquerading rule.
-fn attachment(network: &str, interface: &str, id: &str) -> String {
+/// How CNI's plugins begin the comments on masquerading rules.
+fn attachments(scope: &Scope, ids: &HashSet<&str>) -> HashSet<String> {
     const LENGTH: usize = 16;
-    format!("{}-{}", hash(network, LENGTH), hash(&format!("{interface}:{id}"), LENGTH))
+    let interfaces = &scope.network.interfaces;
+    let ends = interfaces.iter().flat_map(|interface| ids.iter().map(move |id| format!("{interface}:{id}")));
+    let ends: Vec<String> = ends.map(|end| hash(&end, LENGTH)).collect();
+    let networks = scope.network.networks.iter().map(|network| hash(network, LENGTH));
+    networks.flat_map(|network| ends.iter().map(move |end| format!("{network}-{end}"))).collect()
 }
 
 /// The names of the chains that CNI's plugins make for an attachment: for masquerading, and for mapped ports.
@@ -239,11 +247,9 @@ mod tests {
         scope.network.interfaces.insert("eth0".into());
         let ours = |family: &str, table: &str, comment: &str| {
             let (family, table, comment) = (family.to_owned(), table.to_owned(), comment.to_owned());
-            is_of_sandbox(
-                &nft::Rule { family, table, comment, ..nft::Rule::default() },
-                &scope,
-                &scope.proven_ids(),
-            )
+            let ids = scope.proven_ids();
+            let rule = nft::Rule { family, table, comment, ..nft::Rule::default() };
+            is_of_sandbox(&rule, &ids, &LazyCell::new(|| attachments(&scope, &ids)))
         };
         assert!(ours("ip", "cni_hostport", ID) && ours("ip6", "cni_hostport", ID));
         assert!(!ours("ip", "cni_hostport", &ID[1..]) && !ours("ip", "filter", ID));

@@ -16,7 +16,8 @@ const FILE: &str = "/run/flannel/subnet.env";
 /// The daemon writes four lines.
 const MAX_BYTES: u64 = 4 << 10;
 
-/// The file, if the addresses that it gives to the node's pods are ours, and no other daemon lives that may have written it.
+/// The file, if the addresses that it gives to the node's pods are ours, and no other kubelet or flanneld lives that may have had
+/// it written.
 pub fn lease(view: &View, scope: &Scope) -> Option<Residue> {
     let bytes = view.host.read_at_most(Path::new(FILE), MAX_BYTES).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -26,7 +27,7 @@ pub fn lease(view: &View, scope: &Scope) -> Option<Residue> {
         Some((address.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?))
     });
     let is_ours = |(subnet, bits)| scope.network.addresses.iter().any(|own| shares(*own, subnet, bits));
-    let alone = scope.network.rivals.is_empty();
+    let alone = scope.network.other_kubelet().is_none();
     (alone && subnets.any(is_ours)).then(|| Residue::path(FILE.into(), PathKind::RuntimeState))
 }
 

@@ -10,7 +10,6 @@ use crate::residue::{PathKind, Residue};
 use crate::runtime::Pod;
 use crate::runtime::pod_logs::{self, CONTAINERS, PODS, entries};
 use crate::scope::{Container, Scope};
-use crate::steps::skeleton;
 use crate::text::show;
 use crate::view::View;
 
@@ -20,21 +19,23 @@ type Named = Vec<(String, bool)>;
 /// Adds those that the profile wants to go.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.roots.logs {
-        let named = named(view, scope);
+        let named = named(scope);
         let path = |(path, what)| Residue::path(path, what);
         finding.residues.extend(of_these(view, scope, &named).into_iter().map(path));
         finding.blind.extend(claimed(view, &named));
+        if !named.is_empty() {
+            finding.blind.extend(pod_logs::hidden(view.host));
+        }
     }
 }
 
 /// What the logs of our containers' pods are called, and whether these are ours: by proof; or, of pods that a reboot has ended,
-/// by the word of a bundle or of containerd's database, while nobody else is alive whose they could be.
-fn named(view: &View, scope: &Scope) -> Named {
+/// by the word of a bundle or of containerd's database, while no other kubelet is alive: nobody else has such logs.
+fn named(scope: &Scope) -> Named {
     let own = scope.containers.iter().filter_map(|c| Some((c, c.pod.as_ref()?)));
     let own: Vec<(&Container, &Pod)> = own.filter(|(_, pod)| !pod.uid.is_empty()).collect();
     let exited = &scope.exited;
-    let doubted = !exited.is_empty() || own.iter().any(|(container, _)| !container.pod_proven);
-    let alone = doubted && scope.network.rivals.is_empty() && !skeleton::others_run(view, scope);
+    let alone = scope.network.other_kubelet().is_none();
     let ids = scope.sole_ids();
     let is_ours = |c: &Container| (alone || c.pod_proven) && ids.contains(c.id.id.as_str());
     let known = own.into_iter().map(|(container, pod)| (pod_logs::name_of(pod), is_ours(container)));
@@ -66,7 +67,7 @@ fn claimed(view: &View, named: &Named) -> Vec<Blind> {
 
 /// The logs of our pods: directories by the pod's names and uid, links by the container's ID.
 pub fn of_ours(view: &View, scope: &Scope) -> Vec<(PathBuf, PathKind)> {
-    of_these(view, scope, &named(view, scope))
+    of_these(view, scope, &named(scope))
 }
 
 fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind)> {
@@ -154,14 +155,14 @@ mod tests {
         assert_eq!(size(&view, &directory), 5);
         let link = PathBuf::from("/var/log/containers/p_default_c-a.log");
         assert_eq!(found, [(link, PathKind::PodLogLink), (directory, PathKind::PodLogs)]);
-        assert!(claimed(&view, &named(&view, &scope)).is_empty());
+        assert!(claimed(&view, &named(&scope)).is_empty());
         // A container writes into its own bundle that it is in another's pod.
         let mut claimant = scope.containers[0].clone();
         (claimant.pod, claimant.pod_proven) = (pod(other), false);
         scope.containers.push(claimant);
         scope.network.rivals.insert("k3s".into(), "it is alive".into());
         assert_eq!(of_ours(&view, &scope), found);
-        assert!(claimed(&view, &named(&view, &scope))[0].what.contains(other));
+        assert!(claimed(&view, &named(&scope))[0].what.contains(other));
         scope.containers.pop();
         // One of ours that has exited, another's in a pod of ours, and a pod that only the database knows.
         let links = [("c", "/var/log/x".into()), ("d", format!("/var/log/pods/default_p_{own}/c/0.log"))];
@@ -172,14 +173,14 @@ mod tests {
         scope.exited.pods.insert(format!("default_p_{other}").as_str().into());
         let beside_another = of_ours(&view, &scope);
         assert_eq!(beside_another.len(), 4, "{beside_another:?}");
-        assert!(claimed(&view, &named(&view, &scope))[0].what.contains(other));
+        assert!(claimed(&view, &named(&scope))[0].what.contains(other));
         scope.network.rivals.clear();
         fs::create_dir_all(at("proc/self")).unwrap();
         assert_eq!(of_ours(&view, &scope).len(), 5);
-        assert!(claimed(&view, &named(&view, &scope)).is_empty());
+        assert!(claimed(&view, &named(&scope)).is_empty());
         std::mem::swap(&mut scope.exited.pods, &mut scope.exited.doubtful);
         assert_eq!(of_ours(&view, &scope).len(), 4);
-        assert_eq!(claimed(&view, &named(&view, &scope)).len(), 1);
+        assert_eq!(claimed(&view, &named(&scope)).len(), 1);
         scope.exited = Default::default();
         scope.containers[0].pod = pod("");
         assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");

@@ -119,7 +119,7 @@ mod tests {
         let told =
             |goes: bool| stays(&View::new(&host, None), &scope, &[], &|path| goes && path.ends_with("runc"));
         for (mounts, is_told) in [("", true), ("2 1 8:1 /run /mnt/big/run rw - ext4 /dev/sda1 rw\n", false)] {
-            file(dir.path(), "proc/self/mountinfo", &format!("1 0 0:1 / / rw - tmpfs t rw\n{mounts}"));
+            file(dir.path(), "proc/self/mountinfo", format!("1 0 0:1 / / rw - tmpfs t rw\n{mounts}"));
             assert_eq!(told(true).is_some(), is_told, "{mounts:?}");
             assert!(told(false).is_some(), "something is in it");
         }

@@ -16,6 +16,7 @@ use support::scenes::Scene;
 pub const ALL: &[Scene] = &[
     ("logs_of_our_pods_go", || logs(true, "1.7")),
     ("logs_of_our_pods_go_2_1", || logs(true, "2.1")),
+    ("logs_behind_a_link_that_a_group_may_change_are_told", behind_a_link),
     ("logs_of_what_has_exited_go", || exited("1.7", Where::Own)),
     ("logs_of_what_has_exited_go_2_1", || exited("2.1", Where::Own)),
     ("what_cri_keeps_of_what_has_exited_goes_from_a_shared_state_directory", || exited("1.7", Where::State)),
@@ -70,6 +71,20 @@ fn logs(asked: bool, version: &'static str) -> Result<()> {
     let right = if asked { Right::Clean } else { Right::Told(named, &[0, 1, 3]) };
     stage.judge(&right, 0)?;
     Ok(())
+}
+
+/// Ubuntu's /var/log is writable by a group, which could lead a link that lies there anywhere.
+fn behind_a_link() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("mkdir -p /data/pods; chgrp 4 /var/log; chmod 775 /var/log; ln -s /data/pods /var/log/pods")?;
+        others().map(|()| Vec::new())
+    })?;
+    stage.start_usual()?;
+    pods(&stage)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::File, 40)])?;
+    let report = stage.judge(&Right::Doubt(|thing| thing.path.starts_with("/var/log/containers")), 0)?;
+    demand(report["steps"].to_string().contains("/var/log/pods"), format!("they are not named: {report}"))
 }
 
 /// The directory of a pod's logs leads elsewhere: what is there stays.

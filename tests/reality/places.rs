@@ -20,6 +20,8 @@ pub const ALL: &[Scene] = &[
     ("kubelets_root_behind_a_relative_symlink", || kubelet(&|| relative_link("var/lib/kubelet"))),
     ("kubelets_root_a_bind_mount", || kubelet(bound("var/lib/kubelet"))),
     ("kubelets_root_moved_by_its_arguments", kubelet_by_arguments),
+    ("kubelets_root_moved_by_arguments_that_are_a_link", kubelet_by_linked_arguments),
+    ("kubelets_arguments_that_cannot_be_read_are_told", unread_arguments),
     ("kubelets_root_behind_a_users_symlink_is_blind", users_link),
     ("state_directory_a_symlink", || runtime("1.7", link("run/containerd"))),
     ("state_directory_a_symlink_1_6", || runtime("1.6", link("run/containerd"))),
@@ -124,6 +126,29 @@ fn kubelet_by_arguments() -> Result<()> {
     stage.must_show(&[(Kind::Mount, 5)])?;
     stage.judge(&Right::Told(on_the_disk, &[0, 1, 3]), 0)?;
     Ok(())
+}
+
+/// The administrator keeps them with the rest of his configuration, and in his own words.
+fn kubelet_by_linked_arguments() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("mkdir -p /mnt/big/kubelet; printf '# gr\\374\\337e\\n--root-dir=/mnt/big/kubelet\\n' > /srv/mk8s-kubelet")
+            .map(|_| Vec::new())
+    })?;
+    sh(&format!("mkdir -p {DATA}/args; ln -s /srv/mk8s-kubelet {DATA}/args/kubelet"))?;
+    volumes("/mnt/big/kubelet")?;
+    stage.must_show(&[(Kind::Mount, 5)])?;
+    stage.judge(&Right::Told(on_the_disk, &[0, 1, 3]), 0)?;
+    Ok(())
+}
+
+/// Nobody knows where kubelet's volumes are.
+fn unread_arguments() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    sh(&format!("mkdir -p {DATA}/args /mnt/big/kubelet; ln -s kubelet {DATA}/args/kubelet"))?;
+    volumes("/mnt/big/kubelet")?;
+    stage.must_show(&[(Kind::Mount, 5)])?;
+    let report = stage.judge(&Right::Doubt(|_| false), 0)?;
+    demand(report["steps"].to_string().contains("args/kubelet"), format!("they are not named: {report}"))
 }
 
 /// The link below the snap's data belongs to a user, who may lead it anywhere: for one, to a bystander's mounts.
