@@ -46,7 +46,7 @@ pub(super) fn sandboxes(view: &View, scope: &mut Scope, foreign: &BTreeSet<Conta
     };
     let mut found = dead(view, scope, &records, &Traces { results: &results, pods, namespaces });
     found.retain(|container| !foreign.iter().any(|other| other.id == container.id.id));
-    let is_own = scope.roots.is_own(&scope.snap, &scope.roots.root);
+    let is_own = scope.roots.owns_root(&scope.snap);
     if !is_own && (scope.idle || !scope.has_run()) {
         let why = (Reason::Unproven, "only a database names it that another containerd may have written");
         let left =

@@ -12,7 +12,8 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
-    Container, Scope, dead, deserted, devices, exited, forgotten, images, links, manners, roots, shared,
+    Container, Scope, dead, deserted, devices, exited, forgotten, images, links, manners, outside, roots,
+    shared,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -38,8 +39,9 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         (roots, inside) = roots::resolve_as_told(view.host, snap, profile, told_by_shims.clone())?;
     }
     let of_docker = docker_is_anothers(view, snap, &mut roots, &mut inside);
+    let of_links = outside::give_up(view, snap, &mut roots, &mut inside);
     let mut gather = Gather::new(view, snap, &roots, &inside);
-    gather.blind.extend(of_docker);
+    gather.blind.extend(of_docker.into_iter().chain(of_links));
     gather.bundles();
     gather.runc_states();
     gather.runc_states_elsewhere();
@@ -72,8 +74,10 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let others = foreign.clone();
     foreign.retain(|other| ids.contains(&other.id));
     // containerd makes its directories when it starts.
-    let has_run =
-        [&roots.root, &roots.state].into_iter().any(|made| roots.may_have_made(view.host, snap, made));
+    let is_kept = |made: &PathBuf| roots.mounts.contains(made) || roots.shared.contains(made);
+    let has_run = [&roots.root, &roots.state]
+        .into_iter()
+        .any(|made| is_kept(made) && roots.may_have_made(view.host, snap, made));
     let idle = containers.is_empty() && (has_run || earlier.is_some_and(|earlier| earlier.idle));
     let mut scope = Scope {
         snap: snap.clone(),
@@ -104,6 +108,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         doubts,
         nonsense,
     };
+    outside::untie(view, &mut scope);
     scope.docker_places = docker_places(view, &scope);
     forgotten::sandboxes(view, &mut scope, &others);
     dead::sandboxes(view, &mut scope, &others);

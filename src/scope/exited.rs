@@ -70,7 +70,7 @@ pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) ->
         Ok((found, wrong)) => (found, wrong.map(|e| e.to_string())),
         Err(why) => (Vec::new(), Some(why)),
     };
-    let is_own = scope.roots.is_own(&scope.snap, &scope.roots.root);
+    let is_own = scope.roots.owns_root(&scope.snap);
     let proven = scope.proven_ids();
     for trace in found.into_iter().filter(|t| !is_anothers(&t.id) && !is_anothers(&t.sandbox)) {
         let is_ours = is_own || proven.contains(trace.sandbox.as_str());

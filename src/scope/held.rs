@@ -11,16 +11,18 @@ use crate::runtime::sandboxed::KATA_SHARED;
 use crate::scope::Scope;
 use crate::scope::owner::{Owner, owner};
 use crate::snap::Snap;
-use crate::snap::profile::Roots;
+use crate::snap::profile::{Made, Roots};
 
 /// What tells a mount of ours in one table.
 pub struct Held<'a> {
     roots: &'a Roots,
     snap: &'a Snap,
-    /// Where the snap's directories, and the places of its roots, lie on their file systems.
-    places: Vec<(String, PathBuf)>,
+    /// Where the snap's directories, and the places of its roots, lie on their file systems, with what of it is ours.
+    places: Vec<(String, PathBuf, Made)>,
     /// The same directories, in every spelling.
-    directories: Vec<PathBuf>,
+    directories: Vec<(PathBuf, Made)>,
+    /// The roots below which mounts are ours.
+    below: Vec<(&'a Path, Made)>,
     /// What somebody's own mount may be at, or above: the snap's directories, and where roots lead.
     under: Vec<PathBuf>,
     /// containerd's root directory, with the layers of images, in every spelling; nothing where others keep theirs there, too.
@@ -53,11 +55,34 @@ impl<'a> Held<'a> {
         scope: &'a Scope,
         devices: &HashSet<String>,
     ) -> Held<'a> {
-        let places = std::iter::once(&snap.home).chain(own_places(roots));
-        let mut directories: Vec<PathBuf> = places.flat_map(|place| roots.spellings(place)).collect();
-        directories.push(roots.place_of(&snap.home));
-        order::sort(&mut directories);
+        let home = roots.place_of(&snap.home);
+        let at_home: Vec<_> = [&home, &roots.place_of(&snap.common), &roots.place_of(&snap.data)]
+            .into_iter()
+            .filter_map(|own| place_in(table, own))
+            .collect();
+        // Where others may have theirs beside it, a root is not ours as a whole.
+        let made_in = |root: &PathBuf| {
+            let place = place_in(table, root);
+            let is_home = |(device, at): &(String, PathBuf)| {
+                place.as_ref().is_some_and(|(on, place)| on == device && place.starts_with(at))
+            };
+            match roots.made_in(root) {
+                _ if snap.owns_at_run(root) || at_home.iter().any(is_home) => Made::Anything,
+                // What nothing is known of, but that it has a whole disk.
+                Made::Anything if place.is_some_and(|(_, place)| place == Path::new("/")) => Made::Dockers,
+                made => made,
+            }
+        };
+        let roots_made = own_places(roots).map(|root| (root, made_in(root)));
+        let places = std::iter::once((&snap.home, Made::Anything)).chain(roots_made);
+        let spelled = |(place, made): (&PathBuf, Made)| {
+            roots.spellings(place).into_iter().map(move |path| (path, made))
+        };
+        let mut directories: Vec<(PathBuf, Made)> = places.flat_map(spelled).collect();
+        directories.push((home, Made::Anything));
+        order::sort_by(&mut directories, |a, b| a.0.cmp(&b.0));
         directories.dedup();
+        let below = roots.mounts.iter().map(|root| (root.as_path(), made_in(root))).collect();
         let mut ids = scope.sole_ids();
         let doubtful = scope.containers.iter().filter(|c| !scope.counts_as_ours(c));
         for container in doubtful {
@@ -66,7 +91,10 @@ impl<'a> Held<'a> {
         ids.extend(scope.pod_uids());
         let own = scope.containers.iter().filter(|c| scope.counts_as_ours(c) && !scope.is_foreign(&c.id));
         let tasks = own.map(|c| (c.id.namespace.as_str(), c.id.id.as_str())).collect();
-        let places = directories.iter().filter_map(|directory| place_in(table, directory)).collect();
+        let place = |(directory, made): &(PathBuf, Made)| {
+            place_in(table, directory).map(|(device, at)| (device, at, *made))
+        };
+        let places = directories.iter().filter_map(place).collect();
         let images = if roots.is_own(snap, &roots.root) { roots.spellings(&roots.root) } else { Vec::new() };
         let by_id: HashMap<u64, &Mount> = table.mounts.iter().map(|m| (m.id, m)).collect();
         let itself = table.mounts.iter().filter(|m| shows_itself(&by_id, m)).map(|m| m.id).collect();
@@ -80,6 +108,7 @@ impl<'a> Held<'a> {
             snap,
             places,
             directories,
+            below,
             under,
             images,
             devices,
@@ -157,8 +186,8 @@ impl<'a> Held<'a> {
     }
 
     fn is_below(&self, mount: &Mount) -> bool {
-        let below = |root: &PathBuf| mount.point().starts_with(root) && mount.point() != *root;
-        self.roots.mounts.iter().any(below) && !self.is_somebodys_root(mount)
+        let below = |(root, made): &(&Path, Made)| mount.point() != *root && made.has(root, mount.point());
+        self.below.iter().any(below) && !self.is_somebodys_root(mount)
     }
 
     /// In a directory that runtimes share, by the ID or the pod's uid at the place where that stands, or by what pods have of it.
@@ -182,8 +211,9 @@ impl<'a> Held<'a> {
         }
         self.shows_place(mount) || self.devices.contains(mount.device()) || {
             let inside = self.is_in_snap(mount) && !self.is_in_data(mount);
-            let places = if inside { &self.images } else { &self.directories };
-            mount.layers().iter().any(|layer| places.iter().any(|place| layer.starts_with(place)))
+            let is_image = |layer: &Path| self.images.iter().any(|place| layer.starts_with(place));
+            let is_ours = |layer: &Path| self.directories.iter().any(|(place, made)| made.has(place, layer));
+            mount.layers().iter().any(|layer| if inside { is_image(layer) } else { is_ours(layer) })
         }
     }
 
@@ -194,7 +224,8 @@ impl<'a> Held<'a> {
     /// At the snap's own directories, above them, or at a root of the profile: somebody put it there for the snap.
     fn is_somebodys_root(&self, mount: &Mount) -> bool {
         let at = |path: &PathBuf| path.starts_with(mount.point());
-        self.under.iter().any(at) || own_places(self.roots).any(|root| *root == mount.point())
+        self.under.iter().any(at)
+            || own_places(self.roots).chain(&self.roots.shared).any(|root| *root == mount.point())
     }
 
     /// True for a mount below the snap's own directories; a mount at one of these is none.
@@ -214,11 +245,14 @@ impl<'a> Held<'a> {
     /// True if something of ours may be on a device.
     pub fn is_on_device(&self, device: &[u8]) -> bool {
         let is = |ours: &str| ours.as_bytes() == device;
-        self.places.iter().any(|(ours, _)| is(ours)) || self.devices.iter().any(|ours| is(ours))
+        self.places.iter().any(|(ours, ..)| is(ours)) || self.devices.iter().any(|ours| is(ours))
     }
 
     fn shows_place(&self, mount: &Mount) -> bool {
-        self.places.iter().any(|(device, root)| *device == mount.device() && mount.root().starts_with(root))
+        let shows = |(device, root, made): &(String, PathBuf, Made)| {
+            *device == mount.device() && made.has(root, mount.root())
+        };
+        self.places.iter().any(shows)
     }
 }
 

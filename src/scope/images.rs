@@ -15,8 +15,11 @@ use crate::view::View;
 /// other containerd may run there now: each one locks its database for as long as it runs. Where that cannot be told, it
 /// proves nothing.
 pub(super) fn proves(view: &View, snap: &Snap, roots: &Roots) -> bool {
-    if snap.owns(&roots.root) {
+    if snap.owns(&roots.root) && roots.mounts.contains(&roots.root) {
         return true;
+    }
+    if roots.untied.contains(&roots.root) {
+        return false;
     }
     let is_led_to = || roots.spellings(&roots.root).iter().any(|path| snap.owns(path));
     if is_shared(&roots.root) || !roots.moved.contains(&roots.root) && !is_led_to() {
@@ -36,7 +39,7 @@ pub(super) fn is_other_dockers(view: &View, snap: &Snap, data: &Path) -> Result<
 }
 
 /// True if a process that is not in a unit of the snap's has locked this file.
-fn is_locked(view: &View, snap: &Snap, file: &Path) -> Result<bool> {
+pub(super) fn is_locked(view: &View, snap: &Snap, file: &Path) -> Result<bool> {
     let inode = view.host.stat(file)?.ino();
     let holders = locked_by(&view.host.read(Path::new("/proc/locks"))?, inode);
     Ok(holders.into_iter().any(|pid| view.unit_of(pid) != Some(snap.instance.as_str())))

@@ -32,6 +32,7 @@ mod netns;
 pub mod network;
 mod orphans;
 mod others;
+pub mod outside;
 mod owner;
 mod rootfs;
 pub mod roots;

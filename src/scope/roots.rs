@@ -52,7 +52,7 @@ pub fn resolve_as_told(
 }
 
 /// A path in a directory that is called otherwise here.
-fn swap(path: &Path, from: &Path, to: &Path) -> PathBuf {
+pub(super) fn swap(path: &Path, from: &Path, to: &Path) -> PathBuf {
     path.strip_prefix(from).map_or_else(|_| path.to_path_buf(), |below| to.join(below))
 }
 

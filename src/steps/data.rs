@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Blind, Result};
+use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
+use crate::runtime::metadata::FILE;
 use crate::scope::Scope;
 use crate::snap::Snap;
+use crate::snap::profile::Made;
 use crate::text::show;
 use crate::view::View;
 
@@ -17,6 +20,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     for path in &scope.roots.data {
         let there = match scope.roots.is_own(&scope.snap, path) {
             _ if scope.snap.owns_at_run(path) => at_run(view, &scope.snap, path),
+            true if is_bound(view, scope, path) => of_runtime(view, path),
             true => is_there(view, path).map(|there| if there { vec![path.clone()] } else { vec![] }),
             false => of_runtime(view, path),
         };
@@ -31,11 +35,26 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             Err(e) => finding.blind.push(Blind::new(show(path), e)),
         }
     }
+    for path in &scope.roots.untied {
+        let why = "the snap's data lead there, and nothing proves that what a containerd made there is this snap's; it stays";
+        match of_runtime(view, path) {
+            Ok(there) if there.is_empty() => {}
+            Ok(_) => finding.blind.push(Blind::new(show(path), (Reason::Unproven, why))),
+            Err(e) if e.is_gone() => {}
+            Err(e) => finding.blind.push(Blind::new(show(path), e)),
+        }
+    }
     let all = &scope.roots.moved;
     let outer = all.iter().filter(|path| !all.iter().any(|above| *path != above && path.starts_with(above)));
     let moved = outer.filter(|path| view.host.list(path).is_ok_and(|n| !n.is_empty()));
     finding.residues.extend(moved.map(|path| Residue::path(path.clone(), PathKind::Moved)));
     finding
+}
+
+/// True for a directory of containerd's at which something is mounted: on it others may keep more.
+fn is_bound(view: &View, scope: &Scope, path: &Path) -> bool {
+    scope.roots.made_in(path) == Made::Containerds
+        && view.own_mounts().as_ref().is_ok_and(|t| t.mounts.iter().any(|m| m.point() == path))
 }
 
 fn is_there(view: &View, path: &Path) -> Result<bool> {
@@ -62,11 +81,12 @@ fn at_run(view: &View, snap: &Snap, path: &Path) -> Result<Vec<PathBuf>> {
 /// Outside of the snap's own directories, where a link of the administrator's leads: what containerd makes there, by its
 /// names. What else he keeps beside that is his.
 fn of_runtime(view: &View, path: &Path) -> Result<Vec<PathBuf>> {
-    let is_runtimes = |name: &std::ffi::OsStr| {
-        name.as_encoded_bytes().starts_with(b"io.containerd.") || name == "tmpmounts"
-    };
     let names = view.host.list(path)?;
-    Ok(names.iter().filter(|name| is_runtimes(name)).map(|name| path.join(name)).collect())
+    let made = names.iter().filter(|name| Made::Containerds.has_name(name)).map(|name| path.join(name));
+    // What ties it all to us goes last: a later run may have to know.
+    let (database, mut found): (Vec<_>, Vec<_>) = made.partition(|made| path.join(FILE).starts_with(made));
+    found.extend(database);
+    Ok(found)
 }
 
 /// The link in the snap's directories by which a place is reached.
@@ -111,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_an_administrators_link_what_containerd_made_then_the_link() {
+    fn behind_an_administrators_link_what_a_container_ties_to_us_then_the_link() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at(ROOT).parent().unwrap()).unwrap();
@@ -120,16 +140,19 @@ mod tests {
         std::os::unix::fs::symlink("/mnt/big", at(ROOT)).unwrap();
         let host = Host::at(dir.path());
         let (snap, profile) = microk8s();
-        let found = || {
-            let view = View::new(&host, None);
-            let scope = crate::scope::decide::gather(&view, &snap, &profile).unwrap();
-            let residues = find(&view, &scope).residues;
-            residues.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let view = || View::new(&host, None);
+        let mut scope = crate::scope::decide::gather(&view(), &snap, &profile).unwrap();
+        let found = |scope: &Scope| {
+            let finding = find(&view(), scope);
+            let blind = finding.blind.iter().map(|blind| format!("blind {}", blind.what));
+            finding.residues.iter().map(ToString::to_string).chain(blind).collect::<Vec<_>>()
         };
-        assert_eq!(found(), ["data /mnt/big/io.containerd.content.v1.content"]);
+        assert_eq!(found(&scope), ["blind /mnt/big"], "nothing says whose it is");
+        scope.roots.data.append(&mut scope.roots.untied);
+        assert_eq!(found(&scope), ["data /mnt/big/io.containerd.content.v1.content"]);
         fs::remove_dir(at("mnt/big/io.containerd.content.v1.content")).unwrap();
-        assert_eq!(found(), [format!("data /{ROOT}")]);
+        assert_eq!(found(&scope), [format!("data /{ROOT}")]);
         fs::remove_file(at(ROOT)).unwrap();
-        assert!(found().is_empty() && at("mnt/big/photos").exists());
+        assert!(found(&scope).is_empty() && at("mnt/big/photos").exists());
     }
 }

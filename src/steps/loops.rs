@@ -16,6 +16,7 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{self, Loop, Residue};
 use crate::scope::{Scope, devices, shared};
+use crate::snap::profile::Made;
 use crate::text::{show, unescape};
 use crate::view::View;
 
@@ -116,11 +117,15 @@ pub fn swaps(view: &View, scope: &Scope) -> Vec<Blind> {
 }
 
 fn is_file_of_ours(scope: &Scope, file: &Path) -> bool {
-    let below = |root: &PathBuf| file.starts_with(root) && file != root;
     let roots = &scope.roots;
+    let below = |root: &PathBuf| file.starts_with(root) && file != root;
+    let is_made = |root: &PathBuf| {
+        let made = if roots.is_own(&scope.snap, root) { Made::Anything } else { roots.made_in(root) };
+        file != root && made.has(root, file)
+    };
     // Also in the directory of an earlier revision.
     let own = [&scope.snap.common, &scope.snap.data, &scope.snap.home].map(|path| roots.place_of(path));
-    roots.mounts.iter().chain(&own).any(below) || shared::is_of_our_pod(scope, file)
+    own.iter().any(below) || roots.mounts.iter().any(is_made) || shared::is_of_our_pod(scope, file)
 }
 
 /// Loop devices are the whole machine's, and another guest's file may have the same path: the device says which

@@ -8,7 +8,7 @@ use crate::error::Blind;
 use crate::linux::host::Host;
 use crate::linux::in_two::in_two;
 use crate::linux::mount_namespace;
-use crate::linux::mountinfo::{self, Mount, MountTable};
+use crate::linux::mountinfo::{self, Mount};
 use crate::linux::proc::Proc;
 use crate::order;
 use crate::reason::Reason;
@@ -16,6 +16,7 @@ use crate::residue::finding::Finding;
 use crate::residue::witness::Proven;
 use crate::runtime::bundle;
 use crate::scope::held::Held;
+use crate::scope::outside::shown;
 use crate::scope::{Container, Scope, shared};
 use crate::steps::{agents, passed_on};
 use crate::text::{escape, show};
@@ -84,14 +85,10 @@ fn nobodys<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iterat
 /// The directories elsewhere that are bound at roots of the snap.
 pub fn bound_places(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
-    let at_roots = table.mounts.iter().filter(|m| scope.roots.mounts.iter().any(|root| root == m.point()));
-    at_roots.filter_map(|mount| shown(table, mount)).collect()
-}
-
-/// Where else the part of a file system is to be seen that a mount shows.
-fn shown(table: &MountTable, mount: &Mount) -> Option<PathBuf> {
-    let others = table.mounts.iter().filter(|m| m.device() == mount.device() && m.id != mount.id);
-    others.filter_map(|m| Some(m.point().join(mount.root().strip_prefix(m.root()).ok()?))).next()
+    let roots = &scope.roots;
+    let is_root = |at: &Path| roots.mounts.iter().chain([&roots.root, &roots.state]).any(|root| root == at);
+    let at_roots = table.mounts.iter().filter(|m| is_root(m.point()));
+    at_roots.filter_map(|mount| shown(table, mount).next()).collect()
 }
 
 /// Adds mounts of ours in the mount namespaces of others, which only they can unmount. They are told and close no gate: any
@@ -166,8 +163,8 @@ mod tests {
             b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /mnt/big rw - ext4 /dev/b rw\n\
               3 1 8:2 /k /var/snap/microk8s/common/var/lib/kubelet rw - ext4 /dev/b rw\n",
         );
-        assert_eq!(shown(&table, &table.mounts[2]), Some("/mnt/big/k".into()));
-        assert_eq!(shown(&table, &table.mounts[0]), None);
+        assert_eq!(shown(&table, &table.mounts[2]).next(), Some("/mnt/big/k".into()));
+        assert_eq!(shown(&table, &table.mounts[0]).next(), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod held;
 mod idle;
 mod images;
 mod kata;
+mod led;
 mod logs;
 mod moved;
 mod network;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     all.extend(apps::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
+    all.extend(led::ALL);
     all.extend(logs::ALL);
     all.extend(options::ALL);
     all.extend(services::ALL);

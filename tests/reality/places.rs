@@ -83,7 +83,7 @@ fn link_all() -> Result<()> {
 }
 
 /// What the administrator made himself, and what lies there: named, not deleted. Nothing that runs, and no mount but his.
-fn on_the_disk(thing: &Thing) -> bool {
+pub fn on_the_disk(thing: &Thing) -> bool {
     let path = &thing.path;
     let file = thing.kind == Kind::File && (path.starts_with("/mnt/big") || path.starts_with("/mnt/disk"));
     file || thing.kind == Kind::Mount && administrators(thing)

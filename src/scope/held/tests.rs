@@ -2,6 +2,7 @@ use super::*;
 use crate::fixture::scope_of;
 use crate::linux::mountinfo::parse;
 use crate::runtime::Pod;
+use crate::snap::profile::Alias;
 
 const COMMON: &str = "/var/snap/microk8s/common";
 
@@ -83,6 +84,32 @@ fn where_dockers_data_were_moved_to_only_what_containers_of_ours_have() {
         .collect();
     assert_eq!(ours(&scope, &alone), [2, 3, 5, 7, 9], "nobody else has anything there");
     assert_eq!(ours(&Scope { docker_places: Default::default(), ..scope }, table), Vec::<u64>::new());
+}
+
+#[test]
+fn of_a_root_at_the_top_of_a_disk_only_what_its_program_makes() {
+    let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / AT rw - ext4 /dev/b rw\n3 2 8:3 / AT/photos rw - ext4 /dev/c rw\n\
+        4 1 8:2 /films /srv/films rw - ext4 /dev/b rw\n5 1 8:2 / /srv/all rw - ext4 /dev/b rw\n\
+        6 2 0:50 / /mnt/big/docker/overlay2/l/merged rw - overlay o ro,lowerdir=AT/docker/overlay2/l/diff\n\
+        7 2 0:51 / AT/tmpmounts/a rw - tmpfs t rw\n8 1 8:2 /io.containerd.x/y /mnt/y rw - ext4 /dev/b rw\n\
+        9 1 0:52 / /mnt/o rw - overlay o ro,lowerdir=AT/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs\n";
+    let ids = |scope: &Scope, at: &str| {
+        let table = parse(table.replace("AT", at).as_bytes());
+        let held = Held::of(&table, &scope.roots, &scope.snap, scope, &HashSet::new());
+        table.mounts.iter().filter(|m| held.is_ours(m)).map(|m| m.id).collect::<Vec<_>>()
+    };
+    let mut scope = scope_of(&[]);
+    let spelled = scope.roots.root.clone();
+    assert_eq!(ids(&scope, &spelled.display().to_string()), [7, 8, 9], "bound");
+    for root in
+        [&mut scope.roots.mounts, &mut scope.roots.data].into_iter().flatten().filter(|r| **r == spelled)
+    {
+        *root = "/mnt/big".into();
+    }
+    scope.roots.root = "/mnt/big".into();
+    let alias = Alias { name: spelled.clone(), place: "/mnt/big".into(), links: vec![spelled] };
+    scope.roots.aliases.push(alias);
+    assert_eq!(ids(&scope, "/mnt/big"), [7, 8, 9], "led to");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A profile's paths for one snap, and what was found out about them.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -49,6 +50,9 @@ pub struct Roots {
     /// because of where it lies.
     #[serde(with = "text::list")]
     pub moved: Vec<PathBuf>,
+    /// Where links or bind mounts lead out of the snap's own directories, and nothing ties what is there to the snap.
+    #[serde(skip)]
+    pub untied: Vec<PathBuf>,
     /// Where docker's daemon keeps all its data, where that is not in the snap's own directories.
     #[serde(skip)]
     pub docker: Option<PathBuf>,
@@ -80,6 +84,57 @@ pub struct Roots {
     /// The users' scripts.
     #[serde(rename = "hooks", with = "text::option")]
     pub scripts: Option<PathBuf>,
+}
+
+/// What alone is ours below a root where others may have theirs, too: by the names that its program makes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    Anything,
+    Containerds,
+    Kubelets,
+    Dockers,
+}
+
+/// docker's drivers, and what it keeps beside their layers.
+const DOCKERS: &[&str] = &[
+    "aufs",
+    "btrfs",
+    "buildkit",
+    "containerd",
+    "containers",
+    "devicemapper",
+    "fuse-overlayfs",
+    "image",
+    "overlay",
+    "overlay2",
+    "plugins",
+    "rootfs",
+    "tmp",
+    "vfs",
+    "volumes",
+    "zfs",
+];
+
+impl Made {
+    /// Whether what is called so in a root is of what was made there.
+    pub fn has_name(self, name: &OsStr) -> bool {
+        match self {
+            Made::Anything => true,
+            Made::Containerds => {
+                name.as_encoded_bytes().starts_with(b"io.containerd.") || name == "tmpmounts"
+            }
+            Made::Kubelets => name == "pods" || name == "plugins",
+            Made::Dockers => DOCKERS.iter().any(|own| name == *own),
+        }
+    }
+
+    /// The same of what lies at or below a root.
+    pub fn has(self, root: &Path, path: &Path) -> bool {
+        let below = path.strip_prefix(root).ok();
+        below.is_some_and(|below| {
+            self == Made::Anything || below.iter().next().is_some_and(|n| self.has_name(n))
+        })
+    }
 }
 
 /// A path that leads to another place.
@@ -131,6 +186,24 @@ impl Roots {
     pub fn is_own(&self, snap: &Snap, place: &Path) -> bool {
         let below = |root: PathBuf| place.starts_with(&root) && place != root;
         snap.owns(place) || [&snap.common, &snap.data].into_iter().any(|root| below(self.place_of(root)))
+    }
+
+    /// True if containerd's root is in the snap's own directories, and not given up as another's that is bound there.
+    pub fn owns_root(&self, snap: &Snap) -> bool {
+        self.is_own(snap, &self.root) && self.mounts.contains(&self.root)
+    }
+
+    /// What is made in a root.
+    pub fn made_in(&self, root: &Path) -> Made {
+        if root == self.root || root == self.state {
+            Made::Containerds
+        } else if self.kubelet.as_deref() == Some(root) {
+            Made::Kubelets
+        } else if self.root.strip_prefix(root).is_ok_and(|below| below == Path::new("containerd/daemon")) {
+            Made::Dockers
+        } else {
+            Made::Anything
+        }
     }
 
     /// Whether this is there, and a program of the snap may have made it.
