@@ -90,7 +90,7 @@ fn where_dockers_data_were_moved_to_only_what_containers_of_ours_have() {
 fn of_a_root_at_the_top_of_a_disk_only_what_its_program_makes() {
     let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / AT rw - ext4 /dev/b rw\n3 2 8:3 / AT/photos rw - ext4 /dev/c rw\n\
         4 1 8:2 /films /srv/films rw - ext4 /dev/b rw\n5 1 8:2 / /srv/all rw - ext4 /dev/b rw\n\
-        6 2 0:50 / /mnt/big/docker/overlay2/l/merged rw - overlay o ro,lowerdir=AT/docker/overlay2/l/diff\n\
+        6 2 0:50 / /mnt/big/docker/overlay2/l/merged rw - overlay o ro,lowerdir=/mnt/big/docker/overlay2/l/diff\n\
         7 2 0:51 / AT/tmpmounts/a rw - tmpfs t rw\n8 1 8:2 /io.containerd.x/y /mnt/y rw - ext4 /dev/b rw\n\
         9 1 0:52 / /mnt/o rw - overlay o ro,lowerdir=AT/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs\n";
     let ids = |scope: &Scope, at: &str| {
