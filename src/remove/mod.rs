@@ -73,6 +73,9 @@ pub fn remove(
             (Some(begun), _) => begun.finish(deadline),
             // Containers are asked all at once, below.
             (None, false) if effort == Effort::Ask && matches!(residue, Residue::Task(_)) => Done::Gone,
+            (None, false) if matches!(residue, Residue::Rule(_)) && clock.rules_are_up(deadline) => {
+                not_possible("rules had a third of the time that was left; the rest is for mounts and data")
+            }
             (None, false) => by.directly(residue),
             (None, true) => not_possible("the run was over before its turn came"),
         });
@@ -93,13 +96,21 @@ pub fn remove(
 struct Clock {
     up: bool,
     asked: Option<Instant>,
+    rules_until: Option<Instant>,
 }
 
 impl Clock {
     const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
     fn new() -> Clock {
-        Clock { up: false, asked: None }
+        Clock { up: false, asked: None, rules_until: None }
+    }
+
+    /// A proxy of a thousand services has more rules than can be deleted in a run, each by a program that reads all of them first,
+    /// and they come before the mounts. What is left of them gets its turn in the next round.
+    fn rules_are_up(&mut self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        now >= *self.rules_until.get_or_insert_with(|| now + deadline.saturating_duration_since(now) / 3)
     }
 
     fn is_up(&mut self, live: &Live, deadline: Instant) -> bool {
@@ -246,5 +257,29 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(60);
         assert_eq!(remove(&live, &residues, Effort::Force, later, &scope, &|_| true), [Done::Gone]);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn rules_leave_time_for_what_comes_after_them() {
+        use std::os::unix::fs::PermissionsExt;
+        let (live, scope) = (crate::fixture::live(), crate::fixture::scope_of(&[]));
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (program, path) = (dir.join("iptables"), dir.join("file"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(&program, "#!/bin/sh\nsleep 0.3\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let rule = |n: usize| residue::Rule {
+            program: program.clone(),
+            table: "nat".into(),
+            rule: vec![format!("KUBE-{n}")],
+            chain: true,
+        };
+        let mut residues: Vec<Residue> = (0..30).map(|n| Residue::Rule(Box::new(rule(n)))).collect();
+        residues.push(Residue::path(path.clone(), PathKind::CniResult));
+        let deadline = Instant::now() + Duration::from_secs(6);
+        let done = remove(&live, &residues, Effort::Force, deadline, &scope, &|_| true);
+        assert!(!path.exists() && done[0] == Done::Gone, "{done:?}");
+        assert!(matches!(done[29], Done::NotPossible { .. }), "{done:?}");
     }
 }

@@ -9,7 +9,7 @@ use crate::linux::links::Link;
 use crate::order;
 use crate::reason::Reason;
 use crate::scope::Scope;
-use crate::scope::network::Network;
+use crate::scope::network::{DOCKERD, Network};
 use crate::text::{escape, show};
 use crate::view::View;
 
@@ -31,30 +31,84 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     files
 }
 
+/// What docker's records say.
+#[derive(Default)]
+pub(super) struct Records {
+    read: Vec<(PathBuf, String)>,
+    blind: Vec<Blind>,
+}
+
+/// Who made a bridge, by these records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// docker, as far as it knows: what it does not know it takes away as its own.
+    Docker,
+    /// Somebody who made it before docker was told to use it.
+    Another,
+    /// Both are written there: bolt leaves in its pages what it has deleted.
+    Either,
+    /// It is not named.
+    Nobody,
+}
+
+/// docker's own default.
+const DEFAULT: &str = "docker0";
+
+/// What any two dockers share. It finds them there when it is started again, and writes down each time that they were there before.
+pub(super) const SHARED: [&str; 2] = [DEFAULT, "docker_gwbridge"];
+
+impl Records {
+    pub fn read(view: &View, files: &[PathBuf]) -> Records {
+        let mut records = Records::default();
+        for file in files {
+            match view.host.read_at_most(file, MAX_RECORD) {
+                Ok(bytes) => {
+                    records.read.push((file.clone(), String::from_utf8_lossy(&bytes).into_owned()));
+                }
+                Err(e) => records.blind.push(Blind::new(show(file), e)),
+            }
+        }
+        records
+    }
+
+    /// The keys of a network's record stand in the alphabet's order (libnetwork's `bridge_store.go`; `ifaceCreator` has the
+    /// numbers).
+    pub fn maker(&self, bridge: &str) -> Maker {
+        let name = format!("\"BridgeName\":\"{bridge}\"");
+        let written =
+            |before: &str| self.read.iter().any(|(_, text)| text.contains(&format!("{before}{name}")));
+        let another = !SHARED.contains(&bridge) && written("\"BridgeIfaceCreator\":2,");
+        match (written("\"BridgeIfaceCreator\":1,"), another) {
+            (true, true) => Maker::Either,
+            (false, true) => Maker::Another,
+            (true, false) => Maker::Docker,
+            (false, false) if written("") => Maker::Docker,
+            (false, false) => Maker::Nobody,
+        }
+    }
+}
+
 /// The links that these records name and that are there. They are told and not removed, since a container may be able to
 /// write to a record. Every docker has a docker0: beside another one that is alive, it is taken for that one's.
-pub(super) fn left(view: &View, records: &[PathBuf], links: &[Link], network: &Network) -> Vec<Blind> {
-    let mut found = Vec::new();
-    for file in records {
-        let text = match view.host.read_at_most(file, MAX_RECORD) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) => {
-                found.push(Blind::new(show(file), e));
-                continue;
-            }
-        };
+pub(super) fn left(records: &Records, links: &[Link], network: &Network) -> Vec<Blind> {
+    let mut found = records.blind.clone();
+    for (file, text) in &records.read {
         let named = |link: &&Link| match link.kind.as_str() {
-            "bridge" => text.contains(&format!("\"BridgeName\":\"{}\"", link.name)),
-            "vlan" | "dummy" => is_made_for(&text, &link.name),
+            "bridge" => {
+                text.contains(&format!("\"BridgeName\":\"{}\"", link.name))
+                    && records.maker(&link.name) != Maker::Another
+            }
+            "vlan" | "dummy" => is_made_for(text, &link.name),
             _ => false,
         };
         let ours = |link: &Link| network.links.iter().any(|own| own.index == link.index);
-        let others = |link: &Link| link.name == "docker0" && network.rivals.contains_key("dockerd");
-        let there = links.iter().filter(|l| !ours(l) && !others(l)).filter(named);
+        let others = |link: &Link| link.name == DEFAULT && network.rivals.contains_key(DOCKERD);
+        let what = |link: &Link| format!("the link {}", escape(link.name.as_bytes()));
+        let told = |link: &Link| network.blind.iter().any(|blind| blind.what == what(link));
+        let there = links.iter().filter(|l| !ours(l) && !others(l) && !told(l)).filter(named);
         found.extend(there.map(|link| {
-            let what = format!("the link {}", escape(link.name.as_bytes()));
             let why = format!("{} names it, and no container of this snap is in it", show(file));
-            Blind::new(what, (Reason::Unproven, why))
+            Blind::new(what(link), (Reason::Unproven, why))
         }));
     }
     found
@@ -74,6 +128,12 @@ mod tests {
     use crate::fixture::scope_of;
     use crate::linux::host::Host;
     use crate::scope::network::OwnedLink;
+
+    impl Records {
+        pub(in crate::scope) fn of(text: &str) -> Records {
+            Records { read: vec![("/d".into(), text.into())], blind: Vec::new() }
+        }
+    }
 
     #[test]
     fn a_bridge_that_docker_wrote_down_and_that_is_there_is_told() {
@@ -96,7 +156,10 @@ mod tests {
         };
         let links = [link(1, "br-1", "bridge"), link(2, "docker0", "bridge"), link(3, "br-", "bridge")];
         let told = |network: &Network| -> Vec<String> {
-            left(&view, &records(&view, &scope), &links, network).into_iter().map(|b| b.what).collect()
+            left(&Records::read(&view, &records(&view, &scope)), &links, network)
+                .into_iter()
+                .map(|b| b.what)
+                .collect()
         };
         let mut network = Network::default();
         assert_eq!(told(&network), ["the link br-1", "the link docker0"]);
@@ -104,6 +167,36 @@ mod tests {
         let (name, r#type, because) = ("br-1".into(), "bridge".into(), String::new());
         network.links.push(OwnedLink { index: 1, name, r#type, because });
         assert!(told(&network).is_empty());
+    }
+
+    #[test]
+    fn a_bridge_that_was_there_before_docker_is_not_dockers() {
+        let one = |creator, name| {
+            format!(
+                "\u{1}\0{{\"AddressIPv4\":\"\",\"BridgeIfaceCreator\":{creator},\"BridgeName\":\"{name}\",\"DefaultBridge\":false}}\0"
+            )
+        };
+        let names = [(1, "br-1"), (2, "br0"), (0, "br1"), (1, "again"), (2, "again"), (2, "docker0")];
+        let text = names.map(|(creator, name)| one(creator, name)).concat();
+        let records = Records::of(&text);
+        let all = ["br-1", "br0", "br1", "again", "docker0", "br", "cni0"].map(|name| records.maker(name));
+        let expected = [
+            Maker::Docker,
+            Maker::Another,
+            Maker::Docker,
+            Maker::Either,
+            Maker::Docker,
+            Maker::Nobody,
+            Maker::Nobody,
+        ];
+        assert_eq!(all, expected);
+        let link =
+            |name: &str| Link { index: 1, name: name.into(), kind: "bridge".into(), ..Link::default() };
+        let told = left(&records, &names.map(|(_, name)| link(name)), &Network::default());
+        let told: Vec<&str> = told.iter().map(|b| b.what.as_str()).collect();
+        let expected =
+            ["the link br-1", "the link br1", "the link again", "the link again", "the link docker0"];
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -146,7 +239,7 @@ mod tests {
             .collect();
         let host = Host::at(dir.path());
         let view = View::new(&host, None);
-        let told = left(&view, &[file], &links, &Network::default());
+        let told = left(&Records::read(&view, &[file]), &links, &Network::default());
         let told: Vec<String> = told.into_iter().map(|b| b.what).collect();
         assert_eq!(told, ["the link eth0.50", "the link di-1f"]);
     }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::linux::links::{Block, Link, leads_to, shares};
 use crate::runtime::cni::Attachment;
+use crate::scope::docker_links::{Maker, Records, SHARED};
 use crate::scope::link_facts::Facts;
 use crate::scope::network::OwnedLink;
 use crate::text::escape;
@@ -54,6 +55,10 @@ pub(super) struct Judge<'a> {
     pub networks: Vec<(IpAddr, u8)>,
     /// Another kubelet that is alive.
     pub kubelet: Option<String>,
+    /// What docker wrote down, if containers of ours are docker's, which knows no CNI.
+    pub docker: Option<&'a Records>,
+    /// Another docker's daemon that is alive.
+    pub dockerd: Option<&'a str>,
 }
 
 impl Judge<'_> {
@@ -98,12 +103,36 @@ impl Judge<'_> {
                 "a port of it leads to {place}, where nobody is and which nothing proves ours"
             )));
         }
+        if let Some(verdict) = self.of_docker(link) {
+            return Some(verdict);
+        }
         if let Some(verdict) = self.own_address(link).filter(|_| !self.facts.is_proven(link)) {
             return Some(verdict);
         }
         let block = self.foreign_block(link).filter(|_| !self.facts.is_proven(link))?;
         let text = block.address.map_or("a default route".into(), |a| format!("{a}/{}", block.prefix));
         Some(Verdict::Others(format!("{text} over it is not of our pods' network")))
+    }
+
+    /// A bridge with ports, all of them ours, that no result of CNI lists.
+    fn of_docker(&self, link: &Link) -> Option<Verdict> {
+        let listed = |(_, a): &(String, Attachment)| a.host_links.iter().any(|(name, _)| *name == link.name);
+        let records =
+            self.docker.filter(|_| link.kind == "bridge" && !self.attachments.iter().any(listed))?;
+        self.facts.ports(link).next()?;
+        const SAYS: &str = "docker's own record says that it was there before";
+        let proven = self.facts.is_proven(link);
+        match (records.maker(&link.name), self.dockerd) {
+            (_, Some(rival)) if SHARED.contains(&link.name.as_str()) => Some(Verdict::Doubt(format!(
+                "containers of ours are in it; but {rival}, and any two dockers share one"
+            ))),
+            (Maker::Another, _) => Some(Verdict::Others(SAYS.into())),
+            (Maker::Either, _) if !proven => Some(Verdict::Doubt(format!("{SAYS}, and that docker made it"))),
+            (Maker::Nobody, Some(rival)) if !proven => {
+                Some(Verdict::Doubt(format!("docker's own record does not name it, and {rival}")))
+            }
+            _ => None,
+        }
     }
 
     /// An address of a bridge that CNI did not give to it. A user may have pods put on a bridge of his own.

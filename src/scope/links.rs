@@ -14,9 +14,10 @@ use crate::linux::proc::Proc;
 use crate::order;
 use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
+use crate::runtime::docker::NAMESPACE as DOCKER;
 use crate::runtime::short;
 use crate::scope::cni_ids::CniIds;
-use crate::scope::docker_links;
+use crate::scope::docker_links::{self, Records};
 use crate::scope::lent;
 use crate::scope::link_facts::Facts;
 use crate::scope::link_verdict::{Judge, Verdict, is_link_local, pod_networks};
@@ -89,11 +90,13 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         facts.learn_deserted(&namespaces);
     }
     gathered.network.rivals = rivals(view, scope);
+    let of_docker = Records::read(view, &of_docker);
     if !any {
-        gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
+        gathered.network.blind.extend(docker_links::left(&of_docker, &facts.links, &gathered.network));
         return gathered;
     }
     let networks = pod_networks(&facts, &ends, &recorded.ours);
+    let rivals = gathered.network.rivals.clone();
     let judge = Judge {
         facts: &facts,
         ends,
@@ -102,9 +105,11 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         addresses: gathered.network.addresses.iter().copied().collect(),
         networks,
         kubelet: gathered.network.other_kubelet().map(str::to_owned),
+        docker: scope.containers.iter().any(|c| c.id.namespace == DOCKER).then_some(&of_docker),
+        dockerd: rivals.get(DOCKERD).map(String::as_str),
     };
     shared_links(&judge, &scope.links, &mut gathered);
-    gathered.network.blind.extend(docker_links::left(view, &of_docker, &facts.links, &gathered.network));
+    gathered.network.blind.extend(docker_links::left(&of_docker, &facts.links, &gathered.network));
     gathered.network.blocks = blocks_of(&facts, &gathered.network.links);
     if let Some(earlier) = earlier {
         let known = known_blocks(&facts, &gathered.network.links, earlier);

@@ -19,7 +19,7 @@ use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::{Ipset, Residue, Rule};
-use crate::runtime::docker::NAMESPACE as DOCKER;
+use crate::runtime::docker::{NAMESPACE as DOCKER, data_of};
 use crate::scope::Scope;
 use crate::scope::cni_ids::CniIds;
 use crate::steps::skeleton;
@@ -93,6 +93,10 @@ fn of_families(
                 let why = "pods of this snap had a network here, and no rule tells whose the sets are; 'ipset destroy NAME' ends one";
                 judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
             }
+            (None, _, None) if family.by_link && had_network(family, scope) => {
+                let why = "docker of this snap had networks here, and no bridge of ours tells whose they are";
+                judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
+            }
             (None, _, rival) => {
                 let why = rival.map_or("nothing ties them to a pod of ours", String::as_str);
                 judged.others.push(format!("{what}: {why}"));
@@ -143,7 +147,11 @@ fn of_families(
 /// True if something of ours had a network that this family may have served: pods, or containers of docker's.
 fn had_network(family: &Family, scope: &Scope) -> bool {
     match family.by_link {
-        true => scope.containers.iter().any(|c| c.id.namespace == DOCKER),
+        // Stopped in order, it has ended its containers and left its rules.
+        true => {
+            scope.containers.iter().any(|c| c.id.namespace == DOCKER)
+                || scope.idle && data_of(&scope.roots.root).is_some()
+        }
         false => scope.network.is_known(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod blackholes;
 pub mod cgroups;
 mod classes;
 mod containers;

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::blackhole::{self, Blackhole};
-use crate::linux::links::leads_to;
 use crate::linux::policy::{self, Policy};
 use crate::linux::{conntrack, netns};
 use crate::order;
@@ -15,7 +13,7 @@ use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
 use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
-use crate::steps::{firewall, skeleton};
+use crate::steps::{blackholes, firewall, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -26,7 +24,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     lost(view, scope, &mut finding);
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
-    blackholes(view, scope, &mut finding);
+    blackholes::find(view, scope, &mut finding);
     policies(view, scope, &mut finding);
     flows(view, scope, &mut finding);
     finding
@@ -51,29 +49,6 @@ fn policies(view: &View, scope: &Scope, finding: &mut Finding) {
              {table}' lists its routes"
         );
         finding.blind.push(Blind::new(format!("the policy rule {rule}"), (Reason::Unproven, why)));
-    }
-}
-
-/// Routes that take what is for pods of ours that are gone. Another kubelet's pods may have addresses of the same block.
-fn blackholes(view: &View, scope: &Scope, finding: &mut Finding) {
-    let addresses = &scope.network.addresses;
-    if addresses.is_empty() || !view.host.is_live() {
-        return;
-    }
-    let routes = match blackhole::of_programs() {
-        Ok(routes) => routes,
-        Err(e) => return finding.blind.push(Blind::new("routes", e)),
-    };
-    let takes = |route: &Blackhole| addresses.iter().any(|a| leads_to(route.destination, route.prefix, *a));
-    for route in routes.into_iter().filter(takes) {
-        let residue = Residue::Blackhole(Box::new(route));
-        match scope.network.other_kubelet() {
-            None => finding.residues.push(residue),
-            Some(other) => {
-                let why = format!("addresses of pods of ours are in it; but {other}");
-                finding.blind.push(Blind::new(residue.to_string(), (Reason::Contradicted, why)));
-            }
-        }
     }
 }
 

@@ -57,7 +57,9 @@ fn judged(
     let networks = pod_networks(facts, &ends, attachments);
     let addresses = attachments.iter().flat_map(|(_, a)| a.addresses.iter().map(|(a, _)| *a)).collect();
     let kubelet = kubelet.map(str::to_owned);
-    let judge = Judge { facts, ends, attachments, others: &[], addresses, networks, kubelet };
+    let (docker, dockerd) = (None, None);
+    let judge =
+        Judge { facts, ends, attachments, others: &[], addresses, networks, kubelet, docker, dockerd };
     let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
     shared_links(&judge, &names, &mut g);
     Told {
@@ -101,6 +103,51 @@ fn anything_foreign_keeps_the_bridge() {
     }
     // What is proven ours goes, whatever else is called a kubelet.
     assert!(of_cni0(&facts(), Some("a kubelet")).ours.contains(&"cni0".to_string()));
+}
+
+#[test]
+fn dockers_bridge_by_its_own_record_and_by_who_else_lives() {
+    let record = |creator, name| format!("{{\"BridgeIfaceCreator\":{creator},\"BridgeName\":\"{name}\",");
+    let written = [(1, "br-1"), (2, "br0"), (1, "again"), (2, "again"), (2, "docker0")];
+    let records = Records::of(&written.map(|(creator, name)| record(creator, name)).concat());
+    let judged = |name: &str, dockerd, proven| {
+        let mut facts = facts();
+        facts.links[1].name = name.into();
+        if proven {
+            facts.proven = vec![owned_link(&facts.links[1], String::new())];
+        }
+        let networks = vec![("10.1.0.0".parse().unwrap(), 16)];
+        let judge = Judge {
+            facts: &facts,
+            ends: [6].into(),
+            attachments: &[],
+            others: &[],
+            addresses: Vec::new(),
+            networks,
+            kubelet: None,
+            docker: Some(&records),
+            dockerd,
+        };
+        match judge.judge(&facts.links[1]) {
+            Verdict::Ours(_) => "ours",
+            Verdict::Others(_) => "another's",
+            Verdict::Doubt(_) => "doubt",
+        }
+    };
+    let rival = Some("another dockerd is alive");
+    for proven in [false, true] {
+        let doubt = if proven { "ours" } else { "doubt" };
+        for dockerd in [None, rival] {
+            assert_eq!(judged("br-1", dockerd, proven), "ours");
+            assert_eq!(judged("br0", dockerd, proven), "another's");
+            assert_eq!(judged("again", dockerd, proven), doubt);
+        }
+        assert_eq!(judged("docker0", rival, proven), "doubt");
+        assert_eq!(judged("docker_gwbridge", rival, proven), "doubt");
+        assert_eq!(judged("docker0", None, proven), "ours");
+        assert_eq!(judged("br9", rival, proven), doubt);
+        assert_eq!(judged("br9", None, proven), "ours");
+    }
 }
 
 #[test]
