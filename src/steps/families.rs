@@ -147,13 +147,15 @@ fn of_families(
 /// True if something of ours had a network that this family may have served: pods, or containers of docker's.
 fn had_network(family: &Family, scope: &Scope) -> bool {
     match family.by_link {
-        // Stopped in order, it has ended its containers and left its rules.
-        true => {
-            scope.containers.iter().any(|c| c.id.namespace == DOCKER)
-                || scope.idle && data_of(&scope.roots.root).is_some()
-        }
+        true => docker_has_run(scope),
         false => scope.network.is_known(),
     }
+}
+
+/// True if a docker of ours has left something. Stopped in order, it has ended its containers, and left its rules.
+pub(super) fn docker_has_run(scope: &Scope) -> bool {
+    scope.containers.iter().any(|c| c.id.namespace == DOCKER)
+        || scope.idle && data_of(&scope.roots.root).is_some()
 }
 
 /// Where the family is: `iptables-nft nat: 50 chains KUBE-…`, or the chains' names if they are few.

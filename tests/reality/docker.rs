@@ -52,7 +52,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    fn start(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
+    pub fn start(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
         let layout = Layout { network: ("docker", 9), ..Layout::of_host() };
         let place = Runtime::prepare(Manner::default(), &layout, "1.6")?;
         let (exec, socket) = (PathBuf::from(exec), PathBuf::from(format!("{exec}/docker.sock")));
@@ -90,7 +90,7 @@ impl Docker {
         Ok(docker)
     }
 
-    fn run(&self, words: &[&str]) -> Result<String> {
+    pub fn run(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("/opt/others/bin/docker");
         command.env("DOCKER_HOST", format!("unix://{}", self.socket.display())).env("HOME", "/opt/runtimes");
         command.env("DOCKER_BUILDKIT", "0").args(words);
@@ -111,8 +111,15 @@ impl Docker {
         Ok(())
     }
 
+    /// In order, as snapd does: it ends its containers first.
+    pub fn stop(&mut self) -> Result<()> {
+        sh(&format!("kill -TERM {}", self.daemon.id()))?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
     /// dockerd and its containerd end at once; containers and shims live on, as with live-restore.
-    fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         let pid = fs::read_to_string(self.exec.join("containerd/containerd.pid"))?;
         self.daemon.kill()?;
         self.daemon.wait()?;
@@ -122,11 +129,11 @@ impl Docker {
     }
 }
 
-const DOCKER_DATA: &str = "/var/snap/microk8s/common/var-lib-docker";
+pub const DOCKER_DATA: &str = "/var/snap/microk8s/common/var-lib-docker";
 const DOCKER_EXEC: &str = "/var/snap/microk8s/common/run/docker";
 /// The docker snap's own place.
-const BUILT_IN_EXEC: &str = "/run/snap.microk8s";
-const SERVICE: &str = "system.slice/snap.microk8s.dockerd.service";
+pub const BUILT_IN_EXEC: &str = "/run/snap.microk8s";
+pub const SERVICE: &str = "system.slice/snap.microk8s.dockerd.service";
 
 fn containers(docker: &Docker, default: bool) -> Result<()> {
     fs::create_dir_all(format!("{USERS}/written"))?;
@@ -157,7 +164,7 @@ fn containers(docker: &Docker, default: bool) -> Result<()> {
 }
 
 /// The layout of the daemon's own containerd, in a profile.
-fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
+pub fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
     if options.contains(&"built in") {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snap/profile/docker.json");
         let built_in: serde_json::Value = serde_json::from_slice(&fs::read(file)?)?;
@@ -373,7 +380,7 @@ fn moved_and_ended_in_order() -> Result<()> {
 }
 
 /// Empty directories that every docker makes, and no one of them takes away.
-fn is_any_dockers(thing: &Thing) -> bool {
+pub fn is_any_dockers(thing: &Thing) -> bool {
     let directories = ["/run/docker", "/run/docker/plugins", "/run/containerd", "/run/containerd/s"];
     match thing.kind {
         Kind::File => directories.iter().any(|path| thing.path.as_path() == Path::new(path)),

@@ -11,6 +11,7 @@
 mod app;
 mod apps;
 mod bounds;
+mod bridges;
 mod devices;
 mod docker;
 mod drain;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     ];
     let mut all = parts.concat();
     all.extend(apps::ALL);
+    all.extend(bridges::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(led::ALL);
