@@ -1,13 +1,12 @@
 //! Roots that lead out of the snap's directories, by a link or a bind mount. Who leads one there may share it with another
-//! containerd, or may have given it to that since: there it counts only while evidence ties it to us.
+//! containerd, or may have given it to that since: it counts as ours while nothing there says that it is another's.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::mountinfo::{Mount, MountTable};
-use crate::runtime::bundle::{self, TASKS};
-use crate::runtime::{ContainerId, docker, metadata};
+use crate::runtime::bundle;
+use crate::runtime::{docker, metadata};
 use crate::scope::{Container, Scope, images, manners, roots};
 use crate::snap::Snap;
 use crate::snap::profile::{Roots, is_shared};
@@ -67,64 +66,25 @@ pub(super) fn give_up(view: &View, snap: &Snap, roots: &mut Roots, inside: &mut 
     told
 }
 
-/// Gives up what no container ties to us, once all are known.
+/// Gives up containerd's root once all containers are known, if what is recorded there is all of another's.
 pub(super) fn untie(view: &View, scope: &mut Scope) {
     let (snap, roots) = (scope.snap.clone(), &scope.roots);
-    let is_out = |path: &PathBuf| of(view, &snap, roots, path).is_some();
-    let (root, state) = (roots.root.clone(), roots.state.clone());
-    let (root_out, state_out) = (is_out(&root), is_out(&state));
-    let both = [&root, &state];
-    let other = |path: &&PathBuf| !both.contains(path) && !snap.owns_at_run(path) && is_out(path);
-    let others: Vec<PathBuf> = roots.data.iter().filter(other).cloned().collect();
-    let of_root = root_out && roots.mounts.contains(&root);
-    let of_state = state_out && roots.mounts.contains(&state);
-    if of_root || of_state {
-        let records = manners::read(view, scope).ok().flatten().unwrap_or_default();
-        let named = |c: &Container| records.containers.contains_key(&c.id);
-        let unlocked =
-            || images::is_locked(view, &snap, &root.join(metadata::FILE)).is_ok_and(|locked| !locked);
-        // Its state, where that is the snap's alone. What another has below the root is called alike.
-        let in_state = |c: &Container| {
-            let [bundle, hidden, ..] = bundle::bundle_paths(roots, &c.id);
-            !state_out && [bundle, hidden].iter().any(|path| view.host.exists(path).unwrap_or(false))
-        };
-        let tied = |c: &Container| named(c) && (c.is_proven() || in_state(c));
-        let gives_root = of_root && !(unlocked() && scope.containers.iter().any(tied));
-        let ours = scope.containers.iter().filter(|c| c.is_proven() || !root_out && named(c));
-        let ours: HashSet<&ContainerId> = ours.map(|c| &c.id).collect();
-        let gives_state = of_state && (ours.is_empty() || !all_are(view, &state, &ours));
-        if gives_root {
-            share(&snap, &mut scope.roots, &mut scope.inside, &root);
-            scope.roots.untied.push(root);
-        }
-        if gives_state {
-            share(&snap, &mut scope.roots, &mut scope.inside, &state);
-            scope.roots.untied.push(state);
-        }
+    let root = roots.root.clone();
+    if of(view, &snap, roots, &root).is_none() || !roots.mounts.contains(&root) {
+        return;
     }
-    scope.roots.data.retain(|path| !others.contains(path));
-    scope.roots.untied.extend(others);
-}
-
-/// True if every bundle in a state directory is one of these.
-fn all_are(view: &View, state: &Path, ours: &HashSet<&ContainerId>) -> bool {
-    let tasks = state.join(TASKS);
-    let list = |path: &Path| match view.host.exists(path) {
-        Ok(false) => Some(Vec::new()),
-        _ => view.host.list(path).ok(),
+    let records = manners::read(view, scope).ok().flatten().unwrap_or_default();
+    // Its state, where that is the snap's alone. What another has below the root is called alike.
+    let state_out = of(view, &snap, roots, &roots.state).is_some();
+    let in_state = |c: &Container| {
+        let [bundle, hidden, ..] = bundle::bundle_paths(roots, &c.id);
+        !state_out && [bundle, hidden].iter().any(|path| view.host.exists(path).unwrap_or(false))
     };
-    let is_one = |namespace: &str, id: &str| {
-        let id = id.strip_prefix('.').unwrap_or(id);
-        ours.iter().any(|own| own.namespace == *namespace && own.id == *id)
-    };
-    list(&tasks).is_some_and(|namespaces| {
-        namespaces.iter().all(|namespace| {
-            let bundles = list(&tasks.join(namespace));
-            bundles.is_some_and(|all| {
-                all.iter().all(|id| namespace.to_str().zip(id.to_str()).is_some_and(|(n, id)| is_one(n, id)))
-            })
-        })
-    })
+    let tied = |c: &Container| records.containers.contains_key(&c.id) && (c.is_proven() || in_state(c));
+    if !records.containers.is_empty() && !scope.containers.iter().any(tied) {
+        share(&snap, &mut scope.roots, &mut scope.inside, &root);
+        scope.roots.untied.push(root);
+    }
 }
 
 /// What is there counts from now on by the IDs of containers and pods of ours alone.
