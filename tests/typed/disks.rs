@@ -25,7 +25,8 @@ fn a_removal_says_how_much_came_back_on_each_file_system() {
     assert_eq!((one.len(), &one[0]["path"]), (1, &json!("/var")), "{one:?}");
     assert!((3 << 20..4 << 20).contains(&came_back(&one[0])), "{one:?}");
     let elsewhere = "mkdir -p $common/run/containerd; mount -t tmpfs x $common/run/containerd; \
-        dd if=/dev/zero of=$common/run/containerd/x bs=1M count=5 status=none;";
+        mkdir $common/run/containerd/io.containerd.x; \
+        dd if=/dev/zero of=$common/run/containerd/io.containerd.x/x bs=1M count=5 status=none;";
     let two = disks(&format!("{FULL} {elsewhere}"));
     let told: Vec<(&Value, i64)> = two.iter().map(|disk| (&disk["path"], came_back(disk) >> 20)).collect();
     let state = json!("/var/snap/microk8s/common/run/containerd");
