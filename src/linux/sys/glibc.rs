@@ -6,7 +6,10 @@
 
 use std::ffi::CStr;
 
-use nix::libc::{ENOSYS, abort, c_char, c_int, c_void, pthread_attr_t, pthread_t, strlen, write};
+use nix::libc::{
+    _SC_PAGESIZE, AT_PHDR, AT_PHNUM, ENOSYS, Elf64_Phdr, PROT_READ, PT_GNU_RELRO, abort, c_char, c_int,
+    c_ulong, c_void, getauxval, mprotect, pthread_attr_t, pthread_t, strlen, sysconf, write,
+};
 
 /// std asks where the stack ends, to say so when it has overflowed. glibc reads /proc/self/maps for that by sscanf, with
 /// 85 KB of number parsers. Without an answer std says nothing, and the overflow still ends us by SIGSEGV.
@@ -227,4 +230,90 @@ extern "C" fn dlsym() -> *mut c_void {
 #[unsafe(no_mangle)]
 extern "C" fn _dl_open() -> *mut c_void {
     std::ptr::null_mut()
+}
+
+/// Reads the numbers that glibc asks the kernel's files for: how many processors there are, how many groups a user may be in.
+/// glibc's look at the locale for spaces and signs, and bring all its locales along: 70 KB.
+// SAFETY: glibc's name and signature; a string that ends with a zero, and a place for where the number ends, or none.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strtoul(text: *const c_char, end: *mut *const c_char, _base: c_int) -> c_ulong {
+    let mut at = text;
+    let mut number: c_ulong = 0;
+    // SAFETY: as above: nothing is read after what is no digit, as the zero is none.
+    while let digit @ b'0'..=b'9' = unsafe { *at }.cast_unsigned() {
+        number = number.saturating_mul(10).saturating_add(c_ulong::from(digit - b'0'));
+        // SAFETY: as above.
+        at = unsafe { at.add(1) };
+    }
+    if !end.is_null() {
+        // SAFETY: as above.
+        unsafe { end.write(at) };
+    }
+    number
+}
+
+/// As `strtoul`: these numbers are never negative.
+// SAFETY: as there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strtol(text: *const c_char, end: *mut *const c_char, base: c_int) -> c_ulong {
+    // SAFETY: as there.
+    unsafe { strtoul(text, end, base) }
+}
+
+/// Gives each thread the locale's classes of characters. Rust has its own, and glibc asks for none here.
+// SAFETY: glibc's name; takes and gives nothing.
+#[unsafe(no_mangle)]
+extern "C" fn __ctype_init() {}
+
+/// Loading of libraries has no other users left than these, and its 40 KB go with them.
+mod loading {
+    use super::*;
+
+    /// Where libraries are looked for: nowhere.
+    // SAFETY: glibc's name; the arguments are not looked at, and nothing is given.
+    #[unsafe(no_mangle)]
+    extern "C" fn _dl_init_paths() {}
+
+    /// Makes a stack executable, where a library needs it.
+    // SAFETY: glibc's name and result, an error's number; the argument is not looked at.
+    #[unsafe(no_mangle)]
+    extern "C" fn __nptl_change_stack_perm() -> c_int {
+        ENOSYS
+    }
+
+    macro_rules! never_called {
+        ($($name:ident)*) => { $(
+            // SAFETY: glibc's name (ldsodefs.h, dl-machine.h): what a broken program or library comes to. Takes nothing, and does not
+            // return.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> ! {
+                std::process::abort()
+            }
+        )* };
+    }
+
+    never_called! { _dl_reloc_bad_type _dl_allocate_static_tls _dl_signal_error _dl_signal_exception }
+
+    /// Takes the right to write from what is only written while the program relocates itself.
+    // SAFETY: glibc's name and signature: the program's own link_map, which begins with the address it is loaded at (link.h).
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn _dl_protect_relro(program: *const usize) {
+        // SAFETY: the kernel has put the program's own headers there, and says how many (getauxval(3)); what is protected is ours, and
+        // whole pages: the linker has seen to it, and glibc rounds in the same way.
+        unsafe {
+            let page = sysconf(_SC_PAGESIZE).cast_unsigned() as usize;
+            let headers = std::slice::from_raw_parts(
+                getauxval(AT_PHDR) as *const Elf64_Phdr,
+                getauxval(AT_PHNUM) as usize,
+            );
+            for header in headers.iter().filter(|header| header.p_type == PT_GNU_RELRO) {
+                let start = *program + header.p_vaddr as usize;
+                let end = (start + header.p_memsz as usize) & !(page - 1);
+                let start = start & !(page - 1);
+                if mprotect(start as *mut c_void, end - start, PROT_READ) != 0 {
+                    std::process::abort();
+                }
+            }
+        }
+    }
 }
