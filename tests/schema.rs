@@ -122,6 +122,7 @@ fn every_change_of_a_document_is_rejected() {
         "containerd",
         "idle",
         "exited",
+        "plugins",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

@@ -36,6 +36,8 @@ pub struct Link {
     pub kind: String,
     /// Its hardware address as people write it.
     pub mac: String,
+    /// True if it has been set up.
+    pub up: bool,
     /// The bridge (or the like) that it is a port of.
     pub master: Option<u32>,
     /// The link that it is the other end of, or stands on, by its index.
@@ -75,7 +77,8 @@ pub fn link_at(index: u32) -> io::Result<Option<Link>> {
 }
 
 fn link(payload: &[u8]) -> Option<Link> {
-    let mut link = Link { index: u32_at(payload, 4)?, ..Link::default() };
+    let up = u32_at(payload, 8)? & libc::IFF_UP as u32 != 0;
+    let mut link = Link { index: u32_at(payload, 4)?, up, ..Link::default() };
     for (kind, value) in attributes(payload.get(16..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(value),

@@ -1,4 +1,5 @@
-//! Rules that choose a routing table by one address, as network plugins make them for a pod (ip-rule(8)).
+//! Rules that choose a routing table (ip-rule(8)): by one address, as network plugins make them for a pod; and which there are
+//! at all.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,27 +30,51 @@ const TABLE_NUMBER: u16 = 15;
 /// All of them.
 pub fn of_one_address() -> io::Result<Vec<Policy>> {
     let mut found = Vec::new();
-    let asked = ask(SockProtocol::NetlinkRoute, libc::RTM_GETRULE, NLM_F_DUMP, &[0; LENGTH], |_, payload| {
-        found.extend(policy(payload));
-    });
-    match asked {
+    list(&mut |payload| found.extend(policy(payload))).map(|()| found)
+}
+
+/// Which table is looked up, and when; whatever for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    pub v6: bool,
+    pub table: u32,
+    pub priority: u32,
+}
+
+/// All rules, in the order in which they count.
+pub fn lookups() -> io::Result<Vec<Lookup>> {
+    let mut found = Vec::new();
+    let lookup = |payload: &[u8]| {
+        let of = |wanted| number(payload.get(LENGTH..)?, wanted);
+        let v6 = i32::from(*payload.first()?) == libc::AF_INET6;
+        let table = of(TABLE_NUMBER).or(payload.get(TABLE).map(|t| u32::from(*t)))?;
+        Some(Lookup { v6, table, priority: of(PRIORITY).unwrap_or(0) })
+    };
+    list(&mut |payload| found.extend(lookup(payload))).map(|()| found)
+}
+
+fn list(take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    match ask(SockProtocol::NetlinkRoute, libc::RTM_GETRULE, NLM_F_DUMP, &[0; LENGTH], |_, p| take(p)) {
         // The kernel has one table, and no rules.
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
-        other => other.map(|()| found),
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        other => other,
     }
+}
+
+fn number(attributes_of: &[u8], wanted: u16) -> Option<u32> {
+    attributes(attributes_of).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| u32_at(value, 0))
 }
 
 fn policy(payload: &[u8]) -> Option<Policy> {
     let body = payload.get(LENGTH..)?;
     let of = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    let number = |wanted| of(wanted).and_then(|value| u32_at(value, 0));
     let (way, address) = ENDS.iter().find_map(|(kind, length, way)| {
         let address = of(*kind).and_then(super::links::ip)?;
         let whole = if address.is_ipv4() { 32 } else { 128 };
         (payload[*length] == whole).then_some((*way, address))
     })?;
-    let table = number(TABLE_NUMBER).unwrap_or(payload[TABLE].into());
-    Some(Policy { way, address, table, priority: number(PRIORITY).unwrap_or(0) })
+    let table = number(body, TABLE_NUMBER).unwrap_or(payload[TABLE].into());
+    Some(Policy { way, address, table, priority: number(body, PRIORITY).unwrap_or(0) })
 }
 
 #[cfg(test)]
@@ -69,5 +94,9 @@ mod tests {
         assert_eq!(policy(&payload), None, "a network");
         assert!(GARBAGE.iter().all(|garbage| policy(garbage).is_none()));
         of_one_address().unwrap();
+        assert!(
+            lookups().unwrap().contains(&Lookup { v6: false, table: 254, priority: 32766 }),
+            "of every machine"
+        );
     }
 }

@@ -30,8 +30,19 @@ use crate::view::View;
 
 /// Programs that manage the network of a whole node, in pods of their own. One that is not ours may use links, chains and servers
 /// by the same well-known names; so may a kubelet, and docker's daemon.
-const IN_PODS: &[&str] =
-    &["kube-proxy", "flanneld", "calico-node", "calico-felix", "cilium-agent", "kube-router"];
+const IN_PODS: &[&str] = &[
+    "kube-proxy",
+    "flanneld",
+    "calico-node",
+    "calico-felix",
+    "cilium-agent",
+    "kube-router",
+    "weaver",
+    "weave-npc",
+    "antrea-agent",
+    "kube-ovn-daemon",
+    "ovnkube",
+];
 
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -177,6 +188,8 @@ fn remember_networks(recorded: &Recorded, earlier: Option<&Network>, network: &m
     let found = |of: fn(&Attachment) -> &String| recorded.ours.iter().map(move |(_, a)| of(a).clone());
     network.networks = order::set(found(|a| &a.network).chain(known(|e| &e.networks)));
     network.interfaces = order::set(found(|a| &a.interface).chain(known(|e| &e.interfaces)));
+    let told = recorded.ours.iter().flat_map(|(_, a)| a.config.plugins.iter().cloned());
+    network.plugins = order::set(told.chain(known(|e| &e.plugins)));
     let others: HashSet<IpAddr> =
         recorded.others.iter().flat_map(|a| &a.addresses).map(|(address, _)| *address).collect();
     let given = recorded.ours.iter().flat_map(|(_, a)| a.addresses.iter().map(|(address, _)| *address));

@@ -31,6 +31,9 @@ pub struct Network {
     pub networks: BTreeSet<String>,
     /// Names of the interfaces by which they were.
     pub interfaces: BTreeSet<String>,
+    /// CNI's plugins that attached them, as its configuration calls these.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub plugins: BTreeSet<String>,
     /// Addresses that they were given, and that nobody else has.
     pub addresses: BTreeSet<IpAddr>,
     /// Networks of links of ours: an address and how many bits of it name the network.
@@ -123,6 +126,7 @@ impl Network {
         self.notes.extend(older.notes);
         self.networks.extend(older.networks);
         self.interfaces.extend(older.interfaces);
+        self.plugins.extend(older.plugins);
         self.addresses.extend(older.addresses);
         self.blocks.extend(older.blocks);
         self.rivals.extend(older.rivals);

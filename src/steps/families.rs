@@ -8,6 +8,7 @@ mod docker;
 mod ipvs;
 mod known;
 mod plugin_tables;
+pub mod traces;
 mod words;
 
 use std::collections::BTreeSet;
@@ -84,6 +85,18 @@ fn of_families(
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
         let rival = family.makers().find_map(|maker| scope.network.rivals.get(maker)).or(runtime.as_ref());
         match (tied, leads.others, rival) {
+            (tied, _, None) if (family.only_told || tied.is_none()) && family.has_run(scope) => {
+                let why = format!(
+                    "{} has run for this snap, and nothing says for whom else; without rules that lead there, '-F CHAIN' and '-X CHAIN' end \
+                     a chain, then 'ipset destroy NAME' a set, 'nft delete table FAMILY NAME' a table",
+                    family.of
+                );
+                judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
+            }
+            (_, _, rival) if family.only_told => {
+                let why = rival.map_or("it has not run for this snap", String::as_str);
+                judged.others.push(format!("{what}: {why}"));
+            }
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.
             (None, _, None) if native && had_network(family, scope) => {
                 let why = "pods of this snap had a network here; what a table of nf_tables leads to is not looked at, and it is left";

@@ -13,6 +13,7 @@ use crate::residue::finding::Finding;
 use crate::residue::{Flows, Link, Netns, Residue};
 use crate::scope::Scope;
 use crate::snap::hostfs::{HOSTFS, is_for_namespaces};
+use crate::steps::families::traces;
 use crate::steps::{blackholes, firewall, skeleton};
 use crate::text::show;
 use crate::view::View;
@@ -25,6 +26,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     links(view, scope, &mut finding);
     firewall::rules(view, scope, &mut finding);
     blackholes::find(view, scope, &mut finding);
+    traces::find(view, scope, &mut finding);
     policies(view, scope, &mut finding);
     flows(view, scope, &mut finding);
     finding

@@ -32,6 +32,7 @@ mod services;
 mod shapes;
 mod shared;
 mod stage;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -70,5 +71,6 @@ fn main() -> ExitCode {
     all.extend(logs::ALL);
     all.extend(options::ALL);
     all.extend(services::ALL);
+    all.extend(traces::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
 }

@@ -184,6 +184,7 @@ fn fill(scope: &mut Scope) {
     });
     scope.network.networks.insert("k8s-pod-network".into());
     scope.network.interfaces.insert("eth0".into());
+    scope.network.plugins.insert("calico".into());
     scope.network.addresses.insert("10.1.0.2".parse().unwrap());
     scope.network.namespaces.push(OwnedNetns {
         inode: Some(4_026_532_000),

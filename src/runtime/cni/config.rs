@@ -10,6 +10,8 @@ use crate::linux::place::is_plain;
 /// What matters of a network's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
+    /// The plugins, by their names.
+    pub plugins: Vec<String>,
     /// Where the host-local plugin leases addresses, if not in the usual place.
     pub leases: Vec<PathBuf>,
     /// Other directories in which a plugin keeps a file for each sandbox.
@@ -55,6 +57,9 @@ impl Config {
             "host-device" | "sriov" | "ib-sriov" => self.lends = true,
             _ => {}
         }
+        if !plugin.r#type.is_empty() {
+            self.plugins.push(plugin.r#type);
+        }
         let below = plugin.plugins.into_iter().chain(plugin.delegates);
         below.chain(plugin.ipam.map(|ipam| *ipam)).for_each(|plugin| self.take(plugin));
     }
@@ -93,6 +98,7 @@ mod tests {
         //  {"type":"tuning","dataDir":"/run/../etc"},{"type":"host-device"}]}
         let text = "eyJuYW1lIjoicG9kcyIsInBsdWdpbnMiOlt7InR5cGUiOiJicmlkZ2UiLCJicmlkZ2UiOiJicjciLCJpcGFtIjp7InR5cGUiOiJob3N0LWxvY2FsIiwiZGF0YURpciI6Ii9ydW4veCJ9fSx7InR5cGUiOiJ0dW5pbmciLCJkYXRhRGlyIjoiL3J1bi8uLi9ldGMifSx7InR5cGUiOiJob3N0LWRldmljZSJ9XX0=";
         let config = Config {
+            plugins: ["bridge", "host-local", "tuning", "host-device"].map(String::from).into(),
             leases: vec!["/run/x".into()],
             notes: vec![],
             plain_bridges: vec!["br7".into()],
