@@ -277,3 +277,37 @@ fn a_table_of_cnis_plugins_is_told_where_no_rule_in_it_is_anybody_elses() {
     assert_eq!(of(&[ours], true, true), None);
     assert_eq!(of(&[], false, false), None);
 }
+
+#[test]
+fn what_a_plugin_wrote_is_told_where_it_has_run_for_us_and_else_is_somebodys() {
+    let weave = "-N WEAVE\n-A POSTROUTING -j WEAVE\n-A WEAVE -s 10.1.0.0/16 -j MASQUERADE\n";
+    let cilium =
+        "-N CILIUM_PRE_nat\n-A PREROUTING -m comment --comment \"cilium: feeder\" -j CILIUM_PRE_nat\n";
+    type Evidence = fn(&mut Scope);
+    let of_plugin: [(&str, Evidence); 2] = [
+        (weave, |scope| drop(scope.network.plugins.insert("weave-net".into()))),
+        (cilium, |scope| drop(scope.network.plugins.insert("cilium-cni".into()))),
+    ];
+    let of_agent: [(&str, Evidence); 2] = [
+        (weave, |scope| scope.containers[0].binds = vec!["/var/lib/weave".into()].into()),
+        (cilium, |scope| {
+            scope.containers[0].binds = vec!["/var/snap/microk8s/9/var/run/cilium/state".into()].into();
+        }),
+    ];
+    for (text, evidence) in of_plugin.into_iter().chain(of_agent) {
+        let found = judged(text, evidence);
+        assert!(found.ours.is_empty() && found.blind.len() == 1 && found.others.is_empty(), "{found:?}");
+        let found = judged(text, |scope| {
+            evidence(scope);
+            for maker in ["weaver", "cilium-agent"] {
+                scope.network.rivals.insert(maker.into(), "another one is alive".into());
+            }
+        });
+        assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
+    }
+    let near: Evidence = |scope| scope.containers[0].binds = vec!["/var/lib/weaves".into()].into();
+    for (text, evidence) in [(weave, (|_| {}) as Evidence), (cilium, |_| {}), (weave, near)] {
+        let found = judged(text, evidence);
+        assert!(found.ours.is_empty() && found.blind.is_empty() && found.others.len() == 1, "{found:?}");
+    }
+}
