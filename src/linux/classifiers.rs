@@ -69,7 +69,7 @@ fn of(payload: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 fn dump(kind: u16, body: &[u8], take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    ask(SockProtocol::NetlinkRoute, kind, NLM_F_DUMP, body, |_, payload| take(payload))
+    ask(SockProtocol::NetlinkRoute, kind, NLM_F_DUMP, body, &mut |_, payload| take(payload))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub fn from(host: &Host, addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Flow>> 
     let mut flows = Vec::new();
     let request = message(GET, NLM_F_REQUEST | NLM_F_DUMP, &[0; 4]);
     // Read as it comes: a busy host tracks hundreds of thousands.
-    exchange(SockProtocol::NetlinkNetFilter, &request, NLM_F_DUMP, |_, payload| {
+    exchange(SockProtocol::NetlinkNetFilter, &request, NLM_F_DUMP, &mut |_, payload| {
         if flows.len() < MAX_FLOWS {
             flows.extend(flow(payload, addresses));
         }
@@ -96,7 +96,7 @@ pub fn forget(flow: &Flow) -> Result<(), Errno> {
     // The same addresses and ports may be another connection's by now.
     flow.id.iter().for_each(|id| push(&mut body, ID, id.clone()));
     flow.zone.iter().for_each(|zone| push(&mut body, ZONE, zone.clone()));
-    ask(SockProtocol::NetlinkNetFilter, DELETE, NLM_F_ACK, &body, |_, _| {}).map_err(|e| errno_of(&e))
+    ask(SockProtocol::NetlinkNetFilter, DELETE, NLM_F_ACK, &body, &mut |_, _| {}).map_err(|e| errno_of(&e))
 }
 
 #[cfg(test)]

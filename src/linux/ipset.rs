@@ -33,7 +33,7 @@ pub fn names(host: &Host) -> io::Result<Vec<String>> {
     push(&mut body, FLAGS, NAMES_ALONE.to_be_bytes().to_vec());
     let mut names = Vec::new();
     let list = of_subsystem(LIST);
-    let asked = ask(SockProtocol::NetlinkNetFilter, list, NLM_F_DUMP, &body, |_, payload| {
+    let asked = ask(SockProtocol::NetlinkNetFilter, list, NLM_F_DUMP, &body, &mut |_, payload| {
         names.extend(name(payload));
     });
     match asked {
@@ -60,7 +60,7 @@ pub fn destroy(name: &str) -> Result<(), Errno> {
     }
     let mut body = start();
     push(&mut body, SET_NAME, [name.as_bytes(), b"\0"].concat());
-    let asked = ask(SockProtocol::NetlinkNetFilter, of_subsystem(DESTROY), NLM_F_ACK, &body, |_, _| {});
+    let asked = ask(SockProtocol::NetlinkNetFilter, of_subsystem(DESTROY), NLM_F_ACK, &body, &mut |_, _| {});
     asked.map_err(|e| if e.raw_os_error() == Some(BUSY) { Errno::EBUSY } else { errno_of(&e) })
 }
 

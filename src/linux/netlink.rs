@@ -26,7 +26,7 @@ pub(crate) fn ask(
     kind: u16,
     flags: u16,
     body: &[u8],
-    mut answer: impl FnMut(u16, &[u8]),
+    answer: &mut dyn FnMut(u16, &[u8]),
 ) -> io::Result<()> {
     let request = message(kind, NLM_F_REQUEST | flags, body);
     if flags & NLM_F_DUMP != NLM_F_DUMP {
@@ -34,7 +34,8 @@ pub(crate) fn ask(
     }
     for _ in 0..TRIES {
         let mut listed = Vec::new();
-        match exchange(protocol, &request, flags, |kind, payload| listed.push((kind, payload.to_vec()))) {
+        match exchange(protocol, &request, flags, &mut |kind, payload| listed.push((kind, payload.to_vec())))
+        {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
             Ok(()) => {
@@ -65,13 +66,13 @@ pub(crate) fn exchange(
     protocol: SockProtocol,
     request: &[u8],
     flags: u16,
-    mut answer: impl FnMut(u16, &[u8]),
+    answer: &mut dyn FnMut(u16, &[u8]),
 ) -> io::Result<()> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     let patience = nix::sys::time::TimeVal::new(5, 0);
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)?;
     send(socket.as_raw_fd(), request, MsgFlags::empty())?;
-    while !take(&receive(&socket)?, flags, &mut answer)? {}
+    while !take(&receive(&socket)?, flags, answer)? {}
     Ok(())
 }
 
@@ -95,7 +96,7 @@ fn again(mut call: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
 }
 
 /// Reads the messages of a datagram; true if the last one was among them.
-fn take(mut datagram: &[u8], flags: u16, answer: &mut impl FnMut(u16, &[u8])) -> io::Result<bool> {
+fn take(mut datagram: &[u8], flags: u16, answer: &mut dyn FnMut(u16, &[u8])) -> io::Result<bool> {
     let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
     let cut = || io::Error::from_raw_os_error(libc::EBADMSG);
     while !datagram.is_empty() {

@@ -41,7 +41,7 @@ pub struct Rule {
 pub fn tables() -> io::Result<Vec<(u8, String)>> {
     let mut tables = Vec::new();
     let get = of_subsystem(libc::NFT_MSG_GETTABLE);
-    let asked = ask(SockProtocol::NetlinkNetFilter, get, NLM_F_DUMP, &[0; 4], |_, payload| {
+    let asked = ask(SockProtocol::NetlinkNetFilter, get, NLM_F_DUMP, &[0; 4], &mut |_, payload| {
         let name = attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == TABLE_NAME);
         tables.extend(name.map(|(_, name)| (payload[0], text(name))));
     });
@@ -62,7 +62,9 @@ pub fn rules(family: u8, table: &str) -> io::Result<Vec<Rule>> {
     push(&mut body, RULE_TABLE, name(table));
     let mut rules = Vec::new();
     let get = of_subsystem(libc::NFT_MSG_GETRULE);
-    ask(SockProtocol::NetlinkNetFilter, get, NLM_F_DUMP, &body, |_, payload| rules.extend(rule(payload)))?;
+    ask(SockProtocol::NetlinkNetFilter, get, NLM_F_DUMP, &body, &mut |_, payload| {
+        rules.extend(rule(payload))
+    })?;
     // Kernels before 4.12 list all tables, whatever they are asked for.
     rules.retain(|rule| rule.table == table && number(&rule.family) == Some(family));
     Ok(rules)
@@ -119,8 +121,13 @@ pub fn delete(rule: &Rule) -> Result<(), Errno> {
         message(delete, NLM_F_REQUEST | NLM_F_ACK, &body),
         message(BATCH_END, NLM_F_REQUEST, &bracket),
     ];
-    crate::linux::netlink::exchange(SockProtocol::NetlinkNetFilter, &batch.concat(), NLM_F_ACK, |_, _| {})
-        .map_err(errno)
+    crate::linux::netlink::exchange(
+        SockProtocol::NetlinkNetFilter,
+        &batch.concat(),
+        NLM_F_ACK,
+        &mut |_, _| {},
+    )
+    .map_err(errno)
 }
 
 fn of_subsystem(message: i32) -> u16 {

@@ -54,7 +54,7 @@ pub fn lookups() -> io::Result<Vec<Lookup>> {
 }
 
 fn list(take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    match ask(SockProtocol::NetlinkRoute, libc::RTM_GETRULE, NLM_F_DUMP, &[0; LENGTH], |_, p| take(p)) {
+    match ask(SockProtocol::NetlinkRoute, libc::RTM_GETRULE, NLM_F_DUMP, &[0; LENGTH], &mut |_, p| take(p)) {
         // The kernel has one table, and no rules.
         Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
         other => other,

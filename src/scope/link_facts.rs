@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use crate::linux::links::{self, Block, Link};
+use crate::linux::routes;
 use crate::runtime::short;
 use crate::scope::netns::Namespaces;
 use crate::scope::network::OwnedLink;
@@ -31,7 +32,7 @@ impl Facts {
         let mut facts = Facts {
             links: all,
             addresses: links::addresses()?,
-            routes: links::routes()?,
+            routes: routes::elsewhere()?,
             ..Facts::default()
         };
         for (inode, door) in &namespaces.doors {

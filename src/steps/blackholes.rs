@@ -14,8 +14,8 @@ use crate::snap::units;
 use crate::view::View;
 
 /// The numbers by which Calico's routes are known: Felix's own (its `DeviceRouteProtocol`), and that of the routing daemon in its pod.
-const FELIX: u8 = 80;
-const BIRD: u8 = 12;
+pub(super) const FELIX: u8 = 80;
+pub(super) const BIRD: u8 = 12;
 
 /// That daemon, which an administrator may have for himself.
 const BIRDS: [&str; 2] = ["bird", "bird6"];
@@ -81,8 +81,13 @@ fn is_of_a_routing_daemon(protocol: u8) -> bool {
     matches!(protocol, 8 | 10..=12 | 14 | 17 | 18 | 42 | 186..=198)
 }
 
-/// A routing daemon that is none of ours and has the same routes. What a user calls his own program says nothing.
-fn other_bird(view: &View, scope: &Scope) -> Option<String> {
+/// A routing daemon that is none of ours and has the same routes.
+pub(super) fn other_bird(view: &View, scope: &Scope) -> Option<String> {
+    other_daemon(view, scope, &BIRDS)
+}
+
+/// A program of these names that is alive here and none of ours. What a user calls his own program says nothing.
+pub(super) fn other_daemon(view: &View, scope: &Scope, names: &[&str]) -> Option<String> {
     let processes = view.processes().as_ref().ok()?;
     let of_others = |group: &PathBuf| {
         let of_ours = scope.containers.iter().filter(|c| c.is_proven()).flat_map(|c| &c.cgroups);
@@ -95,8 +100,8 @@ fn other_bird(view: &View, scope: &Scope) -> Option<String> {
         let its = netns::of_process(view.host, &pid.to_string());
         netns::is_hidden(&its) || its.is_ok_and(|its| scope.network.own.is_none_or(|own| its == own))
     };
-    let birds = processes.iter().filter(|p| BIRDS.contains(&p.comm.as_str()) && p.alive());
-    let mut others = birds.filter(|p| here(p.id.pid) && view.membership(p.id.pid).iter().any(of_others));
+    let named = processes.iter().filter(|p| names.contains(&p.comm.as_str()) && p.alive());
+    let mut others = named.filter(|p| here(p.id.pid) && view.membership(p.id.pid).iter().any(of_others));
     others.next().map(|p| format!("another {} is alive: process {}", p.comm, p.id.pid))
 }
 

@@ -68,6 +68,7 @@ fn of_families(
     others_run: &dyn Fn() -> bool,
 ) -> Judged {
     let mut judged = Judged::default();
+    let kubelet = scope.network.other_kubelet();
     for family in &FAMILIES {
         let places = places(family, firewall);
         if places.is_empty() {
@@ -85,7 +86,9 @@ fn of_families(
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
         let rival = family.makers().find_map(|maker| scope.network.rivals.get(maker)).or(runtime.as_ref());
         match (tied, leads.others, rival) {
-            (tied, _, None) if (family.only_told || tied.is_none()) && family.has_run(scope) => {
+            (tied, _, None)
+                if (family.only_told || tied.is_none()) && kubelet.is_none() && family.has_run(scope) =>
+            {
                 let why = format!(
                     "{} has run for this snap, and nothing says for whom else; without rules that lead there, '-F CHAIN' and '-X CHAIN' end \
                      a chain, then 'ipset destroy NAME' a set, 'nft delete table FAMILY NAME' a table",
@@ -94,7 +97,7 @@ fn of_families(
                 judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
             }
             (_, _, rival) if family.only_told => {
-                let why = rival.map_or("it has not run for this snap", String::as_str);
+                let why = rival.map(String::as_str).or(kubelet).unwrap_or("it has not run for this snap");
                 judged.others.push(format!("{what}: {why}"));
             }
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.

@@ -2,6 +2,7 @@
 
 use crate::scope::Scope;
 use crate::scope::network::KUBELETS;
+use crate::steps::blackholes::{BIRD, FELIX};
 
 /// What one kind of program makes.
 pub(super) struct Family {
@@ -19,6 +20,8 @@ pub(super) struct Family {
     pub sets: &'static [&'static str],
     /// Programs that make them, besides kubelets; of another's that is alive they may be.
     pub makers: &'static [&'static str],
+    /// Programs that make the like of them and that an administrator may have, too, whoever's the pods are.
+    pub daemons: &'static [&'static str],
     /// True if it is a kubelet's: then a snap with a kubelet is a tie.
     pub of_kubelet: bool,
     /// True if rules in others' chains are its own that name a link of ours and nothing else.
@@ -50,6 +53,7 @@ const NONE: Family = Family {
     tables: &[],
     sets: &[],
     makers: &[],
+    daemons: &[],
     of_kubelet: false,
     by_link: false,
     of_plugins: false,
@@ -66,11 +70,9 @@ const NONE: Family = Family {
 // networkd lets its routes be.
 const KERNEL: u8 = 2;
 const BOOT: u8 = 3;
-const BIRD: u8 = 12;
 const KUBE_ROUTER: u8 = 0x11;
-const FELIX: u8 = 80;
 
-pub(super) const FAMILIES: [Family; 10] = [
+pub(super) const FAMILIES: [Family; 11] = [
     Family {
         of: "kube-proxy and kubelet",
         chains: &["KUBE-"],
@@ -150,7 +152,7 @@ pub(super) const FAMILIES: [Family; 10] = [
         makers: &["kube-router"],
         only_told: true,
         directories: &["lib/kube-router"],
-        links: &["kube-bridge", "kube-dummy-if", "kube-tunnel-*", "tunl0"],
+        links: &["kube-bridge", "kube-dummy-if", "kube-tunnel-*"],
         protocols: &[KUBE_ROUTER],
         lookups: &[77, 78, 79],
         ..NONE
@@ -177,7 +179,7 @@ pub(super) const FAMILIES: [Family; 10] = [
         only_told: true,
         plugins: &["antrea"],
         directories: &["run/antrea"],
-        links: &["antrea-*", "genev_sys_*", "ovs-system"],
+        links: &["antrea-*"],
         protocols: &[BOOT],
         ..NONE
     },
@@ -192,7 +194,17 @@ pub(super) const FAMILIES: [Family; 10] = [
         only_told: true,
         plugins: &["kube-ovn", "ovn-k8s-cni-overlay"],
         directories: &["run/ovn", "run/ovn-kubernetes"],
-        links: &["ovn0", "ovn-k8s-*", "genev_sys_*", "ovs-system", "br-int"],
+        links: &["ovn0", "ovn-k8s-*"],
+        ..NONE
+    },
+    // What both of these, and whoever else has it, make by it.
+    Family {
+        of: "Open vSwitch",
+        only_told: true,
+        daemons: &["ovs-vswitchd"],
+        plugins: &["antrea", "kube-ovn", "ovn-k8s-cni-overlay"],
+        directories: &["run/antrea", "run/ovn", "run/ovn-kubernetes"],
+        links: &["genev_sys_*", "ovs-system", "br-int"],
         ..NONE
     },
 ];

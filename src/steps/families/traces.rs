@@ -13,6 +13,7 @@ use crate::linux::routes::{self, Route};
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::scope::Scope;
+use crate::steps::blackholes::{BIRD, other_bird, other_daemon};
 use crate::text::{escape, few};
 use crate::view::View;
 
@@ -25,10 +26,12 @@ const MAX_NAMED: usize = 3;
 
 /// Adds what is there.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
-    if !view.host.is_live() {
+    // Any agent of another's is a kubelet's to us: his cluster may have the same plugin.
+    if !view.host.is_live() || scope.network.other_kubelet().is_some() {
         return;
     }
-    let lives = |family: &&Family| family.makers().any(|maker| scope.network.rivals.contains_key(maker));
+    let lives =
+        |family: &Family| !family.daemons.is_empty() && other_daemon(view, scope, family.daemons).is_some();
     let ran: Vec<&Family> =
         FAMILIES.iter().filter(|family| family.has_run(scope) && !lives(family)).collect();
     if ran.is_empty() {
@@ -72,34 +75,55 @@ fn links(view: &View, scope: &Scope, ran: &[&Family], finding: &mut Finding) {
             finding.blind.push(told(family, what, &command));
         }
     }
-    let all = match routes::all() {
-        Ok(all) => all,
-        Err(e) => return finding.blind.push(Blind::new("routes", e)),
-    };
-    let all: Vec<&Route> =
-        all.iter().filter(|route| route.link.is_none_or(|link| !known.contains(&link))).collect();
-    for family in ran {
-        let to_pods = |route: &&&Route| {
-            family.protocols.contains(&route.protocol) && leads_to_other_nodes(route, scope)
+    routes_over_others(view, scope, ran, &known, finding);
+}
+
+/// Routes but those over links that are known: they go with these.
+fn routes_over_others(view: &View, scope: &Scope, ran: &[&Family], known: &[u32], finding: &mut Finding) {
+    let mut all = Vec::new();
+    let wanted = |route: &Route| {
+        let of_its = |family: &&Family| {
+            family.lookups.contains(&route.table)
+                || family.protocols.contains(&route.protocol) && leads_to_other_nodes(route, scope)
         };
-        let names: Vec<String> = all
-            .iter()
-            .filter(to_pods)
-            .filter_map(|r| Some(format!("{}/{}", r.destination?, r.prefix)))
-            .collect();
-        if let Some(first) = names.first() {
+        !route.links.iter().any(|link| known.contains(link)) && ran.iter().any(of_its)
+    };
+    let asked = routes::each(&mut |route| all.extend(Some(route).filter(&wanted)));
+    // Whoever looks for routes to nowhere has said so.
+    if let Err(e) = asked {
+        if finding.blind.iter().all(|blind| blind.what != "routes") {
+            finding.blind.push(Blind::new("routes", e));
+        }
+        return;
+    }
+    // An administrator's routing daemon has routes of the same number.
+    if all.iter().any(|route| route.protocol == BIRD) && other_bird(view, scope).is_some() {
+        all.retain(|route| route.protocol != BIRD);
+    }
+    for family in ran {
+        let to_pods =
+            |route: &&Route| family.protocols.contains(&route.protocol) && leads_to_other_nodes(route, scope);
+        let mut names = Vec::new();
+        let mut command = String::new();
+        for Route { v6, destination, prefix, table, .. } in all.iter().filter(to_pods) {
+            let Some(destination) = destination else { continue };
+            names.push(format!("{destination}/{prefix}"));
+            if command.is_empty() {
+                command = format!("ip {} route delete {} table {table}", version(*v6), names[0]);
+            }
+        }
+        if !names.is_empty() {
             let what = format!("routes to pods of other nodes ({})", few(&names, MAX_NAMED));
-            finding.blind.push(told(family, what, &format!("ip route delete {first}")));
+            finding.blind.push(told(family, what, &command));
         }
         for table in family.lookups {
-            let mut inside = all.iter().filter(|route| route.table == *table);
-            if let Some(route) = inside.next() {
-                let what = format!("{} routes in table {table}", 1 + inside.count());
-                finding.blind.push(told(
-                    family,
-                    what,
-                    &format!("ip {} route flush table {table}", version(route.v6)),
-                ));
+            for v6 in [false, true] {
+                let inside = all.iter().filter(|r| (r.table, r.v6) == (*table, v6)).count();
+                if inside > 0 {
+                    let command = format!("ip {} route flush table {table}", version(v6));
+                    let what = format!("routes of ip {} in table {table}: {inside}", version(v6));
+                    finding.blind.push(told(family, what, &command));
+                }
             }
         }
     }
@@ -131,7 +155,11 @@ fn lookups(ran: &[&Family], finding: &mut Finding) {
         if let Some(family) = ran.iter().find(by) {
             let first = if moved { format!("{ip} add priority 0 lookup local; ") } else { String::new() };
             let what = format!("the policy rule {priority} of {ip}, lookup {table}");
-            finding.blind.push(told(family, what, &format!("{first}{ip} del priority {priority}")));
+            finding.blind.push(told(
+                family,
+                what,
+                &format!("{first}{ip} del priority {priority} lookup {table}"),
+            ));
         }
     }
 }
