@@ -123,6 +123,7 @@ fn every_change_of_a_document_is_rejected() {
         "idle",
         "exited",
         "plugins",
+        "sockets",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

@@ -305,7 +305,7 @@ impl Reader {
 }
 
 /// The namespace that CRI keeps to (containerd `internal/cri/constants`, `K8sContainerdNamespace`).
-const CRI: &str = "k8s.io";
+pub const CRI: &str = "k8s.io";
 
 /// The label that containerd's client gives to containers made without CRI (`client/container_opts.go`).
 const STOP_SIGNAL: &[u8] = b"io.containerd.image.config.stop-signal";

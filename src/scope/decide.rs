@@ -12,8 +12,8 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
-    Container, Scope, dead, deserted, devices, exited, forgotten, images, links, manners, outside, roots,
-    shared,
+    Container, Scope, dead, dead_sockets, deserted, devices, exited, forgotten, images, links, manners,
+    outside, roots, shared,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -125,6 +125,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     (scope.graceful, scope.recorded) = manners::gather(view, &scope, profile);
     scope.recorded.retain(|id| !foreign_ids.contains(&id.id));
     scope.exited = exited::gather(view, &mut scope, &foreign_ids);
+    scope.exited.sockets = dead_sockets::gather(view, &mut scope, &foreign_ids);
     let known = earlier.map(|earlier| earlier.exited.clone().without(&foreign_ids));
     scope.exited = std::mem::take(&mut scope.exited).union(known.unwrap_or_default());
     scope.containers.iter_mut().for_each(Container::shrink);

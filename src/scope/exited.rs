@@ -25,11 +25,14 @@ pub struct Exited {
     pub pods: BTreeSet<Name>,
     /// Pods of which nothing proves that they are ours: others have had the same database.
     pub doubtful: BTreeSet<Name>,
+    /// Sockets of shims, by their names in the directory of these.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub sockets: BTreeSet<Name>,
 }
 
 impl Exited {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.pods.is_empty() && self.doubtful.is_empty()
+        [&self.ids, &self.pods, &self.doubtful, &self.sockets].iter().all(|names| names.is_empty())
     }
 
     pub(super) fn without(mut self, foreign: &HashSet<Name>) -> Exited {
@@ -41,6 +44,7 @@ impl Exited {
         self.ids.extend(older.ids);
         self.pods.extend(older.pods);
         self.doubtful.extend(older.doubtful);
+        self.sockets.extend(older.sockets);
         self.doubtful.retain(|pod| !self.pods.contains(pod));
         self
     }

@@ -10,6 +10,7 @@ mod children;
 pub mod cni_ids;
 mod container;
 mod dead;
+mod dead_sockets;
 pub mod decide;
 mod deserted;
 pub mod devices;

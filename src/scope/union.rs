@@ -55,6 +55,7 @@ impl Scope {
             (container.init, container.netns, container.socket) = (None, None, None);
         }
         self.shims.clear();
+        self.exited.sockets.clear();
         self.groups_above.clear();
         self.devices.clear();
         self.bystanders.clear();

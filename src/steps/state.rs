@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -55,6 +56,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     }
     wanted.extend(sockets.into_iter().map(|path| (path, PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
+    dead_sockets(view, scope, &mut finding);
     fifos(view, scope, &mut finding);
     files::of_cni(view, scope, &mut finding);
     finding.residues.extend(flannel::lease(view, scope));
@@ -144,6 +146,32 @@ fn of_runsc(view: &View, scope: &Scope, wanted: &mut Vec<(PathBuf, PathKind)>) {
                 }
             }
         }
+    }
+}
+
+/// Sockets of shims that had ended before. Where the address, to which each name leads, or the database may be another's as well, they
+/// may be its: beside another runtime they are left, and told where nobody else could have them.
+fn dead_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
+    let roots = &scope.roots;
+    let own = |place: &Path| roots.is_own(&scope.snap, place) || scope.snap.owns_at_run(place);
+    let (own_root, own_address) = (own(&roots.root), own(&roots.address));
+    let known: HashSet<&Path> = scope.shims.iter().filter_map(|shim| shim.socket.as_deref()).collect();
+    let alone =
+        own_root && own_address || scope.exited.sockets.is_empty() || !skeleton::others_run(view, scope);
+    for path in scope.exited.sockets.iter().map(|name| roots.shim_sockets.join(name)) {
+        let is_there = || view.host.stat(&path).is_ok_and(|it| it.file_type().is_socket());
+        if !alone || known.contains(&*path) || !is_there() {
+            continue;
+        }
+        let why = match own_root {
+            true if !view.host.is_live() || sockets::is_dead(&path) => {
+                finding.residues.push(Residue::path(path, PathKind::ShimSocket));
+                continue;
+            }
+            true => "it is called after a container of ours, and somebody may listen there",
+            false => "others may have had the containerd of ours that it is called after",
+        };
+        finding.blind.push(Blind::new(show(&path), (Reason::Unproven, why)));
     }
 }
 

@@ -13,6 +13,7 @@ mod apps;
 mod bounds;
 mod bridges;
 mod devices;
+mod died;
 mod docker;
 mod drain;
 mod furniture;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     let mut all = parts.concat();
     all.extend(apps::ALL);
     all.extend(bridges::ALL);
+    all.extend(died::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(led::ALL);

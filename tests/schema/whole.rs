@@ -172,6 +172,7 @@ fn fill(scope: &mut Scope) {
     scope.exited.ids.insert("def".into());
     scope.exited.pods.insert("default_job_uid".into());
     scope.exited.doubtful.insert("default_other_uid".into());
+    scope.exited.sockets.insert("1".repeat(64).as_str().into());
     scope.idle = true;
     scope.told_by_shims =
         Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });

@@ -47,6 +47,32 @@ pub fn read(source: &dyn ReadAt, wanted: &Wanted) -> Result<(Vec<Trace>, Option<
     })
 }
 
+/// Shows the namespace and the ID of each container and of each sandbox in the database in this file, if it is there; an error comes
+/// after all that could be read.
+pub fn names(path: &Path, take: &mut dyn FnMut(&str, &str)) -> Result<(), BoltError> {
+    open(path)?.map_or(Ok(()), |file| names_in(&file, take))
+}
+
+/// The same from anything.
+pub fn names_in(source: &dyn ReadAt, take: &mut dyn FnMut(&str, &str)) -> Result<(), BoltError> {
+    bolt::read(source, |database| {
+        let Some(all) = database.bucket(&[b"v1"])? else { return Ok(()) };
+        let mut namespaces = Vec::new();
+        let mut wrong = all.each(&mut |key, _| namespaces.extend(shim::name(key)));
+        for namespace in &namespaces {
+            for kind in ["containers", "sandboxes"] {
+                let Some(all) = database.bucket(&[b"v1", namespace.as_bytes(), kind.as_bytes()])? else {
+                    continue;
+                };
+                let walked =
+                    all.each(&mut |key, _| shim::name(key).iter().for_each(|id| take(namespace, id)));
+                wrong = wrong.and(walked);
+            }
+        }
+        wrong
+    })
+}
+
 fn trace(id: String, bucket: &Bucket, wanted: &Wanted) -> Option<Trace> {
     let mut record = Record::default();
     // What makes no sense tells nothing; that the container was there its key alone says.

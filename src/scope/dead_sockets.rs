@@ -1,0 +1,132 @@
+//! Sockets of shims that had ended before we looked, and of whose containers no bundle is left. containerd calls a socket by the hash
+//! of its own address, the namespace and the sandbox's ID: one of that name was made for nobody else.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::error::Blind;
+use crate::reason::Reason;
+use crate::runtime::bundle::CRI;
+use crate::runtime::metadata::{self, traces};
+use crate::runtime::{Name, shim};
+use crate::scope::Scope;
+use crate::view::View;
+
+/// The names of those that are called after our containerd's address and an ID that its database, or a directory of its own, names.
+/// IDs that others have (`foreign`) are left out: another instance of the snap may call its containerd's address the same.
+pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) -> BTreeSet<Name> {
+    let mut found = BTreeSet::new();
+    let unknown = if scope.has_run() { unknown(view, scope) } else { HashSet::new() };
+    if unknown.is_empty() {
+        return found;
+    }
+    let roots = &scope.roots;
+    let mut take = |namespace: &str, id: &str| {
+        if foreign.contains(id) {
+            return;
+        }
+        for of in [shim::socket, shim::debug_socket] {
+            let path = of(&roots.shim_sockets, &scope.inside.address, namespace, id);
+            found.extend(name_of(&path).filter(|name| unknown.contains(*name)).map(Name::from));
+        }
+    };
+    // What CRI keeps of each lies beside the database, which may be damaged.
+    let own = [&roots.root, &roots.state].into_iter().filter(|root| roots.is_own(&scope.snap, root));
+    let kept = own.flat_map(|root| view.host.list(&root.join(CRI[1])).unwrap_or_default());
+    for id in kept.filter_map(|name| shim::name(name.as_encoded_bytes())) {
+        take(metadata::CRI, &id);
+    }
+    let file = roots.root.join(metadata::FILE);
+    let reached = view.host.reach(&file).map_err(|e| e.to_string());
+    let read =
+        reached.and_then(|()| traces::names(&view.host.path(&file), &mut take).map_err(|e| e.to_string()));
+    // Beside another kubelet they are its more often than not.
+    if let (Err(why), true) = (read, found.is_empty() && scope.network.rivals.is_empty()) {
+        let what = "sockets of shims, of which containerd's database would tell whose they are";
+        scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
+    }
+    found
+}
+
+/// Names of sockets of shims that no shim and no container that is known has.
+fn unknown(view: &View, scope: &Scope) -> HashSet<String> {
+    let directory = &scope.roots.shim_sockets;
+    let is_hash =
+        |name: &String| name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let names = view.host.list(directory).unwrap_or_default().into_iter();
+    let mut names: HashSet<String> =
+        names.filter_map(|name| name.into_string().ok()).filter(is_hash).collect();
+    let mut known = |path: &Path| name_of(path).is_some_and(|name| names.remove(name));
+    for shim in scope.shims.iter().filter_map(|shim| shim.socket.as_deref()) {
+        known(shim);
+    }
+    for container in scope.containers.iter().filter(|c| c.shim_id == c.id.id && scope.counts_as_ours(c)) {
+        known(&scope.socket_of(container));
+        let (namespace, id) = (&container.id.namespace, &container.id.id);
+        known(&shim::debug_socket(directory, &scope.inside.address, namespace, id));
+    }
+    let is_old = |name: &String| !scope.snap.is_younger_than(view.host, &directory.join(name));
+    names.into_iter().filter(is_old).collect()
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(OsStr::to_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, scope_of};
+    use crate::linux::host::Host;
+    use crate::runtime::metadata::tests::traces::{APP, database};
+
+    const ROOT: &str = "var/snap/microk8s/common/var/lib/containerd";
+
+    /// Which of these sockets are called after containers of ours.
+    fn found(write: impl Fn(&Path), foreign: &str) -> (Vec<&'static str>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path());
+        let mut scope = scope_of(&["known"]);
+        let address = scope.inside.address.clone();
+        let elsewhere = Path::new("/run/other.sock");
+        let named =
+            |of: &dyn Fn(&Path, &Path, &str, &str) -> std::path::PathBuf, address: &Path, namespace, id| {
+                name_of(&of(Path::new("/"), address, namespace, id)).unwrap().to_owned()
+            };
+        let made = [
+            ("pause", named(&shim::socket, &address, "k8s.io", "pause")),
+            ("debug", named(&shim::debug_socket, &address, "k8s.io", "pause")),
+            ("by-hand", named(&shim::socket, &address, "default", "by-hand")),
+            ("kept", named(&shim::socket, &address, "k8s.io", "kept")),
+            ("known", named(&shim::socket, &address, "k8s.io", "known")),
+            ("another's", named(&shim::socket, elsewhere, "k8s.io", "pause")),
+            ("nobody's", "0".repeat(64)),
+            ("no hash", "0123".into()),
+        ];
+        made.iter().for_each(|(_, name)| file(dir.path(), &format!("run/containerd/s/{name}"), ""));
+        let foreign = HashSet::from([foreign.into()]);
+        let found = gather(&View::new(&Host::at(dir.path()), None), &mut scope, &foreign);
+        let of = |name: &Name| made.iter().find(|(_, made)| *made == *name.as_str()).map(|(what, _)| *what);
+        let mut found: Vec<_> = found.iter().filter_map(of).collect();
+        found.sort_unstable();
+        (found, scope.doubts.len())
+    }
+
+    #[test]
+    fn a_name_that_no_id_of_ours_leads_to_is_anothers() {
+        let write = |dir: &Path| {
+            file(dir, &format!("{ROOT}/{}", metadata::FILE), database());
+            file(dir, &format!("{ROOT}/{}/kept/x", CRI[1]), "");
+        };
+        assert_eq!(found(write, APP), (vec!["by-hand", "debug", "kept", "pause"], 0));
+        assert_eq!(found(write, "pause"), (vec!["by-hand", "kept"], 0), "somebody else has the ID");
+        assert_eq!(found(|_| {}, "").0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_told_where_nothing_else_tells() {
+        let damaged = |dir: &Path| file(dir, &format!("{ROOT}/{}", metadata::FILE), "nonsense");
+        assert_eq!(found(damaged, ""), (vec![], 1));
+    }
+}

@@ -1,0 +1,100 @@
+//! Shims that have died while containerd ran: it has put their bundles away, and their sockets are left in /run/containerd/s (46).
+//!
+//! RIGHT: those that are called after our containerd's address and an ID in its database go, wherever another runtime runs. Whatever
+//! else is there stays, and is nobody's doubt.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::idle::KUBELET;
+use crate::stage::{Right, Stage, demand, sh};
+use support::Result;
+use support::picture::Kind;
+use support::runtime::{Layout, Runtime};
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("sockets_of_shims_that_have_died_go", || died("1.7", Some("polite"), false)),
+    ("sockets_of_shims_that_have_died_go_1_6", || died("1.6", Some("polite"), false)),
+    ("sockets_of_shims_that_have_died_go_2_1", || died("2.1", Some("polite"), false)),
+    ("sockets_of_shims_that_have_all_died_go", || died("1.7", None, false)),
+    ("sockets_of_shims_that_have_died_go_beside_others", || died("1.7", Some("polite"), true)),
+    ("a_socket_of_a_shim_that_has_died_at_which_somebody_listens_is_told", listening),
+];
+
+const SOCKETS: &str = "/run/containerd/s";
+
+fn sockets() -> Vec<PathBuf> {
+    let entries = fs::read_dir(SOCKETS).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// A pod, and one whose shim has died. Their containerd has ended.
+fn kill_one(stage: &mut Stage, living: Option<&str>) -> Result<Vec<PathBuf>> {
+    stage.start_usual()?;
+    let before = sockets();
+    let runtime = stage.runtime()?;
+    // Of one with a network of its own, CNI's notes tell as well.
+    runtime.make_pods("died", &["--host-network"], &["/app", "obedient"])?;
+    let bundles = runtime.layout.state.join("io.containerd.runtime.v2.task/k8s.io");
+    for shim in runtime.shims()? {
+        sh(&format!("kill -KILL $(cat /proc/{shim}/task/{shim}/children) {shim}"))?;
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    while !runtime.shims()?.is_empty() || fs::read_dir(&bundles)?.next().is_some() {
+        demand(Instant::now() < until, "containerd has not put the bundles away")?;
+        sleep(Duration::from_millis(50));
+    }
+    // kubelet's part: an empty group of a pod's would tell of the sandbox, too.
+    sh(
+        "find /sys/fs/cgroup -depth -type d -path '*kubepods/besteffort/pod*' -exec rmdir {} + 2>/dev/null || true",
+    )?;
+    let dead: Vec<_> = sockets().into_iter().filter(|path| !before.contains(path)).collect();
+    demand(!dead.is_empty(), "the shim has taken its socket with it")?;
+    match living {
+        Some(name) => drop(stage.polite_pods(name, 1)?),
+        None => drop(sh(KUBELET)?),
+    }
+    stage.stop()?;
+    Ok(dead)
+}
+
+fn died(version: &'static str, living: Option<&str>, others: bool) -> Result<()> {
+    let mut stage = Stage::beside(version, || {
+        if !others {
+            return Ok(vec![]);
+        }
+        // One that another containerd left, one at which somebody listens, a file, and a pod that runs.
+        let theirs = Path::new(SOCKETS);
+        fs::create_dir_all(theirs)?;
+        drop(UnixListener::bind(theirs.join("e".repeat(64)))?);
+        std::mem::forget(UnixListener::bind(theirs.join("d".repeat(64)))?);
+        fs::write(theirs.join("c".repeat(64)), "precious")?;
+        let other = Runtime::start(Layout::of_host(), "1.7")?;
+        other.pods("other", 1, &["/app", "obedient"])?;
+        Ok(vec![other])
+    })?;
+    let dead = kill_one(&mut stage, living)?;
+    if others {
+        stage.also(|_| Ok(drop(UnixListener::bind(Path::new(SOCKETS).join("b".repeat(64)))?)))?;
+    }
+    stage.must_show(&[(Kind::File, 10)])?;
+    let polite = usize::from(living.is_some());
+    stage.judge(&Right::Clean, polite)?;
+    demand(!dead.iter().any(|path| path.exists()), "a socket of a dead shim is left")?;
+    demand(Path::new(SOCKETS).exists() == others, "the directory is not as it should be")
+}
+
+fn listening() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    let dead = kill_one(&mut stage, Some("polite"))?;
+    let one = dead.first().ok_or("no socket")?.clone();
+    fs::remove_file(&one)?;
+    let _listener = UnixListener::bind(&one)?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::File, 10)])?;
+    stage.judge(&Right::Doubt(|thing| thing.path.parent() == Some(Path::new(SOCKETS))), 1)?;
+    demand(one.exists(), "somebody's socket was removed")
+}
