@@ -124,6 +124,7 @@ fn every_change_of_a_document_is_rejected() {
         "exited",
         "plugins",
         "sockets",
+        "ipc",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

@@ -16,6 +16,7 @@ pub mod host;
 pub mod identity;
 pub mod in_two;
 pub mod interrupts;
+pub mod ipc;
 pub mod ipset;
 pub mod links;
 pub mod loop_device;

@@ -51,6 +51,12 @@ pub fn signal_through(process: BorrowedFd, number: i32) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Which process used a semaphore of a set last (GETPID of semctl(2)); 0 for none.
+pub fn semaphore_user(set: i32, number: i32) -> Result<i32, Errno> {
+    // SAFETY: this command takes no further argument and touches no memory of ours.
+    Errno::result(unsafe { nix::libc::semctl(set, number, nix::libc::GETPID) })
+}
+
 /// Takes the backing file from a loop device (LOOP_CLR_FD of linux/loop.h). The kernel may put it off until
 /// the last user closes the device, and says nothing of that.
 pub fn clear_loop(device: &File) -> Result<(), Errno> {

@@ -58,6 +58,8 @@ pub struct Bundle {
     pub passed_on: Vec<PathBuf>,
     /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     pub privileged: bool,
+    /// True if it has the host's IPC namespace.
+    pub host_ipc: bool,
     /// Where its shim listens, if it is where shims do.
     pub socket: Option<PathBuf>,
     /// What was there and made no sense.

@@ -56,6 +56,9 @@ pub struct Container {
     /// True if it may do on the host what root may: it has CAP_SYS_ADMIN.
     #[serde(skip)]
     pub privileged: bool,
+    /// True if its bundle says that it has the host's IPC namespace.
+    #[serde(skip)]
+    pub host_ipc: bool,
     /// Where it was found.
     pub evidence: Bits<Evidence>,
     /// What proves it ours; nothing for one that is known by hints alone.
@@ -97,6 +100,7 @@ impl Container {
             shares: false,
             passed_on: Paths::default(),
             privileged: false,
+            host_ipc: false,
             evidence: Bits::default(),
             witnesses: Witnesses::default(),
             contradicted: false,

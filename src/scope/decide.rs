@@ -12,7 +12,7 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
-    Container, Scope, dead, dead_sockets, deserted, devices, exited, forgotten, images, links, manners,
+    Container, Scope, dead, dead_sockets, deserted, devices, exited, forgotten, images, ipc, links, manners,
     outside, roots, shared,
 };
 use crate::snap::Snap;
@@ -102,6 +102,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         groups_above,
         recorded: Vec::new(),
         exited: Default::default(),
+        ipc: BTreeSet::new(),
         idle,
         bystanders: Vec::new(),
         blind,
@@ -128,6 +129,8 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     scope.exited.sockets = dead_sockets::gather(view, &mut scope, &foreign_ids);
     let known = earlier.map(|earlier| earlier.exited.clone().without(&foreign_ids));
     scope.exited = std::mem::take(&mut scope.exited).union(known.unwrap_or_default());
+    scope.ipc = ipc::gather(view, &mut scope);
+    scope.ipc.extend(earlier.into_iter().flat_map(|earlier| earlier.ipc.iter().cloned()));
     scope.containers.iter_mut().for_each(Container::shrink);
     share_names(&mut scope);
     Ok(scope)

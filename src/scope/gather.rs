@@ -113,6 +113,7 @@ impl<'a> Gather<'a> {
             shares: bundle.shares,
             passed_on: bundle.passed_on.into(),
             privileged: bundle.privileged,
+            host_ipc: bundle.host_ipc,
             ..Container::of_id(id)
         });
         container.evidence.insert(evidence);

@@ -23,6 +23,7 @@ pub mod graceful;
 mod groups;
 pub mod held;
 mod images;
+pub mod ipc;
 mod lent;
 mod link_facts;
 mod link_verdict;
@@ -135,6 +136,9 @@ pub struct Scope {
     /// What is left of containers and pods that had ended before, and that our containerd's database alone tells of.
     #[serde(default, skip_serializing_if = "Exited::is_empty")]
     pub exited: Exited,
+    /// What our processes have made in the machine's own IPC namespace: table, number, and the process.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ipc: BTreeSet<Name>,
     /// Our containerd has run, and nothing of it has a container any more: what it made for all of them may be there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,

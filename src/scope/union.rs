@@ -38,6 +38,7 @@ impl Scope {
             older.recorded.into_iter().filter(|id| !self.recorded.contains(id)).collect();
         self.recorded.extend(new);
         self.exited = self.exited.union(older.exited);
+        self.ipc.extend(older.ipc);
         self.idle = self.containers.is_empty() && (self.idle || older.idle);
         for bystander in older.bystanders {
             if !self.bystanders.contains(&bystander) {
@@ -56,6 +57,7 @@ impl Scope {
         }
         self.shims.clear();
         self.exited.sockets.clear();
+        self.ipc.clear();
         self.groups_above.clear();
         self.devices.clear();
         self.bystanders.clear();

@@ -13,6 +13,7 @@ pub mod families;
 mod files;
 pub mod firewall;
 mod flannel;
+mod ipc;
 mod kata;
 pub mod logs;
 pub mod loops;

@@ -15,7 +15,7 @@ use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
 use crate::runtime::{Name, bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
-use crate::steps::{files, flannel, kata, logs, skeleton};
+use crate::steps::{files, flannel, ipc, kata, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -64,6 +64,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     files::host_symlinks(view, scope, &mut finding);
     logs::find(view, scope, &mut finding);
     kata::find(view, scope, &mut finding);
+    ipc::find(view, scope, &mut finding);
     skeleton::find(view, scope, &mut finding);
     finding
 }

@@ -21,6 +21,7 @@ mod halfway;
 mod held;
 mod idle;
 mod images;
+mod ipc;
 mod kata;
 mod led;
 mod logs;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(led::ALL);
+    all.extend(ipc::ALL);
     all.extend(logs::ALL);
     all.extend(options::ALL);
     all.extend(services::ALL);

@@ -154,6 +154,7 @@ fn fill(scope: &mut Scope) {
         shares: false,
         passed_on: Default::default(),
         privileged: false,
+        host_ipc: false,
         evidence: Evidence::ALL.iter().copied().collect(),
         witnesses: every_witness(),
         contradicted: true,
@@ -173,6 +174,7 @@ fn fill(scope: &mut Scope) {
     scope.exited.pods.insert("default_job_uid".into());
     scope.exited.doubtful.insert("default_other_uid".into());
     scope.exited.sockets.insert("1".repeat(64).as_str().into());
+    scope.ipc.insert("shm 3 812 9876".into());
     scope.idle = true;
     scope.told_by_shims =
         Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });

@@ -99,6 +99,16 @@ impl Told {
             Kind::Rule if thing.name.starts_with("ipvs ") => {
                 self.texts.iter().any(|text| text.contains("virtual servers (IPVS)"))
             }
+            // By the command that removes it: its name is what it is, its key and its number.
+            Kind::Ipc => {
+                let option = match thing.name.split_whitespace().next() {
+                    Some("shmid") => "m",
+                    Some("semid") => "s",
+                    _ => "q",
+                };
+                let number = thing.name.split_whitespace().last().unwrap_or_default();
+                self.texts.iter().any(|text| text.ends_with(&format!("'ipcrm -{option} {number}'")))
+            }
             // A route is told with its link, a rule with its chain or comment, a flow with its address.
             _ => self.of_words(&thing.name, 4),
         }

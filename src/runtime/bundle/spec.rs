@@ -88,19 +88,20 @@ impl<'de> Deserialize<'de> for Binds {
     }
 }
 
-/// The network namespace that a spec names.
+/// The network namespace that a spec names, and whether it names one for IPC.
 #[derive(Default)]
-struct NetnsPath(Option<PathBuf>);
+struct NetnsPath(Option<PathBuf>, bool);
 
 impl<'de> Deserialize<'de> for NetnsPath {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NetnsPath, D::Error> {
-        let mut first = None;
+        let (mut first, mut ipc) = (None, false);
         each(from, |namespace: SpecNamespace| {
+            ipc |= namespace.kind == "ipc";
             if namespace.kind == "network" && first.is_none() {
                 first = Some(PathBuf::from(namespace.path));
             }
         })?;
-        Ok(NetnsPath(first))
+        Ok(NetnsPath(first, ipc))
     }
 }
 
@@ -168,6 +169,7 @@ pub fn take_spec(bundle: &mut Bundle, bytes: &[u8], container: &ContainerId, roo
         uid: a.pod_uid.filter(short).unwrap_or_default(),
     });
     bundle.netns = spec.linux.namespaces.0.filter(|p| is_path(p) && cni::is_netns(p, roots));
+    bundle.host_ipc = !spec.linux.namespaces.1;
     Binds(bundle.binds, bundle.passed_on, bundle.shares) = spec.mounts;
     let granted = spec.process.and_then(|process| process.capabilities?.bounding);
     bundle.privileged = granted.iter().flatten().any(|capability| capability == "CAP_SYS_ADMIN");

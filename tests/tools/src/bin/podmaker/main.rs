@@ -97,6 +97,9 @@ struct Run {
     /// Use the host's pid namespace.
     #[arg(long)]
     host_pid: bool,
+    /// Use the host's IPC namespace.
+    #[arg(long)]
+    host_ipc: bool,
     /// The user id of the containers.
     #[arg(long)]
     run_as: Option<i64>,
@@ -220,8 +223,11 @@ async fn make(runtime: &Runtime, args: Box<Run>) -> Result<Value> {
 
 async fn make_one(runtime: &Runtime, args: &Run, name: &str, uid: &str) -> Result<Value> {
     let own = |host: bool, otherwise: i32| if host { 2 } else { otherwise };
-    let namespaces =
-        cri::NamespaceOption { network: own(args.host_network, 0), pid: own(args.host_pid, 1), ipc: 0 };
+    let namespaces = cri::NamespaceOption {
+        network: own(args.host_network, 0),
+        pid: own(args.host_pid, 1),
+        ipc: own(args.host_ipc, 0),
+    };
     let sandbox_config = cri::SandboxConfig {
         metadata: Some(cri::Metadata {
             name: name.into(),

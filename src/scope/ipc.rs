@@ -1,0 +1,138 @@
+//! What processes of ours have made in the machine's own IPC namespace, as pods may that have it (`hostIPC`). It stays when they end.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::error::Blind;
+use crate::linux::ipc::{self, Object};
+use crate::linux::proc::ProcessId;
+use crate::residue::witness::Proven;
+use crate::runtime::Name;
+use crate::scope::Scope;
+use crate::view::View;
+
+/// How the scope calls an object that this process of ours made or used: table, number, PID, start time.
+fn name(object: &Object, process: ProcessId) -> Name {
+    format!("{} {} {} {}", object.table, object.id, process.pid, process.start).into()
+}
+
+/// The process, if this is the name of that object.
+pub fn process_of(name: &str, object: &Object) -> Option<ProcessId> {
+    let mut words = name.split(' ');
+    let is_it = words.next() == Some(object.table) && words.next()?.parse() == Ok(object.id);
+    is_it.then_some(ProcessId { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? })
+}
+
+/// Those that only processes of ours are named with which live, and are where we are.
+pub(super) fn gather(view: &View, scope: &mut Scope) -> BTreeSet<Name> {
+    let mut found = BTreeSet::new();
+    match ipc::list(view.host) {
+        Ok(objects) if objects.is_empty() => {}
+        Ok(objects) => {
+            let ours = processes(view, scope);
+            let of = |pid: &i32| ours.iter().find(|process| process.pid == *pid);
+            let is_ours = |object: &&Object| object.pids.iter().all(|pid| of(pid).is_some());
+            let named = |object: &Object| Some(name(object, *of(object.pids.first()?)?));
+            found.extend(objects.iter().filter(is_ours).filter_map(named));
+        }
+        // A pod's containers join its sandbox's namespace, of which only the sandbox's bundle says whose it is.
+        Err(e) if scope.containers.iter().any(|c| c.host_ipc && c.is_proven()) => {
+            scope.doubts.push(Blind::new(WHAT, e));
+        }
+        Err(_) => {}
+    }
+    found
+}
+
+/// What a look is blind to where the kernel's tables cannot be read.
+pub const WHAT: &str = "what pods of ours have made in the host's IPC namespace";
+
+/// Proven processes that are in our own IPC namespace; where the namespaces are hidden, those of whom a bundle says so.
+fn processes(view: &View, scope: &Scope) -> Vec<ProcessId> {
+    let (Ok(all), Ok(tree)) = (view.processes(), view.cgroups()) else { return Vec::new() };
+    let existing = tree.index();
+    let own = namespace(view, "self");
+    let mut found = Vec::new();
+    for container in &scope.containers {
+        let places = container.proven_cgroups.iter().map(Proven::get);
+        let places =
+            places.flat_map(|group| existing.hierarchies_of(group).map(move |hierarchy| (hierarchy, group)));
+        let pids = places.filter_map(|(hierarchy, group)| view.group_pids(hierarchy, group).ok());
+        let pids =
+            pids.flat_map(|pids| pids.to_vec()).chain(container.strays.iter().map(|stray| stray.get().pid));
+        for process in pids.filter_map(|pid| all.get(pid)) {
+            let its = namespace(view, &process.id.pid.to_string());
+            if its.as_ref().map_or(container.host_ipc, |its| Some(its) == own.as_ref()) {
+                found.push(process.id);
+            }
+        }
+    }
+    found
+}
+
+fn namespace(view: &View, pid: &str) -> Option<PathBuf> {
+    view.host.link(&Path::new("/proc").join(pid).join("ns/ipc")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, scope_of};
+    use crate::linux::host::Host;
+    use std::os::unix::fs::symlink;
+
+    const SHM: &str =
+        "key shmid perms size cpid lpid nattch\n 0 1 600 9 50 50 0\n 0 2 600 9 60 50 0\n 0 3 600 9 51 51 0\n";
+    const MSG: &str =
+        "key msqid perms cbytes qnum lspid lrpid\n 0 4 600 9 1 50 0\n 0 5 600 9 1 50 60\n 0 6 600 9 0 0 0\n";
+
+    /// The numbers of those that are ours: 50 and 51 are in a container of ours, 60 is not, and 51 is in a namespace of its own.
+    fn found(hidden: bool, host_ipc: bool, readable: bool) -> (Vec<i32>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| file(dir.path(), name, text);
+        let tables = if readable { "proc/sysvipc" } else { "proc/sysvipc/shm/x" };
+        put(&format!("{tables}/shm"), SHM);
+        put(&format!("{tables}/msg"), MSG);
+        put("proc/self/mountinfo", "1 0 0:5 / /cg rw - cgroup2 c rw\n");
+        put("cg/c/cgroup.procs", "50\n51\n");
+        let fields =
+            "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        for (pid, namespace) in [("self", "ipc:[1]"), ("50", "ipc:[1]"), ("51", "ipc:[2]"), ("60", "ipc:[1]")]
+        {
+            put(&format!("proc/{pid}/stat"), &format!("{pid} (x) {fields}\n"));
+            put(&format!("proc/{pid}/ns/x"), "");
+            if !hidden {
+                symlink(namespace, dir.path().join("proc").join(pid).join("ns/ipc")).unwrap();
+            }
+        }
+        let mut scope = scope_of(&["c"]);
+        scope.containers[0].prove_in("/c");
+        scope.containers[0].host_ipc = host_ipc;
+        let found = gather(&View::new(&Host::at(dir.path()), None), &mut scope);
+        let id = |name: &Name| name.split(' ').nth(1).unwrap().parse().unwrap();
+        (found.iter().map(id).collect(), scope.doubts.len())
+    }
+
+    #[test]
+    fn ours_is_what_processes_of_ours_alone_are_named_with() {
+        assert_eq!(found(false, false, true), (vec![1, 4], 0));
+        assert_eq!(found(true, true, true), (vec![1, 3, 4], 0), "a bundle says that they are in the host's");
+        assert_eq!(found(true, false, true), (vec![], 0));
+    }
+
+    #[test]
+    fn a_name_leads_to_its_process() {
+        let object = |table, id| Object { table, id, pids: vec![], bytes: 0, attached: 0 };
+        let process = ProcessId { pid: 7, start: 9 };
+        let name = name(&object("sem", 3), process);
+        assert_eq!(process_of(&name, &object("sem", 3)), Some(process));
+        for other in [object("shm", 3), object("sem", 4)] {
+            assert_eq!(process_of(&name, &other), None);
+        }
+    }
+
+    #[test]
+    fn tables_that_cannot_be_read_are_blind_where_a_pod_has_the_hosts_namespace() {
+        assert_eq!([false, true].map(|host_ipc| found(false, host_ipc, false).1), [0, 1]);
+    }
+}

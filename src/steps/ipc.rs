@@ -1,0 +1,38 @@
+//! What pods with the host's IPC namespace have left in it. Others may have come to use it: it is told, and not touched.
+
+use crate::error::Blind;
+use crate::linux::ipc::{self, Object};
+use crate::reason::Reason;
+use crate::residue::finding::Finding;
+use crate::scope::Scope;
+use crate::scope::ipc::{WHAT, process_of};
+use crate::view::View;
+
+/// Adds what has outlived the process of ours that made or used it.
+pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
+    let Ok(processes) = view.processes() else { return };
+    if scope.ipc.is_empty() {
+        return;
+    }
+    let over = |object: &Object| {
+        let process = scope.ipc.iter().find_map(|name| process_of(name, object))?;
+        processes.alive(process).is_none().then(|| told(object, process.pid))
+    };
+    match ipc::list(view.host) {
+        Ok(objects) => finding.blind.extend(objects.iter().filter_map(over)),
+        Err(e) => finding.blind.push(Blind::new(WHAT, e)),
+    }
+}
+
+fn told(object: &Object, pid: i32) -> Blind {
+    let Object { table, id, bytes, attached, .. } = object;
+    let (what, option, did) = match *table {
+        "shm" => (format!("System V shared memory {id}, {bytes} bytes, attached by {attached}"), "m", "made"),
+        "sem" => (format!("System V semaphores {id}"), "s", "used"),
+        _ => (format!("System V message queue {id}, {bytes} bytes"), "q", "used"),
+    };
+    let why = format!(
+        "process {pid} of a pod with the host's IPC namespace {did} it, and others may use it; look (ipcs), then 'ipcrm -{option} {id}'"
+    );
+    Blind::new(what, (Reason::Unproven, why))
+}

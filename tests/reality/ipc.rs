@@ -1,0 +1,94 @@
+//! Pods with the host's IPC namespace (`hostIPC`), and what they leave in it (47).
+//!
+//! RIGHT: shared memory, semaphores and queues of System V that a pod of ours has made are named, with the command that removes them;
+//! status 3. Those of others stay, and are nobody's doubt; so are those of pods with a namespace of their own, which go with it.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::stage::{Right, Stage, demand, sh};
+use support::Result;
+use support::picture::Kind;
+use support::scenes::Scene;
+
+pub const ALL: &[Scene] = &[
+    ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told", || left("1.7", true)),
+    ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told_1_6", || left("1.6", true)),
+    ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told_2_1", || left("2.1", true)),
+    ("shared_memory_of_others_beside_a_pod_in_the_hosts_namespace_is_nobodys_doubt", tidy),
+    ("shared_memory_of_a_pod_in_its_own_namespace_goes_with_it", || left("1.7", false)),
+];
+
+/// Makes one object of each kind and uses it. At SIGTERM it ends, and takes them away if it was told to.
+const MAKER: &str = r#"my ($take) = @ARGV;
+    my $m = shmget(0, 4096, 0600) // die; my $s = semget(0, 3, 0600) // die; my $q = msgget(0, 0600) // die;
+    shmwrite($m, "x", 0, 1); semop($s, pack("s3", 0, 1, 0)); msgsnd($q, pack("l! a*", 1, "x"), 0);
+    $SIG{TERM} = sub { if ($take) { shmctl($m, 0, 0); semctl($s, 0, 0, 0); msgctl($q, 0, 0) } exit };
+    sleep 1 while 1"#;
+
+const LIBRARIES: [&str; 6] =
+    ["--mount", "/usr:/usr", "--mount", "/usr/lib:/lib", "--mount", "/usr/lib64:/lib64"];
+
+fn objects() -> Result<usize> {
+    Ok(sh("cat /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg")?.lines().count() - 3)
+}
+
+fn until_made(count: usize) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    while objects()? != count {
+        demand(Instant::now() < until, "the objects are not made")?;
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A user's program with the same, and objects of which the makers have ended.
+fn others(stage: &mut Stage) -> Result<()> {
+    stage.also(|_| sh("ipcmk -M 8192 -S 2 -Q"))?;
+    let mut maker = Command::new("perl");
+    maker.args(["-e", MAKER]);
+    stage.keep(maker)?;
+    until_made(6)?;
+    stage.shared(|thing| matches!(thing.kind, Kind::Ipc | Kind::Process))
+}
+
+fn pods(stage: &Stage, host: bool, take: &str) -> Result<()> {
+    let mut options = LIBRARIES.to_vec();
+    if host {
+        options.push("--host-ipc");
+    }
+    stage.runtime()?.make_pods("maker", &options, &["/usr/bin/perl", "-e", MAKER, take]).map(drop)
+}
+
+fn left(version: &'static str, host: bool) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    others(&mut stage)?;
+    stage.start_usual()?;
+    pods(&stage, host, "")?;
+    if host {
+        until_made(9)?;
+    }
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Ipc, if host { 3 } else { 0 })])?;
+    let right = if host { Right::Doubt(|thing| thing.kind == Kind::Ipc) } else { Right::Clean };
+    let report = stage.judge(&right, 0)?;
+    demand(objects()? == if host { 9 } else { 6 }, "objects are gone")?;
+    let said = report["steps"].to_string();
+    demand(
+        !host || ["ipcrm -m", "ipcrm -s", "ipcrm -q"].iter().all(|word| said.contains(word)),
+        "not what to type",
+    )
+}
+
+fn tidy() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    others(&mut stage)?;
+    stage.start_usual()?;
+    pods(&stage, true, "1")?;
+    until_made(9)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Ipc, 3)])?;
+    stage.judge(&Right::Clean, 0)?;
+    demand(objects()? == 6, "others' objects are gone")
+}
