@@ -11,7 +11,7 @@ const TABLES: [(&str, &str, &[&str]); 3] =
     [("shm", "shmid", &["cpid"]), ("sem", "semid", &[]), ("msg", "msqid", &["lspid", "lrpid"])];
 
 /// Of a set of semaphores so many are asked who used them.
-const MOST_ASKED: i64 = 64;
+const MOST_ASKED: i64 = 16;
 
 /// One object in our own IPC namespace.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,6 +11,9 @@ use crate::runtime::Name;
 use crate::scope::Scope;
 use crate::view::View;
 
+/// Who has the host's namespace may make tens of thousands.
+const MOST_KEPT: usize = 1024;
+
 /// How the scope calls an object that this process of ours made or used: table, number, PID, start time.
 fn name(object: &Object, process: ProcessId) -> Name {
     format!("{} {} {} {}", object.table, object.id, process.pid, process.start).into()
@@ -33,7 +36,7 @@ pub(super) fn gather(view: &View, scope: &mut Scope) -> BTreeSet<Name> {
             let of = |pid: &i32| ours.iter().find(|process| process.pid == *pid);
             let is_ours = |object: &&Object| object.pids.iter().all(|pid| of(pid).is_some());
             let named = |object: &Object| Some(name(object, *of(object.pids.first()?)?));
-            found.extend(objects.iter().filter(is_ours).filter_map(named));
+            found.extend(objects.iter().filter(is_ours).filter_map(named).take(MOST_KEPT));
         }
         // A pod's containers join its sandbox's namespace, of which only the sandbox's bundle says whose it is.
         Err(e) if scope.containers.iter().any(|c| c.host_ipc && c.is_proven()) => {
@@ -110,7 +113,9 @@ mod tests {
         scope.containers[0].host_ipc = host_ipc;
         let found = gather(&View::new(&Host::at(dir.path()), None), &mut scope);
         let id = |name: &Name| name.split(' ').nth(1).unwrap().parse().unwrap();
-        (found.iter().map(id).collect(), scope.doubts.len())
+        let mut ids: Vec<i32> = found.iter().map(id).collect();
+        ids.sort_unstable();
+        (ids, scope.doubts.len())
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub struct Scope {
     /// What of the network is ours.
     #[serde(default)]
     pub network: Network,
-    /// Directories with streams that shims of ours had open, where others have containers of the same IDs.
+    /// Directories with streams that shims of ours had open, where the names do not tell whose these are.
     #[serde(skip)]
     pub streams: BTreeSet<PathBuf>,
     /// runc's states of our bundles where these lie in other places than the profile names.

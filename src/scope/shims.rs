@@ -1,7 +1,8 @@
 //! Which shims are ours: root's, with our containerd's address, in our PID namespace, and in the snap's unit or at work in
 //! a bundle of ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::ShimArgs;
+use crate::runtime::streams::container_of;
 use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{ContainerId, Name, groups};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim};
@@ -157,12 +159,19 @@ impl Gather<'_> {
         self.shims.push(OwnedShim { process: process.id, namespace, id, socket, witness });
     }
 
-    /// The directories of streams that shims of ours have open, of containers whose ID others have, too: the name of a stream
-    /// tells no more than the ID.
+    /// The directories of streams that shims of ours have open, where these are called after nothing that is known: after a program
+    /// that `ctr exec` runs in a container, or a container whose ID others have, too. The name of a stream tells no more than the ID.
     pub(super) fn streams(&self) -> BTreeSet<PathBuf> {
+        let host = self.view.host;
+        let ids: HashSet<&str> = self.containers.keys().map(|own| own.id.as_str()).collect();
+        let is_known = |name: &OsString| container_of(name).is_some_and(|id| ids.contains(id));
+        let all = host.list(&self.roots.fifos).unwrap_or_default();
+        let unknown = all.iter().any(|directory| {
+            host.list(&self.roots.fifos.join(directory)).is_ok_and(|names| !names.iter().all(is_known))
+        });
         let shares_id = |shim: &&OwnedShim| {
             let serves = |c: &&Container| Some(&c.shim_id) == shim.id.as_ref() || shim.id.is_none();
-            self.containers.values().filter(serves).any(|c| self.foreign_ids.contains(&c.id.id))
+            unknown || self.containers.values().filter(serves).any(|c| self.foreign_ids.contains(&c.id.id))
         };
         let mut found = BTreeSet::new();
         for shim in self.shims.iter().filter(shares_id) {

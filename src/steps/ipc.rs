@@ -8,6 +8,9 @@ use crate::scope::Scope;
 use crate::scope::ipc::{WHAT, process_of};
 use crate::view::View;
 
+/// So many are named.
+const MOST_TOLD: usize = 20;
+
 /// Adds what has outlived the process of ours that made or used it.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let Ok(processes) = view.processes() else { return };
@@ -19,7 +22,14 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         processes.alive(process).is_none().then(|| told(object, process.pid))
     };
     match ipc::list(view.host) {
-        Ok(objects) => finding.blind.extend(objects.iter().filter_map(over)),
+        Ok(objects) => {
+            let mut told = objects.iter().filter_map(over);
+            finding.blind.extend(told.by_ref().take(MOST_TOLD));
+            let more = told.count();
+            if more > 0 {
+                finding.blind.push(Blind::new(WHAT, (Reason::TooMany, format!("{more} more"))));
+            }
+        }
         Err(e) => finding.blind.push(Blind::new(WHAT, e)),
     }
 }

@@ -194,8 +194,11 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
         let all_of = |is_one: &dyn Fn(&str) -> bool| {
             !streams.is_empty() && streams.iter().all(|name| container_of(name).is_some_and(is_one))
         };
+        // Whoever puts the streams of several into one directory has more there than what our shims had open.
+        let first = streams.first().and_then(container_of);
+        let is_ones = || all_of(&|id| Some(id) == first) && scope.streams.contains(&directory);
         let is_recorded = all_of(&|id| recorded.contains(id));
-        let is_ours = scope.streams.contains(&directory) || all_of(&|id| ids.contains(id));
+        let is_ours = all_of(&|id| ids.contains(id)) || is_ones();
         if is_ours || is_recorded && is_sure() {
             finding.residues.push(Residue::path(directory, PathKind::Fifo));
         } else if is_recorded {

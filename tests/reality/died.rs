@@ -1,4 +1,5 @@
-//! Shims that have died while containerd ran: it has put their bundles away, and their sockets are left in /run/containerd/s (46).
+//! Shims that have died while containerd ran: it has put their bundles away, and their sockets are left in /run/containerd/s (46); and
+//! streams of programs that `ctr exec` has run (48).
 //!
 //! RIGHT: those that are called after our containerd's address and an ID in its database go, wherever another runtime runs. Whatever
 //! else is there stays, and is nobody's doubt.
@@ -6,6 +7,7 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ pub const ALL: &[Scene] = &[
     ("sockets_of_shims_that_have_all_died_go", || died("1.7", None, false)),
     ("sockets_of_shims_that_have_died_go_beside_others", || died("1.7", Some("polite"), true)),
     ("a_socket_of_a_shim_that_has_died_at_which_somebody_listens_is_told", listening),
+    ("streams_of_a_program_that_ctr_runs_in_a_container_go", || executed("1.7")),
+    ("streams_of_a_program_that_ctr_runs_in_a_container_go_2_1", || executed("2.1")),
 ];
 
 const SOCKETS: &str = "/run/containerd/s";
@@ -97,4 +101,40 @@ fn listening() -> Result<()> {
     stage.must_show(&[(Kind::Process, 3), (Kind::File, 10)])?;
     stage.judge(&Right::Doubt(|thing| thing.path.parent() == Some(Path::new(SOCKETS))), 1)?;
     demand(one.exists(), "somebody's socket was removed")
+}
+
+/// `ctr exec` was killed, and the program that it runs in a container goes on: its streams are called after the program alone. Beside
+/// them are such of which nobody tells.
+fn executed(version: &'static str) -> Result<()> {
+    const FIFOS: &str = "/run/containerd/fifo";
+    let mut stage = Stage::beside(version, || {
+        sh(&format!("mkdir -p {FIFOS}/7; mkfifo {FIFOS}/7/program-stdout {FIFOS}/7/program-stdin"))?;
+        Ok(vec![])
+    })?;
+    stage.start_usual()?;
+    let runtime = stage.runtime()?;
+    let pod = runtime.make_pods("host", &["--host-network"], &["/app", "obedient"])?.remove(0);
+    let (socket, id) = (&runtime.layout.socket, &pod.containers[0].id);
+    let mut client = Command::new(runtime.programs.join("ctr"));
+    client.arg("--address").arg(socket).args(["-n", "k8s.io", "tasks", "exec", "--exec-id", "program", id]);
+    let mut client =
+        client.args(["/app", "obedient"]).env("PATH", "/usr/sbin:/usr/bin").stdin(Stdio::piped()).spawn()?;
+    let made =
+        || fs::read_dir(FIFOS).map(|all| all.flatten().map(|it| it.path()).find(|it| !it.ends_with("7")));
+    let until = Instant::now() + Duration::from_secs(10);
+    let runs = |runtime: &Runtime| {
+        let all = runtime.ctr(&["-n", "k8s.io", "tasks", "ps", id]).unwrap_or_default();
+        String::from_utf8_lossy(&all).contains("program")
+    };
+    while !runs(runtime) {
+        demand(Instant::now() < until, "the program does not run")?;
+        sleep(Duration::from_millis(50));
+    }
+    client.kill()?;
+    client.wait()?;
+    let made = made()?.ok_or("ctr has made no streams")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 4), (Kind::File, 10)])?;
+    stage.judge(&Right::Clean, 0)?;
+    demand(!made.exists() && Path::new(FIFOS).join("7").exists(), "the streams are not as they should be")
 }

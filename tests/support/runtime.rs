@@ -103,7 +103,7 @@ pub struct Place {
 pub struct Runtime {
     pub layout: Layout,
     daemon: Child,
-    programs: PathBuf,
+    pub programs: PathBuf,
     log: PathBuf,
 }
 
