@@ -83,7 +83,10 @@ fn died(version: &'static str, living: Option<&str>, others: bool) -> Result<()>
     })?;
     let dead = kill_one(&mut stage, living)?;
     if others {
-        stage.also(|_| Ok(drop(UnixListener::bind(Path::new(SOCKETS).join("b".repeat(64)))?)))?;
+        stage.also(|_| {
+            drop(UnixListener::bind(Path::new(SOCKETS).join("b".repeat(64)))?);
+            Ok(())
+        })?;
     }
     stage.must_show(&[(Kind::File, 10)])?;
     let polite = usize::from(living.is_some());
