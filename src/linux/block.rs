@@ -86,7 +86,7 @@ pub fn read(host: &Host, name: &OsStr) -> Option<Device> {
 fn over_fabrics(host: &Host, device: &str) -> Option<String> {
     let above = Path::new(BLOCK).join(device).join("device");
     let text = |file: &Path| host.read_text(file).ok();
-    let listed = host.list(&above).ok()?;
+    let listed = below(host, &above);
     let is_controller = |name: &&OsString| name.to_str().is_some_and(is_a_controllers);
     let ways = listed.iter().filter(is_controller).map(|name| above.join(name));
     let transports: Vec<String> =
@@ -112,9 +112,15 @@ pub fn beside(host: &Host, device: &str, which: &str) -> Vec<String> {
     names.into_iter().filter_map(|n| n.into_string().ok()).collect()
 }
 
+/// What is below a device. sysfs has a link there, which `Host::list` refuses.
+fn below(host: &Host, at: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(host.path(at)).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name()).collect()
+}
+
 /// The numbers of a device and of its partitions, as a mount table prints them.
 pub fn numbers(host: &Host, device: &str) -> Vec<String> {
-    let parts = host.list(&Path::new(BLOCK).join(device)).unwrap_or_default();
+    let parts = below(host, &Path::new(BLOCK).join(device));
     let parts = parts.iter().filter(|p| p.as_encoded_bytes().starts_with(device.as_bytes()));
     let of_part = |part| host.read_text(&Path::new(BLOCK).join(device).join(part).join("dev")).ok();
     number(host, OsStr::new(device)).into_iter().chain(parts.filter_map(of_part)).collect()
@@ -161,6 +167,7 @@ mod tests {
         write("sys/block/nbd1/size", "0\n");
         write("sys/devices/platform/host3/session2/target3:0:0/block/sdb/dev", "8:16\n");
         write("sys/devices/pci/block/sda/dev", "8:0\n");
+        write("sys/devices/pci/block/sda/sda1/dev", "8:1\n");
         for (name, way) in [
             ("sdb", "../devices/platform/host3/session2/target3:0:0/block/sdb"),
             ("sda", "../devices/pci/block/sda"),
@@ -170,13 +177,17 @@ mod tests {
         // One that is built in, one behind its controller, and two of a subsystem that several controllers lead to.
         write("sys/block/nvme0n1/device/transport", "pcie\n");
         write("sys/block/nvme0n1/device/subsysnqn", "nqn.built-in\n");
-        write("sys/block/nvme1n1/device/transport", "tcp\n");
-        write("sys/block/nvme1n1/device/subsysnqn", "nqn.2014-08.org.x:uuid:1_a\n");
+        write("sys/devices/nvme1/transport", "tcp\n");
+        write("sys/devices/nvme1/subsysnqn", "nqn.2014-08.org.x:uuid:1_a\n");
+        write("sys/block/nvme1n1/size", "8\n");
+        let device = dir.path().join("sys/block/nvme1n1/device");
+        std::os::unix::fs::symlink("../../devices/nvme1", device).unwrap();
         for (disk, second) in [("nvme2n1", "rdma"), ("nvme4n1", "pcie")] {
             write(&format!("sys/block/{disk}/device/subsysnqn"), "nqn.x;reboot\n");
             write(&format!("sys/block/{disk}/device/nvme2/transport"), "tcp\n");
             write(&format!("sys/block/{disk}/device/nvme3/transport"), &format!("{second}\n"));
         }
+        assert_eq!(numbers(&Host::at(dir.path()), "sda"), ["8:0", "8:1"]);
         let mut commands: Vec<String> = list(&Host::at(dir.path())).iter().map(Device::command).collect();
         commands.sort();
         assert_eq!(

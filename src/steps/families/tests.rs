@@ -285,8 +285,8 @@ fn what_a_plugin_wrote_is_told_where_it_has_run_for_us_and_else_is_somebodys() {
         "-N CILIUM_PRE_nat\n-A PREROUTING -m comment --comment \"cilium: feeder\" -j CILIUM_PRE_nat\n";
     type Evidence = fn(&mut Scope);
     let of_plugin: [(&str, Evidence); 2] = [
-        (weave, |scope| drop(scope.network.plugins.insert("weave-net".into()))),
-        (cilium, |scope| drop(scope.network.plugins.insert("cilium-cni".into()))),
+        (weave, |scope| _ = scope.network.plugins.insert("weave-net".into())),
+        (cilium, |scope| _ = scope.network.plugins.insert("cilium-cni".into())),
     ];
     let of_agent: [(&str, Evidence); 2] = [
         (weave, |scope| scope.containers[0].binds = vec!["/var/lib/weave".into()].into()),
