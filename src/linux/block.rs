@@ -28,6 +28,12 @@ pub enum Kind {
     Iscsi,
     /// A disk of NVMe over fabrics.
     Nvme,
+    /// An array of md.
+    Raid,
+    /// A disk with a cache before it.
+    Bcache,
+    /// A mirror of DRBD.
+    Drbd,
 }
 
 /// A block device.
@@ -71,6 +77,12 @@ pub fn read(host: &Host, name: &OsStr) -> Option<Device> {
         (Kind::Rbd, format!("{}/{}", below("pool").unwrap_or_default(), below("name").unwrap_or_default()))
     } else if device.starts_with("nvme") {
         (Kind::Nvme, over_fabrics(host, &device)?)
+    } else if device.starts_with("md") {
+        text("md/array_state").filter(|state| state != "clear").map(|_| (Kind::Raid, device.clone()))?
+    } else if device.starts_with("bcache") {
+        text("bcache/state").map(|_| (Kind::Bcache, device.clone()))?
+    } else if device.starts_with("drbd") {
+        text("size").filter(|size| size != "0").map(|_| (Kind::Drbd, device.clone()))?
     } else {
         // /sys/block/sda leads to …/session1/target…
         let way = std::fs::read_link(host.path(&Path::new(BLOCK).join(name))).ok()?;
@@ -140,12 +152,25 @@ impl Device {
             Kind::Iscsi => format!("iscsiadm -m session -r {name} -u"),
             Kind::Nvme if is_plain(name) => format!("nvme disconnect -n {name}"),
             Kind::Nvme => format!("nvme disconnect -d {device}"),
+            Kind::Raid => format!("mdadm --stop /dev/{device}"),
+            Kind::Bcache => format!("echo 1 > /sys/block/{device}/bcache/stop"),
+            Kind::Drbd => format!("drbdsetup detach {}", device.trim_start_matches("drbd")),
         }
     }
 
     /// True for one of device-mapper's.
     pub fn is_mapping(&self) -> bool {
         matches!(self.how, Kind::Crypt | Kind::Lvm | Kind::Mapping)
+    }
+
+    /// True for one that is made of other devices of this machine.
+    pub fn is_made_of_others(&self) -> bool {
+        self.is_mapping() || matches!(self.how, Kind::Raid | Kind::Bcache)
+    }
+
+    /// True for one that whoever gives it to a pod has attached for it.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.how, Kind::Nbd | Kind::Rbd | Kind::Iscsi | Kind::Nvme)
     }
 }
 
@@ -165,6 +190,11 @@ mod tests {
         write("sys/block/dm-1/dm/uuid", "LVM-x\n");
         write("sys/block/nbd0/pid", "7\n");
         write("sys/block/nbd1/size", "0\n");
+        write("sys/block/md9/md/array_state", "active\n");
+        write("sys/block/md8/md/array_state", "clear\n");
+        write("sys/block/bcache0/bcache/state", "no cache\n");
+        write("sys/block/drbd1/size", "8\n");
+        write("sys/block/drbd2/size", "0\n");
         write("sys/devices/platform/host3/session2/target3:0:0/block/sdb/dev", "8:16\n");
         write("sys/devices/pci/block/sda/dev", "8:0\n");
         write("sys/devices/pci/block/sda/sda1/dev", "8:1\n");
@@ -194,9 +224,12 @@ mod tests {
             commands,
             [
                 "cryptsetup close vol-1",
+                "drbdsetup detach 1",
+                "echo 1 > /sys/block/bcache0/bcache/stop",
                 "iscsiadm -m session -r 2 -u",
                 "losetup -d /dev/loop3",
                 "lvchange -an /dev/mapper/vg-lv",
+                "mdadm --stop /dev/md9",
                 "nbd-client -d /dev/nbd0",
                 "nvme disconnect -d nvme2n1",
                 "nvme disconnect -n nqn.2014-08.org.x:uuid:1_a"

@@ -7,6 +7,8 @@ use nix::errno::Errno;
 
 use crate::engine::done::Done;
 use crate::error::errno_of;
+use crate::linux::block::Kind;
+use crate::linux::loop_device::BLOCK;
 use crate::linux::sys;
 use crate::remove::live::Live;
 use crate::residue::Device;
@@ -16,10 +18,19 @@ const CONTROL: &str = "/dev/mapper/control";
 
 /// Takes away a mapping over files of ours. What lies on another disk was attached by somebody who may want it again.
 pub fn remove(_live: &Live, Device { device, ours, command }: &Device) -> Done {
+    if *ours && device.how == Kind::Raid {
+        let array = Path::new(BLOCK).join(&device.device).join("md/array_state");
+        // What mdadm writes to end one. While it is open, the kernel refuses.
+        let stopped = std::fs::write(&array, "clear");
+        return Done::of_path("stop", &array, stopped.map_err(|e| errno_of(&e)));
+    }
     if !ours || !device.is_mapping() {
-        let why = format!(
-            "only mounts of the snap used it, but what it lies on is not the snap's; '{command}' ends it"
-        );
+        let why = match ours {
+            true => format!("it lies on files of the snap; '{command}' ends it"),
+            false => {
+                format!("only the snap used it, but what it lies on is not the snap's; '{command}' ends it")
+            }
+        };
         return Done::NotPossible { why };
     }
     let control = match File::options().read(true).write(true).open(CONTROL) {

@@ -13,7 +13,7 @@ use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
     Container, Scope, dead, dead_sockets, deserted, devices, exited, forgotten, images, ipc, links, manners,
-    outside, roots, shared,
+    outside, pinned, roots, shared,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -97,6 +97,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         docker_places: BTreeSet::new(),
         staged: BTreeSet::new(),
         deserted: Vec::new(),
+        pinned: HashSet::new(),
         graceful: Default::default(),
         devices: Vec::new(),
         groups_above,
@@ -117,6 +118,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     bystanders.extend(found.bystanders);
     scope.network = found.network;
     scope.deserted = deserted::gather(view, &scope);
+    scope.pinned = pinned::gather(view, &scope);
     scope.staged = shared::staged(view, &scope);
     scope.devices = devices::gather(view, &scope);
     let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();

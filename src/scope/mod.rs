@@ -36,6 +36,7 @@ mod orphans;
 mod others;
 pub mod outside;
 mod owner;
+pub mod pinned;
 mod rootfs;
 pub mod roots;
 pub mod shared;
@@ -102,6 +103,9 @@ pub struct Scope {
     /// Network namespaces that are bound in directories that only the snap writes, and that nobody was in.
     #[serde(skip)]
     pub deserted: Vec<u64>,
+    /// Other namespaces of containers of ours that are bound to files, by their names.
+    #[serde(skip)]
+    pub pinned: HashSet<PathBuf>,
     /// Our containerd's database is there and cannot be read.
     #[serde(skip)]
     pub damaged: bool,

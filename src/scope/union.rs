@@ -28,6 +28,7 @@ impl Scope {
         self.streams.extend(older.streams);
         self.states.extend(older.states);
         self.staged.extend(older.staged);
+        self.pinned.extend(older.pinned);
         self.graceful = self.graceful.union(older.graceful);
         let new: Vec<Device> = older.devices.into_iter().filter(|d| !self.devices.contains(d)).collect();
         self.devices.extend(new);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::block::{self, Device};
-use crate::linux::loop_device::{BLOCK, backing_file, number};
+use crate::linux::loop_device::{BLOCK, backing_file};
 use crate::linux::mountinfo::Mount;
 use crate::linux::sys;
 use crate::reason::Reason;
@@ -26,18 +26,32 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         Ok(devices) => devices,
         Err(e) => return finding.blind.push(Blind::new("loop devices", e)),
     };
-    for name in devices.iter().filter(|n| n.as_bytes().starts_with(b"loop")) {
-        let Some((backing, deleted)) = backing_file(view.host, name) else { continue };
-        let device = Path::new("/dev").join(name);
-        if !is_file_of_ours(scope, &backing) {
-            continue;
+    let loops = devices.iter().filter(|n| n.as_bytes().starts_with(b"loop"));
+    let behind = |name: &OsString| Some((Path::new("/dev").join(name), backing_file(view.host, name)?));
+    let mut asked: Vec<_> = loops.filter_map(behind).collect();
+    let (mut known, mut above): (Vec<PathBuf>, Vec<Residue>) = Default::default();
+    // One may lie on another.
+    loop {
+        let is_ours = |(_, (backing, _)): &(PathBuf, (PathBuf, bool))| {
+            is_file_of_ours(scope, backing) || known.contains(backing)
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_ours);
+        asked = others;
+        if ours.is_empty() {
+            break;
         }
-        if let Err(e) = view.host.reach(&backing) {
-            finding.blind.push(Blind::new(format!("the file behind {}", device.display()), e));
-        } else if is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
-            finding.residues.push(Residue::Loop(Loop { device, backing }.into()));
+        let mut found = Vec::new();
+        for (device, (backing, deleted)) in ours {
+            if let Err(e) = view.host.reach(&backing) {
+                finding.blind.push(Blind::new(format!("the file behind {}", device.display()), e));
+            } else if is_here(&view.host.path(&device), &view.host.path(&backing), deleted) {
+                known.push(device.clone());
+                found.push(Residue::Loop(Loop { device, backing }.into()));
+            }
         }
+        above.splice(0..0, found);
     }
+    finding.residues.extend(above);
 }
 
 /// Mappings over files of ours, and other devices that only our mounts used.
@@ -59,7 +73,7 @@ pub fn mappings(view: &View, scope: &Scope, finding: &mut Finding) {
             .is_ok_and(|t| t.mounts.iter().any(|m| numbers.iter().any(|number| number == m.device())))
     };
     for device in block::list(view.host).into_iter().filter(|d| !loops.contains(&d.device)) {
-        let ours = device.is_mapping() && devices::is_on(view, &device.device, &loops);
+        let ours = device.is_made_of_others() && devices::is_on(view, &device.device, &loops);
         if ours || scope.devices.contains(&device) && !is_mounted(&device) {
             let command = device.command();
             finding.residues.push(Residue::Device(Box::new(residue::Device { device, ours, command })));
@@ -71,11 +85,11 @@ pub fn mappings(view: &View, scope: &Scope, finding: &mut Finding) {
 pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
     let mut finding = Finding::default();
     find(view, scope, &mut finding);
-    let number = |residue: &Residue| match residue {
-        Residue::Loop(it) => number(view.host, it.device.file_name()?),
+    let numbers = |residue: &Residue| match residue {
+        Residue::Loop(it) => block::numbers(view.host, it.device.file_name()?.to_str()?).into(),
         _ => None,
     };
-    let mut found: HashSet<String> = finding.residues.iter().filter_map(number).collect();
+    let mut found: HashSet<String> = finding.residues.iter().filter_map(numbers).flatten().collect();
     if !found.is_empty() {
         let mut mapped = Finding::default();
         mappings(view, scope, &mut mapped);
@@ -84,8 +98,26 @@ pub fn numbers(view: &View, scope: &Scope) -> HashSet<String> {
             _ => Vec::new(),
         };
         found.extend(mapped.residues.iter().flat_map(of_mapping));
+        found.extend(pools(view, &found));
     }
     found
+}
+
+/// The numbers that btrfs has made up for file systems that are on these devices alone.
+fn pools(view: &View, devices: &HashSet<String>) -> Vec<String> {
+    let mounts = view.own_mounts().as_ref().ok().into_iter().flat_map(|table| &table.mounts);
+    let on_btrfs: Vec<&Mount> = mounts.filter(|m| m.fstype() == "btrfs").collect();
+    if on_btrfs.is_empty() {
+        return Vec::new();
+    }
+    let all = Path::new("/sys/fs/btrfs");
+    let list = |path: &Path| view.host.list(path).unwrap_or_default();
+    let members = list(all).into_iter().map(|one| list(&all.join(one).join("devices")));
+    let number = |name: &OsString| view.host.read_text(&Path::new("/sys/class/block").join(name).join("dev"));
+    let is_ours = |name: &OsString| number(name).is_ok_and(|number| devices.contains(&number));
+    let ours: HashSet<OsString> = members.filter(|members| members.iter().all(is_ours)).flatten().collect();
+    let is_on = |m: &&&Mount| m.source().file_name().is_some_and(|name| ours.contains(name));
+    on_btrfs.iter().filter(is_on).map(|m| m.device().to_owned()).collect()
 }
 
 /// Mounts whose file systems are ours to thaw, one for each device: those on devices of ours, and on devices that only mounts

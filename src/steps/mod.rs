@@ -9,6 +9,7 @@ mod containers;
 mod data;
 mod dockers;
 mod drain;
+mod elsewhere;
 pub mod families;
 mod files;
 pub mod firewall;

@@ -25,6 +25,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     finding.blind.extend(super::loops::swaps(view, scope));
     super::wide::find(view, scope, own.as_ref(), &mut finding);
     super::wide::namespaces(view, scope, own.as_ref(), &mut finding);
+    finding.blind.extend(super::elsewhere::find(view, scope));
     finding
 }
 

@@ -13,6 +13,7 @@ use crate::runtime::activated;
 use crate::runtime::bundle::{self, SANDBOXES, TASKS};
 use crate::runtime::cni;
 use crate::runtime::docker;
+use crate::runtime::pod_logs::{CONTAINERS, PODS};
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::steps::{flannel, shared_state};
@@ -20,6 +21,14 @@ use crate::view::View;
 
 /// Programs that work in these directories. A kubelet only talks to one of them.
 const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
+
+/// Where kubelet looks for its own kind of plugins, and those above.
+const OF_KUBELET: [&str; 4] = [
+    "/usr/libexec/kubernetes/kubelet-plugins/volume/exec",
+    "/usr/libexec/kubernetes/kubelet-plugins/volume",
+    "/usr/libexec/kubernetes/kubelet-plugins",
+    "/usr/libexec/kubernetes",
+];
 
 /// Adds directories that hold nothing but what goes by the residues found so far, deepest first.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
@@ -113,6 +122,10 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found.extend(["networks", "results"].map(|name| roots.cni.join(name)));
     found.extend([Path::new(cni::RUN), flannel::DIRECTORY.as_ref()].map(Path::to_path_buf));
     found.extend(bundle::SKELETON.map(PathBuf::from));
+    if roots.kubelet.is_some() && scope.network.other_kubelet().is_none() {
+        let logs = [PODS, CONTAINERS].into_iter().filter(|_| roots.logs);
+        found.extend(logs.chain(OF_KUBELET).map(PathBuf::from));
+    }
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
     found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));

@@ -146,7 +146,7 @@ fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
 }
 
 /// True for a process in a group of a container of ours, or in one of the snap's units: with it its namespace goes.
-fn is_ours(view: &View, scope: &Scope, pid: i32) -> bool {
+pub fn is_ours(view: &View, scope: &Scope, pid: i32) -> bool {
     let groups = view.membership(pid);
     let of_ours =
         |group: &PathBuf| scope.containers.iter().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)));

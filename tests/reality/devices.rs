@@ -22,6 +22,10 @@ pub const ALL: &[Scene] = &[
     ("luks_over_a_loop_of_ours", || device(OURS, Above::Luks)),
     ("luks_over_another_disk_is_named", || device(DISK, Above::Luks)),
     ("dm_with_another_user_stays", shared_mapping),
+    ("what_lies_on_a_loop_of_ours_goes_with_it", on_loops),
+    ("dm_over_a_raw_block_volume_is_told", over_raw_block),
+    ("md_over_a_loop_of_ours", || array(OURS)),
+    ("md_over_another_disk_is_named", || array(DISK)),
 ];
 
 const OURS: &str = "/var/snap/microk8s/common/var/lib/kubelet/plugins/local.csi/disk";
@@ -42,7 +46,10 @@ pub fn possible(name: &str) -> bool {
     let needs_ipvs = name.contains("ipvs");
     // Clones that fetched before there was one lack the program.
     let ipset = Path::new("/sys/module/ip_set").exists() && programs_have("ipset");
-    (ipset || !name.starts_with("ipsets_"))
+    let needs = [("md_", "/sys/module/md_mod"), ("lio_", "/sys/module/target_core_file")];
+    let lacks = needs.iter().any(|(start, module)| name.starts_with(start) && !Path::new(module).exists());
+    !lacks
+        && (ipset || !name.starts_with("ipsets_"))
         && (mapper || !needs_mapper)
         && (!needs_ipvs || Path::new("/proc/net/ip_vs").exists())
 }
@@ -121,6 +128,82 @@ fn raw_block() -> Result<()> {
     let left = format!("losetup -a | sed -n 's,^\\(/dev/loop[0-9]*\\):.*{COMMON}.*volumeDevices.*,\\1,p'");
     sh(&format!("for d in $({left}) $(losetup -j {BLOCKS} -O NAME -n); do losetup -d $d; done")).ok();
     result.map(drop)
+}
+
+/// A partition and a pool of btrfs that are mounted elsewhere, and a loop over the loop.
+fn on_loops() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("mkdir -p /mnt/x /mnt/y; truncate -s 8M /srv/own; losetup -f /srv/own").map(|_| Vec::new())
+    })?;
+    let attach =
+        |name: &str| format!("$(truncate -s 128M {COMMON}/{name}; losetup -P -f --show {COMMON}/{name})");
+    sh(&format!(
+        "mkdir -p {COMMON}; part={}; loop=${{part#/dev/}}; addpart $part 1 2048 65536; node=/dev/${{loop}}p1
+         mknod $node b $(tr : ' ' < /sys/block/$loop/${{loop}}p1/dev); mkfs.ext4 -q $node; mount $node /mnt/x; rm $node
+         pool={}; mkfs.btrfs -q $pool; mount -t btrfs $pool /mnt/y; below={}; losetup -f -o 4096 $below",
+        attach("part"),
+        attach("pool"),
+        attach("below")
+    ))?;
+    stage.must_show(&[(Kind::Device, 4), (Kind::Mount, 2)])?;
+    let result = stage.judge(&Right::Clean, 0);
+    sh(&format!(
+        "umount /mnt/x /mnt/y || true; for n in 1 2; do losetup -a | grep -e '({COMMON}/' -e '(/dev/loop' -e '(/srv/own)' | cut -d: -f1 | xargs -r losetup -d; done"
+    ))
+    .ok();
+    result.map(drop)
+}
+
+/// What the pod has made of the disk; the disk stays, and so does what others have on theirs.
+fn over_raw_block() -> Result<()> {
+    let attach =
+        |name: &str| format!("truncate -s 32M {DISK}-{name}; disk=$(losetup -f --show {DISK}-{name})");
+    let map = "dmsetup create NAME --table \"0 $(blockdev --getsz $disk) linear $disk 0\"";
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!("{NODES}; {}; {}; {}", attach("other"), map.replace("NAME", "others"), attach("raw")))?;
+        Ok(Vec::new())
+    })?;
+    sh(&format!(
+        "disk=$(losetup -j {DISK}-raw -O NAME -n); dev={COMMON}/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices/pv/dev
+         mkdir -p $dev; : > $dev/uid; mount --bind $disk $dev/uid; {}",
+        map.replace("NAME", "vol-1")
+    ))?;
+    stage.must_show(&[(Kind::Mount, 1), (Kind::Device, 1)])?;
+    let named: fn(&Thing) -> bool = |thing| {
+        thing.kind == Kind::Device && thing.name.contains("vol-1") || thing.path.starts_with("/dev/mapper")
+    };
+    let result = stage.judge(&Right::Told(named, &[1]), 0);
+    sh(&format!(
+        "dmsetup remove vol-1; dmsetup remove others; for f in other raw; do losetup -j {DISK}-$f -O NAME -n | xargs -r losetup -d; done"
+    ))
+    .ok();
+    let report = result?.to_string();
+    demand(report.contains("dmsetup remove vol-1") && !report.contains("others"), report)
+}
+
+/// An array, made as `mdadm --build` does, whose only mount is a volume of ours.
+fn array(file: &str) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || sh(NODES).map(|_| Vec::new()))?;
+    let others = file == DISK;
+    if others {
+        stage.also(|_| sh(&format!("truncate -s 32M {DISK}")))?;
+    }
+    sh(&format!(
+        "mkdir -p {VOLUME} $(dirname {file}); truncate -s 32M {file}; disk=$(losetup -f --show {file})
+         echo md_test > /sys/module/md_mod/parameters/new_array; md=/sys/block/md_test/md; echo linear > $md/level; echo 1 > $md/raid_disks
+         cat /sys/block/${{disk#/dev/}}/dev > $md/new_dev; echo 0 > $md/dev-${{disk#/dev/}}/slot; echo 32768 > $md/dev-${{disk#/dev/}}/size
+         echo active > $md/array_state; mknod /dev/md_test b $(tr : ' ' < /sys/block/md_test/dev)
+         mkfs.ext4 -q /dev/md_test; mount /dev/md_test {VOLUME}; rm /dev/md_test"
+    ))?;
+    stage.must_show(&[(Kind::Device, 2), (Kind::Mount, 1)])?;
+    let right = if others { Right::Told(|thing| thing.kind == Kind::Device, &[1]) } else { Right::Clean };
+    let result = stage.judge(&right, 0);
+    sh(&format!(
+        "umount {VOLUME} || true; echo clear > /sys/block/md_test/md/array_state || true; losetup -a | grep -e '(/srv/disk' -e '({COMMON}/' | cut -d: -f1 | xargs -r losetup -d"
+    ))
+    .ok();
+    let report = result?.to_string();
+    demand(!others || report.contains("mdadm --stop /dev/md_test"), report)
 }
 
 /// The host has the same disk mounted for itself.

@@ -28,6 +28,7 @@ mod logs;
 mod moved;
 mod network;
 mod options;
+mod outside;
 mod places;
 mod server;
 mod services;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     all.extend(ipc::ALL);
     all.extend(logs::ALL);
     all.extend(options::ALL);
+    all.extend(outside::ALL);
     all.extend(services::ALL);
     all.extend(traces::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
