@@ -1,4 +1,4 @@
-//! What network plugins leave on a node besides their firewall rules (46): policy rules, routes, programs on links, links without
+//! What network plugins leave on a node besides their firewall rules (49): policy rules, routes, programs on links, links without
 //! an address; and the chains and sets of plugins that no scene of network.rs knows.
 //!
 //! RIGHT: told, with status 3, where a pod of ours used such a plugin or was such an agent; else they are somebody's, stay, and
@@ -227,6 +227,7 @@ fn beside(program: &'static str, plugin: &'static str, left: &'static Left, his:
     network(&mut stage, plugin)?;
     pods(&stage, &[])?;
     sh(left.made)?;
+    stage.shared(|thing| thing.to_string().contains(his))?;
     let blind = told_by(&mut stage, left, &[his])?;
     demand(!blind.contains(his), format!("{his} is told: {blind}"))
 }
