@@ -128,6 +128,12 @@ impl Processes {
         self.shim(pid).is_some()
     }
 
+    /// A process and those above it.
+    pub fn up_from<'p>(&'p self, process: Option<&'p Proc>) -> impl Iterator<Item = &'p Proc> {
+        const MAX_ABOVE: usize = 100;
+        std::iter::successors(process, |p| self.get(p.parent)).take(MAX_ABOVE)
+    }
+
     /// PIDs of root's processes whose command lines could not be read, in ascending order.
     pub fn hidden(&self) -> &[i32] {
         &self.lines().hidden

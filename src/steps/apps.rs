@@ -103,12 +103,10 @@ fn namespace(view: &View) -> Option<PathBuf> {
     Some(format!("mnt:[{}]", file.ino()).into())
 }
 
-fn ourselves_and_above(view: &View, processes: &Processes) -> HashSet<i32> {
-    const MAX_ABOVE: usize = 100;
+pub(super) fn ourselves_and_above(view: &View, processes: &Processes) -> HashSet<i32> {
     let own = view.host.link(Path::new("/proc/self")).ok();
     let own = own.and_then(|own| own.to_str()?.parse().ok()).and_then(|own| processes.get(own));
-    let above = std::iter::successors(own, |p| processes.get(p.parent));
-    above.take(MAX_ABOVE).map(|p| p.id.pid).collect()
+    processes.up_from(own).map(|p| p.id.pid).collect()
 }
 
 fn used(directory: &Path, app: &[&Proc]) -> Blind {

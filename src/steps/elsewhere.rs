@@ -10,7 +10,7 @@ use crate::error::Blind;
 use crate::linux::proc::Proc;
 use crate::reason::Reason;
 use crate::scope::{Scope, pinned};
-use crate::steps::{skeleton, wide};
+use crate::steps::{apps, skeleton, wide};
 use crate::text::{escape, show, unescape};
 use crate::view::View;
 
@@ -46,17 +46,22 @@ fn namespaces(view: &View, scope: &Scope) -> Vec<Blind> {
 /// Processes of others whose program is a file of the snap's. The file says so, and not its name, which may be one of a guest's.
 fn programs(view: &View, scope: &Scope) -> Vec<Blind> {
     let Ok(processes) = view.processes() else { return Vec::new() };
+    let us = apps::ourselves_and_above(view, processes);
     let own = std::process::id();
-    let parents = [i32::try_from(own).ok(), rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get())];
-    let is_ours = |p: &Proc| parents.contains(&Some(p.id.pid)) || Some(p.parent) == parents[0];
-    let others = processes.iter().filter(|p| !p.kernel && p.alive() && !is_ours(p));
+    let is_of_us = |p: &Proc| us.contains(&p.id.pid) || p.parent.unsigned_abs() == own;
+    // What another's shim has started is a container's: if that has a file of ours, the last look tells of the mount.
+    let is_anothers_shim =
+        |p: &Proc| processes.is_shim(p.id.pid) && scope.shims.iter().all(|own| own.process.pid != p.id.pid);
+    let is_contained = |p: &Proc| processes.up_from(Some(p)).any(is_anothers_shim);
+    let may_be = |p: &&Proc| !p.kernel && p.alive() && !is_of_us(p) && !processes.is_shim(p.id.pid);
+    let others = processes.iter().filter(may_be).filter(|p| !is_contained(p));
     let told = |process: &Proc| {
         let pid = process.id.pid;
         let exe = view.host.path(Path::new(&format!("/proc/{pid}/exe")));
         let path = std::fs::read_link(&exe).ok().filter(|path| scope.snap.owns_on_host(path))?;
         let (runs, there) = (std::fs::metadata(&exe).ok()?, view.host.stat(&path).ok()?);
         let is_it = (runs.dev(), runs.ino()) == (there.dev(), there.ino());
-        if !is_it || processes.is_shim(pid) || wide::is_ours(view, scope, pid) {
+        if !is_it || wide::is_ours(view, scope, pid) {
             return None;
         }
         let what = format!("process {pid} ({})", escape(process.comm.as_bytes()));
