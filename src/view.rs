@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Why};
-use crate::linux::cgroup::{self, CgroupTree, Hierarchy, group};
+use crate::linux::cgroup::{self, CgroupTree, Hierarchy, Index, group};
 use crate::linux::firewall::{self, Firewall, Programs};
 use crate::linux::host::Host;
 use crate::linux::links::{self, Link};
@@ -234,6 +234,12 @@ impl<'a> View<'a> {
             |known| &mut known.pids,
             || group::pids(self.host, &directory).map(Rc::from).map_err(Why::from),
         )
+    }
+
+    /// The same in all hierarchies that have the group, as far as they can be listed.
+    pub fn pids_in(&self, existing: &Index, group: &Path) -> Vec<i32> {
+        let listed = existing.hierarchies_of(group).filter_map(|h| self.group_pids(h, group).ok());
+        listed.flat_map(|pids| pids.to_vec()).collect()
     }
 
     /// What is known of a group, read when it is asked for first.

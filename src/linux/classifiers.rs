@@ -6,7 +6,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
-use crate::linux::netlink::{ask, attributes, text, u32_at};
+use crate::linux::netlink::{ask, attribute, text, u32_at};
 
 /// A program on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +59,13 @@ pub fn programs() -> io::Result<Vec<Program>> {
 }
 
 fn named(payload: &[u8]) -> Option<(u32, String)> {
-    let (_, name) = attributes(of(payload, OPTIONS)?).find(|(kind, _)| *kind == BPF_NAME)?;
+    let name = attribute(of(payload, OPTIONS)?, BPF_NAME)?;
     Some((u32_at(payload, INFO)? >> 16, text(name)))
         .filter(|_| of(payload, KIND).is_some_and(|kind| text(kind) == "bpf"))
 }
 
 fn of(payload: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(payload.get(LENGTH..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    attribute(payload.get(LENGTH..)?, wanted)
 }
 
 fn dump(kind: u16, body: &[u8], take: &mut dyn FnMut(&[u8])) -> io::Result<()> {

@@ -10,7 +10,7 @@ use nix::sys::socket::SockProtocol;
 
 use crate::error::errno_of;
 use crate::linux::host::Host;
-use crate::linux::netlink::{ask, attributes, push, text};
+use crate::linux::netlink::{ask, attribute, push, text};
 
 // linux/netfilter/ipset/ip_set.h.
 const DESTROY: u16 = 3;
@@ -48,8 +48,7 @@ pub fn names(host: &Host) -> io::Result<Vec<String>> {
 }
 
 fn name(payload: &[u8]) -> Option<String> {
-    let (_, name) = attributes(payload.get(4..)?).find(|(kind, _)| *kind == SET_NAME)?;
-    Some(text(name))
+    attribute(payload.get(4..)?, SET_NAME).map(text)
 }
 
 /// Destroys this set, unless something still names it.

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use crate::error::errno_of;
-use crate::linux::netlink::{ask, attributes, push, text, u32_at};
+use crate::linux::netlink::{ask, attribute, attributes, push, text, u32_at};
 
 // linux/if_link.h and linux/net_namespace.h; libc has them for some targets only.
 const IFLA_ADDRESS: u16 = 1;
@@ -90,10 +90,7 @@ fn link(payload: &[u8]) -> Option<Link> {
             IFLA_LINK => link.peer = u32_at(value, 0).filter(|index| *index > 0),
             IFLA_MASTER => link.master = u32_at(value, 0),
             IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0).map(|id| id as i32).filter(|id| *id >= 0),
-            IFLA_LINKINFO => {
-                let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
-                link.kind = kind.map(|(_, value)| text(value)).unwrap_or_default();
-            }
+            IFLA_LINKINFO => link.kind = attribute(value, IFLA_INFO_KIND).map(text).unwrap_or_default(),
             _ => {}
         }
     }
@@ -104,10 +101,10 @@ fn link(payload: &[u8]) -> Option<Link> {
 pub fn addresses() -> io::Result<Vec<Block>> {
     let mut found = Vec::new();
     ask(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, NLM_F_DUMP, &[0; 8], &mut |_, payload| {
-        let of = |wanted| attributes(payload.get(8..).unwrap_or_default()).find(|(kind, _)| *kind == wanted);
+        let of = |wanted| attribute(payload.get(8..)?, wanted);
         // IFA_ADDRESS is the other end's on a point-to-point link.
         let local = of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS));
-        if let (Some(link), Some(prefix), Some((_, value))) = (u32_at(payload, 4), payload.get(1), local) {
+        if let (Some(link), Some(prefix), Some(value)) = (u32_at(payload, 4), payload.get(1), local) {
             found.push(Block { link, address: ip(value), prefix: *prefix });
         }
     })?;
@@ -121,8 +118,8 @@ pub fn netns_id(netns: &File) -> io::Result<Option<i32>> {
     push(&mut body, NETNSA_FD, fd);
     let mut id = None;
     ask(SockProtocol::NetlinkRoute, libc::RTM_GETNSID, 0, &body, &mut |_, payload| {
-        let found = attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NETNSA_NSID);
-        id = found.and_then(|(_, value)| u32_at(value, 0)).map(|id| id as i32).filter(|id| *id >= 0);
+        let found = payload.get(4..).and_then(|body| u32_at(attribute(body, NETNSA_NSID)?, 0));
+        id = found.map(|id| id as i32).filter(|id| *id >= 0);
     })?;
     Ok(id)
 }

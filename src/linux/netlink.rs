@@ -127,6 +127,11 @@ pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// The first attribute of this kind.
+pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
 pub(crate) fn push(body: &mut Vec<u8>, kind: u16, value: Vec<u8>) {
     let attribute = DefaultNla::new(kind, value);
     let at = body.len();

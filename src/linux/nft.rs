@@ -9,7 +9,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use crate::error::errno_of;
-use crate::linux::netlink::{ask, attributes, message, push, text};
+use crate::linux::netlink::{ask, attribute, attributes, message, push, text};
 
 // linux/netfilter/nf_tables.h and linux/netfilter/nfnetlink.h.
 const TABLE_NAME: u16 = 1;
@@ -42,8 +42,8 @@ pub fn tables() -> io::Result<Vec<(u8, String)>> {
     let mut tables = Vec::new();
     let get = of_subsystem(libc::NFT_MSG_GETTABLE);
     let asked = ask(SockProtocol::NetlinkNetFilter, get, NLM_F_DUMP, &[0; 4], &mut |_, payload| {
-        let name = attributes(payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == TABLE_NAME);
-        tables.extend(name.map(|(_, name)| (payload[0], text(name))));
+        let name = payload.get(4..).and_then(|body| attribute(body, TABLE_NAME));
+        tables.extend(name.map(|name| (payload[0], text(name))));
     });
     match asked {
         // The kernel has no nf_tables.

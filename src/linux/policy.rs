@@ -8,7 +8,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
-use crate::linux::netlink::{ask, attributes, u32_at};
+use crate::linux::netlink::{ask, attribute, u32_at};
 
 /// A rule for what comes from one address, or goes to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,15 +61,14 @@ fn list(take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     }
 }
 
-fn number(attributes_of: &[u8], wanted: u16) -> Option<u32> {
-    attributes(attributes_of).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| u32_at(value, 0))
+fn number(body: &[u8], wanted: u16) -> Option<u32> {
+    u32_at(attribute(body, wanted)?, 0)
 }
 
 fn policy(payload: &[u8]) -> Option<Policy> {
     let body = payload.get(LENGTH..)?;
-    let of = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
     let (way, address) = ENDS.iter().find_map(|(kind, length, way)| {
-        let address = of(*kind).and_then(super::links::ip)?;
+        let address = attribute(body, *kind).and_then(super::links::ip)?;
         let whole = if address.is_ipv4() { 32 } else { 128 };
         (payload[*length] == whole).then_some((*way, address))
     })?;

@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use crate::linux::links::{Block, ip};
-use crate::linux::netlink::{ask, attributes, u32_at};
+use crate::linux::netlink::{ask, attribute, u32_at};
 
 /// A route to somewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn elsewhere() -> io::Result<Vec<Block>> {
 
 fn route(payload: &[u8]) -> Option<Route> {
     let body = payload.get(LENGTH..)?;
-    let of = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let of = |wanted| attribute(body, wanted);
     let number = |wanted| of(wanted).and_then(|value| u32_at(value, 0));
     let several = of(libc::RTA_MULTIPATH).map(next_hops).unwrap_or_default();
     Some(Route {

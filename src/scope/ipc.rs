@@ -57,12 +57,9 @@ fn processes(view: &View, scope: &Scope) -> Vec<ProcessId> {
     let own = namespace(view, "self");
     let mut found = Vec::new();
     for container in &scope.containers {
-        let places = container.proven_cgroups.iter().map(Proven::get);
-        let places =
-            places.flat_map(|group| existing.hierarchies_of(group).map(move |hierarchy| (hierarchy, group)));
-        let pids = places.filter_map(|(hierarchy, group)| view.group_pids(hierarchy, group).ok());
-        let pids =
-            pids.flat_map(|pids| pids.to_vec()).chain(container.strays.iter().map(|stray| stray.get().pid));
+        let groups = container.proven_cgroups.iter().map(Proven::get);
+        let strays = container.strays.iter().map(|stray| stray.get().pid);
+        let pids = groups.flat_map(|group| view.pids_in(&existing, group)).chain(strays);
         for process in pids.filter_map(|pid| all.get(pid)) {
             let its = namespace(view, &process.id.pid.to_string());
             if its.as_ref().map_or(container.host_ipc, |its| Some(its) == own.as_ref()) {

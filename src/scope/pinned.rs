@@ -34,8 +34,7 @@ pub(super) fn gather(view: &View, scope: &Scope) -> HashSet<PathBuf> {
     let hosts: HashSet<PathBuf> = hosts.collect();
     let existing = tree.index();
     let groups = scope.containers.iter().flat_map(|c| &c.proven_cgroups).map(Proven::get);
-    let places = groups.flat_map(|g| existing.hierarchies_of(g).map(move |h| (h, g)));
-    let pids = places.filter_map(|(h, g)| view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec());
+    let pids = groups.flat_map(|group| view.pids_in(&existing, group));
     let of_process = |pid: i32| kinds.iter().filter_map(move |kind| name(&pid.to_string(), kind));
     pids.flat_map(of_process).filter(|name| !hosts.contains(name)).collect()
 }

@@ -141,8 +141,7 @@ fn in_groups(view: &View, scope: &Scope) -> HashSet<i32> {
     let Ok(tree) = view.cgroups() else { return HashSet::new() };
     let existing = tree.index();
     let groups = scope.containers.iter().flat_map(|c| &c.proven_cgroups).map(Proven::get);
-    let places = groups.flat_map(|g| existing.hierarchies_of(g).map(move |h| (h, g)));
-    places.filter_map(|(h, g)| view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec()).collect()
+    groups.flat_map(|group| view.pids_in(&existing, group)).collect()
 }
 
 /// True for a process in a group of a container of ours, or in one of the snap's units: with it its namespace goes.

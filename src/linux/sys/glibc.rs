@@ -8,8 +8,19 @@ use std::ffi::CStr;
 
 use nix::libc::{
     _SC_PAGESIZE, AT_PHDR, AT_PHNUM, ENOSYS, Elf64_Phdr, PROT_READ, PT_GNU_RELRO, abort, c_char, c_int,
-    c_ulong, c_void, getauxval, mprotect, pthread_attr_t, pthread_t, strlen, sysconf, write,
+    c_long, c_ulong, c_void, getauxval, mprotect, pthread_attr_t, pthread_t, strlen, sysconf, write,
 };
+
+/// What the linker asks for and nobody calls.
+macro_rules! never_called {
+    ($($name:ident)*) => { $(
+        // SAFETY: the name of glibc or of the unwinder; takes nothing, and does not return.
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() -> ! {
+            std::process::abort()
+        }
+    )* };
+}
 
 /// std asks where the stack ends, to say so when it has overflowed. glibc reads /proc/self/maps for that by sscanf, with
 /// 85 KB of number parsers. Without an answer std says nothing, and the overflow still ends us by SIGSEGV.
@@ -36,17 +47,7 @@ extern "C" fn _Unwind_Backtrace(
 /// thread is cancelled or leaves by pthread_exit; so nobody calls these. Whoever did would find no table, and abort as well.
 #[cfg(all(target_arch = "x86_64", panic = "abort"))]
 mod unwinder {
-    macro_rules! never_called {
-        ($($name:ident)*) => { $(
-            // SAFETY: the unwinder's name (Itanium C++ ABI, 1.3 to 1.6, and GCC's additions); takes nothing, and does not return.
-            #[unsafe(no_mangle)]
-            extern "C" fn $name() -> ! {
-                std::process::abort()
-            }
-        )* };
-    }
-
-    // What std's and glibc's code names.
+    // What std's and glibc's code names (Itanium C++ ABI, 1.3 to 1.6, and GCC's additions).
     never_called! {
         _Unwind_ForcedUnwind _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData
         _Unwind_GetRegionStart _Unwind_GetTextRelBase _Unwind_Resume _Unwind_SetGR _Unwind_SetIP __gcc_personality_v0
@@ -255,9 +256,9 @@ unsafe extern "C" fn strtoul(text: *const c_char, end: *mut *const c_char, _base
 /// As `strtoul`: these numbers are never negative.
 // SAFETY: as there.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn strtol(text: *const c_char, end: *mut *const c_char, base: c_int) -> c_ulong {
+unsafe extern "C" fn strtol(text: *const c_char, end: *mut *const c_char, base: c_int) -> c_long {
     // SAFETY: as there.
-    unsafe { strtoul(text, end, base) }
+    unsafe { strtoul(text, end, base) }.cast_signed()
 }
 
 /// Gives each thread the locale's classes of characters. Rust has its own, and glibc asks for none here.
@@ -281,17 +282,7 @@ mod loading {
         ENOSYS
     }
 
-    macro_rules! never_called {
-        ($($name:ident)*) => { $(
-            // SAFETY: glibc's name (ldsodefs.h, dl-machine.h): what a broken program or library comes to. Takes nothing, and does not
-            // return.
-            #[unsafe(no_mangle)]
-            extern "C" fn $name() -> ! {
-                std::process::abort()
-            }
-        )* };
-    }
-
+    // What a broken program or library comes to (ldsodefs.h, dl-machine.h).
     never_called! { _dl_reloc_bad_type _dl_allocate_static_tls _dl_signal_error _dl_signal_exception }
 
     /// Takes the right to write from what is only written while the program relocates itself.

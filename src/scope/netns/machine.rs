@@ -140,12 +140,7 @@ impl<'a> Machine<'a> {
 
     /// The processes in a container's groups, and those of the container that are in groups of others.
     fn pids(&self, container: &Container) -> impl Iterator<Item = i32> {
-        let places = container.cgroups.iter().flat_map(|group| {
-            let hierarchies = self.index.hierarchies_of(group);
-            hierarchies.map(move |hierarchy| (hierarchy, group))
-        });
-        let in_groups =
-            places.filter_map(|(h, g)| self.view.group_pids(h, g).ok()).flat_map(|pids| pids.to_vec());
+        let in_groups = container.cgroups.iter().flat_map(|group| self.view.pids_in(&self.index, group));
         container.strays.iter().map(|stray| stray.get().pid).chain(in_groups)
     }
 
