@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::engine::History;
 use crate::engine::step::StepName;

@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn checked(text: &str) -> std::result::Result<String, String> {

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::engine::step::StepName;
 use crate::error::Blind;

@@ -1,4 +1,3 @@
-
 use super::*;
 
 const PATIENCE: Patience = Patience { default: 30, most: 60, hooks: true };

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::fixture::{file, microk8s};
 use crate::linux::host::Host;

@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn names(groups: &[&str], owned: &[&str]) -> Vec<String> {
