@@ -31,15 +31,12 @@ pub(super) fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     };
     let takes = |route: &Blackhole| addresses.iter().any(|a| leads_to(route.destination, route.prefix, *a));
     for route in routes.into_iter().filter(takes) {
-        let told = match verdict(&route, scope.network.other_kubelet(), || other_bird(view, scope)) {
-            Verdict::Ours => None,
-            Verdict::Others => continue,
-            Verdict::Doubt(reason, why) => Some((reason, why)),
-        };
+        let verdict = verdict(&route, scope.network.other_kubelet(), || other_bird(view, scope));
         let residue = Residue::Blackhole(Box::new(route));
-        match told {
-            None => finding.residues.push(residue),
-            Some((reason, why)) => {
+        match verdict {
+            Verdict::Ours => finding.residues.push(residue),
+            Verdict::Others => {}
+            Verdict::Doubt(reason, why) => {
                 let why = format!("addresses of pods of ours are in it; but {why}");
                 finding.blind.push(Blind::new(residue.to_string(), (reason, why)));
             }

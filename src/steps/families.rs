@@ -84,20 +84,19 @@ fn of_families(
         });
         let runtime =
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
-        let rival = family.makers().find_map(|maker| scope.network.rivals.get(maker)).or(runtime.as_ref());
+        let rival = family.rival(scope).or(runtime.as_ref());
         match (tied, leads.others, rival) {
-            (tied, _, None)
-                if (family.only_told || tied.is_none()) && kubelet.is_none() && family.has_run(scope) =>
-            {
+            (tied, _, None) if (family.only_told || tied.is_none()) && family.has_run(scope) => {
+                let whom = kubelet.unwrap_or("nothing says for whom else");
                 let why = format!(
-                    "{} has run for this snap, and nothing says for whom else; without rules that lead there, '-F CHAIN' and '-X CHAIN' end \
+                    "{} has run for this snap, and {whom}; without rules that lead there, '-F CHAIN' and '-X CHAIN' end \
                      a chain, then 'ipset destroy NAME' a set, 'nft delete table FAMILY NAME' a table",
                     family.of
                 );
                 judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
             }
             (_, _, rival) if family.only_told => {
-                let why = rival.map(String::as_str).or(kubelet).unwrap_or("it has not run for this snap");
+                let why = rival.map_or("it has not run for this snap", String::as_str);
                 judged.others.push(format!("{what}: {why}"));
             }
             // By the last look, the rules that tied this table to our pods are gone. It is told all the same.

@@ -1,8 +1,8 @@
 //! What network plugins leave on a node besides their firewall rules (49): policy rules, routes, programs on links, links without
 //! an address; and the chains and sets of plugins that no scene of network.rs knows.
 //!
-//! RIGHT: told, with status 3, where a pod of ours used such a plugin or was such an agent; else they are somebody's, stay, and
-//! nobody hears of them.
+//! RIGHT: told, with status 3, where a pod of ours used such a plugin or was such an agent, and no other agent of it lives;
+//! else they are somebody's, stay, and nobody hears of them.
 
 use std::fs;
 
@@ -18,8 +18,9 @@ pub const ALL: &[Scene] = &[
     ("traces_of_cilium_are_told", || told("cilium-cni", CILIUM)),
     ("traces_of_cilium_are_told_by_its_agent", || of_agent("/run/cilium", CILIUM)),
     ("traces_of_cilium_stay_where_it_never_ran_for_us", || others("calico", CILIUM)),
-    ("traces_of_cilium_stay_where_another_agent_lives", || another_lives("cilium-agent")),
-    ("traces_of_cilium_stay_where_another_kubelet_lives", || another_lives("kubelet")),
+    ("traces_of_cilium_stay_where_another_agent_lives", || another_lives(&["cilium-agent"])),
+    ("traces_of_cilium_stay_where_another_cluster_has_it", || another_lives(&["kubelet", "cilium-agent"])),
+    ("traces_of_cilium_are_told_beside_another_cluster", || told_beside(&["kubelet", "calico-node"])),
     ("traces_of_calico_are_told", || told("calico", CALICO)),
     ("traces_of_calico_stay_where_it_never_ran_for_us", || others("cilium-cni", CALICO)),
     ("routes_stay_where_another_routing_daemon_lives", || beside("bird", "calico", CALICO, "10.77.3.0/26")),
@@ -232,11 +233,24 @@ fn beside(program: &'static str, plugin: &'static str, left: &'static Left, his:
     demand(!blind.contains(his), format!("{his} is told: {blind}"))
 }
 
-/// Ours ran, and another's agent or kubelet is alive: they are his, or it is he who would miss them.
-fn another_lives(program: &'static str) -> Result<()> {
+/// Another cluster has another plugin, so what is left is of ours. It is named with the other that may miss it.
+fn told_beside(programs: &'static [&'static str]) -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
         users()?;
-        lives(program)?;
+        programs.iter().try_for_each(|program| lives(program)).map(|()| Vec::new())
+    })?;
+    network(&mut stage, "cilium-cni")?;
+    pods(&stage, &[])?;
+    sh(CILIUM.made)?;
+    let blind = told_by(&mut stage, CILIUM, &[])?;
+    demand(blind.contains("it; but another "), blind)
+}
+
+/// Ours ran, and another's agent is alive: they are his, or it is he who would miss them.
+fn another_lives(programs: &'static [&'static str]) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        users()?;
+        programs.iter().try_for_each(|program| lives(program))?;
         sh(CILIUM.made).map(|_| Vec::new())
     })?;
     network(&mut stage, "cilium-cni")?;

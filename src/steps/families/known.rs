@@ -246,6 +246,11 @@ impl Family {
         kubelets.chain(self.makers).copied()
     }
 
+    /// Why these things may be another's: a program of his that makes them is alive.
+    pub(super) fn rival<'a>(&self, scope: &'a Scope) -> Option<&'a String> {
+        self.makers().find_map(|maker| scope.network.rivals.get(maker))
+    }
+
     /// Those of these sets that are its own.
     pub(super) fn sets<'a>(&self, all: &'a [String]) -> impl Iterator<Item = &'a String> {
         all.iter().filter(|name| self.sets.iter().any(|begin| name.starts_with(begin)))

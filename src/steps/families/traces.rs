@@ -26,20 +26,28 @@ const MAX_NAMED: usize = 3;
 
 /// Adds what is there.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
-    // Any agent of another's is a kubelet's to us: his cluster may have the same plugin.
-    if !view.host.is_live() || scope.network.other_kubelet().is_some() {
+    if !view.host.is_live() {
         return;
     }
-    let lives =
-        |family: &Family| !family.daemons.is_empty() && other_daemon(view, scope, family.daemons).is_some();
+    let lives = |family: &Family| {
+        family.rival(scope).is_some()
+            || !family.daemons.is_empty() && other_daemon(view, scope, family.daemons).is_some()
+    };
     let ran: Vec<&Family> =
         FAMILIES.iter().filter(|family| family.has_run(scope) && !lives(family)).collect();
     if ran.is_empty() {
         return;
     }
+    let before = finding.blind.len();
     links(view, scope, &ran, finding);
     lookups(&ran, finding);
     programs(view, scope, &ran, finding);
+    // His cluster may have the same plugin, whose agent does not happen to run.
+    if let Some(other) = scope.network.other_kubelet() {
+        for blind in &mut finding.blind[before..] {
+            blind.why = format!("{}; but {other}", blind.why);
+        }
+    }
 }
 
 fn told(family: &Family, what: String, command: &str) -> Blind {
