@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::mountinfo::Mount;
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::scope::Scope;
-use crate::steps::{passed_on, skeleton};
+use crate::steps::{families, passed_on, skeleton};
 use crate::text::show;
 use crate::view::View;
 
@@ -18,31 +19,55 @@ const PINS: &str = "/sys/fs/bpf";
 /// Directories in it that are shared: `tc` and its like pin maps there under their own names.
 const SHARED: [&str; 3] = ["tc/globals", "xdp/globals", "ip/globals"];
 
-/// How the agents call what they pin there: directories of their own, and maps in those that are shared.
-const NAMES: [(&str, &str); 2] = [("cilium", "cilium_"), ("calico", "cali_")];
+/// One kind of agent.
+struct Agent {
+    /// Its family's name.
+    of: &'static str,
+    /// Its own directory of pins.
+    pins: &'static str,
+    /// How its maps in shared ones are called.
+    maps: &'static str,
+    /// Where it mounts control groups for itself.
+    groups: &'static str,
+}
 
-/// Where they mount control groups for themselves.
-const GROUPS: [&str; 2] = ["/run/cilium/cgroupv2", "/run/calico/cgroup"];
+const AGENTS: [Agent; 2] = [
+    Agent { of: "Cilium", pins: "cilium", maps: "cilium_", groups: "/run/cilium/cgroupv2" },
+    Agent { of: "Calico", pins: "calico", maps: "cali_", groups: "/run/calico/cgroup" },
+];
 
-/// Adds what is there, where an agent of ours has run and no other lives.
+/// Adds what is there, where an agent of ours has run and no other of its kind lives.
 pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     let has_agent = has_agent(scope);
     let may_have = || scope.has_run() && scope.links.iter().any(|link| link.starts_with("cilium"));
     if !has_agent && !may_have() {
         return;
     }
-    let mut found = mounts(view);
-    match pins(view) {
-        Ok(pinned) => found.extend(pinned),
-        // Where only a name in the profile says that there may be any, what is hidden is not worth a person's time.
-        Err(blind) if has_agent => found.push(blind),
-        Err(_) => {}
+    let other = scope.network.other_kubelet();
+    let mut found = Vec::new();
+    for agent in AGENTS.iter().filter(|agent| families::rival_of(agent.of, scope).is_none()) {
+        found.extend(mounts(view, agent));
+        match pins(view, agent) {
+            Ok(pinned) => found.extend(pinned),
+            // Where only a name in the profile says that there may be any, what is hidden is not worth a person's time.
+            Err(blind) if has_agent => found.push(blind),
+            Err(_) => {}
+        }
     }
-    found.retain(|blind| finding.blind.iter().all(|known| known.what != blind.what));
-    let others = || !has_agent && skeleton::others_run(view, scope);
-    if !found.is_empty() && scope.network.other_kubelet().is_none() && !others() {
-        finding.blind.extend(found);
+    if found.is_empty() || !has_agent && (other.is_some() || skeleton::others_run(view, scope)) {
+        return;
     }
+    for mut blind in found {
+        if finding.blind.iter().all(|known| known.what != blind.what) {
+            blind.why.extend(other.iter().flat_map(|other| ["; but ", other]));
+            finding.blind.push(blind);
+        }
+    }
+}
+
+/// True for a mount that is looked at here.
+pub(super) fn has_mounted(mount: &Mount) -> bool {
+    mount.fstype() == "cgroup2" && AGENTS.iter().any(|agent| mount.point() == Path::new(agent.groups))
 }
 
 /// True if a container of ours has what only such an agent needs.
@@ -54,7 +79,7 @@ fn has_agent(scope: &Scope) -> bool {
         binds.any(|bind| {
             bind.starts_with(PINS)
                 || Path::new(PINS).starts_with(&bind)
-                || GROUPS.iter().filter_map(|at| Path::new(at).parent()).any(|own| bind.starts_with(own))
+                || AGENTS.iter().filter_map(|a| Path::new(a.groups).parent()).any(|own| bind.starts_with(own))
         })
     })
 }
@@ -65,42 +90,35 @@ fn told(what: String, command: String) -> Blind {
     Blind::new(what, (Reason::Unproven, why))
 }
 
-fn mounts(view: &View) -> Vec<Blind> {
+fn mounts(view: &View, agent: &Agent) -> Vec<Blind> {
     let table = view.own_mounts().as_ref().ok().filter(|_| view.in_init_namespace());
     let mounts = table.into_iter().flat_map(|table| &table.mounts);
-    let own =
-        mounts.filter(|m| m.fstype() == "cgroup2" && GROUPS.iter().any(|at| m.point() == Path::new(at)));
+    let own = mounts.filter(|m| has_mounted(m) && m.point() == Path::new(agent.groups));
     let point = own.map(|m| show(m.point()).into_owned());
     point.map(|at| told(format!("cgroup2 mounted at {at}"), format!("umount {at}"))).collect()
 }
 
-/// The agents' own directories, and their maps in shared ones.
-fn pins(view: &View) -> Result<Vec<Blind>, Blind> {
+/// An agent's own directory, and its maps in shared ones.
+fn pins(view: &View, agent: &Agent) -> Result<Vec<Blind>, Blind> {
     let list = |directory: &Path| match view.host.list(directory) {
         Err(e) if !e.is_gone() => Err(Blind::new(format!("what is pinned in {}", show(directory)), e)),
         names => Ok(names.unwrap_or_default()),
     };
     let pins = Path::new(PINS);
-    let top = list(pins)?;
     let mut found = Vec::new();
-    for (own, _) in NAMES.iter().filter(|(own, _)| top.iter().any(|name| name == own)) {
-        let path = pins.join(own);
-        if !list(&path)?.is_empty() {
-            found.push(told(format!("what is pinned in {}", show(&path)), format!("rm -r {}", show(&path))));
-        }
+    let path = pins.join(agent.pins);
+    if list(pins)?.iter().any(|name| name == agent.pins) && !list(&path)?.is_empty() {
+        found.push(told(format!("what is pinned in {}", show(&path)), format!("rm -r {}", show(&path))));
     }
     for directory in SHARED.map(|name| pins.join(name)) {
         let names = list(&directory)?;
-        for (_, prefix) in NAMES {
-            let is_of = |name: &&std::ffi::OsString| name.as_encoded_bytes().starts_with(prefix.as_bytes());
-            let mut maps: Vec<PathBuf> =
-                names.iter().filter(is_of).map(|name| directory.join(name)).collect();
-            order::sort(&mut maps);
-            let Some(first) = maps.first() else { continue };
-            let more = if maps.len() > 1 { format!(" and {} more", maps.len() - 1) } else { String::new() };
-            let all = show(&directory.join(prefix)).into_owned();
-            found.push(told(format!("the map {}{more}", show(first)), format!("rm {all}*")));
-        }
+        let is_its = |name: &&std::ffi::OsString| name.as_encoded_bytes().starts_with(agent.maps.as_bytes());
+        let mut maps: Vec<PathBuf> = names.iter().filter(is_its).map(|name| directory.join(name)).collect();
+        order::sort(&mut maps);
+        let Some(first) = maps.first() else { continue };
+        let more = if maps.len() > 1 { format!(" and {} more", maps.len() - 1) } else { String::new() };
+        let all = show(&directory.join(agent.maps)).into_owned();
+        found.push(told(format!("the map {}{more}", show(first)), format!("rm {all}*")));
     }
     Ok(found)
 }
@@ -109,6 +127,7 @@ fn pins(view: &View) -> Result<Vec<Blind>, Blind> {
 mod tests {
     use super::*;
     use crate::linux::host::Host;
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_agents_have_pinned_is_told_where_ours_have_run_and_no_other_lives() {
@@ -162,6 +181,15 @@ mod tests {
         assert_eq!(told(&named), all);
         let mut rival = with("/sys/fs/bpf");
         rival.network.rivals.insert("cilium-agent".into(), "it lives".into());
-        assert!(told(&rival).is_empty(), "another agent lives");
+        assert_eq!(told(&rival), [format!("{}; but it lives", all[3])], "another agent of Cilium's lives");
+        rival.network.rivals = BTreeMap::from([("kubelet".into(), "it lives".into())]);
+        assert_eq!(
+            told(&rival),
+            all.map(|told| format!("{told}; but it lives")),
+            "his cluster may have another plugin"
+        );
+        rival.containers.clear();
+        rival.links = vec!["cilium_host".into()];
+        assert!(told(&rival).is_empty(), "a name in the profile is no tie beside another");
     }
 }

@@ -27,6 +27,7 @@ use crate::steps::skeleton;
 use crate::text::{escape, few};
 use crate::view::View;
 
+pub(super) use known::rival_of;
 use known::{FAMILIES, Family};
 pub(super) use words::tagged_id;
 use words::{block, destination, values};

@@ -10,6 +10,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::scope::held::Held;
+use crate::steps::agents;
 use crate::text::{escape, show};
 use crate::view::View;
 
@@ -72,7 +73,7 @@ const NOT_OF_PODS: [&str; 24] = [
 ];
 
 /// The mounts below a bind of a container of ours that passes mounts on, where nothing else explains them: no line of fstab,
-/// no disk, no directory that everybody or another runtime mounts in, no other kubelet that lives.
+/// no disk, no directory that everybody or another runtime mounts in. A pod of another kubelet's may have passed on the same.
 pub fn find(view: &View, scope: &Scope, own: Option<&Held>) -> Vec<Blind> {
     let (Ok(table), Some(held), true) = (view.own_mounts(), own, view.in_init_namespace()) else {
         return Vec::new();
@@ -82,12 +83,14 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>) -> Vec<Blind> {
         let is_disk = mount.is_on_device() || NOT_OF_PODS.contains(&mount.fstype());
         !is_disk && binds.iter().any(|(bind, _)| is_below(mount.point(), bind))
     };
-    let is_of_others = |path: &Path| OF_OTHERS.iter().any(|place| path.starts_with(place));
-    let told = |m: &&Mount| !is_of_others(m.point()) && !held.is_ours(m) && !held.is_in_snap(m);
+    let is_of_others =
+        |m: &Mount| agents::has_mounted(m) || OF_OTHERS.iter().any(|place| m.point().starts_with(place));
+    let told = |m: &&Mount| !is_of_others(m) && !held.is_ours(m) && !held.is_in_snap(m);
     let mut found: Vec<&Mount> = table.mounts.iter().filter(may_be).filter(told).collect();
-    if found.is_empty() || scope.network.other_kubelet().is_some() {
+    if found.is_empty() {
         return Vec::new();
     }
+    let other = scope.network.other_kubelet().map(|other| format!("; but {other}")).unwrap_or_default();
     let listed = fstab::points(view.host);
     found.retain(|m| !listed.contains(m.point()));
     let blind = |mount: &Mount| {
@@ -95,7 +98,7 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>) -> Vec<Blind> {
         let (bind, who) = binds.iter().find(|(bind, _)| is_below(mount.point(), bind))?;
         let why = format!(
             "it lies in {}, from which {who} of this snap passed mounts on to the host, and nothing says who made it; look, \
-             then 'umount {point}'",
+             then 'umount {point}'{other}",
             show(bind)
         );
         Some(Blind::new(format!("{} mounted at {point}", mount.fstype()), (Reason::Unproven, why)))
@@ -168,7 +171,11 @@ mod tests {
             let view = View::new(&host, None);
             let table = view.own_mounts().as_ref().unwrap();
             let held = Held::of(table, &scope.roots, &scope.snap, scope, &HashSet::new());
-            find(&view, scope, Some(&held)).into_iter().map(|blind| blind.what).collect::<Vec<_>>()
+            let found = find(&view, scope, Some(&held)).into_iter();
+            found
+                .inspect(|b| assert!(b.why.contains("; but it lives") != scope.network.rivals.is_empty()))
+                .map(|b| b.what)
+                .collect::<Vec<_>>()
         };
         let ours = binds(&["/var/run/juicefs", "/", "/srv", "/var/lib", "/run/netns", "/run/user/1"]);
         let fuse = "fuse.juicefs";
@@ -195,6 +202,11 @@ mod tests {
         file("etc/fstab", "");
         let mut rival = ours.clone();
         rival.network.rivals.insert("kubelet".into(), "it lives".into());
-        assert!(told(&rival, fuse, point, "x").is_empty(), "another kubelet may have it");
+        assert_eq!(told(&rival, fuse, point, "x").len(), 1, "of another kubelet's, or of ours");
+        let cilium = binds(&["/run/cilium"]);
+        assert!(
+            told(&cilium, "cgroup2", "/run/cilium/cgroupv2", "none").is_empty(),
+            "its agent's are told as such"
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::app::MOUNTER;
 use crate::shapes::until;
 use crate::stage::{COMMON, Right, Stage, demand, sh};
+use crate::traces::lives;
 use support::Result;
 use support::picture::{Kind, Thing};
 use support::scenes::Scene;
@@ -23,8 +24,9 @@ pub const ALL: &[Scene] = &[
     ("a_tmpfs_of_ours_bound_elsewhere", || elsewhere(bind_tmpfs)),
     ("a_deleted_file_behind_a_loop", || elsewhere(deleted_file)),
     ("the_snaps_own_image_stays", own_image),
-    ("a_file_system_that_a_pod_passed_on_to_the_host_is_told", || passed_on("/srv/jfs")),
-    ("a_file_system_in_a_directory_that_everybody_mounts_in_is_nobodys", || passed_on("/srv")),
+    ("a_file_system_that_a_pod_passed_on_to_the_host_is_told", || passed_on("/srv/jfs", &[])),
+    ("a_file_system_that_a_pod_passed_on_is_told_beside_a_kubelet", || passed_on("/srv/jfs", &["kubelet"])),
+    ("a_file_system_in_a_directory_that_everybody_mounts_in_is_nobodys", || passed_on("/srv", &[])),
     ("network_namespaces_under_other_names", namespaces),
     ("network_namespaces_under_other_names_hybrid", namespaces),
     ("a_network_namespace_in_use_by_a_user", used_namespace),
@@ -102,9 +104,10 @@ fn deleted_file() -> Result<()> {
 /// A pod has a directory outside of the snap's, and mounts a file system of its own below it, as JuiceFS does. The mount
 /// outlives the pod, and nothing says who made it. Whoever has a directory of the whole system bound is not the only one who
 /// mounts there: nobody could ever remove the snap without being asked.
-fn passed_on(bind: &'static str) -> Result<()> {
+fn passed_on(bind: &'static str, beside: &'static [&'static str]) -> Result<()> {
     let place = "/srv/jfs/volume";
     let mut stage = Stage::beside("1.7", || {
+        beside.iter().try_for_each(|program| lives(program))?;
         sh(&format!("mkdir -p {place}; mount --bind {bind} {bind}; mount --make-rshared {bind}"))?;
         Ok(Vec::new())
     })?;
@@ -126,7 +129,8 @@ fn passed_on(bind: &'static str) -> Result<()> {
     }
     let report = stage.judge(&Right::Told(is_it, &[3]), 0)?;
     let text = report.to_string();
-    demand(text.contains("'umount /srv/jfs/volume'"), format!("no command is told: {text}"))
+    demand(text.contains("'umount /srv/jfs/volume'"), format!("no command is told: {text}"))?;
+    demand(text.contains("another kubelet is alive") != beside.is_empty(), text)
 }
 
 /// The mount that runs the snap is a loop over the snap's file, which is snapd's.

@@ -213,9 +213,9 @@ fn others(plugin: &'static str, left: &'static Left) -> Result<()> {
 }
 
 /// A program of another's service, under this name.
-fn lives(program: &str) -> Result<()> {
+pub fn lives(program: &str) -> Result<()> {
     sh(&format!(
-        "cp /bin/sleep /opt/runtimes/{program}; mkdir -p /sys/fs/cgroup/system.slice/other.service
+        "mkdir -p /opt/runtimes; cp /bin/sleep /opt/runtimes/{program}; mkdir -p /sys/fs/cgroup/system.slice/other.service
          sh -c 'echo 0 > /sys/fs/cgroup/system.slice/other.service/cgroup.procs; exec setsid --fork /opt/runtimes/{program} 1000' \
              </dev/null >/dev/null 2>&1"
     ))

@@ -256,3 +256,8 @@ impl Family {
         all.iter().filter(|name| self.sets.iter().any(|begin| name.starts_with(begin)))
     }
 }
+
+/// Why what the family of this name makes may be another's.
+pub(in crate::steps) fn rival_of<'a>(name: &str, scope: &'a Scope) -> Option<&'a String> {
+    FAMILIES.iter().find(|family| family.of == name)?.rival(scope)
+}
