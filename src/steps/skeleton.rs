@@ -20,7 +20,7 @@ use crate::steps::{flannel, shared_state};
 use crate::view::View;
 
 /// Programs that work in these directories. A kubelet only talks to one of them.
-const RUNTIMES: [&str; 2] = ["containerd", "dockerd"];
+const RUNTIMES: [&str; 3] = ["containerd", "dockerd", "crio"];
 
 /// Where kubelet looks for its own kind of plugins, and those above.
 const OF_KUBELET: [&str; 4] = [

@@ -12,6 +12,7 @@ mod app;
 mod apps;
 mod bounds;
 mod bridges;
+mod crun;
 mod devices;
 mod died;
 mod docker;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     let mut all = parts.concat();
     all.extend(apps::ALL);
     all.extend(bridges::ALL);
+    all.extend(crun::ALL);
     all.extend(died::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
