@@ -32,7 +32,12 @@ pub const NRI_SOCKET: &str = "/run/nri/nri.sock";
 /// that `ctr install` puts there, and for that socket.
 pub const SKELETON: [&str; 4] = ["/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd", "/run/nri"];
 /// Where, in either of its directories, CRI keeps something of each container and of each sandbox.
-pub const CRI: [&str; 2] = ["io.containerd.grpc.v1.cri/containers", "io.containerd.grpc.v1.cri/sandboxes"];
+pub const CRI: [&str; 3] = [
+    "io.containerd.grpc.v1.cri/containers",
+    "io.containerd.grpc.v1.cri/sandboxes",
+    // Images that are volumes, a directory for each sandbox (from 2.1 on).
+    "io.containerd.grpc.v1.cri/image-volumes",
+];
 
 /// What a bundle says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

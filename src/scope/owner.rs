@@ -24,7 +24,9 @@ pub(super) fn owner<'p>(root: &Path, point: &'p Path) -> Option<Owner<'p>> {
     Some(match parts[..] {
         // containerd puts a dot before the name of a bundle that it is about to delete.
         [TASKS, namespace, id, _, ..] => Owner::Task(namespace, id.strip_prefix('.').unwrap_or(id)),
-        ["io.containerd.grpc.v1.cri", "sandboxes" | "containers", id, _, ..] => Owner::Container(id),
+        ["io.containerd.grpc.v1.cri", "sandboxes" | "containers" | "image-volumes", id, _, ..] => {
+            Owner::Container(id)
+        }
         ["io.containerd.podsandbox.controller.v1.cri", "sandboxes", id, _, ..] => Owner::Container(id),
         ["pods", uid, _, ..] => Owner::Pod(uid),
         // What a pod has of a volume of raw blocks.

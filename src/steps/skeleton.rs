@@ -99,9 +99,8 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
         for all in [TASKS, SANDBOXES] {
             found.extend(namespaces.iter().map(|name| root.join(all).join(name)));
         }
-        let below =
-            ["sandboxes", "containers", ""].map(|name| Path::new("io.containerd.grpc.v1.cri").join(name));
-        found.extend(below.iter().map(|name| root.join(name).components().collect::<PathBuf>()));
+        found.extend(bundle::CRI.map(|kind| root.join(kind)));
+        found.extend(Path::new(bundle::CRI[0]).parent().map(|above| root.join(above)));
         found.extend([TASKS, SANDBOXES].map(|all| root.join(all)));
     }
     // containerd makes a directory there for each of its plugins.

@@ -21,6 +21,7 @@ pub const ALL: &[Scene] = &[
     ("shared_directories_2_1", || shared("2.1", Beside::Nobody)),
     ("what_containerd_2_2_adds_to_a_shared_state_directory_goes", || two_two(Added::Ours)),
     ("why_a_shared_state_directory_stays_is_told", || two_two(Added::Others)),
+    ("an_image_that_is_a_volume_in_a_shared_place", image_volume),
     ("shared_directories_hybrid", || shared("1.7", Beside::Nobody)),
     ("shared_directories_beside_another_namespace", || shared("1.7", Beside::Namespace)),
     ("shared_directories_beside_unknown_ids", || shared("1.7", Beside::Unknown)),
@@ -125,6 +126,17 @@ fn pods(version: &'static str) -> Result<(Stage, Vec<String>)> {
     }
     stage.stop()?;
     Ok((stage, pods.into_iter().map(|pod| pod.id).collect()))
+}
+
+/// containerd mounts the image in a directory that is called after the sandbox, and binds it into the container.
+fn image_volume() -> Result<()> {
+    let mut stage = started("2.1")?;
+    stage.runtime()?.make_pods("reader", &["--image-volume", "/image"], &["/app", "obedient"])?;
+    stage.stop()?;
+    demand(sh("mount")?.contains("/image-volumes/"), sh("mount")?)?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Mount, 5)])?;
+    stage.judge(&Right::Told(may_stay, &[0]), 0)?;
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -108,6 +108,7 @@ messages! {
         #[prost(string, tag = "2")] host_path: String,
         #[prost(bool, tag = "3")] readonly: bool,
         #[prost(int32, tag = "5")] propagation: i32,
+        #[prost(message, optional, tag = "9")] image: Option<ImageSpec>,
     }
     ContainerSecurity {
         #[prost(bool, tag = "2")] privileged: bool,

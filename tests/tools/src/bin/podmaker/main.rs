@@ -118,6 +118,9 @@ struct Run {
     /// passed on.
     #[arg(long)]
     mount: Vec<String>,
+    /// A directory of the container at which the pause image is mounted, as a volume.
+    #[arg(long)]
+    image_volume: Option<String>,
     /// HOST:CONTAINER, a TCP port of the host that leads to one of the pod's.
     #[arg(long)]
     host_port: Vec<String>,
@@ -299,9 +302,18 @@ fn mounts(args: &Run, uid: &str) -> Result<Vec<cri::Mount>> {
             None => (text.as_str(), 0),
         };
         let (host_path, container_path) = pair(text, ':')?;
-        Ok(cri::Mount { host_path, container_path, readonly: false, propagation })
+        Ok(cri::Mount { host_path, container_path, readonly: false, propagation, image: None })
     };
-    args.mount.iter().map(mount).collect()
+    let of_image = args.image_volume.iter().map(|container_path| {
+        let image = Some(cri::ImageSpec { image: "docker.io/library/pause:1".into() });
+        Ok(cri::Mount {
+            container_path: container_path.clone(),
+            readonly: true,
+            image,
+            ..cri::Mount::default()
+        })
+    });
+    args.mount.iter().map(mount).chain(of_image).collect()
 }
 
 /// The process id of a sandbox or container, from the runtime's verbose status.
