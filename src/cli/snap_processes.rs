@@ -8,7 +8,7 @@ use crate::linux::child::{ChildEnd, in_child};
 use crate::linux::host::Host;
 use crate::linux::mountinfo;
 use crate::order;
-use crate::runtime::bundle::TASKS;
+use crate::runtime::bundle::ALL_TASKS;
 use crate::runtime::told::{option, words};
 use crate::snap::Snap;
 use crate::text;
@@ -79,8 +79,9 @@ pub fn shims(view: &View, snap: &Snap) -> (Option<String>, Option<String>) {
     let shim = in_unit.or_else(by_address);
     let Some((pid, shim)) = shim else { return (None, None) };
     let bundle = std::fs::read_link(view.host.path(&PathBuf::from(format!("/proc/{pid}/cwd")))).ok();
-    let below = format!("/{TASKS}/");
-    let state = bundle.and_then(|b| Some(b.to_str()?.split_once(&below)?.0.to_owned()));
+    let bundle = bundle.as_ref().and_then(|bundle| bundle.to_str());
+    let mut below = ALL_TASKS.iter().map(|tasks| format!("/{tasks}/"));
+    let state = bundle.and_then(|b| below.find_map(|below| Some(b.split_once(&below)?.0.to_owned())));
     (Some(text::show(&shim.address).into_owned()), state)
 }
 

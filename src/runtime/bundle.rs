@@ -22,6 +22,9 @@ pub use spec::take_spec;
 /// The directory below containerd's state and root that holds the bundles and work directories.
 pub const TASKS: &str = "io.containerd.runtime.v2.task";
 
+/// The same; last, of containers of the first generation of shims, which 1.6 and 1.7 still have (on cgroup v1 alone).
+pub const ALL_TASKS: [&str; 2] = [TASKS, "io.containerd.runtime.v1.linux"];
+
 /// The one that holds the same of sandboxes that a shim alone makes (`plugins/sandbox/controller.go`).
 pub const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
 
@@ -72,15 +75,16 @@ pub struct Bundle {
 }
 
 /// The directories that a container's bundle may have: whole, half deleted, and its work directory.
-pub fn bundle_paths(roots: &Roots, container: &ContainerId) -> [PathBuf; 4] {
-    let of = |base: &Path, name: &str| base.join(TASKS).join(&container.namespace).join(name);
+pub fn bundle_paths(roots: &Roots, container: &ContainerId) -> impl Iterator<Item = PathBuf> {
+    [&roots.state, &roots.root].into_iter().flat_map(|base| paths_below(base, container))
+}
+
+/// Those below containerd's state, or its root.
+pub fn paths_below(base: &Path, container: &ContainerId) -> [PathBuf; 4] {
     let hidden = format!(".{}", container.id);
-    [
-        of(&roots.state, &container.id),
-        of(&roots.state, &hidden),
-        of(&roots.root, &container.id),
-        of(&roots.root, &hidden),
-    ]
+    let of = |tasks: &str, name: &str| base.join(tasks).join(&container.namespace).join(name);
+    let [tasks, first] = ALL_TASKS;
+    [of(tasks, &container.id), of(tasks, &hidden), of(first, &container.id), of(first, &hidden)]
 }
 
 /// No runtime writes a spec or a state that is larger; the largest seen are a tenth of it.
@@ -132,12 +136,15 @@ pub fn read_bundle(
     heard: &dyn Fn(&Bundle) -> Option<PathBuf>,
 ) -> Bundle {
     let mut bundle = Bundle::default();
-    let [mut directory, hidden, ..] = bundle_paths(roots, container);
+    let [mut directory, others @ ..] = paths_below(&roots.state, container);
     let spec = |directory: &Path| host.read_at_most(&directory.join("config.json"), MAX_DOCUMENT);
     let mut read = spec(&directory);
-    if read.is_err() && !host.exists(&directory).unwrap_or(false) {
-        read = spec(&hidden);
-        directory = hidden;
+    for other in others {
+        if read.is_ok() || host.exists(&directory).unwrap_or(false) {
+            break;
+        }
+        read = spec(&other);
+        directory = other;
     }
     match read {
         Ok(bytes) => take_spec(&mut bundle, &bytes, container, roots),
@@ -188,7 +195,7 @@ pub fn runc_directory(host: &Host, roots: &Roots, container: &ContainerId) -> Op
     struct Options {
         root: PathBuf,
     }
-    let [directory, hidden, ..] = bundle_paths(roots, container);
+    let [directory, hidden, ..] = paths_below(&roots.state, container);
     let mut files = [directory, hidden].into_iter().map(|directory| directory.join("options.json"));
     let bytes = files.find_map(|file| host.read_at_most(&file, MAX_DOCUMENT).ok())?;
     let root = json::parse::<Options>(&bytes).ok()?.root;

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use crate::error::Error;
 use crate::linux::host::Host;
 use crate::order;
-use crate::runtime::bundle::TASKS;
+use crate::runtime::bundle::ALL_TASKS;
 use crate::runtime::{ContainerId, Name, shim};
 use crate::snap::profile::Roots;
 use crate::text;
@@ -63,12 +63,14 @@ pub fn list_neighbours(host: &Host, roots: &Roots) -> HashSet<ContainerId> {
 impl Listed {
     /// Adds the containers that have a directory below a containerd's state or root.
     fn tasks(&mut self, host: &Host, base: &Path) {
-        let tasks = base.join(TASKS);
         let mut left = MAX_CONTAINERS;
-        for namespace in self.names(host, &tasks, &mut left) {
-            let ids = self.names(host, &tasks.join(&namespace), &mut left).into_iter();
-            let namespace = Name::from(namespace);
-            self.containers.extend(ids.map(|id| ContainerId { namespace: namespace.clone(), id: id.into() }));
+        for tasks in ALL_TASKS.map(|tasks| base.join(tasks)) {
+            for namespace in self.names(host, &tasks, &mut left) {
+                let ids = self.names(host, &tasks.join(&namespace), &mut left).into_iter();
+                let namespace = Name::from(namespace);
+                let id = |id: String| ContainerId { namespace: namespace.clone(), id: id.into() };
+                self.containers.extend(ids.map(id));
+            }
         }
     }
 

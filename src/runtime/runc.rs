@@ -10,7 +10,7 @@ use crate::json;
 use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
 use crate::runtime::SpecNamespace;
-use crate::runtime::bundle::{MAX_DOCUMENT, TASKS};
+use crate::runtime::bundle::{ALL_TASKS, MAX_DOCUMENT};
 use crate::snap::profile::Roots;
 
 /// What runc's `state.json` says.
@@ -42,7 +42,8 @@ const MAX_HIERARCHIES: usize = 64;
 /// worth the parsing of tens of kilobytes. A directory that JSON may spell in another way tells nothing.
 pub fn is_plainly_foreign(bytes: &[u8], roots: &Roots) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    let ours = [roots.state.join(TASKS), roots.root.join(TASKS)];
+    let ours = [&roots.state, &roots.root].map(|base| ALL_TASKS.map(|tasks| base.join(tasks)));
+    let ours = ours.as_flattened();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
     if !text.trim_end().ends_with('}')
         || !ours.iter().all(|p| p.as_os_str().as_bytes().iter().copied().all(plain))
@@ -105,7 +106,7 @@ mod tests {
         let of = |bundle: &str| format!(r#"{{"config":{{"labels":["bundle={bundle}"]}}}}"#).into_bytes();
         let theirs = of("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc");
         assert!(is_plainly_foreign(&theirs, &roots));
-        let ours = of(roots.state.join(TASKS).join("k8s.io/abc").to_str().unwrap());
+        let ours = of(roots.state.join(ALL_TASKS[1]).join("k8s.io/abc").to_str().unwrap());
         assert!(!is_plainly_foreign(&ours, &roots));
         assert!(!is_plainly_foreign(&theirs[..theirs.len() - 4], &roots), "cut short");
         assert!(!is_plainly_foreign(b"{}", &roots), "names no bundle");

@@ -61,8 +61,8 @@ fn is_anothers(bytes: &[u8], inside: &Roots, id: &ContainerId) -> bool {
         bundle: PathBuf,
     }
     let named = json::parse(bytes).map_or_else(|_| PathBuf::new(), |state: State| state.bundle);
-    let ours = bundle_paths(inside, id);
-    !named.as_os_str().is_empty() && !ours.iter().any(|own| inside.spellings(own).contains(&named))
+    let mut ours = bundle_paths(inside, id);
+    !named.as_os_str().is_empty() && !ours.any(|own| inside.spellings(&own).contains(&named))
 }
 
 /// The container or sandbox whose group this is by its name, if the name is one of runc's, runsc's or Kata's.
@@ -92,7 +92,7 @@ mod tests {
         let is_of_another = || is_of_another(&host, directory, &roots, &id, "pod");
         assert!(!is_of_another(), "nothing was written");
         fs::create_dir_all(host.path(directory)).unwrap();
-        let own = bundle_paths(&roots, &id)[0].display().to_string();
+        let own = bundle_paths(&roots, &id).next().unwrap().display().to_string();
         for (bundle, expected) in [(own.as_str(), false), ("/run/k3s/app", true), ("", false)] {
             let text = format!("{{\"bundleDir\":\"{bundle}\",\"id\":\"app\"}}");
             fs::write(host.path(&directory.join("app_sandbox:pod.state")), text).unwrap();

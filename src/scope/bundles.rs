@@ -115,8 +115,10 @@ impl Gather<'_> {
                 return;
             }
         };
-        let expected = bundle::bundle_paths(self.inside, &id);
-        let ours = state.bundle.as_ref().is_some_and(|b| expected.contains(b));
+        let ours = state
+            .bundle
+            .as_ref()
+            .is_some_and(|b| bundle::bundle_paths(self.inside, &id).any(|own| own == *b));
         if !ours {
             self.note_foreign(&id);
             if let Some(container) = self.containers.get_mut(&id) {

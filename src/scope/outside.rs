@@ -77,8 +77,8 @@ pub(super) fn untie(view: &View, scope: &mut Scope) {
     // Its state, where that is the snap's alone. What another has below the root is called alike.
     let state_out = of(view, &snap, roots, &roots.state).is_some();
     let in_state = |c: &Container| {
-        let [bundle, hidden, ..] = bundle::bundle_paths(roots, &c.id);
-        !state_out && [bundle, hidden].iter().any(|path| view.host.exists(path).unwrap_or(false))
+        let bundles = bundle::paths_below(&roots.state, &c.id);
+        !state_out && bundles.iter().any(|path| view.host.exists(path).unwrap_or(false))
     };
     let tied = |c: &Container| records.containers.contains_key(&c.id) && (c.is_proven() || in_state(c));
     if !records.containers.is_empty() && !scope.containers.iter().any(tied) {

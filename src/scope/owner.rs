@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::runtime::bundle::TASKS;
+use crate::runtime::bundle::ALL_TASKS;
 
 /// Whose a mount is by its place.
 pub(super) enum Owner<'p> {
@@ -23,7 +23,9 @@ pub(super) fn owner<'p>(root: &Path, point: &'p Path) -> Option<Owner<'p>> {
     let parts: Vec<&str> = below.iter().filter_map(OsStr::to_str).collect();
     Some(match parts[..] {
         // containerd puts a dot before the name of a bundle that it is about to delete.
-        [TASKS, namespace, id, _, ..] => Owner::Task(namespace, id.strip_prefix('.').unwrap_or(id)),
+        [tasks, namespace, id, _, ..] if ALL_TASKS.contains(&tasks) => {
+            Owner::Task(namespace, id.strip_prefix('.').unwrap_or(id))
+        }
         ["io.containerd.grpc.v1.cri", "sandboxes" | "containers" | "image-volumes", id, _, ..] => {
             Owner::Container(id)
         }

@@ -72,20 +72,23 @@ pub(super) fn told_by_shims(
     told.all(|other| other.state == first.state).then_some(first)
 }
 
+/// True for a path whose end is that of a bundle or a work directory.
+fn is_bundle(path: &Path) -> bool {
+    let tasks = path.ancestors().nth(2);
+    tasks.is_some_and(|tasks| bundle::ALL_TASKS.iter().any(|name| tasks.ends_with(name)))
+}
+
 /// containerd's root: a bundle's link `work` leads to ROOT/TASKS/NAMESPACE/ID.
 fn root_of_bundle(view: &View, bundle: &Path) -> Option<PathBuf> {
     let work = view.host.link(&bundle.join("work")).ok()?;
-    let is_work =
-        work.is_absolute() && work.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
-    work.ancestors().nth(3).filter(|_| is_work).map(Path::to_path_buf)
+    work.ancestors().nth(3).filter(|_| work.is_absolute() && is_bundle(&work)).map(Path::to_path_buf)
 }
 
 /// The bundle that a shim works in, where that lies in no directory of ours: containerd's state has been moved.
 fn works_elsewhere(view: &View, inside: &Roots, pid: i32) -> Option<PathBuf> {
     let cwd = std::fs::read_link(view.host.path(Path::new(&format!("/proc/{pid}/cwd")))).ok()?;
-    let is_bundle = cwd.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(bundle::TASKS));
     let places = inside.spellings(&inside.state);
-    (is_bundle && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
+    (is_bundle(&cwd) && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
 }
 
 /// True if containerd has the address and the state directory that it has by default: so have others, and only the snap's unit
@@ -280,8 +283,9 @@ impl Gather<'_> {
     fn works_in_our_bundle(&self, pid: i32, args: &ShimArgs) -> bool {
         let link = PathBuf::from(format!("/proc/{pid}/cwd"));
         let Ok(text) = std::fs::read_link(self.view.host.path(&link)) else { return false };
-        let tasks = self.inside.state.join(bundle::TASKS).join(&args.namespace);
-        let Ok(name) = text.strip_prefix(&tasks) else { return false };
+        let below = |tasks: &str| text.strip_prefix(self.inside.state.join(tasks).join(&args.namespace)).ok();
+        let mut places = bundle::ALL_TASKS.iter().filter_map(|tasks| Some((tasks, below(tasks)?)));
+        let Some((tasks, name)) = places.next() else { return false };
         let name = name.to_string_lossy();
         let (name, deleted) = match name.strip_suffix(" (deleted)") {
             Some(name) => (name, true),
@@ -291,7 +295,7 @@ impl Gather<'_> {
         let serves = args.id.as_deref().is_none_or(|shim_id| {
             name == shim_id || self.containers.get(&id).is_some_and(|c| c.shim_id == *shim_id)
         });
-        let here = self.roots.state.join(bundle::TASKS).join(&args.namespace).join(name);
+        let here = self.roots.state.join(tasks).join(&args.namespace).join(name);
         // A bundle that is gone cannot be compared, and with another instance's it would read the same.
         serves
             && if deleted { self.sibling.is_none() } else { is_same_directory(self.view.host, &link, &here) }

@@ -10,7 +10,7 @@ use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::activated;
-use crate::runtime::bundle::{self, SANDBOXES, TASKS};
+use crate::runtime::bundle::{self, ALL_TASKS, SANDBOXES};
 use crate::runtime::cni;
 use crate::runtime::docker;
 use crate::runtime::pod_logs::{CONTAINERS, PODS};
@@ -96,12 +96,13 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found.extend(of_runsc.iter().filter_map(|path| path.parent().map(Path::to_path_buf)));
     found.extend(sandboxed::KATA_SKELETON.map(PathBuf::from));
     for root in &roots.shared {
-        for all in [TASKS, SANDBOXES] {
-            found.extend(namespaces.iter().map(|name| root.join(all).join(name)));
+        let all: Vec<PathBuf> = ALL_TASKS.iter().chain([&SANDBOXES]).map(|name| root.join(name)).collect();
+        for all in &all {
+            found.extend(namespaces.iter().map(|name| all.join(name)));
         }
         found.extend(bundle::CRI.map(|kind| root.join(kind)));
         found.extend(Path::new(bundle::CRI[0]).parent().map(|above| root.join(above)));
-        found.extend([TASKS, SANDBOXES].map(|all| root.join(all)));
+        found.extend(all);
     }
     // containerd makes a directory there for each of its plugins.
     if roots.shared.contains(&roots.state) {

@@ -105,7 +105,7 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     let roots = &scope.roots;
     let (namespace, id) = (&container.id.namespace, &container.id.id);
     let mut names: Vec<_> =
-        bundle::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).into_iter().collect();
+        bundle::bundle_paths(roots, &container.id).map(|p| (p, PathKind::Bundle)).collect();
     // What CRI keeps beside the bundles goes with the whole directory, but where that is not the snap's alone.
     for root in &roots.shared {
         names.extend(bundle::CRI.map(|kind| (root.join(kind).join(id), PathKind::Bundle)));

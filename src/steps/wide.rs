@@ -51,8 +51,7 @@ fn doubtful(view: &View, scope: &Scope) -> Vec<Blind> {
     // In a namespace of containerd's in which nothing is ours, what else is there is another's.
     let in_ours = others.into_iter().filter(|c| namespaces.contains(c.id.namespace.as_str()));
     let bundle = |c: &Container| {
-        let paths = bundle::bundle_paths(&scope.roots, &c.id);
-        paths.into_iter().find(|path| view.host.exists(path).unwrap_or(true))
+        bundle::bundle_paths(&scope.roots, &c.id).find(|path| view.host.exists(path).unwrap_or(true))
     };
     let why =
         (Reason::Unproven, "it lies in a directory that others use, too, and nothing else says whose it is");

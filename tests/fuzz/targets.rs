@@ -88,7 +88,7 @@ pub fn state(bytes: &[u8]) {
 /// A bundle's bootstrap.json and address: a socket where shims have theirs, or none.
 pub fn bootstrap(bytes: &[u8]) {
     let (Some(roots), Ok(dir)) = (roots(), tempfile::tempdir()) else { return };
-    let [bundle, ..] = bundle::bundle_paths(&roots, &container());
+    let [bundle, ..] = bundle::paths_below(&roots.state, &container());
     let below = dir.path().join(bundle.strip_prefix("/").unwrap_or(&bundle));
     if std::fs::create_dir_all(&below).is_err() {
         return;

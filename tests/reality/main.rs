@@ -12,7 +12,7 @@ mod app;
 mod apps;
 mod bounds;
 mod bridges;
-mod crun;
+
 mod devices;
 mod died;
 mod docker;
@@ -31,6 +31,7 @@ mod network;
 mod options;
 mod outside;
 mod places;
+mod runtimes;
 mod server;
 mod services;
 mod shapes;
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
     let mut all = parts.concat();
     all.extend(apps::ALL);
     all.extend(bridges::ALL);
-    all.extend(crun::ALL);
+    all.extend(runtimes::ALL);
     all.extend(died::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);

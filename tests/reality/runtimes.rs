@@ -1,4 +1,6 @@
-//! Containers that crun makes instead of runc: its state has no `state.json`, so nothing of runc's record proves a container.
+//! Containers that something else makes than runc and its shim of the second generation: crun, whose state has no `state.json`,
+//! so that nothing of runc's record proves a container; and the shims of the first generation, which containerd 1.6 and 1.7 still
+//! have (`io.containerd.runtime.v1.linux`), with bundles in a directory of their own.
 //!
 //! RIGHT: bundle, shim and root file system prove it; it gets its SIGTERM, is ended, and its states and groups go. Status 0.
 
@@ -9,6 +11,7 @@ use std::path::Path;
 use crate::moved::kill_shims;
 use crate::stage::{COMMON, Right, Stage, demand};
 use support::picture::Kind;
+use support::runtime::{Layout, Runtime};
 use support::scenes::Scene;
 use support::{Result, build_dir};
 
@@ -16,6 +19,9 @@ pub const ALL: &[Scene] = &[
     ("containers_of_crun", || crun(false)),
     ("containers_of_crun_hybrid", || crun(false)),
     ("containers_of_crun_whose_shims_are_dead", || crun(true)),
+    ("containers_of_the_first_shims_hybrid", || first_shims("1.7", false)),
+    ("containers_of_the_first_shims_that_are_dead_hybrid", || first_shims("1.6", true)),
+    ("containers_of_the_first_shims_of_another_stay_hybrid", of_another),
 ];
 
 /// What crun of Debian cannot make here is taken out of the bundle first: a share of the processor (as for runc), the filter for
@@ -60,6 +66,47 @@ fn crun(without_shims: bool) -> Result<()> {
     let of_crun = states.filter(|state| state.path().join("status").exists()).count();
     demand(of_crun > 0 && !Path::new("/run/runc").exists(), "no state is crun's")?;
     stage.must_show(&[(Kind::Process, 2), (Kind::Cgroup, 2), (Kind::Mount, 4)])?;
+    stage.judge(&Right::Clean, 1)?;
+    Ok(())
+}
+
+/// These know control groups of version 1 alone.
+const FIRST: &str = "io.containerd.runtime.v1.linux";
+
+fn first_shims(version: &'static str, dead: bool) -> Result<()> {
+    let mut stage = Stage::new(version)?;
+    stage.start_usual()?;
+    run_by_hand(stage.runtime()?)?;
+    stage.stop()?;
+    if dead {
+        kill_shims(&stage)?;
+    }
+    demand(
+        Path::new(COMMON).join("run/containerd").join(FIRST).join("k8s.io/by-hand").exists(),
+        "it has no bundle",
+    )?;
+    stage.must_show(&[(Kind::Process, 1), (Kind::Cgroup, 2), (Kind::Mount, 1)])?;
+    stage.judge(&Right::Clean, 0)?;
+    Ok(())
+}
+
+fn run_by_hand(runtime: &Runtime) -> Result<()> {
+    let image = "docker.io/library/app:1";
+    let options = ["-n", "k8s.io", "run", "-d", "--net-host", "--runtime", FIRST];
+    runtime.ctr(&[&options[..], &[image, "by-hand", "/app", "obedient"]].concat()).map(drop)
+}
+
+/// A containerd of the host's has one of the same ID, in its own directories.
+fn of_another() -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        let other = Runtime::start(Layout::of_host(), "1.7")?;
+        run_by_hand(&other)?;
+        Ok(vec![other])
+    })?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 2)])?;
     stage.judge(&Right::Clean, 1)?;
     Ok(())
 }
