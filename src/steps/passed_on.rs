@@ -10,7 +10,6 @@ use crate::order;
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::scope::held::Held;
-use crate::steps::agents;
 use crate::text::{escape, show};
 use crate::view::View;
 
@@ -74,7 +73,8 @@ const NOT_OF_PODS: [&str; 24] = [
 
 /// The mounts below a bind of a container of ours that passes mounts on, where nothing else explains them: no line of fstab,
 /// no disk, no directory that everybody or another runtime mounts in. A pod of another kubelet's may have passed on the same.
-pub fn find(view: &View, scope: &Scope, own: Option<&Held>) -> Vec<Blind> {
+/// `is_told` holds for those that are looked at elsewhere.
+pub fn find(view: &View, scope: &Scope, own: Option<&Held>, is_told: fn(&Mount) -> bool) -> Vec<Blind> {
     let (Ok(table), Some(held), true) = (view.own_mounts(), own, view.in_init_namespace()) else {
         return Vec::new();
     };
@@ -83,8 +83,7 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>) -> Vec<Blind> {
         let is_disk = mount.is_on_device() || NOT_OF_PODS.contains(&mount.fstype());
         !is_disk && binds.iter().any(|(bind, _)| is_below(mount.point(), bind))
     };
-    let is_of_others =
-        |m: &Mount| agents::has_mounted(m) || OF_OTHERS.iter().any(|place| m.point().starts_with(place));
+    let is_of_others = |m: &Mount| is_told(m) || OF_OTHERS.iter().any(|place| m.point().starts_with(place));
     let told = |m: &&Mount| !is_of_others(m) && !held.is_ours(m) && !held.is_in_snap(m);
     let mut found: Vec<&Mount> = table.mounts.iter().filter(may_be).filter(told).collect();
     if found.is_empty() {
@@ -171,7 +170,7 @@ mod tests {
             let view = View::new(&host, None);
             let table = view.own_mounts().as_ref().unwrap();
             let held = Held::of(table, &scope.roots, &scope.snap, scope, &HashSet::new());
-            let found = find(&view, scope, Some(&held)).into_iter();
+            let found = find(&view, scope, Some(&held), |m| m.fstype() == "cgroup2").into_iter();
             found
                 .inspect(|b| assert!(b.why.contains("; but it lives") != scope.network.rivals.is_empty()))
                 .map(|b| b.what)

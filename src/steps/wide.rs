@@ -39,7 +39,7 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     }));
     let why = "it lies in a directory that others use, too, and nothing says whose it is; look, then";
     finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
-    finding.blind.extend(passed_on::find(view, scope, own));
+    finding.blind.extend(passed_on::find(view, scope, own, agents::has_mounted));
     agents::find(view, scope, finding);
 }
 
