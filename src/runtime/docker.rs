@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::bundle::MAX_DOCUMENT;
 use super::metadata::Record;
-use super::{ContainerId, shim, stop_signal};
+use super::{ContainerId, groups, shim, stop_signal};
+use crate::error::{Error, Result};
 use crate::json;
 use crate::linux::host::Host;
 
@@ -46,6 +47,44 @@ pub fn places(host: &Host, data: &Path, id: &str, found: &mut BTreeSet<PathBuf>)
         let layer = host.read_at_most(&file, MAX_NAME).ok().and_then(|bytes| shim::name(bytes.trim_ascii()));
         found.extend(layer.map(|layer| data.join(driver).join(layer)));
     }
+}
+
+/// Files below the directory of a container that say how it is to be run.
+pub const OPTIONS: &str = "hostconfig.json";
+
+/// The daemon's own file, below the directories of a snap.
+pub const DAEMON_FILES: [&str; 3] = ["config/daemon.json", "daemon.json", "etc/docker/daemon.json"];
+
+/// What such a file says, or the daemon's own, of places outside of its directories.
+#[derive(Deserialize, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Options {
+    /// The control group above those of containers.
+    #[serde(rename = "CgroupParent", alias = "cgroup-parent")]
+    pub parent: String,
+}
+
+impl Options {
+    /// The group that runc makes for a container by these options, or where nothing is said, by the daemon's.
+    pub fn group_of(&self, id: &str) -> Vec<PathBuf> {
+        match &*self.parent {
+            "" => Vec::new(),
+            // `slice:prefix:name` is how systemd is asked for one.
+            slice if slice.ends_with(".slice") => groups::of_spec(&format!("{slice}:docker:{id}")),
+            parent => groups::of_spec(&format!("{parent}/{id}")),
+        }
+    }
+}
+
+/// None where there is no such file.
+pub fn options(host: &Host, file: &Path) -> Result<Option<Options>> {
+    let bytes = match host.read_at_most(file, MAX_DOCUMENT) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_gone() => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let malformed = |e: serde_json::Error| Error::Malformed { path: file.into(), reason: e.to_string() };
+    json::parse(&bytes).map(Some).map_err(malformed)
 }
 
 /// What its file says.
@@ -108,6 +147,24 @@ mod tests {
         let patient = parse(br#"{"Config":{"StopSignal":"SIGINT","StopTimeout":-1}}"#).unwrap();
         assert_eq!((patient.stop_signal, patient.termination_grace), (Some(2), Some(u64::MAX)));
         assert!(parse(b"{").is_none() && parse(br#"{"Config":{"StopSignal":"nonsense"}}"#).is_some());
+    }
+
+    #[test]
+    fn the_group_that_a_container_was_told_to_be_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let of = |text: &str| {
+            crate::fixture::file(dir.path(), "d/h", text);
+            let options = options(&host, Path::new("/d/h")).unwrap().unwrap();
+            options.group_of("a").into_iter().map(|group| group.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(r#"{"CgroupParent":"/x/y","Binds":null}"#), ["/x/y/a"]);
+        assert_eq!(of(r#"{"cgroup-parent":"x"}"#), ["/x/a"]);
+        assert_eq!(of(r#"{"CgroupParent":"x-y.slice"}"#)[0], "/x.slice/x-y.slice/docker-a.scope");
+        assert!(of(r#"{"CgroupParent":""}"#).is_empty() && of(r#"{"CgroupParent":"../x"}"#).is_empty());
+        crate::fixture::file(dir.path(), "d/h", "{");
+        assert!(options(&host, Path::new("/d/h")).is_err());
+        assert_eq!(options(&host, Path::new("/d/none")).unwrap(), None);
     }
 
     #[test]

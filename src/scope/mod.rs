@@ -14,6 +14,7 @@ mod dead_sockets;
 pub mod decide;
 mod deserted;
 pub mod devices;
+mod docker_groups;
 mod docker_links;
 mod earlier;
 mod exited;
@@ -65,6 +66,7 @@ use crate::snap::profile::{Roots, Services};
 use crate::text;
 
 pub use container::{Container, Evidence, without_binds};
+pub use docker_groups::DockerGroups;
 pub use exited::Exited;
 
 /// Everything that is ours.
@@ -121,6 +123,9 @@ pub struct Scope {
     /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
     #[serde(skip)]
     pub docker_places: BTreeSet<PathBuf>,
+    /// Control groups that docker was told to make containers in.
+    #[serde(skip)]
+    pub docker_groups: DockerGroups,
     /// Where volumes are staged for pods of ours alone, in a directory that kubelets share.
     #[serde(skip)]
     pub staged: BTreeSet<PathBuf>,

@@ -27,6 +27,7 @@ impl Scope {
         self.told_by_shims = self.told_by_shims.or(older.told_by_shims);
         self.streams.extend(older.streams);
         self.states.extend(older.states);
+        self.docker_groups.extend(older.docker_groups);
         self.staged.extend(older.staged);
         self.pinned.extend(older.pinned);
         self.graceful = self.graceful.union(older.graceful);
@@ -60,6 +61,7 @@ impl Scope {
         self.exited.sockets.clear();
         self.ipc.clear();
         self.groups_above.clear();
+        self.docker_groups = Default::default();
         self.devices.clear();
         self.bystanders.clear();
         let Network { results, networks, addresses, .. } = self.network;

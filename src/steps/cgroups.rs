@@ -60,6 +60,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             let path = full(&hierarchy.point, group);
             Residue::group(path, None)
         }));
+        dockers::told_groups(view, scope, hierarchy, all, &mut finding);
     }
     finding
 }

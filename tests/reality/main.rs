@@ -16,6 +16,7 @@ mod bridges;
 mod devices;
 mod died;
 mod docker;
+mod dockers;
 mod drain;
 mod furniture;
 mod halfway;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
     all.extend(bridges::ALL);
     all.extend(runtimes::ALL);
     all.extend(died::ALL);
+    all.extend(dockers::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
     all.extend(led::ALL);
