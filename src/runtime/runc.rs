@@ -13,6 +13,9 @@ use crate::runtime::SpecNamespace;
 use crate::runtime::bundle::{ALL_TASKS, MAX_DOCUMENT};
 use crate::snap::profile::Roots;
 
+/// Where it keeps its states if it is told nothing.
+pub const RUN: &str = "/run/runc";
+
 /// What runc's `state.json` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuncState {

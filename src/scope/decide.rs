@@ -12,8 +12,8 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::told_by_shims;
 use crate::scope::{
-    Container, Scope, dead, dead_sockets, deserted, devices, docker_groups, exited, forgotten, images, ipc,
-    links, manners, outside, pinned, roots, shared,
+    Container, Scope, builds, dead, dead_sockets, deserted, devices, docker_groups, exited, forgotten,
+    images, ipc, links, manners, outside, pinned, roots, shared,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -68,6 +68,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         nonsense,
         anothers,
         states,
+        sibling,
         ..
     } = gather;
     let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
@@ -96,6 +97,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         states,
         docker_places: BTreeSet::new(),
         docker_groups: Default::default(),
+        builds: Default::default(),
         staged: BTreeSet::new(),
         deserted: Vec::new(),
         pinned: HashSet::new(),
@@ -113,6 +115,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     };
     outside::untie(view, &mut scope);
     scope.docker_places = docker_places(view, &scope);
+    scope.builds = builds::gather(view, &mut scope, sibling.as_deref());
     scope.docker_groups = docker_groups::gather(view, &mut scope);
     forgotten::sandboxes(view, &mut scope, &others);
     dead::sandboxes(view, &mut scope, &others);

@@ -5,7 +5,8 @@
 //! bundle that its runc state names, by its parent shim, or by its root file system; a shim by its `-address`,
 //! its PID namespace and its control group or the bundles that it serves. A contradiction makes a bystander.
 
-pub mod bundles;
+pub mod builds;
+mod bundles;
 mod children;
 pub mod cni_ids;
 mod container;
@@ -65,6 +66,7 @@ use crate::snap::Snap;
 use crate::snap::profile::{Roots, Services};
 use crate::text;
 
+pub use builds::Builds;
 pub use container::{Container, Evidence, without_binds};
 pub use docker_groups::DockerGroups;
 pub use exited::Exited;
@@ -126,6 +128,9 @@ pub struct Scope {
     /// Control groups that docker was told to make containers in.
     #[serde(skip)]
     pub docker_groups: DockerGroups,
+    /// runc's states of docker's builds, where others have theirs, too.
+    #[serde(skip)]
+    pub builds: Builds,
     /// Where volumes are staged for pods of ours alone, in a directory that kubelets share.
     #[serde(skip)]
     pub staged: BTreeSet<PathBuf>,

@@ -28,6 +28,7 @@ impl Scope {
         self.streams.extend(older.streams);
         self.states.extend(older.states);
         self.docker_groups.extend(older.docker_groups);
+        self.builds.extend(older.builds);
         self.staged.extend(older.staged);
         self.pinned.extend(older.pinned);
         self.graceful = self.graceful.union(older.graceful);
@@ -62,6 +63,7 @@ impl Scope {
         self.ipc.clear();
         self.groups_above.clear();
         self.docker_groups = Default::default();
+        self.builds.clear();
         self.devices.clear();
         self.bystanders.clear();
         let Network { results, networks, addresses, .. } = self.network;

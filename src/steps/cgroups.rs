@@ -56,10 +56,13 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             finding.residues.push(Residue::group(path, container));
         }
         let of_docker = dockers::empty_groups(view, scope, hierarchy, all);
-        finding.residues.extend(of_docker.into_iter().chain(abandoned(view, scope, all)).map(|group| {
+        for group in of_docker.into_iter().chain(abandoned(view, scope, all)) {
             let path = full(&hierarchy.point, group);
-            Residue::group(path, None)
-        }));
+            let is_it = |residue: &Residue| matches!(residue, Residue::Cgroup(it) if *it.path == *path);
+            if !finding.residues.iter().any(is_it) {
+                finding.residues.push(Residue::group(path, None));
+            }
+        }
         dockers::told_groups(view, scope, hierarchy, all, &mut finding);
     }
     finding

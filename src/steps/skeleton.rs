@@ -14,6 +14,7 @@ use crate::runtime::bundle::{self, ALL_TASKS, SANDBOXES};
 use crate::runtime::cni;
 use crate::runtime::docker;
 use crate::runtime::pod_logs::{CONTAINERS, PODS};
+use crate::runtime::runc;
 use crate::runtime::sandboxed;
 use crate::scope::Scope;
 use crate::steps::{flannel, shared_state};
@@ -114,7 +115,9 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     let above = [&roots.runc, &roots.fifos, &roots.shim_sockets].into_iter().filter_map(|path| path.parent());
     found.extend(above.map(Path::to_path_buf));
-    let was_dockers = || scope.idle && docker::data_of(&roots.root).is_some();
+    // A build's container has no namespace of containerd's.
+    let was_dockers = || (scope.idle || !scope.builds.is_empty()) && docker::data_of(&roots.root).is_some();
+    found.extend((!scope.builds.is_empty()).then(|| PathBuf::from(runc::RUN)));
     if namespaces.contains(docker::NAMESPACE) || was_dockers() {
         found.extend(docker::SKELETON.map(PathBuf::from));
     }

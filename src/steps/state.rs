@@ -37,7 +37,8 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
             existing(view, paths.collect(), &mut finding);
         }
     }
-    let mut wanted = Vec::new();
+    let builds = scope.builds.keys().map(|state| (state.clone(), PathKind::RuncState));
+    let mut wanted: Vec<_> = builds.collect();
     of_runsc(view, scope, &mut wanted);
     // A runtime that was killed leaves its own sockets; the second is for the shims.
     let mut second = scope.roots.address.clone();

@@ -1,12 +1,13 @@
 //! docker's daemon from the snap's directories, in layouts that its users have (34): containers in a control group that a user
 //! names, a build that is killed.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::docker::{BUILT_IN_EXEC, DOCKER_DATA, Docker, SERVICE, profile};
+use crate::docker::{BUILT_IN_EXEC, DOCKER_DATA, Docker, SERVICE, is_any_dockers, profile};
 use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -16,6 +17,11 @@ pub const ALL: &[Scene] = &[
     ("groups_that_docker_was_told_to_make_containers_in_are_told", || parent(&[])),
     ("groups_that_docker_was_told_to_make_containers_in_are_told_hybrid", || parent(&[])),
     ("the_group_that_dockers_own_file_names_is_told", || parent(&["daemon"])),
+    ("a_build_in_the_middle_of_which_docker_was_killed", || build(&[])),
+    ("a_build_in_the_middle_of_which_docker_was_killed_hybrid", || build(&[])),
+    ("a_build_that_was_killed_together_with_docker", || build(&["dead"])),
+    ("a_build_that_was_killed_beside_one_of_another_docker", || build(&["dead", "another"])),
+    ("a_build_that_was_killed_beside_a_container_of_runcs", || build(&["runc"])),
     ("a_users_group_that_docker_was_told_to_make_containers_in_stays", users_parent),
 ];
 
@@ -80,4 +86,86 @@ fn users_parent() -> Result<()> {
     sh("ls -d /sys/fs/cgroup/empty /sys/fs/cgroup/used")?;
     user.ok_or("no user")?.kill()?;
     Ok(())
+}
+
+/// A build with a step that does not end: its client.
+fn start_build(exec: &str, states: usize) -> Result<Child> {
+    sh("mkdir -p /opt/runtimes/slow
+        printf 'FROM app\nRUN [\"/app\", \"obedient\"]\n' > /opt/runtimes/slow/Dockerfile")?;
+    let client = Command::new("/opt/others/bin/docker")
+        .env("DOCKER_HOST", format!("unix://{exec}/docker.sock"))
+        .env("HOME", "/opt/runtimes")
+        .env("DOCKER_BUILDKIT", "1")
+        .args(["build", "--quiet", "--network=none", "/opt/runtimes/slow"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let start = Instant::now();
+    let runs = "for s in /run/runc/*/state.json; do grep -l '\"init_process_pid\":[1-9]' $s || true; done";
+    // runc writes its state before it starts the program.
+    while sh(runs)?.lines().count() < states || !sh("ps axo args")?.contains("/app obedient") {
+        demand(start.elapsed() < Duration::from_secs(30), "the build does not start")?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(client)
+}
+
+/// Containers that are runc's alone, one that lives and one that has ended, whose bundles are called like a build's.
+fn containers_of_runc() -> Result<()> {
+    sh("for id in alive dead; do
+            b=/var/lib/docker/buildkit/executor/$id; mkdir -p $b/rootfs; cp /opt/runtimes/image/app $b/rootfs/app; cd $b
+            /opt/containerd/1.6/runc spec
+            sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"\\/app\", \"obedient\"/' config.json
+            /opt/containerd/1.6/runc run -d $id </dev/null >/dev/null 2>&1
+        done
+        /opt/containerd/1.6/runc kill dead KILL
+        until /opt/containerd/1.6/runc list | grep -q 'dead .*stopped'; do :; done
+        /opt/containerd/1.6/runc list")?;
+    Ok(())
+}
+
+/// dockerd was killed while runc ran a step of a build for it, with no shim. RIGHT: the step is ended; runc's state goes, and where
+/// no other has any, so does the directory of all. Another's states stay.
+fn build(options: &[&str]) -> Result<()> {
+    let has = |word| options.contains(&word);
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &NO_NETWORK)?;
+    // Without its client, docker ends a build.
+    let mut client = start_build(BUILT_IN_EXEC, 1)?;
+    docker.kill()?;
+    let _ = client.kill();
+    client.wait()?;
+    if has("dead") {
+        sh("pid=$(grep -o '\"init_process_pid\":[0-9]*' /run/runc/*/state.json | cut -d: -f2)
+            kill -KILL $pid; while [ -e /proc/$pid ]; do :; done")?;
+    }
+    let mut other = None;
+    if has("another") {
+        other = Some(stage.also(|_| {
+            let service = "system.slice/docker.service";
+            let other = Docker::start(service, "/var/lib/docker", "/run/docker", &NO_NETWORK)?;
+            Ok((start_build("/run/docker", 2)?, other))
+        })?);
+    }
+    if has("runc") {
+        stage.also(|_| containers_of_runc())?;
+    }
+    let is_shared = has("another") || has("runc");
+    stage.shared(|thing| match thing.kind {
+        Kind::File if thing.path.as_path() == Path::new("/run/runc") => is_shared,
+        Kind::Cgroup if thing.path.ends_with("docker/buildkit") => has("another"),
+        _ => has("another") && is_any_dockers(thing),
+    })?;
+    stage.must_show(&[(Kind::File, 2), (Kind::Mount, 1)])?;
+    stage.judge(&Right::Clean, 0)?;
+    let left = sh("ls /run/runc 2>/dev/null | wc -l")?;
+    let others = if has("another") { 1 } else { 2 * usize::from(has("runc")) };
+    demand(left.trim().parse() == Ok(others), format!("{left} of {others} states of others"))?;
+    let goes_on = other.is_none() || sh("ps axo args")?.contains("/app obedient");
+    if let Some((mut client, _)) = other {
+        client.kill()?;
+        client.wait()?;
+    }
+    demand(goes_on, "the other's build has ended")
 }
