@@ -62,7 +62,16 @@ pub struct Options {
     /// The control group above those of containers.
     #[serde(rename = "CgroupParent", alias = "cgroup-parent")]
     pub parent: String,
+    /// Where its data go.
+    #[serde(rename = "data-root", alias = "graph")]
+    pub data: Option<String>,
+    /// Where it works while it runs.
+    #[serde(rename = "exec-root")]
+    pub exec: Option<String>,
 }
+
+/// Where it has its containerd work, in either of these.
+pub const CONTAINERDS: &str = "containerd/daemon";
 
 impl Options {
     /// The group that runc makes for a container by these options, or where nothing is said, by the daemon's.

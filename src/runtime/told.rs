@@ -12,6 +12,7 @@ use crate::linux::host::Host;
 use crate::linux::place;
 use crate::order;
 use crate::reason::Reason;
+use crate::runtime::docker::{self, CONTAINERDS, DAEMON_FILES};
 use crate::snap::Snap;
 use crate::snap::profile::{ToldBy, Unresolved};
 use crate::text::{self, show};
@@ -28,6 +29,9 @@ pub struct ConfiguredRoots {
     /// kubelet's root directory. It is not kept for a later run, which reads the same in kubelet's files.
     #[serde(skip)]
     pub kubelet: Option<PathBuf>,
+    /// docker's own directory while it runs, likewise.
+    #[serde(skip)]
+    pub docker: Option<PathBuf>,
 }
 
 /// Files of one configuration that import each other are read this far.
@@ -56,6 +60,28 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         // Of what kubelet has there, only what it makes itself is followed.
         let kubelet = option(&words, &["--root-dir"]);
         reader.told.kubelet = reader.plain(file, kubelet, 1).or(reader.told.kubelet.take());
+    }
+    (reader.told, reader.unread)
+}
+
+/// Where docker's daemon is told to work by its own file, as far as its containerd was not told by name. No other file of these
+/// counts: who may write at such a place is not known.
+pub fn by_docker(host: &Host, snap: &Snap, told: ConfiguredRoots) -> (ConfiguredRoots, Vec<Unresolved>) {
+    let mut reader = Reader { host, snap, told, left: MAX_FILES, unread: Vec::new() };
+    for file in
+        [&snap.data, &snap.common].into_iter().flat_map(|home| DAEMON_FILES.map(|name| home.join(name)))
+    {
+        let options = match docker::options(host, &file) {
+            Ok(options) => options.unwrap_or_default(),
+            Err(e) => reader.note(&file, e.into()),
+        };
+        let data = reader.plain(&file, options.data, LEAST_PARTS);
+        let exec = reader.plain(&file, options.exec, LEAST_PARTS);
+        let containerds = |place: &PathBuf| place.join(CONTAINERDS);
+        let told = &mut reader.told;
+        told.root = told.root.take().or(data.as_ref().map(containerds));
+        told.state = told.state.take().or(exec.as_ref().map(containerds));
+        told.docker = told.docker.take().or(exec);
     }
     (reader.told, reader.unread)
 }
@@ -232,6 +258,34 @@ mod tests {
         read_with(files).0
     }
 
+    #[test]
+    fn dockers_own_file_counts_less_than_its_containerds() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let (snap, _) = crate::fixture::microk8s();
+        let told = |told: ConfiguredRoots| by_docker(&host, &snap, told);
+        let (nothing, unread) = told(ConfiguredRoots::default());
+        assert!(nothing == ConfiguredRoots::default() && unread.is_empty());
+        let file = "var/snap/microk8s/common/daemon.json";
+        crate::fixture::file(
+            dir.path(),
+            file,
+            r#"{"data-root":"/mnt/y/d","exec-root":"/mnt/x/d/","hosts":[]}"#,
+        );
+        let path = |text: &str| Some(PathBuf::from(text));
+        let (moved, unread) = told(ConfiguredRoots::default());
+        assert_eq!(moved.root, path("/mnt/y/d/containerd/daemon"));
+        assert_eq!((moved.state, moved.docker), (path("/mnt/x/d/containerd/daemon"), path("/mnt/x/d")));
+        assert!(unread.is_empty());
+        let (moved, _) = told(ConfiguredRoots { root: path("/mnt/z/lib"), ..ConfiguredRoots::default() });
+        assert_eq!(moved.root, path("/mnt/z/lib"));
+        for odd in [r#"{"data-root":"/mnt"}"#, r#"{"data-root":"/mnt/../y/d"}"#, "{"] {
+            crate::fixture::file(dir.path(), file, odd);
+            let (moved, unread) = told(ConfiguredRoots::default());
+            assert_eq!((moved, unread.len()), (ConfiguredRoots::default(), 1), "{odd}");
+        }
+    }
+
     fn read_with(files: &[(&str, &str)]) -> (ConfiguredRoots, Vec<Unresolved>) {
         let dir = tempfile::tempdir().unwrap();
         let args = dir.path().join("var/snap/microk8s/x1/args");
@@ -258,7 +312,12 @@ mod tests {
         let state = path("/var/snap/microk8s/common/run/c");
         assert_eq!(
             told,
-            ConfiguredRoots { root: path("/mnt/big/lib"), state, kubelet: path("/mnt/big/kubelet") }
+            ConfiguredRoots {
+                root: path("/mnt/big/lib"),
+                state,
+                kubelet: path("/mnt/big/kubelet"),
+                docker: None
+            }
         );
     }
 
@@ -275,7 +334,12 @@ mod tests {
         ]);
         assert_eq!(
             told,
-            ConfiguredRoots { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), kubelet: None }
+            ConfiguredRoots {
+                root: path("/mnt/a/lib"),
+                state: path("/mnt/c/run"),
+                kubelet: None,
+                docker: None
+            }
         );
     }
 

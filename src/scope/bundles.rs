@@ -140,8 +140,10 @@ impl Gather<'_> {
         }
         let groups = self.relative_groups(&state.groups, &id.id);
         // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
-        // that other containerds use, too.
-        let is_witness = directory.starts_with(&self.roots.runc)
+        // that other containerds use, too, or may use by now.
+        let is_moved = self.roots.moved.iter().any(|place| directory.starts_with(place));
+        let is_witness = !is_moved
+            && directory.starts_with(&self.roots.runc)
             && self.is_out_of_reach(&self.roots.runc)
             && !is_shared(&self.roots.state);
         if is_witness {

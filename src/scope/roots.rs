@@ -33,12 +33,17 @@ pub fn resolve_as_told(
 ) -> Result<(Roots, Roots)> {
     let mut roots = profile.resolve(snap)?;
     let mut inside = profile.resolve(&snap.inside())?;
-    let (mut told, unread) = told::read(host, snap, &roots.told_by);
+    let (mut told, mut unread) = told::read(host, snap, &roots.told_by);
+    if docker::data_of(&roots.root).is_some() {
+        let more;
+        (told, more) = told::by_docker(host, snap, told);
+        unread.extend(more);
+    }
     if let Some(by_shims) = by_shims {
         told = ConfiguredRoots {
             state: by_shims.state.or(told.state),
             root: by_shims.root.or(told.root),
-            kubelet: told.kubelet,
+            ..told
         };
     }
     // What the snap's programs have written, they have in their own spelling.
@@ -85,6 +90,15 @@ fn move_to(snap: &Snap, other_home: &Path, roots: &mut Roots, told: &ConfiguredR
                 roots.moved.push(data.clone());
                 roots.docker = Some(data);
             }
+        }
+    }
+    if let Some(exec) = told.docker.as_ref().map(here) {
+        roots.address = exec.join("containerd/containerd.sock");
+        roots.fifos = exec.join("containerd");
+        roots.runc = exec.join("runtime-runc");
+        roots.netns = exec.join("netns");
+        if !snap.owns(&exec) && !snap.owns_at_run(&exec) {
+            roots.moved.push(exec);
         }
     }
     let Some(kubelet) = new(&told.kubelet) else { return };

@@ -67,6 +67,7 @@ pub(super) fn told_by_shims(
         state: bundle.ancestors().nth(3).map(Path::to_path_buf),
         root: root_of_bundle(view, bundle).filter(&outside),
         kubelet: None,
+        docker: None,
     });
     let first = told.next()?;
     told.all(|other| other.state == first.state).then_some(first)
@@ -91,10 +92,11 @@ fn works_elsewhere(view: &View, inside: &Roots, pid: i32) -> Option<PathBuf> {
     (is_bundle(&cwd) && !places.iter().any(|state| cwd.starts_with(state))).then_some(cwd)
 }
 
-/// True if containerd has the address and the state directory that it has by default: so have others, and only the snap's unit
-/// tells which shims are ours.
+/// True if containerd has the address and the state directory that it has by default, or where a file has a docker of ours work
+/// out of the snap's directories: so have others, or may have by now, and only the snap's unit tells which shims are ours.
 fn is_everybodys(roots: &Roots) -> bool {
     is_shared(&roots.address) && is_shared(&roots.state)
+        || roots.moved.iter().any(|place| roots.address.starts_with(place))
 }
 
 impl Gather<'_> {

@@ -63,11 +63,13 @@ impl Docker {
         let config = exec.join("daemon.json");
         fs::write(&config, json!({"deprecated-key-path": exec.join("key.json")}).to_string())?;
         let mut command = in_group(service, "dockerd")?;
+        command.arg("--config-file").arg(config);
+        // What a file says, it wants in no word.
+        let by_file = |word: &&&str| fs::read_to_string(word).is_ok_and(|text| text.contains("data-root"));
+        if more.iter().find(by_file).is_none() {
+            command.args(["--data-root", data, "--exec-root"]).arg(&exec);
+        }
         command
-            .arg("--config-file")
-            .arg(config)
-            .args(["--data-root", data, "--exec-root"])
-            .arg(&exec)
             .arg("--pidfile")
             .arg(exec.join("docker.pid"))
             .arg(format!("--host=unix://{}", socket.display()))

@@ -22,6 +22,14 @@ pub const ALL: &[Scene] = &[
     ("a_build_that_was_killed_together_with_docker", || build(&["dead"])),
     ("a_build_that_was_killed_beside_one_of_another_docker", || build(&["dead", "another"])),
     ("a_build_that_was_killed_beside_a_container_of_runcs", || build(&["runc"])),
+    ("docker_that_its_own_file_has_work_elsewhere", || elsewhere(&[])),
+    ("docker_that_its_own_file_has_work_elsewhere_and_whose_shims_were_killed", || {
+        elsewhere(&["shims killed"])
+    }),
+    ("docker_that_its_own_file_has_work_elsewhere_and_whose_shims_were_killed_hybrid", || {
+        elsewhere(&["shims killed"])
+    }),
+    ("docker_whose_places_elsewhere_another_docker_has_now", || elsewhere(&["shims killed", "another"])),
     ("a_users_group_that_docker_was_told_to_make_containers_in_stays", users_parent),
 ];
 
@@ -168,4 +176,50 @@ fn build(options: &[&str]) -> Result<()> {
         client.wait()?;
     }
     demand(goes_on, "the other's build has ended")
+}
+
+/// Neither its data nor what it has while it runs lies in the snap's directories, as a file there says.
+const ELSEWHERE: [&str; 2] = ["/mnt/data/docker", "/mnt/run/docker"];
+
+/// RIGHT: all that lives is ended, and the files there are named and stay. What another docker has there by now stays.
+fn elsewhere(options: &[&str]) -> Result<()> {
+    let has = |word| options.contains(&word);
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let [data, exec] = ELSEWHERE;
+    let file = "/var/snap/microk8s/1/config/daemon.json";
+    let key = json!(format!("{exec}/key.json"));
+    sh("mkdir -p /var/snap/microk8s/1/config")?;
+    std::fs::write(
+        file,
+        json!({"data-root": data, "exec-root": exec, "deprecated-key-path": key}).to_string(),
+    )?;
+    let mut docker = Docker::start(SERVICE, data, exec, &["--config-file", file])?;
+    docker.run(&["run", "-d", "-p", "8080:80", "app", "/app", "obedient"])?;
+    docker.run(&["run", "-d", "--network", "none", "-v", "volume:/v", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    if has("shims killed") {
+        sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
+            kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
+    }
+    let there: fn(&Thing) -> bool = |thing| thing.kind == Kind::File && thing.path.starts_with("/mnt");
+    if !has("another") {
+        stage.must_show(&[(Kind::Process, 2), (Kind::Mount, 4), (Kind::Link, 2), (Kind::Cgroup, 2)])?;
+        return stage.judge(&Right::Told(there, &[1]), 0).map(|_| ());
+    }
+    // It ends what it finds there first, and leaves the sockets of its shims.
+    let other = stage.also(|_| {
+        let other = Docker::start("system.slice/docker.service", data, exec, &[])?;
+        other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
+        other.run(&["run", "-d", "--network", "none", "app", "/app", "obedient"])?;
+        Ok(other)
+    })?;
+    // All that is there but the snap's files is its by now.
+    let snaps = |thing: &Thing| thing.path.to_string_lossy().contains("snap");
+    stage.shared(|thing| !snaps(thing))?;
+    stage.must_show(&[(Kind::File, 1)])?;
+    let report = stage.judge(&Right::Told(there, &[1]), 0)?;
+    let counts = &report["counts"];
+    demand(counts["removed"] == 0 && counts["left"] == 2, counts.to_string())?;
+    demand(other.run(&["ps", "-q"])?.lines().count() == 2, "the other docker's containers are not all there")
 }
