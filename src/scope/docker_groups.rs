@@ -62,10 +62,8 @@ pub(super) fn gather(view: &View, scope: &mut Scope) -> DockerGroups {
 /// True for a group that neither docker nor another manager makes anew.
 fn is_somebodys(group: &Path, managed: bool) -> bool {
     let is_managers = groups::is_of_a_manager(group) || group.extension().is_some_and(|e| e == "slice");
-    group.parent().is_some()
-        && !groups::is_dockers(group)
-        && !groups::is_kubelets(group)
-        && !(managed && is_managers)
+    let is_made_anew = groups::is_dockers(group) || groups::is_kubelets(group) || managed && is_managers;
+    group.parent().is_some() && !is_made_anew
 }
 
 #[cfg(test)]

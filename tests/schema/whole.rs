@@ -177,7 +177,7 @@ fn fill(scope: &mut Scope) {
     scope.ipc.insert("shm 3 812 9876".into());
     scope.idle = true;
     scope.told_by_shims =
-        Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), root: None, kubelet: None });
+        Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), ..ConfiguredRoots::default() });
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,
