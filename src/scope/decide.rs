@@ -147,13 +147,24 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
 /// what is found otherwise. Told where nobody can say.
 fn docker_is_anothers(view: &View, snap: &Snap, roots: &mut Roots, inside: &mut Roots) -> Option<Blind> {
     let data = roots.docker.as_ref()?;
-    let told = match images::is_other_dockers(view, snap, data) {
+    let locked = images::is_other_dockers(view, snap, data);
+    let told = match locked.map(|locked| locked || has_others_shims(view, snap, roots, inside)) {
         Ok(false) => return None,
         Ok(true) => None,
         Err(e) => Some(Blind::new(format!("docker's data in {}", text::show(data)), e)),
     };
     (roots.docker, inside.docker) = (None, None);
     told
+}
+
+/// True if a shim serves docker's containerd at a place out of the snap's directories, and in no unit of the snap's: another docker
+/// has that place by now, whether its daemon runs or not.
+fn has_others_shims(view: &View, snap: &Snap, roots: &Roots, inside: &Roots) -> bool {
+    let Ok(processes) = view.processes() else { return true };
+    let serves = |pid: i32| processes.shim(pid).is_some_and(|args| args.address == inside.address);
+    let is_ours = |pid: i32| view.unit_of(pid) == Some(snap.instance.as_str());
+    roots.moved.iter().any(|place| roots.address.starts_with(place))
+        && processes.iter().any(|p| serves(p.id.pid) && !is_ours(p.id.pid))
 }
 
 /// What there is of proven containers, with the volumes that they have.

@@ -30,6 +30,9 @@ pub const ALL: &[Scene] = &[
         elsewhere(&["shims killed"])
     }),
     ("docker_whose_places_elsewhere_another_docker_has_now", || elsewhere(&["shims killed", "another"])),
+    ("docker_whose_places_elsewhere_another_docker_has_that_was_killed", || {
+        elsewhere(&["shims killed", "another", "another killed"])
+    }),
     ("a_users_group_that_docker_was_told_to_make_containers_in_stays", users_parent),
 ];
 
@@ -209,9 +212,12 @@ fn elsewhere(options: &[&str]) -> Result<()> {
     }
     // It ends what it finds there first, and leaves the sockets of its shims.
     let other = stage.also(|_| {
-        let other = Docker::start("system.slice/docker.service", data, exec, &[])?;
+        let mut other = Docker::start("system.slice/docker.service", data, exec, &[])?;
         other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
         other.run(&["run", "-d", "--network", "none", "app", "/app", "obedient"])?;
+        if has("another killed") {
+            other.kill()?;
+        }
         Ok(other)
     })?;
     // All that is there but the snap's files is its by now.
@@ -221,5 +227,9 @@ fn elsewhere(options: &[&str]) -> Result<()> {
     let report = stage.judge(&Right::Told(there, &[1]), 0)?;
     let counts = &report["counts"];
     demand(counts["removed"] == 0 && counts["left"] == 2, counts.to_string())?;
+    if has("another killed") {
+        let alive = sh("ps axo args | grep -c '^/app obedient'")?;
+        return demand(alive.trim() == "2", format!("{alive} of the other docker's containers are there"));
+    }
     demand(other.run(&["ps", "-q"])?.lines().count() == 2, "the other docker's containers are not all there")
 }
