@@ -1,0 +1,116 @@
+use super::*;
+use std::fs;
+
+fn told(files: &[(&str, &str)]) -> ConfiguredRoots {
+    read_with(files).0
+}
+
+#[test]
+fn dockers_own_file_counts_less_than_its_containerds() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::at(dir.path());
+    let (snap, _) = crate::fixture::microk8s();
+    let told = |told: ConfiguredRoots| by_docker(&host, &snap, told);
+    let (nothing, unread) = told(ConfiguredRoots::default());
+    assert!(nothing == ConfiguredRoots::default() && unread.is_empty());
+    let file = "var/snap/microk8s/common/daemon.json";
+    crate::fixture::file(dir.path(), file, r#"{"data-root":"/mnt/y/d","exec-root":"/mnt/x/d/","hosts":[]}"#);
+    let path = |text: &str| Some(PathBuf::from(text));
+    let (moved, unread) = told(ConfiguredRoots::default());
+    assert_eq!(moved.root, path("/mnt/y/d/containerd/daemon"));
+    assert_eq!((moved.state, moved.docker), (path("/mnt/x/d/containerd/daemon"), path("/mnt/x/d")));
+    assert!(unread.is_empty());
+    let (moved, _) = told(ConfiguredRoots { root: path("/mnt/z/lib"), ..ConfiguredRoots::default() });
+    assert_eq!(moved.root, path("/mnt/z/lib"));
+    for odd in [r#"{"data-root":"/mnt"}"#, r#"{"data-root":"/mnt/../y/d"}"#, "{"] {
+        crate::fixture::file(dir.path(), file, odd);
+        let (moved, unread) = told(ConfiguredRoots::default());
+        assert_eq!((moved, unread.len()), (ConfiguredRoots::default(), 1), "{odd}");
+    }
+}
+
+fn read_with(files: &[(&str, &str)]) -> (ConfiguredRoots, Vec<Unresolved>) {
+    let dir = tempfile::tempdir().unwrap();
+    let args = dir.path().join("var/snap/microk8s/x1/args");
+    fs::create_dir_all(args.join("conf.d")).unwrap();
+    files.iter().for_each(|(name, text)| fs::write(args.join(name), text).unwrap());
+    let (snap, profile) = crate::fixture::microk8s();
+    let roots = profile.resolve(&snap).unwrap();
+    read(&Host::at(dir.path()), &snap, &roots.told_by)
+}
+
+fn path(path: &str) -> Option<PathBuf> {
+    Some(path.into())
+}
+
+#[test]
+fn arguments_in_every_spelling() {
+    let told = told(&[
+        (
+            "containerd",
+            "--config ${SNAP_DATA}/args/containerd.toml\n# --root /no/no\n--root /mnt/big/lib/\n--state=$SNAP_COMMON/run/c\n",
+        ),
+        ("kubelet", "--kubeconfig=x\n--root-dir=\"/mnt/big/kubelet\"\n"),
+    ]);
+    let state = path("/var/snap/microk8s/common/run/c");
+    assert_eq!(
+        told,
+        ConfiguredRoots {
+            root: path("/mnt/big/lib"),
+            state,
+            kubelet: path("/mnt/big/kubelet"),
+            docker: None
+        }
+    );
+}
+
+#[test]
+fn configurations_and_what_they_import() {
+    let told = told(&[
+        ("containerd", "--config ${SNAP_DATA}/args/containerd.toml\n"),
+        (
+            "containerd.toml",
+            "version = 2\nroot = '/mnt/a/lib' # mine\nimports = [\n  \"conf.d/*.toml\",\n]\n[plugins]\nroot = \"/mnt/b/lib\"\n",
+        ),
+        ("conf.d/disk.toml", "state = \"/mnt/c/run\"\n"),
+        ("conf.d/ignored", "state = \"/mnt/d/run\"\n"),
+    ]);
+    assert_eq!(
+        told,
+        ConfiguredRoots { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), kubelet: None, docker: None }
+    );
+}
+
+#[test]
+fn what_is_no_plain_place_moves_nothing_and_is_told() {
+    for bad in ["relative", "/", "/mnt", "/mnt/../etc/x", "${HOME}/x"] {
+        let (told, unread) = read_with(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]);
+        assert_eq!((told, unread.len()), (ConfiguredRoots::default(), 2), "{bad}");
+    }
+    assert_eq!(read_with(&[("containerd", "--root=\n")]), Default::default());
+    assert_eq!(read_with(&[("kubelet", "--root-dir=/\n")]).1.len(), 1);
+    assert_eq!(told(&[("kubelet", "--root-dir=/kubelet\n")]).kubelet, path("/kubelet"));
+    let own = "imports = [\"containerd-template.toml\"]\nroot = \"/mnt/a/b\"\n";
+    assert_eq!(
+        told(&[("containerd-template.toml", own)]).root,
+        path("/mnt/a/b"),
+        "one that imports itself ends"
+    );
+}
+
+#[test]
+fn a_file_elsewhere_is_followed_and_one_that_cannot_be_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::at(dir.path());
+    let (snap, profile) = crate::fixture::microk8s();
+    let args = dir.path().join("var/snap/microk8s/x1/args");
+    fs::create_dir_all(&args).unwrap();
+    fs::create_dir_all(dir.path().join("etc")).unwrap();
+    fs::write(dir.path().join("etc/kubelet"), b"# gr\xfc\xdfe\n--root-dir=/mnt/big/kubelet\n").unwrap();
+    std::os::unix::fs::symlink("/etc/kubelet", args.join("kubelet")).unwrap();
+    fs::create_dir(args.join("containerd")).unwrap();
+    let (told, unread) = read(&host, &snap, &profile.resolve(&snap).unwrap().told_by);
+    assert_eq!(told.kubelet, path("/mnt/big/kubelet"));
+    let unread: Vec<_> = unread.iter().map(|it| it.path.as_path()).collect();
+    assert_eq!(unread, [Path::new("/var/snap/microk8s/x1/args/containerd")]);
+}
