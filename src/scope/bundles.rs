@@ -138,6 +138,15 @@ impl Gather<'_> {
             let what = format!("the container {}", short(&id.id));
             return self.bystanders.push(Bystander::anothers(BystanderKind::Container, what, why));
         }
+        if let Some(why) = self.serves_another(state.init) {
+            self.note_foreign(&id);
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.cgroups.clear();
+                container.init = None;
+            }
+            let what = format!("the container {}", short(&id.id));
+            return self.bystanders.push(Bystander::anothers(BystanderKind::Container, what, why));
+        }
         let groups = self.relative_groups(&state.groups, &id.id);
         // A state that a container could have written is a hint like its bundle; and so is one of a bundle in a directory
         // that other containerds use, too, or may use by now.
@@ -145,7 +154,8 @@ impl Gather<'_> {
         let is_witness = !is_moved
             && directory.starts_with(&self.roots.runc)
             && self.is_out_of_reach(&self.roots.runc)
-            && !is_shared(&self.roots.state);
+            && !is_shared(&self.roots.state)
+            && (!self.has_moved_out() || self.root_proves);
         if is_witness {
             self.recorded.extend(groups.iter().cloned());
         }
@@ -158,6 +168,24 @@ impl Gather<'_> {
         for group in groups {
             container.is_in(group);
         }
+    }
+
+    /// True if the snap's configuration names a state directory outside of its own: others may have been told the same.
+    fn has_moved_out(&self) -> bool {
+        self.roots.moved.contains(&self.roots.state)
+    }
+
+    /// Why a container with a bundle in such a directory is another containerd's: its shim lives, and serves that.
+    fn serves_another(&self, init: Option<ProcessId>) -> Option<String> {
+        if !self.has_moved_out() {
+            return None;
+        }
+        let processes = self.view.processes().as_ref().ok()?;
+        let shim = processes.alive(init?)?.parent;
+        let address = &processes.shim(shim)?.address;
+        let is_anothers =
+            *address != self.inside.address && self.view.unit_of(shim) != Some(self.snap.instance.as_str());
+        is_anothers.then(|| format!("its shim serves a containerd at '{}'", text::show(address)))
     }
 
     /// Why a container that has no bundle in our directories is another instance's; none if it is ours. In every
