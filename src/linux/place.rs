@@ -162,6 +162,48 @@ pub fn is_plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }
 
+/// Directories of the top level that distributions have, besides `lib` and its like.
+const FURNITURE: &[&str] = &[
+    "bin",
+    "boot",
+    "cdrom",
+    "dev",
+    "efi",
+    "etc",
+    "gnu",
+    "home",
+    "lost+found",
+    "media",
+    "mnt",
+    "net",
+    "nix",
+    "opt",
+    "ostree",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "snap",
+    "srv",
+    "sys",
+    "sysroot",
+    "tmp",
+    "usr",
+    "var",
+    "writable",
+];
+
+/// True for the top itself, and for what every machine has directly below it: nobody has such a one alone.
+pub fn is_furniture(path: &Path) -> bool {
+    let mut names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    });
+    let first = names.next().map(|name| name.to_string_lossy());
+    let has = |name: &str| name.starts_with("lib") || FURNITURE.contains(&name);
+    names.next().is_none() && first.is_none_or(|name| has(&name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +262,16 @@ mod tests {
         );
         open(0o755);
         assert_eq!(path(&host, "/var/common/k"), "/mnt/big/kubelet");
+    }
+
+    #[test]
+    fn what_every_machine_has_is_nobodys_alone() {
+        for path in ["/", "/usr", "/lib64", "/libx32/", "/mnt", "/snap", "/var/"] {
+            assert!(is_furniture(Path::new(path)), "{path}");
+        }
+        for path in ["/x", "/data", "/mnt/big", "/var/lib", "/usr2"] {
+            assert!(!is_furniture(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::linux::place::is_furniture;
 use crate::report::note::{Note, NoteKind};
 use crate::residue::PathKind;
 use crate::scope::Scope;
@@ -24,7 +25,7 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let there = |path: &Path| view.host.exists(path).unwrap_or(true);
     let left = places.filter_map(|place| place.ancestors().find(|above| there(above)));
     let mut items: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for place in left.filter(|place| place.components().count() > 2) {
+    for place in left.filter(|place| !is_furniture(place)) {
         let begins: PathBuf = place.components().take(3).collect();
         let item = match begins == place {
             true => show(place).into_owned(),

@@ -50,16 +50,18 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         if let Some(file) = option(&words, &["--config", "-c"]) {
             reader.configuration(Path::new(&file));
         }
-        let root = option(&words, &["--root"]);
-        reader.told.root = reader.plain(file, root, LEAST_PARTS).or(reader.told.root.take());
-        let state = option(&words, &["--state"]);
-        reader.told.state = reader.plain(file, state, LEAST_PARTS).or(reader.told.state.take());
+        reader.take(file, option(&words, &["--root"]), is_own, |told| &mut told.root);
+        reader.take(file, option(&words, &["--state"]), is_own, |told| &mut told.state);
     }
     for file in &files.kubelet {
         let words = reader.words(file);
         // Of what kubelet has there, only what it makes itself is followed.
-        let kubelet = option(&words, &["--root-dir"]);
-        reader.told.kubelet = reader.plain(file, kubelet, 1).or(reader.told.kubelet.take());
+        reader.take(
+            file,
+            option(&words, &["--root-dir"]),
+            |path| path.parent().is_some(),
+            |told| &mut told.kubelet,
+        );
     }
     (reader.told, reader.unread)
 }
@@ -67,27 +69,29 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
 /// Where docker's daemon is told to work by its own file, as far as its containerd was not told by name. No other file of these
 /// counts: who may write at such a place is not known.
 pub fn by_docker(host: &Host, snap: &Snap, told: ConfiguredRoots) -> (ConfiguredRoots, Vec<Unresolved>) {
-    let mut reader = Reader { host, snap, told, left: MAX_FILES, unread: Vec::new() };
-    for file in
-        [&snap.data, &snap.common].into_iter().flat_map(|home| DAEMON_FILES.map(|name| home.join(name)))
-    {
-        let options = match docker::options(host, &file) {
-            Ok(options) => options.unwrap_or_default(),
-            Err(e) => reader.note(&file, e.into()),
-        };
-        let data = reader.plain(&file, options.data, LEAST_PARTS);
-        let exec = reader.plain(&file, options.exec, LEAST_PARTS);
-        let containerds = |place: &PathBuf| place.join(CONTAINERDS);
-        let told = &mut reader.told;
-        told.root = told.root.take().or(data.as_ref().map(containerds));
-        told.state = told.state.take().or(exec.as_ref().map(containerds));
-        told.docker = told.docker.take().or(exec);
+    let mut reader =
+        Reader { host, snap, told: ConfiguredRoots::default(), left: MAX_FILES, unread: Vec::new() };
+    for home in [&snap.common, &snap.data] {
+        for file in DAEMON_FILES.iter().rev().map(|name| home.join(name)) {
+            let options = match docker::options(host, &file) {
+                Ok(options) => options.unwrap_or_default(),
+                Err(e) => reader.note(&file, e.into()),
+            };
+            reader.take(&file, options.data, is_own, |told| &mut told.root);
+            reader.take(&file, options.exec, is_own, |told| &mut told.docker);
+        }
     }
-    (reader.told, reader.unread)
+    let ConfiguredRoots { root: data, docker: exec, .. } = reader.told;
+    let containerds = |place: &PathBuf| place.join(CONTAINERDS);
+    let root = told.root.or(data.as_ref().map(containerds));
+    let state = told.state.or(exec.as_ref().map(containerds));
+    (ConfiguredRoots { root, state, docker: exec, ..told }, reader.unread)
 }
 
-/// A directory of the top level is seldom containerd's alone.
-const LEAST_PARTS: usize = 2;
+/// What every machine has directly below the top is nobody's alone.
+fn is_own(path: &Path) -> bool {
+    !place::is_furniture(path)
+}
 
 struct Reader<'a> {
     host: &'a Host,
@@ -120,13 +124,19 @@ impl Reader<'_> {
         T::default()
     }
 
-    /// A path that says where something is, in one way only, with so many parts at least.
-    fn plain(&mut self, file: &Path, text: Option<String>, parts: usize) -> Option<PathBuf> {
-        let text = text.filter(|text| !text.is_empty())?;
+    /// Takes a path that says where something is, in one way only, and that may be followed; any other is told.
+    fn take(
+        &mut self,
+        file: &Path,
+        text: Option<String>,
+        may: fn(&Path) -> bool,
+        of: fn(&mut ConfiguredRoots) -> &mut Option<PathBuf>,
+    ) {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return };
         let path = PathBuf::from(&text);
-        let odd = text.contains("/../") || text.ends_with("/..") || text.contains('$');
-        if path.is_absolute() && !odd && path.components().count() > parts {
-            return Some(path.components().collect());
+        if place::is_plain(&path) && !text.contains('$') && may(&path) {
+            *of(&mut self.told) = Some(path.components().collect());
+            return;
         }
         let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
         self.note(file, (Reason::Malformed, why).into())
@@ -151,14 +161,8 @@ impl Reader<'_> {
             } else if let Some((key, value)) = line.split_once('=') {
                 let path = || string(value.trim()).map(|value| fill(self.snap, &value));
                 match key.trim().trim_matches('"') {
-                    "root" => {
-                        let root = path();
-                        self.told.root = self.plain(file, root, LEAST_PARTS).or(self.told.root.take());
-                    }
-                    "state" => {
-                        let state = path();
-                        self.told.state = self.plain(file, state, LEAST_PARTS).or(self.told.state.take());
-                    }
+                    "root" => self.take(file, path(), is_own, |told| &mut told.root),
+                    "state" => self.take(file, path(), is_own, |told| &mut told.state),
                     "imports" => {
                         imports.push_str(value.trim());
                         in_imports = true;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::linux::identity::owner_of_process;
+use crate::linux::place::is_furniture;
 use crate::order;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
@@ -131,7 +132,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
-    found.retain(|path| path.components().count() > 2 && !roots.is_own(&scope.snap, path));
+    found.retain(|path| !is_furniture(path) && !roots.is_own(&scope.snap, path));
     found
 }
 

@@ -38,6 +38,7 @@ mod services;
 mod shapes;
 mod shared;
 mod stage;
+mod top;
 mod traces;
 
 use std::process::ExitCode;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     all.extend(options::ALL);
     all.extend(outside::ALL);
     all.extend(services::ALL);
+    all.extend(top::ALL);
     all.extend(traces::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)
 }

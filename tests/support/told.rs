@@ -116,7 +116,9 @@ impl Told {
 
     /// Itself, or a directory that it is in, unless that is one of the machine's own.
     pub fn of_path(&self, path: &Path) -> bool {
-        let own = |told: &&PathBuf| told.components().count() > 2;
+        const MACHINES: [&str; 12] =
+            ["/", "/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run", "/srv", "/sys", "/usr", "/var"];
+        let own = |told: &&PathBuf| !MACHINES.iter().any(|machines| told.as_path() == Path::new(machines));
         self.paths.iter().filter(own).any(|told| path.starts_with(told))
     }
 

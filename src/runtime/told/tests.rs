@@ -22,7 +22,7 @@ fn dockers_own_file_counts_less_than_its_containerds() {
     assert!(unread.is_empty());
     let (moved, _) = told(ConfiguredRoots { root: path("/mnt/z/lib"), ..ConfiguredRoots::default() });
     assert_eq!(moved.root, path("/mnt/z/lib"));
-    for odd in [r#"{"data-root":"/mnt"}"#, r#"{"data-root":"/mnt/../y/d"}"#, "{"] {
+    for odd in [r#"{"data-root":"/usr"}"#, r#"{"data-root":"/mnt/../y/d"}"#, "{"] {
         crate::fixture::file(dir.path(), file, odd);
         let (moved, unread) = told(ConfiguredRoots::default());
         assert_eq!((moved, unread.len()), (ConfiguredRoots::default(), 1), "{odd}");
@@ -87,6 +87,11 @@ fn what_is_no_plain_place_moves_nothing_and_is_told() {
         let (told, unread) = read_with(&[("containerd", &format!("--root {bad}\n--state={bad}\n"))]);
         assert_eq!((told, unread.len()), (ConfiguredRoots::default(), 2), "{bad}");
     }
+    assert_eq!(
+        told(&[("containerd", "--root /x\n--state=/y/\n")]).state,
+        path("/y"),
+        "directly below the top"
+    );
     assert_eq!(read_with(&[("containerd", "--root=\n")]), Default::default());
     assert_eq!(read_with(&[("kubelet", "--root-dir=/\n")]).1.len(), 1);
     assert_eq!(told(&[("kubelet", "--root-dir=/kubelet\n")]).kubelet, path("/kubelet"));
