@@ -8,6 +8,7 @@ use crate::report::note::{Note, NoteKind};
 use crate::residue::PathKind;
 use crate::scope::Scope;
 use crate::snap::hostfs::is_for_namespaces;
+use crate::snap::profile::is_shared;
 use crate::steps::{logs, wide};
 use crate::text::show;
 use crate::view::View;
@@ -17,8 +18,13 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let roots = &scope.roots;
     let places = roots.aliases.iter().flat_map(|a| std::iter::once(&a.place).chain(&a.links));
     let bound = wide::bound_places(view, scope);
+    // containerd makes the directory of a socket of its own.
+    let of_sockets = roots.sockets.iter().chain([&roots.address]).filter_map(|socket| socket.parent());
+    let of_sockets: Vec<PathBuf> =
+        of_sockets.map(Path::to_path_buf).filter(|path| !is_shared(path)).collect();
     let places = places
         .chain(&roots.moved)
+        .chain(&of_sockets)
         .chain(&roots.shared)
         .chain(&bound)
         .filter(|p| !roots.is_own(&scope.snap, p) && !scope.snap.owns_at_run(p));
@@ -26,10 +32,10 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let left = places.filter_map(|place| place.ancestors().find(|above| there(above)));
     let mut items: BTreeMap<PathBuf, String> = BTreeMap::new();
     for place in left.filter(|place| !is_furniture(place)) {
-        let begins: PathBuf = place.components().take(3).collect();
+        let begins = place.ancestors().filter(|above| !is_furniture(above)).last().unwrap_or(place);
         let item = match begins == place {
             true => show(place).into_owned(),
-            false => format!("{} in {}", show(place), show(&begins)),
+            false => format!("{} in {}", show(place), show(begins)),
         };
         items.insert(place.to_path_buf(), item);
     }

@@ -14,7 +14,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::runtime::docker::{self, CONTAINERDS, DAEMON_FILES};
 use crate::snap::Snap;
-use crate::snap::profile::{ToldBy, Unresolved};
+use crate::snap::profile::{ToldBy, Unresolved, for_shims};
 use crate::text::{self, show};
 
 /// Where it was told to work; none where it was not told.
@@ -26,6 +26,12 @@ pub struct ConfiguredRoots {
     /// containerd's root directory.
     #[serde(with = "text::option")]
     pub root: Option<PathBuf>,
+    /// containerd's socket.
+    #[serde(default, with = "text::option")]
+    pub address: Option<PathBuf>,
+    /// Its other sockets: for its shims, for plugins, for who looks into it.
+    #[serde(skip)]
+    pub sockets: Vec<PathBuf>,
     /// kubelet's root directory. It is not kept for a later run, which reads the same in kubelet's files.
     #[serde(skip)]
     pub kubelet: Option<PathBuf>,
@@ -33,6 +39,18 @@ pub struct ConfiguredRoots {
     #[serde(skip)]
     pub docker: Option<PathBuf>,
 }
+
+/// The keys of containerd's configuration that name its address, up to version 3 and since version 4.
+const ADDRESS: [&str; 2] = ["grpc.address", "plugins.io.containerd.server.v1.grpc.address"];
+
+/// The same of its other sockets.
+const SOCKETS: [&str; 5] = [
+    "debug.address",
+    "ttrpc.address",
+    "plugins.io.containerd.nri.v1.nri.socket_path",
+    "plugins.io.containerd.server.v1.debug.address",
+    "plugins.io.containerd.server.v1.ttrpc.address",
+];
 
 /// Files of one configuration that import each other are read this far.
 const MAX_FILES: usize = 16;
@@ -50,18 +68,17 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         if let Some(file) = option(&words, &["--config", "-c"]) {
             reader.configuration(Path::new(&file));
         }
-        reader.take(file, option(&words, &["--root"]), is_own, |told| &mut told.root);
-        reader.take(file, option(&words, &["--state"]), is_own, |told| &mut told.state);
+        reader.take(file, option(&words, &["--root"]), is_ones, |told| &mut told.root);
+        reader.take(file, option(&words, &["--state"]), is_ones, |told| &mut told.state);
+        reader.take(file, option(&words, &["--address", "-a"]), is_there, |told| &mut told.address);
     }
     for file in &files.kubelet {
         let words = reader.words(file);
         // Of what kubelet has there, only what it makes itself is followed.
-        reader.take(
-            file,
-            option(&words, &["--root-dir"]),
-            |path| path.parent().is_some(),
-            |told| &mut told.kubelet,
-        );
+        reader.take(file, option(&words, &["--root-dir"]), is_there, |told| &mut told.kubelet);
+    }
+    if let Some(address) = &reader.told.address {
+        reader.told.sockets.extend([address.clone(), for_shims(address)]);
     }
     (reader.told, reader.unread)
 }
@@ -77,8 +94,8 @@ pub fn by_docker(host: &Host, snap: &Snap, told: ConfiguredRoots) -> (Configured
                 Ok(options) => options.unwrap_or_default(),
                 Err(e) => reader.note(&file, e.into()),
             };
-            reader.take(&file, options.data, is_own, |told| &mut told.root);
-            reader.take(&file, options.exec, is_own, |told| &mut told.docker);
+            reader.take(&file, options.data, is_ones, |told| &mut told.root);
+            reader.take(&file, options.exec, is_ones, |told| &mut told.docker);
         }
     }
     let ConfiguredRoots { root: data, docker: exec, .. } = reader.told;
@@ -86,11 +103,6 @@ pub fn by_docker(host: &Host, snap: &Snap, told: ConfiguredRoots) -> (Configured
     let root = told.root.or(data.as_ref().map(containerds));
     let state = told.state.or(exec.as_ref().map(containerds));
     (ConfiguredRoots { root, state, docker: exec, ..told }, reader.unread)
-}
-
-/// What every machine has directly below the top is nobody's alone.
-fn is_own(path: &Path) -> bool {
-    !place::is_furniture(path)
 }
 
 struct Reader<'a> {
@@ -142,6 +154,12 @@ impl Reader<'_> {
         self.note(file, (Reason::Malformed, why).into())
     }
 
+    fn socket(&mut self, file: &Path, text: Option<String>) {
+        let address = self.told.address.take();
+        self.take(file, text, is_there, |told| &mut told.address);
+        self.told.sockets.extend(std::mem::replace(&mut self.told.address, address));
+    }
+
     /// A configuration and what it imports, which counts more.
     fn configuration(&mut self, file: &Path) {
         if self.left == 0 {
@@ -151,18 +169,23 @@ impl Reader<'_> {
         let text = self.text(file);
         let mut imports = String::new();
         let mut in_imports = false;
-        // Both keys stand before the first table.
+        let mut table = String::new();
         for line in text.lines().map(str::trim) {
-            if !in_imports && line.starts_with('[') {
-                break;
+            if let Some(name) = line.strip_prefix('[').filter(|_| !in_imports) {
+                table = plain_key(name.split(']').next().unwrap_or_default()) + ".";
+                continue;
             }
             if in_imports {
                 imports.push_str(line);
             } else if let Some((key, value)) = line.split_once('=') {
                 let path = || string(value.trim()).map(|value| fill(self.snap, &value));
-                match key.trim().trim_matches('"') {
-                    "root" => self.take(file, path(), is_own, |told| &mut told.root),
-                    "state" => self.take(file, path(), is_own, |told| &mut told.state),
+                match &*(table.clone() + &plain_key(key)) {
+                    "root" => self.take(file, path(), is_ones, |told| &mut told.root),
+                    "state" => self.take(file, path(), is_ones, |told| &mut told.state),
+                    key if ADDRESS.contains(&key) => {
+                        self.take(file, path(), is_there, |told| &mut told.address)
+                    }
+                    key if SOCKETS.contains(&key) => self.socket(file, path()),
                     "imports" => {
                         imports.push_str(value.trim());
                         in_imports = true;
@@ -193,6 +216,21 @@ impl Reader<'_> {
         order::sort(&mut found);
         found
     }
+}
+
+/// A key or a table's name without quotes and spaces.
+fn plain_key(text: &str) -> String {
+    text.replace(['"', '\'', ' ', '\t', '['], "")
+}
+
+/// True for whatever is below the top.
+fn is_there(path: &Path) -> bool {
+    path.parent().is_some()
+}
+
+/// True for what one program can have alone.
+fn is_ones(path: &Path) -> bool {
+    !place::is_furniture(path)
 }
 
 fn gone_is_empty(error: Error) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use crate::runtime::told::ConfiguredRoots;
 use crate::runtime::{Name, bundle, docker};
 use crate::scope::gather::Gather;
 use crate::scope::network::Network;
-use crate::scope::shims::told_by_shims;
+use crate::scope::shims::{address_by_shims, told_by_shims};
 use crate::scope::{
     Container, Scope, builds, dead, dead_sockets, deserted, devices, docker_groups, exited, forgotten,
     images, ipc, links, manners, outside, pinned, roots, shared,
@@ -28,13 +28,21 @@ pub fn gather(view: &View, snap: &Snap, profile: &Profile) -> Result<Scope> {
 /// The same after an earlier run that left something.
 pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option<&Scope>) -> Result<Scope> {
     let (mut roots, mut inside) = roots::resolve(view.host, snap, profile)?;
+    let address = address_by_shims(view, snap, &roots, &inside);
+    let by_address = address.is_some().then(|| ConfiguredRoots { address, ..ConfiguredRoots::default() });
+    if by_address.is_some() {
+        (roots, inside) = roots::resolve_as_told(view.host, snap, profile, by_address.clone())?;
+    }
     // Where containerd works in the usual place by now, the snap was installed anew since.
     let is_back = view.host.exists(&roots.state.join(bundle::TASKS)).unwrap_or(false);
     let known = || earlier.and_then(|earlier| earlier.told_by_shims.clone()).filter(|_| !is_back);
     // The file that tells where docker's data are goes with the state.
     let by_docker = roots.docker.is_some().then(|| roots.root.clone());
     let by_docker = by_docker.map(|root| ConfiguredRoots { root: Some(root), ..ConfiguredRoots::default() });
-    let told_by_shims = told_by_shims(view, snap, &roots, &inside).or(by_docker).or_else(known);
+    let mut told_by_shims = told_by_shims(view, snap, &roots, &inside).or(by_docker).or_else(known);
+    if let Some(ConfiguredRoots { address, .. }) = by_address {
+        told_by_shims.get_or_insert_default().address = address;
+    }
     if told_by_shims.is_some() {
         (roots, inside) = roots::resolve_as_told(view.host, snap, profile, told_by_shims.clone())?;
     }

@@ -43,6 +43,7 @@ pub fn resolve_as_told(
         told = ConfiguredRoots {
             state: by_shims.state.or(told.state),
             root: by_shims.root.or(told.root),
+            address: by_shims.address.or(told.address),
             ..told
         };
     }
@@ -71,6 +72,10 @@ fn move_to(snap: &Snap, other_home: &Path, roots: &mut Roots, told: &ConfiguredR
     let known: Vec<PathBuf> = roots.mounts.iter().chain(&roots.shared).cloned().collect();
     let here = |path: &PathBuf| swap(path, other_home, &snap.home);
     let new = |path: &Option<PathBuf>| path.as_ref().map(here).filter(|path| !known.contains(path));
+    roots.sockets.extend(told.sockets.iter().map(here));
+    if let Some(address) = &told.address {
+        roots.address = here(address);
+    }
     let is_dockers = docker::data_of(&roots.root).is_some();
     for (told, root) in [(&told.state, &mut roots.state), (&told.root, &mut roots.root)] {
         let Some(path) = new(told) else { continue };

@@ -17,7 +17,7 @@ use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::shim::ShimArgs;
 use crate::runtime::streams::container_of;
 use crate::runtime::told::ConfiguredRoots;
-use crate::runtime::{ContainerId, Name, groups};
+use crate::runtime::{ContainerId, Name, groups, listing};
 use crate::scope::{Bystander, BystanderKind, Container, Evidence, OwnedShim};
 use crate::snap::profile::{Roots, is_shared};
 use crate::snap::{Snap, units};
@@ -66,8 +66,7 @@ pub(super) fn told_by_shims(
     let mut told = shims.iter().filter(ours).map(|(_, _, bundle)| ConfiguredRoots {
         state: bundle.ancestors().nth(3).map(Path::to_path_buf),
         root: root_of_bundle(view, bundle).filter(&outside),
-        kubelet: None,
-        docker: None,
+        ..ConfiguredRoots::default()
     });
     let first = told.next()?;
     told.all(|other| other.state == first.state).then_some(first)
@@ -77,6 +76,28 @@ pub(super) fn told_by_shims(
 fn is_bundle(path: &Path) -> bool {
     let tasks = path.ancestors().nth(2);
     tasks.is_some_and(|tasks| bundle::ALL_TASKS.iter().any(|name| tasks.ends_with(name)))
+}
+
+/// The address that all living shims name which are proven ours and work in bundles of ours, where none of them names the one that is
+/// known: containerd was told on its command line alone, or the file that names it was changed since.
+pub(super) fn address_by_shims(view: &View, snap: &Snap, roots: &Roots, inside: &Roots) -> Option<PathBuf> {
+    let processes = view.processes().as_ref().ok()?;
+    let shims = || processes.iter().filter_map(|p| Some((p, processes.shim(p.id.pid)?)));
+    if shims().all(|(_, args)| args.address == inside.address) {
+        return None;
+    }
+    let gather = Gather::new(view, snap, roots, inside);
+    let depth = view.pid_namespace_depth(None);
+    let bundles: HashSet<ContainerId> =
+        listing::list_bundles(view.host, roots).containers.into_iter().collect();
+    let mut told = shims()
+        .filter(|(process, args)| {
+            gather.may_tell_address(process, args, &|id| bundles.contains(id))
+                && matches!(gather.judge(process, args, depth), Verdict::Ours(_))
+        })
+        .map(|(_, args)| &args.address);
+    let first = told.next()?;
+    (*first != inside.address && told.all(|other| other == first)).then(|| first.clone())
 }
 
 /// containerd's root: a bundle's link `work` leads to ROOT/TASKS/NAMESPACE/ID.
@@ -123,7 +144,7 @@ impl Gather<'_> {
         for process in processes.iter() {
             let Some(args) = processes.shim(process.id.pid) else { continue };
             if args.address != self.inside.address {
-                self.another_containerds(process, &args.address, depth);
+                self.another_containerds(process, args, depth);
                 continue;
             }
             let what = format!("the shim {}", process.id.pid);
@@ -192,9 +213,21 @@ impl Gather<'_> {
 
     /// A shim of another containerd is nobody's business here, but for one that runs in a service of this very snap:
     /// then the profile does not say where the snap's containerd listens, and what it runs cannot be found.
-    fn another_containerds(&mut self, process: &Proc, address: &Path, own_depth: Option<usize>) {
+    fn another_containerds(&mut self, process: &Proc, args: &ShimArgs, own_depth: Option<usize>) {
         let pid = process.id.pid;
+        let address = &args.address;
         if self.view.unit_of(pid) != Some(self.snap.instance.as_str()) {
+            let names_itself_ours = || {
+                self.may_tell_address(process, args, &|id| self.containers.contains_key(id))
+                    && matches!(self.judge(process, args, own_depth), Verdict::Ours(_))
+            };
+            if names_itself_ours() {
+                let why = format!(
+                    "it works in a bundle of ours and serves a containerd at '{}', which not all of our shims name",
+                    text::show(address)
+                );
+                self.doubts.push(Blind::new(format!("the shim {pid}"), (Reason::Unproven, why)));
+            }
             return;
         }
         let service =
@@ -279,6 +312,28 @@ impl Gather<'_> {
         groups::container_of(name).is_some()
             || group.ancestors().any(groups::is_kubelets)
             || self.containers.values().any(|c| c.cgroups.iter().any(|own| group.starts_with(own)))
+    }
+
+    /// True for a shim that works in a bundle of ours where nobody else's containerd has its own. Of most that are another's, its ID
+    /// says that there is none: others may have very many.
+    fn may_tell_address(
+        &self,
+        process: &Proc,
+        args: &ShimArgs,
+        has_bundle: &dyn Fn(&ContainerId) -> bool,
+    ) -> bool {
+        let pid = process.id.pid;
+        let of_shim = |id: &String| {
+            let namespace = args.namespace.as_str().into();
+            has_bundle(&ContainerId { namespace, id: id.as_str().into() })
+        };
+        if !args.id.as_ref().is_none_or(of_shim) {
+            return false;
+        }
+        let state = &self.roots.state;
+        let is_alone = self.roots.is_own(self.snap, state) && self.roots.mounts.contains(state);
+        (is_alone || self.view.unit_of(pid) == Some(self.snap.instance.as_str()))
+            && self.works_in_our_bundle(pid, args)
     }
 
     /// A shim's working directory is its bundle: of the container that it was started for, or of one that it serves.

@@ -136,6 +136,14 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     found
 }
 
+/// True if our own runtime runs: what it listens at is no leftover yet.
+pub fn ours_runs(view: &View, scope: &Scope) -> bool {
+    let is_ours = |pid| view.unit_of(pid) == Some(scope.snap.instance.as_str());
+    view.processes().as_ref().is_ok_and(|all| {
+        all.iter().any(|p| RUNTIMES.contains(&p.comm.as_str()) && p.alive() && is_ours(p.id.pid))
+    })
+}
+
 /// True if a program of another runtime runs here; a guest's works in directories of its own, and so does a user's.
 pub fn others_run(view: &View, scope: &Scope) -> bool {
     let Ok(processes) = view.processes() else { return true };

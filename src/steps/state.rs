@@ -15,6 +15,7 @@ use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
 use crate::runtime::{Name, bundle, sandboxed, shim};
 use crate::scope::{Container, Scope};
+use crate::snap::profile::{for_shims, is_shared};
 use crate::steps::{files, flannel, ipc, kata, logs, skeleton};
 use crate::text::show;
 use crate::view::View;
@@ -40,16 +41,15 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let builds = scope.builds.keys().map(|state| (state.clone(), PathKind::RuncState));
     let mut wanted: Vec<_> = builds.collect();
     of_runsc(view, scope, &mut wanted);
-    // A runtime that was killed leaves its own sockets; the second is for the shims.
-    let mut second = scope.roots.address.clone();
-    second.as_mut_os_string().push(".ttrpc");
     // In a directory that runtimes share, another one may listen at that name by now.
     let dead = |path: &Path| {
         let is_free = || view.host.is_live() && sockets::is_dead(path) && !skeleton::others_run(view, scope);
         scope.has_run() && is_free()
     };
-    let sockets = [scope.roots.address.clone(), second].into_iter().filter(|p| scope.snap.owns(p) || dead(p));
-    let mut sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(&path)).collect();
+    let sockets =
+        scope.roots.sockets.iter().filter(|p| scope.snap.owns(p) || !is_elsewhere(scope, p) && dead(p));
+    let mut sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(path)).collect();
+    sockets.extend(sockets_elsewhere(view, scope, &mut finding));
     // Each containerd from 2.0 on makes this one anew when it starts, wherever it is told to work.
     let of_plugins = PathBuf::from(bundle::NRI_SOCKET);
     if dead(&of_plugins) && !scope.snap.is_younger_than(view.host, &of_plugins) {
@@ -68,6 +68,49 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     ipc::find(view, scope, &mut finding);
     skeleton::find(view, scope, &mut finding);
     finding
+}
+
+/// True for a socket in no directory that is the snap's or that runtimes share.
+fn is_elsewhere(scope: &Scope, path: &Path) -> bool {
+    !scope.snap.owns(path) && !scope.snap.owns_at_run(path) && !is_shared(path)
+}
+
+/// The runtime's sockets in other places, of which the snap's configuration tells: those at which nobody listens any more. Told is
+/// where somebody does, and where only shims told that our containerd listens.
+fn sockets_elsewhere(view: &View, scope: &Scope, finding: &mut Finding) -> Vec<PathBuf> {
+    let named = &scope.roots.sockets;
+    let by_shims = [scope.roots.address.clone(), for_shims(&scope.roots.address)];
+    let mut found = Vec::new();
+    for path in named.iter().chain(by_shims.iter().filter(|path| !named.contains(path))) {
+        if !is_elsewhere(scope, path) || !view.host.is_live() {
+            continue;
+        }
+        match view.host.stat(path) {
+            Ok(it) if !it.file_type().is_socket() || scope.snap.is_younger_than(view.host, path) => continue,
+            Ok(_) => {}
+            Err(e) if e.is_gone() => continue,
+            Err(e) => {
+                finding.blind.push(Blind::new(show(path), e));
+                continue;
+            }
+        }
+        let is_dead = sockets::is_dead(path);
+        let why = match named.contains(path) {
+            true if is_dead && scope.has_run() => {
+                found.push(path.clone());
+                continue;
+            }
+            true if is_dead => {
+                "the snap's configuration names it, and nothing says that its containerd ever ran"
+            }
+            true => "the snap's configuration has its containerd listen there, and somebody does",
+            false => "only shims say that our containerd listened there",
+        };
+        if is_dead || !skeleton::ours_runs(view, scope) {
+            finding.blind.push(Blind::new(show(path), (Reason::Unproven, why)));
+        }
+    }
+    found
 }
 
 /// Many names in one directory are looked up in one listing of it, a few (or those in a directory that we may not

@@ -8,6 +8,7 @@
 //!
 //! The numbers at the tops of the files are those of the complaints in tests/COMPLAINTS.md.
 
+mod addresses;
 mod app;
 mod apps;
 mod bounds;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         drain::ALL,
     ];
     let mut all = parts.concat();
+    all.extend(addresses::ALL);
     all.extend(apps::ALL);
     all.extend(bridges::ALL);
     all.extend(runtimes::ALL);

@@ -33,6 +33,7 @@ pub enum Way {
     Words,
     /// The configuration.
     Config,
+    Nowhere,
 }
 
 fn top(version: &'static str, way: Way, killed: bool) -> Result<()> {

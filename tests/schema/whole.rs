@@ -176,8 +176,11 @@ fn fill(scope: &mut Scope) {
     scope.exited.sockets.insert("1".repeat(64).as_str().into());
     scope.ipc.insert("shm 3 812 9876".into());
     scope.idle = true;
-    scope.told_by_shims =
-        Some(ConfiguredRoots { state: Some("/mnt/big/run".into()), ..ConfiguredRoots::default() });
+    scope.told_by_shims = Some(ConfiguredRoots {
+        state: Some("/mnt/big/run".into()),
+        address: Some("/mnt/c.sock".into()),
+        ..ConfiguredRoots::default()
+    });
     scope.foreign.push(id);
     scope.network.links.push(OwnedLink {
         index: 3,

@@ -59,7 +59,7 @@ fn arguments_in_every_spelling() {
             root: path("/mnt/big/lib"),
             state,
             kubelet: path("/mnt/big/kubelet"),
-            docker: None
+            ..Default::default()
         }
     );
 }
@@ -77,7 +77,7 @@ fn configurations_and_what_they_import() {
     ]);
     assert_eq!(
         told,
-        ConfiguredRoots { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), kubelet: None, docker: None }
+        ConfiguredRoots { root: path("/mnt/a/lib"), state: path("/mnt/c/run"), ..Default::default() }
     );
 }
 
@@ -118,4 +118,20 @@ fn a_file_elsewhere_is_followed_and_one_that_cannot_be_read_is_told() {
     assert_eq!(told.kubelet, path("/mnt/big/kubelet"));
     let unread: Vec<_> = unread.iter().map(|it| it.path.as_path()).collect();
     assert_eq!(unread, [Path::new("/var/snap/microk8s/x1/args/containerd")]);
+}
+
+#[test]
+fn sockets_in_both_places() {
+    let toml = "[grpc]\n  address = \"/a/c.sock\" # x\n[debug]\naddress = \"\"\n[ttrpc]\naddress = '/a/t.sock'\n\
+                [plugins.\"io.containerd.nri.v1.nri\"]\nsocket_path = \"/a/nri.sock\"\n[metrics]\naddress = \"/a/m\"\n";
+    let files = |words| [("containerd", words), ("containerd.toml", toml)];
+    let words = "--config ${SNAP_DATA}/args/containerd.toml\n";
+    let plain = told(&files(words));
+    assert_eq!(plain.address, path("/a/c.sock"));
+    let all = ["/a/t.sock", "/a/nri.sock", "/a/c.sock", "/a/c.sock.ttrpc"].map(PathBuf::from);
+    assert_eq!(plain.sockets, all);
+    let words = format!("{words}--address=/b/c.sock\n");
+    assert_eq!(told(&files(&words)).address, path("/b/c.sock"), "arguments count more");
+    let (plain, unread) = read_with(&files(&words.replace("/b/", "/b/../")));
+    assert_eq!((plain.address, unread.len()), (path("/a/c.sock"), 1));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Patience, Profile, Roots, SYMLINKS, ToldBy};
+use super::{Patience, Profile, Roots, SYMLINKS, ToldBy, for_shims};
 use crate::error::{Error, Position, Result};
 use crate::order;
 use crate::snap::Snap;
@@ -110,6 +110,8 @@ impl Profile {
             kubelet,
             ..Roots::default()
         };
+        // A runtime that was killed leaves both.
+        roots.sockets = vec![roots.address.clone(), for_shims(&roots.address)];
         let runtime = [Some(&roots.state), Some(&roots.root), roots.kubelet.as_ref()];
         let runtime = runtime.into_iter().flatten().cloned();
         let (own, shared): (Vec<_>, Vec<_>) = runtime.partition(|root| snap.owns(root));

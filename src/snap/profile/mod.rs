@@ -23,7 +23,7 @@ mod tests;
 
 pub use check::is_shared;
 use check::{at_key, unread};
-pub use roots::{Alias, Made, Roots, ToldBy, Unresolved};
+pub use roots::{Alias, Made, Roots, ToldBy, Unresolved, for_shims};
 
 const MICROK8S: &str = include_str!("microk8s.json");
 const DOCKER: &str = include_str!("docker.json");

@@ -17,6 +17,9 @@ pub struct Roots {
     /// containerd's socket.
     #[serde(with = "text")]
     pub address: PathBuf,
+    /// Sockets that the profile and the snap's own configuration name for it; what only shims name is not among them.
+    #[serde(skip)]
+    pub sockets: Vec<PathBuf>,
     /// containerd's state directory.
     #[serde(with = "text")]
     pub state: PathBuf,
@@ -216,6 +219,13 @@ impl Roots {
         let swap = |a: &Alias| place.strip_prefix(&a.place).ok().map(|below| join(&a.name, below));
         std::iter::once(place.to_path_buf()).chain(self.aliases.iter().filter_map(swap)).collect()
     }
+}
+
+/// Where containerd listens for its shims, if it is not told.
+pub fn for_shims(address: &Path) -> PathBuf {
+    let mut second = address.to_path_buf();
+    second.as_mut_os_string().push(".ttrpc");
+    second
 }
 
 /// A joined empty path would end in a slash.
