@@ -25,8 +25,8 @@ pub fn by_age(host: &Host, one: &Path, other: &Path) -> Option<Ordering> {
     Some(born(one)?.cmp(&born(other)?))
 }
 
-/// True if both lead to the same directory. What is served is not asked: what the kernel remembers is enough.
-pub fn is_same_directory(host: &Host, one: &Path, other: &Path) -> bool {
+/// True if both lead to the same file or directory. What is served is not asked: what the kernel remembers is enough.
+pub fn is_same_file(host: &Host, one: &Path, other: &Path) -> bool {
     if host.reach(other).is_err() {
         return false;
     }
@@ -54,8 +54,8 @@ mod tests {
         std::fs::create_dir(&two).unwrap();
         std::os::unix::fs::symlink(&one, &link).unwrap();
         let host = Host::live();
-        assert!(is_same_directory(&host, &link, &one) && !is_same_directory(&host, &one, &two));
-        assert!(!is_same_directory(&host, &dir.path().join("none"), &dir.path().join("none")));
+        assert!(is_same_file(&host, &link, &one) && !is_same_file(&host, &one, &two));
+        assert!(!is_same_file(&host, &dir.path().join("none"), &dir.path().join("none")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::gather::Gather;
 use crate::error::Blind;
-use crate::linux::identity::{is_same_directory, owner_of_process};
+use crate::linux::identity::{is_same_file, owner_of_process};
 use crate::linux::proc::Proc;
 use crate::order;
 use crate::reason::Reason;
@@ -354,7 +354,6 @@ impl Gather<'_> {
         });
         let here = self.roots.state.join(tasks).join(&args.namespace).join(name);
         // A bundle that is gone cannot be compared, and with another instance's it would read the same.
-        serves
-            && if deleted { self.sibling.is_none() } else { is_same_directory(self.view.host, &link, &here) }
+        serves && if deleted { self.sibling.is_none() } else { is_same_file(self.view.host, &link, &here) }
     }
 }

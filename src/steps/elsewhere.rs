@@ -3,10 +3,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
+use crate::linux::identity::is_same_file;
 use crate::linux::proc::Proc;
 use crate::reason::Reason;
 use crate::scope::{Scope, pinned};
@@ -57,11 +57,10 @@ fn programs(view: &View, scope: &Scope) -> Vec<Blind> {
     let others = processes.iter().filter(may_be).filter(|p| !is_contained(p));
     let told = |process: &Proc| {
         let pid = process.id.pid;
-        let exe = view.host.path(Path::new(&format!("/proc/{pid}/exe")));
-        let path = std::fs::read_link(&exe).ok().filter(|path| scope.snap.owns_on_host(path))?;
-        let (runs, there) = (std::fs::metadata(&exe).ok()?, view.host.stat(&path).ok()?);
-        let is_it = (runs.dev(), runs.ino()) == (there.dev(), there.ino());
-        if !is_it || wide::is_ours(view, scope, pid) {
+        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+        let path = view.host.link(&exe).ok().filter(|path| scope.snap.owns_on_host(path))?;
+        // In mounts of its own it may have any path, and there a server that never answers.
+        if wide::is_ours(view, scope, pid) || !is_same_file(view.host, &exe, &path) {
             return None;
         }
         let what = format!("process {pid} ({})", escape(process.comm.as_bytes()));

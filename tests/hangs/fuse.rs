@@ -1,5 +1,5 @@
 //! A file server of a few lines, spoken to over /dev/fuse: a directory that lists nothing, and has a directory by every
-//! name that begins with `d`, until it is told to stop answering.
+//! name that begins with `d` and a program ([`PROGRAM`]), until it is told to stop answering.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,8 +17,14 @@ const AT: &str = "HANGS_FUSE_AT";
 /// While this file exists the server takes requests and answers none.
 pub const SILENT: &str = "/run/fuse-is-silent";
 
+/// A name by which it has a copy of `sleep`.
+pub const PROGRAM: &str = "program";
+const PROGRAM_INODE: u64 = u64::MAX;
+
 const LOOKUP: u32 = 1;
 const GETATTR: u32 = 3;
+const OPEN: u32 = 14;
+const READ: u32 = 15;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const INIT: u32 = 26;
@@ -50,6 +56,7 @@ fn run(at: &Path) -> Result<()> {
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
     mount(Some("server"), at, Some("fuse.test"), MsFlags::empty(), Some(options.as_str()))
         .map_err(|e| format!("cannot mount at '{}': {e}", at.display()))?;
+    let program = fs::read("/usr/bin/sleep")?;
     let mut buffer = vec![0; 1 << 17];
     let mut said = false;
     loop {
@@ -64,8 +71,17 @@ fn run(at: &Path) -> Result<()> {
             continue;
         }
         let name = buffer[40..length].split(|byte| *byte == 0).next().unwrap_or_default();
+        let is_program = buffer[16..24] == PROGRAM_INODE.to_ne_bytes();
         let (error, body) = match operation {
+            LOOKUP if name == PROGRAM.as_bytes() => (0, found(PROGRAM_INODE, file(program.len()))),
             LOOKUP => entry(name),
+            GETATTR if is_program => (0, [vec![0; 16], file(program.len())].concat()),
+            OPEN => (0, vec![0; 16]),
+            READ => {
+                let (start, size) = (word(48) as usize, word(56) as usize);
+                let rest = program.get(start..).unwrap_or_default();
+                (0, rest[..size.min(rest.len())].to_vec())
+            }
             _ => answer(operation),
         };
         let mut out = u32::try_from(16 + body.len())?.to_ne_bytes().to_vec();
@@ -85,10 +101,21 @@ fn run(at: &Path) -> Result<()> {
 fn entry(name: &[u8]) -> (i32, Vec<u8>) {
     let number = name.strip_prefix(b"d").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
     let Some(number) = number else { return (nix::libc::ENOENT, Vec::new()) };
+    (0, found(number + 2, directory(number + 2)))
+}
+
+/// What a look for a name gives.
+fn found(inode: u64, attributes: Vec<u8>) -> Vec<u8> {
     // The inode's number, its generation, and that neither name nor attributes are valid for any time.
-    let mut body = [number + 2, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
-    body.extend(directory(number + 2));
-    (0, body)
+    [[inode, 0, 0, 0, 0].map(u64::to_ne_bytes).concat(), attributes].concat()
+}
+
+/// The attributes of the program.
+fn file(size: usize) -> Vec<u8> {
+    let mut attributes = directory(PROGRAM_INODE);
+    attributes[8..16].copy_from_slice(&(size as u64).to_ne_bytes());
+    attributes[60..64].copy_from_slice(&0o100755u32.to_ne_bytes());
+    attributes
 }
 
 /// The attributes of a directory.

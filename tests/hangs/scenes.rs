@@ -45,6 +45,7 @@ pub const ALL: &[Scene] = &[
     ("a_file_that_cannot_be_deleted", surroundings::immutable_file),
     ("a_process_that_left_its_groups", surroundings::escaped),
     ("a_process_that_cannot_be_killed", unkillable),
+    ("a_program_of_a_stranger_on_a_server_that_never_answers", servers::program),
     ("frozen_containers", frozen),
     ("shims_that_never_answer", silent_shims),
     ("shims_with_a_full_backlog", full_backlog),

@@ -125,6 +125,38 @@ pub fn bundle_under_a_server() -> Result<()> {
     came.must(came.verdict.outcome == "clean" || came.tells_of(&["does not answer"]), "clean, or it says why")
 }
 
+/// Somebody's process in mounts of its own, where its program lies on a server below a path of the snap's: an unprivileged pod may
+/// have a volume of NFS there. The path may be read; the file must not be asked for.
+pub fn program() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let at = PathBuf::from("/srv/server");
+    let server = fuse::serve(&at)?;
+    stage.world.hidden.push(at);
+    stage.world.hidden.push(fuse::SILENT.into());
+    let below = format!("{COMMON}/stranger");
+    let script = format!(
+        "mount -t tmpfs tmpfs /var/snap && mkdir -p {below} && mount --bind /srv/server {below} && exec {below}/{} 1000",
+        fuse::PROGRAM
+    );
+    let mut stranger = Command::new("unshare").args(["-m", "/bin/sh", "-e", "-c", &script]).spawn()?;
+    let exe = PathBuf::from(format!("/proc/{}/exe", stranger.id()));
+    let start = std::time::Instant::now();
+    while !fs::read_link(&exe)?.starts_with(&below) {
+        if start.elapsed() > Duration::from_secs(5) {
+            return Err("the program does not start".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let before = Snapshot::take(&stage.world)?;
+    fs::write(fuse::SILENT, "")?;
+    let came = stage.run_after(&before);
+    stranger.kill()?;
+    drop(server);
+    let came = came?;
+    came.must(came.ended.elapsed < Duration::from_secs(10), "nobody waits for the server")?;
+    came.clean()
+}
+
 /// A volume on a disk that takes no more writes: the kernel takes the mount out of the table, and waits for the last
 /// write in the one who unmounted.
 pub fn disk() -> Result<()> {
