@@ -51,13 +51,12 @@ fn parse(
     who: fn(i32, i32) -> Option<i32>,
     all: &mut Vec<Object>,
 ) {
-    let words = |line: &[u8]| -> Vec<String> {
-        String::from_utf8_lossy(line).split_whitespace().map(str::to_owned).collect()
-    };
-    let mut lines = text.split(|byte| *byte == b'\n').map(words);
-    let head = lines.next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().map(str::split_whitespace);
+    let head: Vec<&str> = lines.next().into_iter().flatten().collect();
     for row in lines {
-        let at = |name: &str| row.get(head.iter().position(|word| word == name)?)?.parse::<i64>().ok();
+        let row: Vec<&str> = row.collect();
+        let at = |name: &str| row.get(head.iter().position(|word| *word == name)?)?.parse::<i64>().ok();
         let small = |name: &str| i32::try_from(at(name)?).ok();
         let Some(id) = small(number) else { continue };
         let used =

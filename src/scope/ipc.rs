@@ -1,11 +1,12 @@
 //! What processes of ours have made in the machine's own IPC namespace, as pods may that have it (`hostIPC`). It stays when they end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::ipc::{self, Object};
 use crate::linux::proc::ProcessId;
+use crate::reason::Reason;
 use crate::residue::witness::Proven;
 use crate::runtime::Name;
 use crate::scope::Scope;
@@ -19,11 +20,15 @@ fn name(object: &Object, process: ProcessId) -> Name {
     format!("{} {} {} {}", object.table, object.id, process.pid, process.start).into()
 }
 
-/// The process, if this is the name of that object.
-pub fn process_of(name: &str, object: &Object) -> Option<ProcessId> {
+/// The processes by the table and the number of what they made.
+pub fn processes_of(names: &BTreeSet<Name>) -> HashMap<(&str, i32), ProcessId> {
+    names.iter().filter_map(|name| process_of(name.as_str())).collect()
+}
+
+fn process_of(name: &str) -> Option<((&str, i32), ProcessId)> {
     let mut words = name.split(' ');
-    let is_it = words.next() == Some(object.table) && words.next()?.parse() == Ok(object.id);
-    is_it.then_some(ProcessId { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? })
+    let object = (words.next()?, words.next()?.parse().ok()?);
+    Some((object, ProcessId { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? }))
 }
 
 /// Those that only processes of ours are named with which live, and are where we are.
@@ -33,10 +38,14 @@ pub(super) fn gather(view: &View, scope: &mut Scope) -> BTreeSet<Name> {
         Ok(objects) if objects.is_empty() => {}
         Ok(objects) => {
             let ours = processes(view, scope);
-            let of = |pid: &i32| ours.iter().find(|process| process.pid == *pid);
-            let is_ours = |object: &&Object| object.pids.iter().all(|pid| of(pid).is_some());
-            let named = |object: &Object| Some(name(object, *of(object.pids.first()?)?));
-            found.extend(objects.iter().filter(is_ours).filter_map(named).take(MOST_KEPT));
+            let is_ours = |object: &&Object| object.pids.iter().all(|pid| ours.contains_key(pid));
+            let named = |object: &Object| Some(name(object, *ours.get(object.pids.first()?)?));
+            let mut named = objects.iter().filter(is_ours).filter_map(named);
+            found.extend(named.by_ref().take(MOST_KEPT));
+            let more = named.count();
+            if more > 0 {
+                scope.doubts.push(Blind::new(WHAT, (Reason::TooMany, format!("{more} more"))));
+            }
         }
         // A pod's containers join its sandbox's namespace, of which only the sandbox's bundle says whose it is.
         Err(e) if scope.containers.iter().any(|c| c.host_ipc && c.is_proven()) => {
@@ -51,11 +60,11 @@ pub(super) fn gather(view: &View, scope: &mut Scope) -> BTreeSet<Name> {
 pub const WHAT: &str = "what pods of ours have made in the host's IPC namespace";
 
 /// Proven processes that are in our own IPC namespace; where the namespaces are hidden, those of whom a bundle says so.
-fn processes(view: &View, scope: &Scope) -> Vec<ProcessId> {
-    let (Ok(all), Ok(tree)) = (view.processes(), view.cgroups()) else { return Vec::new() };
+fn processes(view: &View, scope: &Scope) -> HashMap<i32, ProcessId> {
+    let (Ok(all), Ok(tree)) = (view.processes(), view.cgroups()) else { return HashMap::new() };
     let existing = tree.index();
     let own = namespace(view, "self");
-    let mut found = Vec::new();
+    let mut found = HashMap::new();
     for container in &scope.containers {
         let groups = container.proven_cgroups.iter().map(Proven::get);
         let strays = container.strays.iter().map(|stray| stray.get().pid);
@@ -63,7 +72,7 @@ fn processes(view: &View, scope: &Scope) -> Vec<ProcessId> {
         for process in pids.filter_map(|pid| all.get(pid)) {
             let its = namespace(view, &process.id.pid.to_string());
             if its.as_ref().map_or(container.host_ipc, |its| Some(its) == own.as_ref()) {
-                found.push(process.id);
+                found.insert(process.id.pid, process.id);
             }
         }
     }
@@ -126,11 +135,8 @@ mod tests {
     fn a_name_leads_to_its_process() {
         let object = |table, id| Object { table, id, pids: vec![], bytes: 0, attached: 0 };
         let process = ProcessId { pid: 7, start: 9 };
-        let name = name(&object("sem", 3), process);
-        assert_eq!(process_of(&name, &object("sem", 3)), Some(process));
-        for other in [object("shm", 3), object("sem", 4)] {
-            assert_eq!(process_of(&name, &other), None);
-        }
+        let names = BTreeSet::from([name(&object("sem", 3), process), "sem".into()]);
+        assert_eq!(processes_of(&names), HashMap::from([(("sem", 3), process)]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::linux::ipc::{self, Object};
 use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::scope::Scope;
-use crate::scope::ipc::{WHAT, process_of};
+use crate::scope::ipc::{WHAT, processes_of};
 use crate::view::View;
 
 /// So many are named.
@@ -17,8 +17,9 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
     if scope.ipc.is_empty() {
         return;
     }
+    let by = processes_of(&scope.ipc);
     let over = |object: &Object| {
-        let process = scope.ipc.iter().find_map(|name| process_of(name, object))?;
+        let process = *by.get(&(object.table, object.id))?;
         processes.alive(process).is_none().then(|| told(object, process.pid))
     };
     match ipc::list(view.host) {

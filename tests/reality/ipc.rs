@@ -17,6 +17,7 @@ pub const ALL: &[Scene] = &[
     ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told_1_6", || left("1.6", true)),
     ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told_2_1", || left("2.1", true)),
     ("shared_memory_of_others_beside_a_pod_in_the_hosts_namespace_is_nobodys_doubt", tidy),
+    ("very_much_shared_memory_of_a_pod_in_the_hosts_namespace_costs_little", very_much),
     ("shared_memory_of_a_pod_in_its_own_namespace_goes_with_it", || left("1.7", false)),
 ];
 
@@ -91,4 +92,27 @@ fn tidy() -> Result<()> {
     stage.must_show(&[(Kind::Process, 3), (Kind::Ipc, 3)])?;
     stage.judge(&Right::Clean, 0)?;
     demand(objects()? == 6, "others' objects are gone")
+}
+
+/// As many as the kernel allows by default: of shared memory 4096, of the others 32000.
+fn very_much() -> Result<()> {
+    const MAKER: &str = r#"for (1..3999) { shmget(0, 4096, 0600) // die }
+        for (1..30000) {
+            my $s = semget(0, 16, 0600) // die; semop($s, pack("s3", $_, 1, 0)) for 0..15;
+            my $q = msgget(0, 0600) // die; msgsnd($q, pack("l! a*", 1, "x"), 0) }
+        $SIG{TERM} = sub { exit }; sleep 1 while 1"#;
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    sh("echo '32000 1024000000 500 32000' > /proc/sys/kernel/sem; echo 32000 > /proc/sys/kernel/msgmni")?;
+    let options = [&LIBRARIES[..], &["--host-ipc"]].concat();
+    stage.runtime()?.make_pods("maker", &options, &["/usr/bin/perl", "-e", MAKER])?;
+    until_made(64000 - 1)?;
+    // So many cannot be named each.
+    stage.shared(|thing| thing.kind == Kind::Ipc)?;
+    stage.stop()?;
+    let start = Instant::now();
+    let report = stage.judge(&Right::Doubt(|thing| thing.kind == Kind::Ipc), 0)?;
+    let said = report["steps"].to_string();
+    demand(said.contains(" more") && said.len() < 100_000, "too much is said")?;
+    demand(start.elapsed() < Duration::from_secs(20), format!("it took {:?}", start.elapsed()))
 }
