@@ -42,7 +42,7 @@ pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) ->
     let read =
         reached.and_then(|()| traces::names(&view.host.path(&file), &mut take).map_err(|e| e.to_string()));
     // Beside another kubelet they are its more often than not.
-    if let (Err(why), true) = (read, found.is_empty() && scope.network.rivals.is_empty()) {
+    if let (Err(why), true) = (read, found.len() < unknown.len() && scope.network.rivals.is_empty()) {
         let what = "sockets of shims, of which containerd's database would tell whose they are";
         scope.doubts.push(Blind::new(what, (Reason::Malformed, why)));
     }
@@ -119,8 +119,9 @@ mod tests {
             file(dir, &format!("{ROOT}/{}", metadata::FILE), database());
             file(dir, &format!("{ROOT}/{}/kept/x", CRI[1]), "");
         };
-        assert_eq!(found(write, APP), (vec!["by-hand", "debug", "kept", "pause"], 0));
-        assert_eq!(found(write, "pause"), (vec!["by-hand", "kept"], 0), "somebody else has the ID");
+        // A part of that database makes no sense.
+        assert_eq!(found(write, APP), (vec!["by-hand", "debug", "kept", "pause"], 1));
+        assert_eq!(found(write, "pause"), (vec!["by-hand", "kept"], 1), "somebody else has the ID");
         assert_eq!(found(|_| {}, "").0, Vec::<&str>::new());
     }
 
@@ -128,5 +129,10 @@ mod tests {
     fn a_database_that_cannot_be_read_is_told_where_nothing_else_tells() {
         let damaged = |dir: &Path| file(dir, &format!("{ROOT}/{}", metadata::FILE), "nonsense");
         assert_eq!(found(damaged, ""), (vec![], 1));
+        let partly = |dir: &Path| {
+            damaged(dir);
+            file(dir, &format!("{ROOT}/{}/kept/x", CRI[1]), "");
+        };
+        assert_eq!(found(partly, ""), (vec!["kept"], 1), "what lies beside it names one of several");
     }
 }

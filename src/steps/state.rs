@@ -205,16 +205,21 @@ fn dead_sockets(view: &View, scope: &Scope, finding: &mut Finding) {
         own_root && own_address || scope.exited.sockets.is_empty() || !skeleton::others_run(view, scope);
     for path in scope.exited.sockets.iter().map(|name| roots.shim_sockets.join(name)) {
         let is_there = || view.host.stat(&path).is_ok_and(|it| it.file_type().is_socket());
-        if !alone || known.contains(&*path) || !is_there() {
+        if known.contains(&*path) || !is_there() {
             continue;
         }
+        let is_dead = !view.host.is_live() || sockets::is_dead(&path);
         let why = match own_root {
-            true if !view.host.is_live() || sockets::is_dead(&path) => {
+            true if alone && is_dead => {
                 finding.residues.push(Residue::path(path, PathKind::ShimSocket));
                 continue;
             }
-            true => "it is called after a container of ours, and somebody may listen there",
-            false => "others may have had the containerd of ours that it is called after",
+            true if alone => "it is called after a container of ours, and somebody may listen there",
+            true if is_dead => {
+                "it is called after a container of ours, and another runtime may have the same address"
+            }
+            false if alone => "others may have had the containerd of ours that it is called after",
+            _ => continue,
         };
         finding.blind.push(Blind::new(show(&path), (Reason::Unproven, why)));
     }
