@@ -25,6 +25,7 @@ pub fn of_outside(view: &View, scope: &Scope) -> Note {
     let places = places
         .chain(&roots.moved)
         .chain(&of_sockets)
+        .chain(&roots.pod_logs)
         .chain(&roots.shared)
         .chain(&bound)
         .filter(|p| !roots.is_own(&scope.snap, p) && !scope.snap.owns_at_run(p));

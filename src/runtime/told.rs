@@ -38,6 +38,9 @@ pub struct ConfiguredRoots {
     /// docker's own directory while it runs, likewise.
     #[serde(skip)]
     pub docker: Option<PathBuf>,
+    /// Where kubelet has logs of pods written; the same.
+    #[serde(skip)]
+    pub pod_logs: Option<PathBuf>,
 }
 
 /// The keys of containerd's configuration that name its address, up to version 3 and since version 4.
@@ -76,6 +79,10 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         let words = reader.words(file);
         // Of what kubelet has there, only what it makes itself is followed.
         reader.take(file, option(&words, &["--root-dir"]), is_there, |told| &mut told.kubelet);
+        if let Some(file) = option(&words, &["--config"]).map(PathBuf::from) {
+            let text = reader.text(&file);
+            reader.take(&file, pod_logs(&text), is_ones, |told| &mut told.pod_logs);
+        }
     }
     if let Some(address) = &reader.told.address {
         reader.told.sockets.extend([address.clone(), for_shims(address)]);
@@ -216,6 +223,17 @@ impl Reader<'_> {
         order::sort(&mut found);
         found
     }
+}
+
+/// `podLogsDir` in a KubeletConfiguration, which is YAML or JSON.
+fn pod_logs(text: &str) -> Option<String> {
+    let mut values = text.split(['\n', ',', '{', '}']).filter_map(|part| {
+        let (key, value) = part.split_once(':')?;
+        let value = value.split(" #").next().unwrap_or_default();
+        let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+        (bare(key) == "podLogsDir").then(|| bare(value))
+    });
+    values.next()
 }
 
 /// A key or a table's name without quotes and spaces.

@@ -103,7 +103,7 @@ fn wanted(
     pods: &HashSet<String>,
     is_known: &dyn Fn(&str) -> bool,
 ) -> traces::Wanted {
-    let links = pod_logs::entries(view.host, pod_logs::CONTAINERS);
+    let links = pod_logs::links(view.host);
     let mut ids: HashSet<String> =
         links.iter().filter_map(|(_, name)| pod_logs::container_of(name)).map(str::to_owned).collect();
     for directory in scope.roots.shared.iter().flat_map(|root| CRI.map(|kind| root.join(kind))) {
@@ -111,7 +111,7 @@ fn wanted(
         ids.extend(names.into_iter().filter_map(|name| name.into_string().ok()));
     }
     ids.retain(|id| !is_known(id));
-    let there = pod_logs::entries(view.host, pod_logs::PODS).into_iter().map(|(_, name)| name);
+    let there = pod_logs::pods(view.host, &scope.roots).into_iter().map(|(_, name)| name);
     let pods = there.filter(|name| name.matches('_').count() == 2 && !pods.contains(name)).collect();
     traces::Wanted { ids, pods }
 }

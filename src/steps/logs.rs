@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::Pod;
-use crate::runtime::pod_logs::{self, CONTAINERS, PODS, entries};
+use crate::runtime::pod_logs;
 use crate::scope::{Container, Scope};
 use crate::text::show;
 use crate::view::View;
@@ -22,9 +22,9 @@ pub fn find(view: &View, scope: &Scope, finding: &mut Finding) {
         let named = named(scope);
         let path = |(path, what)| Residue::path(path, what);
         finding.residues.extend(of_these(view, scope, &named).into_iter().map(path));
-        finding.blind.extend(claimed(view, &named));
+        finding.blind.extend(claimed(view, scope, &named));
         if !named.is_empty() {
-            finding.blind.extend(pod_logs::hidden(view.host));
+            finding.blind.extend(pod_logs::hidden(view.host, &scope.roots));
         }
     }
 }
@@ -46,21 +46,23 @@ fn named(scope: &Scope) -> Named {
 }
 
 /// The logs of pods of which only a bundle or a database says that a container of ours was in them: they may be another kubelet's.
-fn claimed(view: &View, named: &Named) -> Vec<Blind> {
+fn claimed(view: &View, scope: &Scope, named: &Named) -> Vec<Blind> {
     let is_ours = |name: &String| named.iter().any(|(own, ours)| own == name && *ours);
     let claimed: HashSet<&str> =
         named.iter().map(|(name, _)| name).filter(|name| !is_ours(name)).map(String::as_str).collect();
     if claimed.is_empty() {
         return Vec::new();
     }
-    let there = entries(view.host, PODS).into_iter().filter(|(_, name)| claimed.contains(name.as_str()));
+    let there = pod_logs::pods(view.host, &scope.roots)
+        .into_iter()
+        .filter(|(_, name)| claimed.contains(name.as_str()));
     let why = "only a bundle or a database says that they are of a pod of ours; they are left";
     let why = (Reason::Unproven, why);
     let mut told: Vec<Blind> =
         there.map(|(path, _)| Blind::new(format!("the logs in {}", show(&path)), why)).collect();
-    let links = entries(view.host, CONTAINERS).into_iter();
+    let links = pod_logs::links(view.host).into_iter();
     let links =
-        links.filter(|(path, _)| pod_of(view, path).is_some_and(|pod| claimed.contains(pod.as_str())));
+        links.filter(|(path, _)| pod_of(view, scope, path).is_some_and(|pod| claimed.contains(pod.as_str())));
     told.extend(links.map(|(path, _)| Blind::new(format!("the link {}", show(&path)), why)));
     told
 }
@@ -81,15 +83,16 @@ fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind
     // Without pods nothing else is known of them.
     let is_ours = |id: &str| !pods.is_empty() && ids.contains(id) || exited.contains(id);
     // What leads to logs that go would lead nowhere.
-    let goes_with_pod = |path: &Path| pod_of(view, path).is_some_and(|pod| pods.contains(pod.as_str()));
+    let goes_with_pod =
+        |path: &Path| pod_of(view, scope, path).is_some_and(|pod| pods.contains(pod.as_str()));
     let mut found = Vec::new();
-    for (path, name) in entries(view.host, CONTAINERS) {
+    for (path, name) in pod_logs::links(view.host) {
         let ours = pod_logs::container_of(&name).is_some_and(is_ours) || goes_with_pod(&path);
         if ours && view.host.stat(&path).is_ok_and(|m| m.is_symlink()) {
             found.push((path, PathKind::PodLogLink));
         }
     }
-    for (path, name) in entries(view.host, PODS) {
+    for (path, name) in pod_logs::pods(view.host, &scope.roots) {
         match view.host.stat(&path) {
             Ok(it) if pods.contains(name.as_str()) && it.is_dir() => found.push((path, PathKind::PodLogs)),
             // What it leads to is somebody's.
@@ -103,9 +106,11 @@ fn of_these(view: &View, scope: &Scope, named: &Named) -> Vec<(PathBuf, PathKind
 }
 
 /// The pod in whose logs a link ends, as these are called.
-fn pod_of(view: &View, link: &Path) -> Option<String> {
+fn pod_of(view: &View, scope: &Scope, link: &Path) -> Option<String> {
     let target = view.host.link(link).ok()?;
-    let name = target.strip_prefix(PODS).ok()?.components().next()?;
+    let below =
+        pod_logs::directories(&scope.roots).find_map(|directory| target.strip_prefix(directory).ok())?;
+    let name = below.components().next()?;
     name.as_os_str().to_str().map(str::to_owned)
 }
 
@@ -155,14 +160,14 @@ mod tests {
         assert_eq!(size(&view, &directory), 5);
         let link = PathBuf::from("/var/log/containers/p_default_c-a.log");
         assert_eq!(found, [(link, PathKind::PodLogLink), (directory, PathKind::PodLogs)]);
-        assert!(claimed(&view, &named(&scope)).is_empty());
+        assert!(claimed(&view, &scope, &named(&scope)).is_empty());
         // A container writes into its own bundle that it is in another's pod.
         let mut claimant = scope.containers[0].clone();
         (claimant.pod, claimant.pod_proven) = (pod(other), false);
         scope.containers.push(claimant);
         scope.network.rivals.insert("k3s".into(), "it is alive".into());
         assert_eq!(of_ours(&view, &scope), found);
-        assert!(claimed(&view, &named(&scope))[0].what.contains(other));
+        assert!(claimed(&view, &scope, &named(&scope))[0].what.contains(other));
         scope.containers.pop();
         // One of ours that has exited, another's in a pod of ours, and a pod that only the database knows.
         let links = [("c", "/var/log/x".into()), ("d", format!("/var/log/pods/default_p_{own}/c/0.log"))];
@@ -173,14 +178,14 @@ mod tests {
         scope.exited.pods.insert(format!("default_p_{other}").as_str().into());
         let beside_another = of_ours(&view, &scope);
         assert_eq!(beside_another.len(), 4, "{beside_another:?}");
-        assert!(claimed(&view, &named(&scope))[0].what.contains(other));
+        assert!(claimed(&view, &scope, &named(&scope))[0].what.contains(other));
         scope.network.rivals.clear();
         fs::create_dir_all(at("proc/self")).unwrap();
         assert_eq!(of_ours(&view, &scope).len(), 5);
-        assert!(claimed(&view, &named(&scope)).is_empty());
+        assert!(claimed(&view, &scope, &named(&scope)).is_empty());
         std::mem::swap(&mut scope.exited.pods, &mut scope.exited.doubtful);
         assert_eq!(of_ours(&view, &scope).len(), 4);
-        assert_eq!(claimed(&view, &named(&scope)).len(), 1);
+        assert_eq!(claimed(&view, &scope, &named(&scope)).len(), 1);
         scope.exited = Default::default();
         scope.containers[0].pod = pod("");
         assert!(of_ours(&view, &scope).is_empty(), "without a uid nothing is known");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::stage::{COMMON, Right, Stage, demand, sh};
+use crate::stage::{COMMON, DATA, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
 use support::scenes::Scene;
@@ -26,6 +26,10 @@ pub const ALL: &[Scene] = &[
     ("logs_of_a_completed_pod_in_a_shared_database_are_told", || exited("1.7", Where::Nothing)),
     ("logs_are_named_where_the_profile_does_not_ask", || logs(false, "1.7")),
     ("logs_of_a_users_symlink_stay", links),
+    ("logs_elsewhere_go", || elsewhere(true, "podLogsDir: /other/dir\n")),
+    ("logs_elsewhere_are_named_where_the_profile_does_not_ask", || {
+        elsewhere(false, "{\"podLogsDir\": \"/other/dir\"}\n")
+    }),
 ];
 
 const OTHERS: &str = "/var/log/pods/default_somebodys_99999999-2222-4333-8444-555555555555";
@@ -71,6 +75,39 @@ fn logs(asked: bool, version: &'static str) -> Result<()> {
     let right = if asked { Right::Clean } else { Right::Told(named, &[0, 1, 3]) };
     stage.judge(&right, 0)?;
     Ok(())
+}
+
+/// A KubeletConfiguration names another directory for them (`podLogsDir`), in which others' are, too.
+fn elsewhere(asked: bool, configuration: &str) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("mkdir -p /var/log/containers /other/dir/default_somebodys_99999999-2222-4333-8444-555555555555/app0 /other/dir/mine; echo x > /other/dir/note")
+            .map(|_| Vec::new())
+    })?;
+    if !asked {
+        stage.profile(|profile| profile["kubelet"]["logs"] = json!(false))?;
+    }
+    sh(&format!(
+        "mkdir -p {DATA}/args; echo '--config=${{SNAP_DATA}}/args/kubelet.yaml' > {DATA}/args/kubelet"
+    ))?;
+    std::fs::write(
+        format!("{DATA}/args/kubelet.yaml"),
+        format!("kind: KubeletConfiguration\n{configuration}"),
+    )?;
+    stage.start_usual()?;
+    pods(&stage)?;
+    // As kubelet has them written there.
+    sh("for d in one two; do mv /var/log/pods/default_${d}_* /other/dir; done; rmdir /var/log/pods
+        cd /var/log/containers; for l in *; do t=$(readlink $l); ln -sfn /other/dir/${t#/var/log/pods/} $l; done")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 6), (Kind::File, 40)])?;
+    let named: fn(&Thing) -> bool = |thing| {
+        let path = &thing.path;
+        thing.kind == Kind::File
+            && (path.starts_with("/var/log/containers") || path.starts_with("/other/dir"))
+    };
+    let right = if asked { Right::Clean } else { Right::Told(named, &[0]) };
+    let report = stage.judge(&right, 0)?;
+    demand(asked || report["notes"].to_string().contains("KiB)"), format!("their size is not told: {report}"))
 }
 
 /// Ubuntu's /var/log is writable by a group, which could lead a link that lies there anywhere.

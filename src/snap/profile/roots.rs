@@ -66,6 +66,9 @@ pub struct Roots {
     pub told_by: ToldBy,
     /// True if the logs of the snap's own pods go, too.
     pub logs: bool,
+    /// Where kubelet was told to have logs of pods written.
+    #[serde(skip)]
+    pub pod_logs: Option<PathBuf>,
     /// Where CNI plugins cache results and lease addresses.
     #[serde(with = "text")]
     pub cni: PathBuf,
