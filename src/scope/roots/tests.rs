@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::fixture::microk8s;
 use std::fs;
