@@ -1,6 +1,7 @@
 //! docker's daemon from the snap's directories, in layouts that its users have (34): containers in a control group that a user
 //! names, a build that is killed.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -114,11 +115,21 @@ fn start_build(exec: &str, states: usize) -> Result<Child> {
     let start = Instant::now();
     let runs = "for s in /run/runc/*/state.json; do grep -l '\"init_process_pid\":[1-9]' $s || true; done";
     // runc writes its state before it starts the program.
-    while sh(runs)?.lines().count() < states || !sh("ps axo args")?.contains("/app obedient") {
+    while sh(runs)?.lines().count() < states || obedient()? == 0 {
         demand(start.elapsed() < Duration::from_secs(30), "the build does not start")?;
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(client)
+}
+
+/// How many containers' programs run.
+fn obedient() -> Result<usize> {
+    let mut found = 0;
+    for entry in fs::read_dir("/proc")? {
+        let line = fs::read(entry?.path().join("cmdline"));
+        found += usize::from(line.is_ok_and(|line| line.starts_with(b"/app\0obedient\0")));
+    }
+    Ok(found)
 }
 
 /// Containers that are runc's alone, one that lives and one that has ended, whose bundles are called like a build's.
@@ -173,7 +184,7 @@ fn build(options: &[&str]) -> Result<()> {
     let left = sh("ls /run/runc 2>/dev/null | wc -l")?;
     let others = if has("another") { 1 } else { 2 * usize::from(has("runc")) };
     demand(left.trim().parse() == Ok(others), format!("{left} of {others} states of others"))?;
-    let goes_on = other.is_none() || sh("ps axo args")?.contains("/app obedient");
+    let goes_on = other.is_none() || obedient()? > 0;
     if let Some((mut client, _)) = other {
         client.kill()?;
         client.wait()?;
@@ -228,8 +239,8 @@ fn elsewhere(options: &[&str]) -> Result<()> {
     let counts = &report["counts"];
     demand(counts["removed"] == 0 && counts["left"] == 2, counts.to_string())?;
     if has("another killed") {
-        let alive = sh("ps axo args | grep -c '^/app obedient'")?;
-        return demand(alive.trim() == "2", format!("{alive} of the other docker's containers are there"));
+        let alive = obedient()?;
+        return demand(alive == 2, format!("{alive} of the other docker's containers are there"));
     }
     demand(other.run(&["ps", "-q"])?.lines().count() == 2, "the other docker's containers are not all there")
 }
