@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -204,6 +206,9 @@ impl Runtime {
         args.push("--");
         args.extend(app);
         let made: Made = serde_json::from_slice(&self.podmaker(&args)?)?;
+        if app.first() == Some(&"/app") {
+            made.pods.iter().flat_map(|pod| &pod.containers).try_for_each(wait_for_app)?;
+        }
         Ok(made.pods)
     }
 
@@ -274,6 +279,25 @@ impl Runtime {
             .collect();
         lines.join("\n")
     }
+}
+
+/// Waits until the tests' own program has blocked its signals, or has ended. Containerd says that a container runs while it is still
+/// runc's, and as the first process of its PID namespace it would never get a signal that comes too early.
+fn wait_for_app(container: &Container) -> Result<()> {
+    const SIGURG: u64 = 1 << 22;
+    let start = Instant::now();
+    let is_ready = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & SIGURG != 0)
+    };
+    let status = || fs::read_to_string(format!("/proc/{}/status", container.pid));
+    while status().is_ok_and(|status| !is_ready(&status)) {
+        if start.elapsed() > Duration::from_secs(30) {
+            return Err(format!("the program of container {} does not start", container.id).into());
+        }
+        sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Runs a command and returns what it printed; its complaints make the error.
