@@ -143,7 +143,18 @@ impl Reader<'_> {
         T::default()
     }
 
-    /// Takes a path that says where something is, in one way only, and that may be followed; any other is told.
+    /// A path that says where something is, in one way only, and that may be followed; any other is told.
+    fn path(&mut self, file: &Path, text: Option<String>, may: fn(&Path) -> bool) -> Option<PathBuf> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let path = PathBuf::from(&text);
+        if place::is_plain(&path) && !text.contains('$') && may(&path) {
+            return Some(path.components().collect());
+        }
+        let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
+        self.note(file, (Reason::Malformed, why).into())
+    }
+
+    /// Takes such a path, and keeps what was told before where there is none.
     fn take(
         &mut self,
         file: &Path,
@@ -151,20 +162,9 @@ impl Reader<'_> {
         may: fn(&Path) -> bool,
         of: fn(&mut ConfiguredRoots) -> &mut Option<PathBuf>,
     ) {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return };
-        let path = PathBuf::from(&text);
-        if place::is_plain(&path) && !text.contains('$') && may(&path) {
-            *of(&mut self.told) = Some(path.components().collect());
-            return;
+        if let Some(path) = self.path(file, text, may) {
+            *of(&mut self.told) = Some(path);
         }
-        let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
-        self.note(file, (Reason::Malformed, why).into())
-    }
-
-    fn socket(&mut self, file: &Path, text: Option<String>) {
-        let address = self.told.address.take();
-        self.take(file, text, is_there, |told| &mut told.address);
-        self.told.sockets.extend(std::mem::replace(&mut self.told.address, address));
     }
 
     /// A configuration and what it imports, which counts more.
@@ -192,7 +192,10 @@ impl Reader<'_> {
                     key if ADDRESS.contains(&key) => {
                         self.take(file, path(), is_there, |told| &mut told.address)
                     }
-                    key if SOCKETS.contains(&key) => self.socket(file, path()),
+                    key if SOCKETS.contains(&key) => {
+                        let socket = self.path(file, path(), is_there);
+                        self.told.sockets.extend(socket)
+                    }
                     "imports" => {
                         imports.push_str(value.trim());
                         in_imports = true;

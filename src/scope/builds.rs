@@ -8,7 +8,7 @@ use crate::error::Blind;
 use crate::reason::Reason;
 use crate::runtime::runc::{self, RUN};
 use crate::scope::Scope;
-use crate::scope::docker_links::records;
+use crate::scope::docker_links;
 use crate::text::show;
 use crate::view::View;
 
@@ -25,15 +25,14 @@ const MAX_STATES: usize = 4096;
 /// another instance of the snap the paths read the same; and what lives has to be proven ours by itself.
 pub(super) fn gather(view: &View, scope: &mut Scope, sibling: Option<&str>) -> Builds {
     let mut found = Builds::new();
-    let records = records(view, scope);
-    let data = records.iter().filter_map(|file| file.ancestors().nth(3));
+    let data = docker_links::data(view, scope);
     // dockerd has written its own spelling.
     let inside = |data: &Path| match data.strip_prefix(&scope.snap.home) {
         Ok(below) => scope.snap.inside().home.join(below),
         Err(_) => data.to_path_buf(),
     };
     let bundles: Vec<PathBuf> =
-        data.flat_map(|data| [data.to_path_buf(), inside(data)]).map(|data| data.join(BUNDLES)).collect();
+        data.iter().flat_map(|data| [data.clone(), inside(data)]).map(|data| data.join(BUNDLES)).collect();
     if bundles.is_empty() {
         return found;
     }

@@ -8,7 +8,7 @@ use crate::error::Blind;
 use crate::runtime::docker::{DAEMON_FILES, OPTIONS, Options, options};
 use crate::runtime::groups;
 use crate::scope::Scope;
-use crate::scope::docker_links::records;
+use crate::scope::docker_links;
 use crate::snap::units;
 use crate::text::show;
 use crate::view::View;
@@ -24,8 +24,7 @@ const ANY: &str = "a";
 
 pub(super) fn gather(view: &View, scope: &mut Scope) -> DockerGroups {
     let mut found = DockerGroups::default();
-    let records = records(view, scope);
-    let data: Vec<&Path> = records.iter().filter_map(|file| file.ancestors().nth(3)).collect();
+    let data = docker_links::data(view, scope);
     if data.is_empty() {
         return found;
     }

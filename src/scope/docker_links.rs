@@ -2,7 +2,7 @@
 //! that was stopped in order has ended its containers and left its bridges. And what it made for networks of macvlan and ipvlan
 //! to stand on (a vlan, a dummy) is a port of nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
 use crate::linux::links::Link;
@@ -29,6 +29,13 @@ pub(super) fn records(view: &View, scope: &Scope) -> Vec<PathBuf> {
     files.dedup();
     files.retain(|file| view.host.exists(file).unwrap_or(true));
     files
+}
+
+/// Where the data of these dockers are.
+pub(super) fn data(view: &View, scope: &Scope) -> Vec<PathBuf> {
+    let below = Path::new(RECORD).components().count();
+    let records = records(view, scope).into_iter();
+    records.filter_map(|file| file.ancestors().nth(below).map(Path::to_path_buf)).collect()
 }
 
 /// What docker's records say.

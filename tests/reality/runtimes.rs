@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::moved::kill_shims;
+use crate::shapes::with_options;
 use crate::stage::{COMMON, Right, Stage, demand};
 use support::picture::Kind;
 use support::runtime::{Layout, Runtime};
@@ -28,13 +29,14 @@ pub const ALL: &[Scene] = &[
 /// devices, for which a machine may not let it lock memory; and containerd's version of the specification is too new for it.
 const STRIPPED: &str = r#"s/"shares":[0-9]*,\?//; s/"devices":\[{"allow"[^]]*\],\?//; s/"ociVersion":"[^"]*"/"ociVersion":"1.0.2"/"#;
 
+const CRUN: &str = "/opt/runtimes/crun";
+
 /// crun with its libraries, which the machine may not have.
-fn install() -> Result<&'static str> {
-    const AT: &str = "/opt/runtimes/crun";
+fn install() -> Result<()> {
     let from = build_dir()?.join("../../containerd/podman");
     let (lib, bin) = (from.join("lib"), from.join("bin/crun"));
     fs::write(
-        AT,
+        CRUN,
         format!(
             "#!/bin/sh\nfor w; do [ \"$p\" != --bundle ] || sed -i '{STRIPPED}' \"$w/config.json\"; p=$w; done\n\
              LD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
@@ -42,21 +44,12 @@ fn install() -> Result<&'static str> {
             bin.display()
         ),
     )?;
-    fs::set_permissions(AT, fs::Permissions::from_mode(0o755))?;
-    Ok(AT)
+    Ok(fs::set_permissions(CRUN, fs::Permissions::from_mode(0o755))?)
 }
 
 fn crun(without_shims: bool) -> Result<()> {
-    let mut stage = Stage::new("1.7")?;
-    let program = install()?;
-    let configure = |config: String| -> Result<String> {
-        let runtime = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc";
-        Ok(format!(
-            "{config}\n[{runtime}]\nruntime_type = \"io.containerd.runc.v2\"\n[{runtime}.options]\nBinaryName = \"{program}\"\n"
-        ))
-    };
-    let (root, state) = (format!("{COMMON}/var/lib/containerd"), format!("{COMMON}/run/containerd"));
-    stage.start(Stage::layout(), &["--root", &root, "--state", &state], configure)?;
+    let mut stage = with_options("1.7", &format!("BinaryName = \"{CRUN}\""))?;
+    install()?;
     stage.polite_pods("polite", 1)?;
     stage.stop()?;
     if without_shims {

@@ -46,17 +46,23 @@ pub const ALL: &[Scene] = &[
 pub const UNIT: &str = "system.slice/snap.microk8s.daemon-containerd.service";
 pub const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
-/// The options of a runtime may name where runc keeps its states.
-fn runcs_root(version: &'static str, without_shims: bool) -> Result<()> {
+/// A containerd whose runtime has these options.
+pub fn with_options(version: &'static str, options: &str) -> Result<Stage> {
     let mut stage = Stage::new(version)?;
     let configure = |config: String| -> Result<String> {
         let runtime = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc";
         Ok(format!(
-            "{config}\n[{runtime}]\nruntime_type = \"io.containerd.runc.v2\"\n[{runtime}.options]\nRoot = \"/run/own-runc\"\n"
+            "{config}\n[{runtime}]\nruntime_type = \"io.containerd.runc.v2\"\n[{runtime}.options]\n{options}\n"
         ))
     };
     let (root, state) = (format!("{COMMON}/var/lib/containerd"), format!("{COMMON}/run/containerd"));
     stage.start(Stage::layout(), &["--root", &root, "--state", &state], configure)?;
+    Ok(stage)
+}
+
+/// The options of a runtime may name where runc keeps its states.
+fn runcs_root(version: &'static str, without_shims: bool) -> Result<()> {
+    let mut stage = with_options(version, "Root = \"/run/own-runc\"")?;
     stage.polite_pods("polite", 1)?;
     stage.stop()?;
     if without_shims {
