@@ -11,7 +11,7 @@ use crate::stage::{COMMON, DATA, Right, Stage, demand, sh};
 use crate::top::{Way, start};
 use support::Result;
 use support::picture::Kind;
-use support::runtime::{Layout, Runtime, in_group};
+use support::runtime::{Layout, in_group};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
@@ -76,14 +76,7 @@ fn listening() -> Result<()> {
 
 /// Another containerd works at the address that our arguments name, or did until its service was stopped: its pods live on.
 fn anothers(stopped: bool) -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        let mut other = Runtime::start(Layout { socket: SOCKET.into(), ..Layout::of_host() }, "1.7")?;
-        other.pods("other", 1, &["/app", "obedient"])?;
-        if stopped {
-            other.kill()?;
-        }
-        Ok(vec![other])
-    })?;
+    let mut stage = Stage::beside_pod_of(Layout { socket: SOCKET.into(), ..Layout::of_host() }, stopped)?;
     fs::create_dir_all(format!("{DATA}/args"))?;
     fs::write(format!("{DATA}/args/containerd"), format!("--address {SOCKET}\n"))?;
     stage.judge(&Right::Told(|_| false, &[3]), 0)?;

@@ -49,14 +49,7 @@ fn at_a_root(thing: &Thing) -> bool {
 
 /// Another containerd works there, with a pod; ours never did.
 fn anothers(place: &str, stopped: bool, lead: Lead, statuses: &'static [i32]) -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        let mut other = Runtime::start(Layout { root: place.into(), ..Layout::of_host() }, "1.7")?;
-        other.pods("other", 1, &["/app", "obedient"])?;
-        if stopped {
-            other.kill()?;
-        }
-        Ok(vec![other])
-    })?;
+    let mut stage = Stage::beside_pod_of(Layout { root: place.into(), ..Layout::of_host() }, stopped)?;
     lead("var/lib/containerd", place)?;
     let report = stage.judge(&Right::Told(at_a_root, statuses), 0)?;
     let told = report["notes"].to_string() + &report["steps"].to_string();
@@ -64,11 +57,7 @@ fn anothers(place: &str, stopped: bool, lead: Lead, statuses: &'static [i32]) ->
 }
 
 fn hosts_state() -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        let other = Runtime::start(Layout::of_host(), "1.7")?;
-        other.pods("other", 1, &["/app", "obedient"])?;
-        Ok(vec![other])
-    })?;
+    let mut stage = Stage::beside_pod_of(Layout::of_host(), false)?;
     link("run/containerd", "/run/containerd")?;
     stage.judge(&Right::Told(|_| false, &[0, 3]), 0)?;
     Ok(())

@@ -12,7 +12,7 @@ use crate::idle::KUBELET;
 use crate::stage::{Right, Stage, USERS, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
-use support::runtime::{Layout, Runtime, mount_volumes};
+use support::runtime::{Layout, mount_volumes};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
@@ -312,11 +312,7 @@ fn plain(version: &'static str) -> Result<()> {
 }
 
 fn used() -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        let other = Runtime::start(Layout::of_host(), "1.7")?;
-        other.pods("other", 1, &["/app", "obedient"])?;
-        Ok(vec![other])
-    })?;
+    let mut stage = Stage::beside_pod_of(Layout::of_host(), false)?;
     stage.start_usual()?;
     stage.polite_pods("polite", 2)?;
     stage.stop()?;

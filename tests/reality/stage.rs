@@ -55,6 +55,18 @@ impl Stage {
         Stage::from_here(version, others)
     }
 
+    /// The same, with a pod of another containerd, which works on or was stopped as its service: the pod lives on.
+    pub fn beside_pod_of(layout: Layout, stopped: bool) -> Result<Stage> {
+        Stage::beside("1.7", || {
+            let mut other = Runtime::start(layout, "1.7")?;
+            other.pods("other", 1, &["/app", "obedient"])?;
+            if stopped {
+                other.kill()?;
+            }
+            Ok(vec![other])
+        })
+    }
+
     pub fn from_here(version: &'static str, others: Vec<Runtime>) -> Result<Stage> {
         let options = options()?;
         let before = at_rest(&options)?;

@@ -8,7 +8,7 @@ use crate::moved::kill_shims;
 use crate::stage::{DATA, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
-use support::runtime::{Layout, Runtime};
+use support::runtime::Layout;
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
@@ -85,17 +85,11 @@ fn distributions() -> Result<()> {
 
 /// Our containerd never worked there, and another does, or did until its service was stopped: its pods live on.
 fn anothers(root: Option<&'static str>, state: &'static str, stopped: bool) -> Result<()> {
-    let mut stage = Stage::beside("1.7", || {
-        let usual = Layout::of_host();
-        let layout =
-            Layout { root: root.map_or(usual.root, Into::into), state: state.into(), ..Layout::of_host() };
-        let mut other = Runtime::start(layout, "1.7")?;
-        other.pods("other", 1, &["/app", "obedient"])?;
-        if stopped {
-            other.kill()?;
-        }
-        Ok(vec![other])
-    })?;
+    let mut layout = Layout { state: state.into(), ..Layout::of_host() };
+    if let Some(root) = root {
+        layout.root = root.into();
+    }
+    let mut stage = Stage::beside_pod_of(layout, stopped)?;
     fs::create_dir_all(format!("{DATA}/args"))?;
     let root = root.map(|root| format!("--root {root}\n")).unwrap_or_default();
     fs::write(format!("{DATA}/args/containerd"), format!("{root}--state={state}\n"))?;
