@@ -41,6 +41,9 @@ pub struct ConfiguredRoots {
     /// Where kubelet has logs of pods written; the same.
     #[serde(skip)]
     pub pod_logs: Option<PathBuf>,
+    /// Control groups that containerd goes into itself, or puts its shims into, each with the file that says so.
+    #[serde(skip)]
+    pub groups: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The keys of containerd's configuration that name its address, up to version 3 and since version 4.
@@ -54,6 +57,12 @@ const SOCKETS: [&str; 5] = [
     "plugins.io.containerd.server.v1.debug.address",
     "plugins.io.containerd.server.v1.ttrpc.address",
 ];
+
+/// The key of the group that containerd goes into itself, with all that it starts.
+const GROUP: &str = "cgroup.path";
+
+/// How the keys end of a group that it has shims of runc's go into, one for each runtime of CRI's.
+const SHIMS_GROUP: &str = ".ShimCgroup";
 
 /// Files of one configuration that import each other are read this far.
 const MAX_FILES: usize = 16;
@@ -195,6 +204,13 @@ impl Reader<'_> {
                     key if SOCKETS.contains(&key) => {
                         let socket = self.path(file, path(), is_there);
                         self.told.sockets.extend(socket)
+                    }
+                    key if key == GROUP || key.ends_with(SHIMS_GROUP) => {
+                        // containerd takes one without a slash from the top, too.
+                        let from_top = |path: String| format!("/{}", path.trim_start_matches('/'));
+                        let path = path().filter(|path| !path.is_empty()).map(from_top);
+                        let group = self.path(file, path, is_there);
+                        self.told.groups.extend(group.map(|group| (group, file.to_path_buf())));
                     }
                     "imports" => {
                         imports.push_str(value.trim());

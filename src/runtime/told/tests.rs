@@ -135,3 +135,17 @@ fn sockets_in_both_places() {
     let (plain, unread) = read_with(&files(&words.replace("/b/", "/b/../")));
     assert_eq!((plain.address, unread.len()), (path("/a/c.sock"), 1));
 }
+
+#[test]
+fn groups_that_containerd_uses_with_the_file_that_says_so() {
+    let runc = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes";
+    let toml = format!(
+        "[cgroup]\npath = \"own/group\"\n[{runc}.runc.options]\nShimCgroup = \"/shims\"\n[{runc}.x.options]\nShimCgroup = \"\"\n[other]\npath = \"/no\"\n"
+    );
+    let (told, unread) = read_with(&[("containerd-template.toml", &toml)]);
+    let groups: Vec<_> = told.groups.iter().map(|(group, _)| group.to_str().unwrap()).collect();
+    assert_eq!((groups, unread), (vec!["/own/group", "/shims"], vec![]));
+    assert!(told.groups.iter().all(|(_, file)| file.ends_with("args/containerd-template.toml")));
+    let (told, unread) = read_with(&[("containerd-template.toml", "[cgroup]\npath = \"/a/../b\"\n")]);
+    assert_eq!((told.groups.len(), unread.len()), (0, 1));
+}

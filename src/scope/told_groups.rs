@@ -1,5 +1,6 @@
-//! Control groups that docker was told to make containers in (`--cgroup-parent`). runc makes those that are missing, and at the end
-//! takes away the container's own alone.
+//! Control groups that a runtime was told to use and never takes away: those that docker makes containers in (`--cgroup-parent`; runc
+//! makes what is missing, and at the end takes away the container's own alone), and those that containerd goes into itself or puts its
+//! shims into (`[cgroup] path`, `ShimCgroup`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,15 @@ use crate::snap::units;
 use crate::text::show;
 use crate::view::View;
 
-/// Each with the file of docker's that names it. A user may have made it.
-pub type DockerGroups = BTreeMap<PathBuf, PathBuf>;
+/// Each with the file that names it, and what for. A user may have made it.
+pub type ToldGroups = BTreeMap<PathBuf, Told>;
+
+/// Who tells of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub file: PathBuf,
+    pub has: &'static str,
+}
 
 /// docker keeps some files for each container, and hardly anybody has more containers on a machine.
 const MAX_CONTAINERS: usize = 4096;
@@ -22,13 +30,25 @@ const MAX_CONTAINERS: usize = 4096;
 /// Some container: above their own groups, those of all are the same.
 const ANY: &str = "a";
 
-pub(super) fn gather(view: &View, scope: &mut Scope) -> DockerGroups {
-    let mut found = DockerGroups::default();
+pub(super) fn gather(view: &View, scope: &mut Scope) -> ToldGroups {
+    let mut found = ToldGroups::default();
+    for (group, file) in &scope.roots.groups {
+        note(
+            view,
+            group,
+            &Told { file: file.clone(), has: "containerd or its shims put into it" },
+            &mut found,
+        );
+    }
+    of_docker(view, scope, &mut found);
+    found
+}
+
+fn of_docker(view: &View, scope: &mut Scope, found: &mut ToldGroups) {
     let data = docker_links::data(view, scope);
     if data.is_empty() {
-        return found;
+        return;
     }
-    let managed = units::has_systemd(view.host);
     let mut unread = Vec::new();
     let mut read = |file: PathBuf| -> Option<(PathBuf, Options)> {
         match options(view.host, &file) {
@@ -49,18 +69,24 @@ pub(super) fn gather(view: &View, scope: &mut Scope) -> DockerGroups {
     }
     for (file, said) in of_daemon.into_iter().chain(all) {
         for leaf in said.group_of(ANY) {
-            for above in leaf.ancestors().skip(1).filter(|above| is_somebodys(above, managed)) {
-                found.entry(above.to_path_buf()).or_insert_with(|| file.clone());
-            }
+            let above = leaf.parent().unwrap_or(&leaf);
+            note(view, above, &Told { file: file.clone(), has: "containers made in it" }, found);
         }
     }
     scope.doubts.extend(unread);
-    found
 }
 
-/// True for a group that neither docker nor another manager makes anew.
+/// Notes a group and those above it, which are made with it where they are missing.
+fn note(view: &View, group: &Path, told: &Told, found: &mut ToldGroups) {
+    let managed = units::has_systemd(view.host);
+    for group in group.ancestors().filter(|group| is_somebodys(group, managed)) {
+        found.entry(group.to_path_buf()).or_insert_with(|| told.clone());
+    }
+}
+
+/// True for a group that neither docker nor kubelet nor systemd has made for itself, or makes anew.
 fn is_somebodys(group: &Path, managed: bool) -> bool {
-    let is_managers = groups::is_of_a_manager(group) || group.extension().is_some_and(|e| e == "slice");
+    let is_managers = groups::is_a_units(group) || group.extension().is_some_and(|e| e == "slice");
     let is_made_anew = groups::is_dockers(group) || groups::is_kubelets(group) || managed && is_managers;
     group.parent().is_some() && !is_made_anew
 }
@@ -89,5 +115,20 @@ mod tests {
         let found: Vec<String> = found.keys().map(|group| group.display().to_string()).collect();
         assert_eq!(found, ["/all", "/deep", "/deep/er"]);
         assert_eq!(scope.doubts.len(), 1, "one file makes no sense");
+    }
+
+    #[test]
+    fn those_of_containerd_and_what_is_above_them_but_nobody_elses_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let mut scope = scope_of(&[]);
+        let told = |group: &str| (PathBuf::from(group), PathBuf::from("/etc/c.toml"));
+        scope.roots.groups =
+            ["/own/group", "/system.slice/x.service/g", "/a.slice/b.service", "/kubepods"].map(told).into();
+        let mut found = || gather(&View::new(&host, None), &mut scope).into_keys().collect::<Vec<_>>();
+        let own = ["/own", "/own/group"].map(PathBuf::from);
+        assert_eq!(found().iter().filter(|group| group.starts_with("/own")).count(), 2);
+        file(dir.path(), "run/systemd/system/x", "");
+        assert_eq!(found(), own);
     }
 }
