@@ -156,7 +156,7 @@ impl Reader<'_> {
     fn path(&mut self, file: &Path, text: Option<String>, may: fn(&Path) -> bool) -> Option<PathBuf> {
         let text = text.filter(|text| !text.is_empty())?;
         let path = PathBuf::from(&text);
-        if place::is_plain(&path) && !text.contains('$') && may(&path) {
+        if place::is_plain(&path) && !text.contains(['$', '\\']) && may(&path) {
             return Some(path.components().collect());
         }
         let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
@@ -183,45 +183,29 @@ impl Reader<'_> {
         }
         self.left -= 1;
         let text = self.text(file);
-        let mut imports = String::new();
-        let mut in_imports = false;
-        let mut table = String::new();
-        for line in text.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix('[').filter(|_| !in_imports) {
-                table = plain_key(name.split(']').next().unwrap_or_default()) + ".";
-                continue;
-            }
-            if in_imports {
-                imports.push_str(line);
-            } else if let Some((key, value)) = line.split_once('=') {
-                let path = || string(value.trim()).map(|value| fill(self.snap, &value));
-                match &*(table.clone() + &plain_key(key)) {
-                    "root" => self.take(file, path(), is_ones, |told| &mut told.root),
-                    "state" => self.take(file, path(), is_ones, |told| &mut told.state),
-                    key if ADDRESS.contains(&key) => {
-                        self.take(file, path(), is_there, |told| &mut told.address)
-                    }
-                    key if SOCKETS.contains(&key) => {
-                        let socket = self.path(file, path(), is_there);
-                        self.told.sockets.extend(socket)
-                    }
-                    key if key == GROUP || key.ends_with(SHIMS_GROUP) => {
-                        // containerd takes one without a slash from the top, too.
-                        let from_top = |path: String| format!("/{}", path.trim_start_matches('/'));
-                        let path = path().filter(|path| !path.is_empty()).map(from_top);
-                        let group = self.path(file, path, is_there);
-                        self.told.groups.extend(group.map(|group| (group, file.to_path_buf())));
-                    }
-                    "imports" => {
-                        imports.push_str(value.trim());
-                        in_imports = true;
-                    }
-                    _ => {}
+        let mut imports = Vec::new();
+        for (key, texts) in toml::texts(&text) {
+            let path = || texts.first().map(|value| fill(self.snap, value));
+            match &*key {
+                "root" => self.take(file, path(), is_ones, |told| &mut told.root),
+                "state" => self.take(file, path(), is_ones, |told| &mut told.state),
+                key if ADDRESS.contains(&key) => self.take(file, path(), is_there, |told| &mut told.address),
+                key if SOCKETS.contains(&key) => {
+                    let socket = self.path(file, path(), is_there);
+                    self.told.sockets.extend(socket)
                 }
+                key if key == GROUP || key.ends_with(SHIMS_GROUP) => {
+                    // containerd takes one without a slash from the top, too.
+                    let from_top = |path: String| format!("/{}", path.trim_start_matches('/'));
+                    let path = path().filter(|path| !path.is_empty()).map(from_top);
+                    let group = self.path(file, path, is_there);
+                    self.told.groups.extend(group.map(|group| (group, file.to_path_buf())));
+                }
+                "imports" => imports.extend(texts),
+                _ => {}
             }
-            in_imports = in_imports && !line.contains(']');
         }
-        for pattern in strings(&imports) {
+        for pattern in imports {
             let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
             self.matches(&pattern).iter().for_each(|file| self.configuration(file));
         }
@@ -253,11 +237,6 @@ fn pod_logs(text: &str) -> Option<String> {
         (bare(key) == "podLogsDir").then(|| bare(value))
     });
     values.next()
-}
-
-/// A key or a table's name without quotes and spaces.
-fn plain_key(text: &str) -> String {
-    text.replace(['"', '\'', ' ', '\t', '['], "")
 }
 
 /// True for whatever is below the top.
@@ -308,25 +287,6 @@ fn fill(snap: &Snap, text: &str) -> String {
     text
 }
 
-fn string(value: &str) -> Option<String> {
-    strings(value).into_iter().next()
-}
-
-/// The strings of a line or a list.
-fn strings(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(['"', '\'', '#']) {
-        let quote = char::from(rest.as_bytes()[start]);
-        let Some((one, more)) = rest[start + 1..].split_once(quote) else { break };
-        if quote == '#' {
-            break;
-        }
-        found.push(one.to_owned());
-        rest = more;
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests;
+mod toml;

@@ -22,8 +22,13 @@ pub const ALL: &[Scene] = &[
     ("the_group_that_shims_go_into_is_told_hybrid", || group("1.7", true, SHIMS)),
     ("a_group_of_shims_that_somebody_else_is_in_stays", || somebodys(SHIMS)),
     ("a_group_of_containerds_that_somebody_else_is_in_stays", || somebodys(CGROUP)),
+    ("the_group_that_a_table_in_one_line_names_is_told", || {
+        group("1.7", true, "cgroup = { path = '/deep/er' } # x\n")
+    }),
     ("sockets_of_debug_ttrpc_and_nri_elsewhere", || sockets("1.7", TABLES, NRI)),
     ("sockets_of_debug_ttrpc_and_nri_elsewhere_2_1", || sockets("2.1", TABLES, NRI)),
+    ("sockets_elsewhere_by_tables_in_one_line", || sockets("1.7", SHORT, SHORT_NRI)),
+    ("sockets_elsewhere_by_tables_in_one_line_2_1", || sockets("2.1", SHORT, SHORT_NRI)),
     ("a_debug_socket_elsewhere_at_which_somebody_listens_is_told", listening),
 ];
 
@@ -35,6 +40,8 @@ const TABLES: &str =
     "[debug]\naddress = \"/somewhere/run/debug.sock\"\n[ttrpc]\naddress = \"/somewhere/run/ttrpc.sock\"\n";
 const NRI: &str =
     "[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = false\nsocket_path = \"/somewhere/run/nri.sock\"\n";
+const SHORT: &str = "debug = { level = \"info\", address = '/somewhere/run/debug.sock' }\nttrpc.address = \"/somewhere/run/ttrpc.sock\"\n";
+const SHORT_NRI: &str = "[plugins]\n\"io.containerd.nri.v1.nri\" = { disable = false, socket_path = \"/somewhere/run/nri.sock\" }\n";
 
 /// Starts our containerd with these in its configuration: at its top, and for its plugin of resources.
 fn told(stage: &mut Stage, lines: &str, nri: &str) -> Result<()> {

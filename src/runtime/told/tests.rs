@@ -149,3 +149,21 @@ fn groups_that_containerd_uses_with_the_file_that_says_so() {
     let (told, unread) = read_with(&[("containerd-template.toml", "[cgroup]\npath = \"/a/../b\"\n")]);
     assert_eq!((told.groups.len(), unread.len()), (0, 1));
 }
+
+#[test]
+fn tables_in_one_line_and_keys_with_dots() {
+    let short = "grpc = { address = \"/a/c.sock\" }\ncgroup = { path = '/g' }\n\
+                 plugins = { \"io.containerd.nri.v1.nri\" = { socket_path = '/a/n' } }\n";
+    let dots = "grpc.address = '/a/c.sock'\nplugins.'io.containerd.nri.v1.nri'.socket_path = '/a/n'\n\
+                cgroup.path = '''/g'''\n";
+    let new = "[plugins]\n\"io.containerd.nri.v1.nri\" = { disable = false, socket_path = \"/a/n\" }\n\
+               \"io.containerd.server.v1.grpc\" = { address = '/a/c.sock' }\n[cgroup]\npath = '/g'\n";
+    for toml in [short, dots, new] {
+        let (told, unread) = read_with(&[("containerd-template.toml", toml)]);
+        let group = told.groups.first().map(|(group, _)| group.clone());
+        assert_eq!((told.address, group, unread), (path("/a/c.sock"), path("/g"), vec![]), "{toml}");
+        assert_eq!(told.sockets, ["/a/n", "/a/c.sock", "/a/c.sock.ttrpc"].map(PathBuf::from), "{toml}");
+    }
+    let (told, unread) = read_with(&[("containerd-template.toml", "root = \"/x\\u0041/y\"")]);
+    assert_eq!((told.root, unread.len()), (None, 1), "what has an escape is no plain place");
+}
