@@ -67,6 +67,10 @@ const SHIMS_GROUP: &str = ".ShimCgroup";
 /// Files of one configuration that import each other are read this far.
 const MAX_FILES: usize = 16;
 
+/// As many files are read that change a configuration of kubelet's, and in directories so deep.
+const MAX_DROP_INS: usize = 256;
+const MAX_DEPTH: usize = 8;
+
 /// Reads these files, the last one counting most; arguments before and after a configuration count more than that. What cannot
 /// be read, and a place that is not followed, comes back with the reason: there may be what nobody looks for.
 pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<Unresolved>) {
@@ -88,7 +92,12 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         let words = reader.words(file);
         // Of what kubelet has there, only what it makes itself is followed.
         reader.take(file, option(&words, &["--root-dir"]), is_there, |told| &mut told.kubelet);
-        if let Some(file) = option(&words, &["--config"]).map(PathBuf::from) {
+        let named = |name| option(&words, &[name]).map(PathBuf::from);
+        let mut all: Vec<PathBuf> = named("--config").into_iter().collect();
+        if let Some(directory) = named("--config-dir") {
+            reader.drop_ins(&directory, &mut all, MAX_DEPTH);
+        }
+        for file in all {
             let text = reader.text(&file);
             reader.take(&file, pod_logs(&text), is_ones, |told| &mut told.pod_logs);
         }
@@ -208,6 +217,29 @@ impl Reader<'_> {
         for pattern in imports {
             let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
             self.matches(&pattern).iter().for_each(|file| self.configuration(file));
+        }
+    }
+
+    /// The files that change a configuration of kubelet's (since 1.28), in a directory and in those below it: in the order of their
+    /// names, each counting more than the ones before.
+    fn drop_ins(&mut self, directory: &Path, found: &mut Vec<PathBuf>, left: usize) {
+        if left == 0 || found.len() > MAX_DROP_INS {
+            let why =
+                "it has too many files, or they lie too deep; one may name other directories to work in";
+            return self.note(directory, (Reason::TooMany, why.to_owned()).into());
+        }
+        let listed = place::of(self.host, directory).and_then(|place| match self.host.list(&place.path) {
+            Err(e) if e.is_gone() => Ok(Vec::new()),
+            listed => listed.map_err(Why::from),
+        });
+        let mut names = listed.unwrap_or_else(|why| self.note(directory, why));
+        order::sort(&mut names);
+        for path in names.iter().map(|name| directory.join(name)) {
+            if self.host.stat(&path).is_ok_and(|it| it.is_dir()) {
+                self.drop_ins(&path, found, left - 1);
+            } else if path.as_os_str().as_encoded_bytes().ends_with(b".conf") {
+                found.push(path);
+            }
         }
     }
 

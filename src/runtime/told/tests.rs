@@ -32,8 +32,13 @@ fn dockers_own_file_counts_less_than_its_containerds() {
 fn read_with(files: &[(&str, &str)]) -> (ConfiguredRoots, Vec<Unresolved>) {
     let dir = tempfile::tempdir().unwrap();
     let args = dir.path().join("var/snap/microk8s/x1/args");
-    fs::create_dir_all(args.join("conf.d")).unwrap();
-    files.iter().for_each(|(name, text)| fs::write(args.join(name), text).unwrap());
+    let file = |name: &str, text: &str| {
+        let path = args.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    fs::create_dir_all(&args).unwrap();
+    files.iter().for_each(|(name, text)| file(name, text));
     let (snap, profile) = crate::fixture::microk8s();
     let roots = profile.resolve(&snap).unwrap();
     read(&Host::at(dir.path()), &snap, &roots.told_by)
@@ -166,4 +171,30 @@ fn tables_in_one_line_and_keys_with_dots() {
     }
     let (told, unread) = read_with(&[("containerd-template.toml", "root = \"/x\\u0041/y\"")]);
     assert_eq!((told.root, unread.len()), (None, 1), "what has an escape is no plain place");
+}
+
+#[test]
+fn kubelets_drop_ins_count_more_the_later_their_names_are() {
+    let words =
+        ("kubelet", "--config=${SNAP_DATA}/args/kubelet.yaml\n--config-dir=${SNAP_DATA}/args/conf.d\n");
+    let files = [
+        words,
+        ("kubelet.yaml", "podLogsDir: /a/first\n"),
+        ("conf.d/10-x.conf", "podLogsDir: /a/second\n"),
+        ("conf.d/20-x.conf", "{\"kind\": \"KubeletConfiguration\", \"podLogsDir\": \"/a/third\"}\n"),
+        ("conf.d/30-x.conf", "kind: KubeletConfiguration\n"),
+        ("conf.d/40-x.yaml", "podLogsDir: /a/no\n"),
+    ];
+    let of = |files: &[(&str, &str)]| read_with(files).0.pod_logs;
+    assert_eq!(of(&files), path("/a/third"));
+    assert_eq!(of(&files[..3]), path("/a/second"));
+    assert_eq!(of(&files[..2]), path("/a/first"));
+    assert_eq!(of(&[words, ("conf.d/a/b.conf", "podLogsDir: /a/deep\n")]), path("/a/deep"));
+    let deep = "conf.d/1/2/3/4/5/6/7/8/9/a.conf";
+    let (told, unread) = read_with(&[words, (deep, "podLogsDir: /a/no\n")]);
+    assert_eq!((told.pod_logs, unread.len()), (None, 1));
+    let many: Vec<String> = (0..=MAX_DROP_INS).map(|n| format!("conf.d/a/{n}.conf")).collect();
+    let mut many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
+    many.extend([words, ("conf.d/b/a.conf", "podLogsDir: /a/no\n")]);
+    assert_eq!(read_with(&many).1.len(), 1);
 }
