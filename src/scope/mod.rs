@@ -125,8 +125,8 @@ pub struct Scope {
     /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
     #[serde(skip)]
     pub docker_places: BTreeSet<PathBuf>,
-    /// Control groups that docker or containerd was told to use.
-    #[serde(skip)]
+    /// Control groups that docker or containerd was told to use, and that may be a user's.
+    #[serde(default, skip_serializing_if = "ToldGroups::is_empty")]
     pub told_groups: ToldGroups,
     /// runc's states of docker's builds, where others have theirs, too.
     #[serde(skip)]

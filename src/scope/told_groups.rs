@@ -5,23 +5,59 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::error::Blind;
 use crate::runtime::docker::{DAEMON_FILES, OPTIONS, Options, options};
 use crate::runtime::groups;
 use crate::scope::Scope;
 use crate::scope::docker_links;
 use crate::snap::units;
-use crate::text::show;
+use crate::text::{self, show};
 use crate::view::View;
 
-/// Each with the file that names it, and what for. A user may have made it.
-pub type ToldGroups = BTreeMap<PathBuf, Told>;
+/// Each with who tells of it, and what: the file goes with the snap, and the result keeps the groups alone. A user may have made one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToldGroups(BTreeMap<PathBuf, String>);
 
-/// Who tells of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    pub file: PathBuf,
-    pub has: &'static str,
+impl ToldGroups {
+    /// What was told of a group.
+    pub fn of(&self, group: &Path) -> Option<&str> {
+        self.0.get(group).map(String::as_str)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds those of another one.
+    pub(super) fn union(&mut self, older: ToldGroups) {
+        for (group, why) in older.0 {
+            self.0.entry(group).or_insert(why);
+        }
+    }
+
+    /// Notes a group and those above it, which are made with it where they are missing.
+    fn note(&mut self, view: &View, group: &Path, why: &str) {
+        let managed = units::has_systemd(view.host);
+        for group in group.ancestors().filter(|group| is_somebodys(group, managed)) {
+            self.0.entry(group.to_path_buf()).or_insert_with(|| why.to_owned());
+        }
+    }
+}
+
+impl Serialize for ToldGroups {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        text::list::serialize(&self.0.keys().cloned().collect::<Vec<_>>(), to)
+    }
+}
+
+impl<'de> Deserialize<'de> for ToldGroups {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ToldGroups, D::Error> {
+        let why = || "the snap had its runtime use it".to_owned();
+        let groups = text::list::deserialize(from)?;
+        Ok(ToldGroups(groups.into_iter().map(|group| (group, why())).collect()))
+    }
 }
 
 /// docker keeps some files for each container, and hardly anybody has more containers on a machine.
@@ -33,12 +69,7 @@ const ANY: &str = "a";
 pub(super) fn gather(view: &View, scope: &mut Scope) -> ToldGroups {
     let mut found = ToldGroups::default();
     for (group, file) in &scope.roots.groups {
-        note(
-            view,
-            group,
-            &Told { file: file.clone(), has: "containerd or its shims put into it" },
-            &mut found,
-        );
+        found.note(view, group, &format!("{} has containerd or its shims put into it", show(file)));
     }
     of_docker(view, scope, &mut found);
     found
@@ -70,18 +101,10 @@ fn of_docker(view: &View, scope: &mut Scope, found: &mut ToldGroups) {
     for (file, said) in of_daemon.into_iter().chain(all) {
         for leaf in said.group_of(ANY) {
             let above = leaf.parent().unwrap_or(&leaf);
-            note(view, above, &Told { file: file.clone(), has: "containers made in it" }, found);
+            found.note(view, above, &format!("{} has containers made in it", show(&file)));
         }
     }
     scope.doubts.extend(unread);
-}
-
-/// Notes a group and those above it, which are made with it where they are missing.
-fn note(view: &View, group: &Path, told: &Told, found: &mut ToldGroups) {
-    let managed = units::has_systemd(view.host);
-    for group in group.ancestors().filter(|group| is_somebodys(group, managed)) {
-        found.entry(group.to_path_buf()).or_insert_with(|| told.clone());
-    }
 }
 
 /// True for a group that neither docker nor kubelet nor systemd has made for itself, or makes anew.
@@ -112,7 +135,7 @@ mod tests {
         file(dir.path(), &at("containers/d/hostconfig.json"), "{");
         file(dir.path(), "var/snap/microk8s/common/daemon.json", r#"{"cgroup-parent":"all"}"#);
         let found = gather(&View::new(&host, None), &mut scope);
-        let found: Vec<String> = found.keys().map(|group| group.display().to_string()).collect();
+        let found: Vec<String> = found.0.keys().map(|group| group.display().to_string()).collect();
         assert_eq!(found, ["/all", "/deep", "/deep/er"]);
         assert_eq!(scope.doubts.len(), 1, "one file makes no sense");
     }
@@ -125,10 +148,25 @@ mod tests {
         let told = |group: &str| (PathBuf::from(group), PathBuf::from("/etc/c.toml"));
         scope.roots.groups =
             ["/own/group", "/system.slice/x.service/g", "/a.slice/b.service", "/kubepods"].map(told).into();
-        let mut found = || gather(&View::new(&host, None), &mut scope).into_keys().collect::<Vec<_>>();
+        let mut found = || gather(&View::new(&host, None), &mut scope).0.into_keys().collect::<Vec<_>>();
         let own = ["/own", "/own/group"].map(PathBuf::from);
         assert_eq!(found().iter().filter(|group| group.starts_with("/own")).count(), 2);
         file(dir.path(), "run/systemd/system/x", "");
         assert_eq!(found(), own);
+    }
+
+    #[test]
+    fn the_result_keeps_them() {
+        let mut groups = ToldGroups::default();
+        assert!(groups.is_empty());
+        groups.0.insert("/own".into(), "a file has it".into());
+        let written = serde_json::to_string(&groups).unwrap();
+        assert_eq!(written, r#"["/own"]"#);
+        let mut read: ToldGroups = serde_json::from_str(&written).unwrap();
+        assert!(read.of(Path::new("/own")).is_some_and(|why| why.starts_with("the snap had")));
+        read.0.insert("/more".into(), "x".into());
+        groups.union(read);
+        assert_eq!(groups.of(Path::new("/own")), Some("a file has it"));
+        assert_eq!(groups.of(Path::new("/more")), Some("x"));
     }
 }

@@ -27,7 +27,7 @@ impl Scope {
         self.told_by_shims = self.told_by_shims.or(older.told_by_shims);
         self.streams.extend(older.streams);
         self.states.extend(older.states);
-        self.told_groups.extend(older.told_groups);
+        self.told_groups.union(older.told_groups);
         self.builds.extend(older.builds);
         self.staged.extend(older.staged);
         self.pinned.extend(older.pinned);

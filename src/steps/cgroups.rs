@@ -70,15 +70,14 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
 
 /// Tells of the groups that a runtime was told to use and that nobody is in, beside those that go anyway or are told.
 fn told_groups(view: &View, scope: &Scope, hierarchy: &Hierarchy, all: &[PathBuf], finding: &mut Finding) {
-    let known = &scope.told_groups;
-    for (group, told) in all.iter().filter_map(|group| known.get_key_value(group)) {
+    for (group, why) in all.iter().filter_map(|group| Some((group, scope.told_groups.of(group)?))) {
         let path = full(&hierarchy.point, group);
         let goes = |residue: &Residue| matches!(residue, Residue::Cgroup(it) if *it.path == *path);
         let what = show(&path);
         let is_known =
             || finding.blind.iter().any(|blind| blind.what == what) || finding.residues.iter().any(goes);
         if !view.is_occupied(hierarchy, group) && !is_known() {
-            let why = format!("{} has {}; who made it cannot be told", show(&told.file), told.has);
+            let why = format!("{why}; who made it cannot be told");
             finding.blind.push(Blind::new(what, (Reason::Unproven, why)));
         }
     }

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::stage::{COMMON, DATA, Right, Stage, demand, sh};
-use support::Result;
 use support::picture::{Kind, Thing};
 use support::scenes::Scene;
+use support::{Result, built};
 
 pub const ALL: &[Scene] = &[
     ("the_group_that_containerd_goes_into_is_told", || group("1.7", true, CGROUP)),
@@ -120,7 +120,15 @@ fn group(version: &'static str, made: bool, lines: &str) -> Result<()> {
         thing.kind == Kind::Cgroup && (thing.path.ends_with("deep") || thing.path.ends_with("deep/er"))
     };
     let report = stage.judge(&Right::Told(is_it, &[3]), 1)?;
-    demand(report["steps"].to_string().contains("/deep/er"), "the group is not named")
+    demand(report["steps"].to_string().contains("/deep/er"), "the group is not named")?;
+    // The files that tell of it have gone with the snap.
+    let mut verify = Command::new(built("snap-teardown")?);
+    let looked = verify.args(["verify", "--snap", "microk8s"]).env_clear().output()?;
+    let said = String::from_utf8_lossy(&looked.stdout);
+    demand(
+        looked.status.code() == Some(3) && said.contains("/deep/er"),
+        format!("verify: {:?}: {said}", looked.status),
+    )
 }
 
 /// A user keeps a program of his in the group that he has told containerd to use.
