@@ -193,9 +193,9 @@ impl Reader<'_> {
         self.left -= 1;
         let text = self.text(file);
         let mut imports = Vec::new();
-        for (key, texts) in toml::texts(&text) {
+        toml::each(&text, &mut |key, texts| {
             let path = || texts.first().map(|value| fill(self.snap, value));
-            match &*key {
+            match key {
                 "root" => self.take(file, path(), is_ones, |told| &mut told.root),
                 "state" => self.take(file, path(), is_ones, |told| &mut told.state),
                 key if ADDRESS.contains(&key) => self.take(file, path(), is_there, |told| &mut told.address),
@@ -213,7 +213,7 @@ impl Reader<'_> {
                 "imports" => imports.extend(texts),
                 _ => {}
             }
-        }
+        });
         for pattern in imports {
             let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
             self.matches(&pattern).iter().for_each(|file| self.configuration(file));

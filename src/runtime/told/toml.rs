@@ -3,20 +3,24 @@
 /// Values within values are read so deep.
 const DEPTH: usize = 16;
 
-/// Each key with the texts of its value, in the order of the file. A key's parts are joined by dots and have no quotes. What makes no
-/// sense is left out, up to the end of its line.
-pub fn texts(text: &str) -> Vec<(String, Vec<String>)> {
-    let mut reader = Reader { rest: text, found: Vec::new() };
+/// No key of containerd's is as long, with the tables that it is in.
+const LONGEST: usize = 512;
+
+/// Tells each key with the texts of its value, in the order of the file. A key's parts are joined by dots and have no quotes. What makes
+/// no sense is left out, up to the end of its line.
+pub fn each(text: &str, found: &mut dyn FnMut(&str, Vec<String>)) {
+    let mut reader = Reader { rest: text, found };
     let mut table = String::new();
     loop {
         reader.space();
         if reader.rest.is_empty() {
-            return reader.found;
+            return;
         }
         if reader.eat('[') {
             reader.eat('[');
-            // Keys below a name that makes no sense are no other table's.
-            table = reader.key().unwrap_or_else(|| "?".into()) + ".";
+            // Keys below a name that makes no sense are of no other table.
+            let name = reader.key().filter(|name| name.len() < LONGEST);
+            table = name.unwrap_or_else(|| "?".into()) + ".";
         } else {
             reader.pair(&table, DEPTH);
         }
@@ -26,7 +30,7 @@ pub fn texts(text: &str) -> Vec<(String, Vec<String>)> {
 
 struct Reader<'a> {
     rest: &'a str,
-    found: Vec<(String, Vec<String>)>,
+    found: &'a mut dyn FnMut(&str, Vec<String>),
 }
 
 impl Reader<'_> {
@@ -69,11 +73,11 @@ impl Reader<'_> {
     }
 
     fn pair(&mut self, table: &str, left: usize) -> Option<()> {
-        let key = table.to_owned() + &self.key()?;
+        let key = Some(table.to_owned() + &self.key()?).filter(|key| key.len() <= LONGEST)?;
         let mut texts = Vec::new();
         self.eat('=').then_some(())?;
         let read = self.value(&key, left, &mut texts);
-        self.found.push((key, texts));
+        (self.found)(&key, texts);
         read
     }
 
@@ -145,8 +149,9 @@ mod tests {
     #[test]
     fn each_way_of_writing_it() {
         let of = |text: &str, wanted: &str| -> Vec<String> {
-            let found = texts(text).into_iter().filter(|(key, _)| key == wanted);
-            found.flat_map(|(_, texts)| texts).collect()
+            let mut found = Vec::new();
+            each(text, &mut |key, texts| found.extend(texts.into_iter().filter(|_| key == wanted)));
+            found
         };
         for text in [
             "[a.\"b.c\"]\nd = \"/x\" # y\n",
@@ -162,6 +167,8 @@ mod tests {
         assert_eq!(of("i = [ # x\n'a', \"b\"\n,\"c\"]\n", "i"), ["a", "b", "c"]);
         assert_eq!(of(r#"i = "a\"b\\c\u0041""#, "i"), [r#"a"b\c\u0041"#]);
         assert_eq!(of("[a]\nx = 1\n[\"]\nroot = \"/x\"\n", "a.root"), [""; 0], "a name that makes no sense");
+        let long = format!("{}.d = 'a'\n[{0}]\nd = 'b'\n", "k".repeat(LONGEST));
+        assert_eq!(of(&long, &format!("{}.d", "k".repeat(LONGEST))), [""; 0]);
         let deep = format!("i = {}'a'{}\nj = 'b'", "[".repeat(9999), "]".repeat(9999));
         assert_eq!((of(&deep, "i").len(), of(&deep, "j")), (0, vec!["b".to_owned()]));
     }
