@@ -125,6 +125,7 @@ fn every_change_of_a_document_is_rejected() {
         "plugins",
         "sockets",
         "ipc",
+        "told-groups",
     ];
     let changes = changes(&document, &optional);
     assert!(changes.len() > 500, "{} changes only", changes.len());

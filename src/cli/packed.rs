@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(super::schema_of_profiles(), include_str!("../snap/profile/schema.json"));
         assert_eq!(super::unpack(super::RESULTS), include_str!("../report/open-schema.json"));
         let sizes = [super::PROFILES.len(), super::RESULTS.len()];
-        assert!(sizes.iter().sum::<usize>() < 18_400, "{sizes:?}");
+        assert!(sizes.iter().sum::<usize>() < 18_500, "{sizes:?}");
     }
 
     #[test]

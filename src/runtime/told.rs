@@ -41,6 +41,9 @@ pub struct ConfiguredRoots {
     /// Where kubelet has logs of pods written; the same.
     #[serde(skip)]
     pub pod_logs: Option<PathBuf>,
+    /// Control groups that containerd goes into itself, or puts its shims into, each with the file that says so.
+    #[serde(skip)]
+    pub groups: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The keys of containerd's configuration that name its address, up to version 3 and since version 4.
@@ -55,8 +58,18 @@ const SOCKETS: [&str; 5] = [
     "plugins.io.containerd.server.v1.ttrpc.address",
 ];
 
+/// The key of the group that containerd goes into itself, with all that it starts.
+const GROUP: &str = "cgroup.path";
+
+/// How the keys end of a group that it has shims of runc's go into, one for each runtime of CRI's.
+const SHIMS_GROUP: &str = ".ShimCgroup";
+
 /// Files of one configuration that import each other are read this far.
 const MAX_FILES: usize = 16;
+
+/// As many files are read that change a configuration of kubelet's, and in directories so deep.
+const MAX_DROP_INS: usize = 256;
+const MAX_DEPTH: usize = 8;
 
 /// Reads these files, the last one counting most; arguments before and after a configuration count more than that. What cannot
 /// be read, and a place that is not followed, comes back with the reason: there may be what nobody looks for.
@@ -79,7 +92,12 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
         let words = reader.words(file);
         // Of what kubelet has there, only what it makes itself is followed.
         reader.take(file, option(&words, &["--root-dir"]), is_there, |told| &mut told.kubelet);
-        if let Some(file) = option(&words, &["--config"]).map(PathBuf::from) {
+        let named = |name| option(&words, &[name]).map(PathBuf::from);
+        let mut all: Vec<PathBuf> = named("--config").into_iter().collect();
+        if let Some(directory) = named("--config-dir") {
+            reader.drop_ins(&directory, &mut all, MAX_DEPTH);
+        }
+        for file in all {
             let text = reader.text(&file);
             reader.take(&file, pod_logs(&text), is_ones, |told| &mut told.pod_logs);
         }
@@ -147,7 +165,7 @@ impl Reader<'_> {
     fn path(&mut self, file: &Path, text: Option<String>, may: fn(&Path) -> bool) -> Option<PathBuf> {
         let text = text.filter(|text| !text.is_empty())?;
         let path = PathBuf::from(&text);
-        if place::is_plain(&path) && !text.contains('$') && may(&path) {
+        if place::is_plain(&path) && !text.contains(['$', '\\']) && may(&path) {
             return Some(path.components().collect());
         }
         let why = format!("it names '{}', where nobody looks: that is no plain place", show(&path));
@@ -174,40 +192,54 @@ impl Reader<'_> {
         }
         self.left -= 1;
         let text = self.text(file);
-        let mut imports = String::new();
-        let mut in_imports = false;
-        let mut table = String::new();
-        for line in text.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix('[').filter(|_| !in_imports) {
-                table = plain_key(name.split(']').next().unwrap_or_default()) + ".";
-                continue;
-            }
-            if in_imports {
-                imports.push_str(line);
-            } else if let Some((key, value)) = line.split_once('=') {
-                let path = || string(value.trim()).map(|value| fill(self.snap, &value));
-                match &*(table.clone() + &plain_key(key)) {
-                    "root" => self.take(file, path(), is_ones, |told| &mut told.root),
-                    "state" => self.take(file, path(), is_ones, |told| &mut told.state),
-                    key if ADDRESS.contains(&key) => {
-                        self.take(file, path(), is_there, |told| &mut told.address)
-                    }
-                    key if SOCKETS.contains(&key) => {
-                        let socket = self.path(file, path(), is_there);
-                        self.told.sockets.extend(socket)
-                    }
-                    "imports" => {
-                        imports.push_str(value.trim());
-                        in_imports = true;
-                    }
-                    _ => {}
+        let mut imports = Vec::new();
+        toml::each(&text, &mut |key, texts| {
+            let path = || texts.first().map(|value| fill(self.snap, value));
+            match key {
+                "root" => self.take(file, path(), is_ones, |told| &mut told.root),
+                "state" => self.take(file, path(), is_ones, |told| &mut told.state),
+                key if ADDRESS.contains(&key) => self.take(file, path(), is_there, |told| &mut told.address),
+                key if SOCKETS.contains(&key) => {
+                    let socket = self.path(file, path(), is_there);
+                    self.told.sockets.extend(socket)
                 }
+                key if key == GROUP || key.ends_with(SHIMS_GROUP) => {
+                    // containerd takes one without a slash from the top, too.
+                    let from_top = |path: String| format!("/{}", path.trim_start_matches('/'));
+                    let path = path().filter(|path| !path.is_empty()).map(from_top);
+                    let group = self.path(file, path, is_there);
+                    self.told.groups.extend(group.map(|group| (group, file.to_path_buf())));
+                }
+                "imports" => imports.extend(texts),
+                _ => {}
             }
-            in_imports = in_imports && !line.contains(']');
-        }
-        for pattern in strings(&imports) {
+        });
+        for pattern in imports {
             let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
             self.matches(&pattern).iter().for_each(|file| self.configuration(file));
+        }
+    }
+
+    /// The files that change a configuration of kubelet's (since 1.28), in a directory and in those below it: in the order of their
+    /// names, each counting more than the ones before.
+    fn drop_ins(&mut self, directory: &Path, found: &mut Vec<PathBuf>, left: usize) {
+        if left == 0 || found.len() > MAX_DROP_INS {
+            let why =
+                "it has too many files, or they lie too deep; one may name other directories to work in";
+            return self.note(directory, (Reason::TooMany, why.to_owned()).into());
+        }
+        let listed = place::of(self.host, directory).and_then(|place| match self.host.list(&place.path) {
+            Err(e) if e.is_gone() => Ok(Vec::new()),
+            listed => listed.map_err(Why::from),
+        });
+        let mut names = listed.unwrap_or_else(|why| self.note(directory, why));
+        order::sort(&mut names);
+        for path in names.iter().map(|name| directory.join(name)) {
+            if self.host.stat(&path).is_ok_and(|it| it.is_dir()) {
+                self.drop_ins(&path, found, left - 1);
+            } else if path.as_os_str().as_encoded_bytes().ends_with(b".conf") {
+                found.push(path);
+            }
         }
     }
 
@@ -237,11 +269,6 @@ fn pod_logs(text: &str) -> Option<String> {
         (bare(key) == "podLogsDir").then(|| bare(value))
     });
     values.next()
-}
-
-/// A key or a table's name without quotes and spaces.
-fn plain_key(text: &str) -> String {
-    text.replace(['"', '\'', ' ', '\t', '['], "")
 }
 
 /// True for whatever is below the top.
@@ -292,25 +319,6 @@ fn fill(snap: &Snap, text: &str) -> String {
     text
 }
 
-fn string(value: &str) -> Option<String> {
-    strings(value).into_iter().next()
-}
-
-/// The strings of a line or a list.
-fn strings(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(['"', '\'', '#']) {
-        let quote = char::from(rest.as_bytes()[start]);
-        let Some((one, more)) = rest[start + 1..].split_once(quote) else { break };
-        if quote == '#' {
-            break;
-        }
-        found.push(one.to_owned());
-        rest = more;
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests;
+mod toml;

@@ -12,8 +12,8 @@ use crate::scope::gather::Gather;
 use crate::scope::network::Network;
 use crate::scope::shims::{address_by_shims, told_by_shims};
 use crate::scope::{
-    Container, Scope, builds, dead, dead_sockets, deserted, devices, docker_groups, exited, forgotten,
-    images, ipc, links, manners, outside, pinned, roots, shared,
+    Container, Scope, builds, dead, dead_sockets, deserted, devices, exited, forgotten, images, ipc, links,
+    manners, outside, pinned, roots, shared, told_groups,
 };
 use crate::snap::Snap;
 use crate::snap::profile::{Profile, Roots};
@@ -104,7 +104,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         streams,
         states,
         docker_places: BTreeSet::new(),
-        docker_groups: Default::default(),
+        told_groups: Default::default(),
         builds: Default::default(),
         staged: BTreeSet::new(),
         deserted: Vec::new(),
@@ -124,7 +124,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     outside::untie(view, &mut scope);
     scope.docker_places = docker_places(view, &scope);
     scope.builds = builds::gather(view, &mut scope, sibling.as_deref());
-    scope.docker_groups = docker_groups::gather(view, &mut scope);
+    scope.told_groups = told_groups::gather(view, &mut scope);
     forgotten::sandboxes(view, &mut scope, &others);
     dead::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));

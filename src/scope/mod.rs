@@ -15,7 +15,6 @@ mod dead_sockets;
 pub mod decide;
 mod deserted;
 pub mod devices;
-mod docker_groups;
 mod docker_links;
 mod earlier;
 mod exited;
@@ -43,6 +42,7 @@ mod rootfs;
 pub mod roots;
 pub mod shared;
 mod shims;
+mod told_groups;
 mod union;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -68,8 +68,8 @@ use crate::text;
 
 pub use builds::Builds;
 pub use container::{Container, Evidence, without_binds};
-pub use docker_groups::DockerGroups;
 pub use exited::Exited;
+pub use told_groups::ToldGroups;
 
 /// Everything that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,9 +125,9 @@ pub struct Scope {
     /// Where docker's data are not in the snap's directories, the places there that are containers' of ours.
     #[serde(skip)]
     pub docker_places: BTreeSet<PathBuf>,
-    /// Control groups that docker was told to make containers in.
-    #[serde(skip)]
-    pub docker_groups: DockerGroups,
+    /// Control groups that docker or containerd was told to use, and that may be a user's.
+    #[serde(default, skip_serializing_if = "ToldGroups::is_empty")]
+    pub told_groups: ToldGroups,
     /// runc's states of docker's builds, where others have theirs, too.
     #[serde(skip)]
     pub builds: Builds,

@@ -106,6 +106,7 @@ fn move_to(snap: &Snap, other_home: &Path, roots: &mut Roots, told: &ConfiguredR
             roots.moved.push(exec);
         }
     }
+    roots.groups.clone_from(&told.groups);
     roots.pod_logs = told.pod_logs.as_ref().map(here);
     let Some(kubelet) = new(&told.kubelet) else { return };
     roots.kubelet = Some(kubelet.clone());

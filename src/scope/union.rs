@@ -27,7 +27,7 @@ impl Scope {
         self.told_by_shims = self.told_by_shims.or(older.told_by_shims);
         self.streams.extend(older.streams);
         self.states.extend(older.states);
-        self.docker_groups.extend(older.docker_groups);
+        self.told_groups.union(older.told_groups);
         self.builds.extend(older.builds);
         self.staged.extend(older.staged);
         self.pinned.extend(older.pinned);
@@ -62,7 +62,7 @@ impl Scope {
         self.exited.sockets.clear();
         self.ipc.clear();
         self.groups_above.clear();
-        self.docker_groups = Default::default();
+        self.told_groups = Default::default();
         self.builds.clear();
         self.devices.clear();
         self.bystanders.clear();

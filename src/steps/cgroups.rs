@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
-use crate::linux::cgroup::{full, group};
+use crate::linux::cgroup::{Hierarchy, full, group};
 use crate::reason::Reason;
 use crate::residue::Residue;
 use crate::residue::finding::Finding;
@@ -63,9 +63,24 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
                 finding.residues.push(Residue::group(path, None));
             }
         }
-        dockers::told_groups(view, scope, hierarchy, all, &mut finding);
+        told_groups(view, scope, hierarchy, all, &mut finding);
     }
     finding
+}
+
+/// Tells of the groups that a runtime was told to use and that nobody is in, beside those that go anyway or are told.
+fn told_groups(view: &View, scope: &Scope, hierarchy: &Hierarchy, all: &[PathBuf], finding: &mut Finding) {
+    for (group, why) in all.iter().filter_map(|group| Some((group, scope.told_groups.of(group)?))) {
+        let path = full(&hierarchy.point, group);
+        let goes = |residue: &Residue| matches!(residue, Residue::Cgroup(it) if *it.path == *path);
+        let what = show(&path);
+        let is_known =
+            || finding.blind.iter().any(|blind| blind.what == what) || finding.residues.iter().any(goes);
+        if !view.is_occupied(hierarchy, group) && !is_known() {
+            let why = format!("{why}; who made it cannot be told");
+            finding.blind.push(Blind::new(what, (Reason::Unproven, why)));
+        }
+    }
 }
 
 /// Empty groups in those of pods that nothing ties to a container of ours but its ID, be it one that only our containerd's

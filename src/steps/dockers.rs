@@ -4,15 +4,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::error::Blind;
 use crate::linux::cgroup::{Hierarchy, full};
-use crate::reason::Reason;
-use crate::residue::Residue;
-use crate::residue::finding::Finding;
 use crate::runtime::{docker, groups};
 use crate::scope::Scope;
 use crate::steps::skeleton;
-use crate::text::show;
 use crate::view::View;
 
 /// Its groups above those of containers, where they hold nothing, and before them those of builds of ours, children before parents.
@@ -52,27 +47,4 @@ pub fn empty_groups<'a>(
         return leaves;
     }
     found
-}
-
-/// Tells of the groups that it was told to make containers in and that nobody is in, beside those that go anyway or are told.
-pub fn told_groups(
-    view: &View,
-    scope: &Scope,
-    hierarchy: &Hierarchy,
-    all: &[PathBuf],
-    finding: &mut Finding,
-) {
-    let known = &scope.docker_groups;
-    for (group, file) in all.iter().filter_map(|group| known.get_key_value(group)) {
-        let path = full(&hierarchy.point, group);
-        let goes = |residue: &Residue| matches!(residue, Residue::Cgroup(it) if *it.path == *path);
-        let what = show(&path);
-        let is_known =
-            || finding.blind.iter().any(|blind| blind.what == what) || finding.residues.iter().any(goes);
-        if !view.is_occupied(hierarchy, group) && !is_known() {
-            let why = format!("{} has containers made in it; who made it cannot be told", show(file));
-            let told = Blind::new(what, (Reason::Unproven, why));
-            finding.blind.push(told);
-        }
-    }
 }

@@ -26,10 +26,20 @@ pub const ALL: &[Scene] = &[
     ("logs_of_a_completed_pod_in_a_shared_database_are_told", || exited("1.7", Where::Nothing)),
     ("logs_are_named_where_the_profile_does_not_ask", || logs(false, "1.7")),
     ("logs_of_a_users_symlink_stay", links),
-    ("logs_elsewhere_go", || elsewhere(true, "podLogsDir: /other/dir\n")),
+    ("logs_elsewhere_go", || elsewhere(true, &[("kubelet.yaml", "podLogsDir: /other/dir\n")])),
     ("logs_elsewhere_are_named_where_the_profile_does_not_ask", || {
-        elsewhere(false, "{\"podLogsDir\": \"/other/dir\"}\n")
+        elsewhere(false, &[("kubelet.yaml", "{\"podLogsDir\": \"/other/dir\"}\n")])
     }),
+    ("logs_elsewhere_by_a_file_that_changes_kubelets_configuration_go", || elsewhere(true, &CHANGED)),
+    ("logs_elsewhere_by_a_file_that_changes_kubelets_configuration_are_named", || elsewhere(false, &CHANGED)),
+];
+
+/// kubelet's configuration, and what a user has in the directory that `--config-dir` names.
+const CHANGED: [(&str, &str); 4] = [
+    ("kubelet.yaml", "podLogsDir: /never/there\n"),
+    ("kubelet.d/10-logs.conf", "podLogsDir: /nor/there\n"),
+    ("kubelet.d/20-logs.conf", "podLogsDir: /other/dir\n"),
+    ("kubelet.d/30-logs.conf.old", "podLogsDir: /no/more\n"),
 ];
 
 const OTHERS: &str = "/var/log/pods/default_somebodys_99999999-2222-4333-8444-555555555555";
@@ -78,7 +88,7 @@ fn logs(asked: bool, version: &'static str) -> Result<()> {
 }
 
 /// A KubeletConfiguration names another directory for them (`podLogsDir`), in which others' are, too.
-fn elsewhere(asked: bool, configuration: &str) -> Result<()> {
+fn elsewhere(asked: bool, files: &[(&str, &str)]) -> Result<()> {
     let mut stage = Stage::beside("1.7", || {
         sh("mkdir -p /var/log/containers /other/dir/default_somebodys_99999999-2222-4333-8444-555555555555/app0 /other/dir/mine; echo x > /other/dir/note")
             .map(|_| Vec::new())
@@ -87,12 +97,12 @@ fn elsewhere(asked: bool, configuration: &str) -> Result<()> {
         stage.profile(|profile| profile["kubelet"]["logs"] = json!(false))?;
     }
     sh(&format!(
-        "mkdir -p {DATA}/args; echo '--config=${{SNAP_DATA}}/args/kubelet.yaml' > {DATA}/args/kubelet"
+        "mkdir -p {DATA}/args/kubelet.d; cd {DATA}/args
+         echo '--config=${{SNAP_DATA}}/args/kubelet.yaml --config-dir=${{SNAP_DATA}}/args/kubelet.d' > kubelet"
     ))?;
-    std::fs::write(
-        format!("{DATA}/args/kubelet.yaml"),
-        format!("kind: KubeletConfiguration\n{configuration}"),
-    )?;
+    for (name, text) in files {
+        std::fs::write(format!("{DATA}/args/{name}"), format!("kind: KubeletConfiguration\n{text}"))?;
+    }
     stage.start_usual()?;
     pods(&stage)?;
     // As kubelet has them written there.

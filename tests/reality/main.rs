@@ -39,6 +39,7 @@ mod services;
 mod shapes;
 mod shared;
 mod stage;
+mod told;
 mod top;
 mod traces;
 
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
     all.extend(options::ALL);
     all.extend(outside::ALL);
     all.extend(services::ALL);
+    all.extend(told::ALL);
     all.extend(top::ALL);
     all.extend(traces::ALL);
     support::scenes::main_with_runtimes("reality", all.leak(), devices::possible)

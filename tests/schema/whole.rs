@@ -169,6 +169,7 @@ fn fill(scope: &mut Scope) {
         witness: Witness::Unit,
     });
     scope.groups_above.push("/odd".into());
+    scope.told_groups = serde_json::from_str(r#"["/own"]"#).unwrap();
     scope.recorded.push(id.clone());
     scope.exited.ids.insert("def".into());
     scope.exited.pods.insert("default_job_uid".into());

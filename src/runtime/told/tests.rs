@@ -32,8 +32,13 @@ fn dockers_own_file_counts_less_than_its_containerds() {
 fn read_with(files: &[(&str, &str)]) -> (ConfiguredRoots, Vec<Unresolved>) {
     let dir = tempfile::tempdir().unwrap();
     let args = dir.path().join("var/snap/microk8s/x1/args");
-    fs::create_dir_all(args.join("conf.d")).unwrap();
-    files.iter().for_each(|(name, text)| fs::write(args.join(name), text).unwrap());
+    let file = |name: &str, text: &str| {
+        let path = args.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    fs::create_dir_all(&args).unwrap();
+    files.iter().for_each(|(name, text)| file(name, text));
     let (snap, profile) = crate::fixture::microk8s();
     let roots = profile.resolve(&snap).unwrap();
     read(&Host::at(dir.path()), &snap, &roots.told_by)
@@ -134,4 +139,62 @@ fn sockets_in_both_places() {
     assert_eq!(told(&files(&words)).address, path("/b/c.sock"), "arguments count more");
     let (plain, unread) = read_with(&files(&words.replace("/b/", "/b/../")));
     assert_eq!((plain.address, unread.len()), (path("/a/c.sock"), 1));
+}
+
+#[test]
+fn groups_that_containerd_uses_with_the_file_that_says_so() {
+    let runc = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes";
+    let toml = format!(
+        "[cgroup]\npath = \"own/group\"\n[{runc}.runc.options]\nShimCgroup = \"/shims\"\n[{runc}.x.options]\nShimCgroup = \"\"\n[other]\npath = \"/no\"\n"
+    );
+    let (told, unread) = read_with(&[("containerd-template.toml", &toml)]);
+    let groups: Vec<_> = told.groups.iter().map(|(group, _)| group.to_str().unwrap()).collect();
+    assert_eq!((groups, unread), (vec!["/own/group", "/shims"], vec![]));
+    assert!(told.groups.iter().all(|(_, file)| file.ends_with("args/containerd-template.toml")));
+    let (told, unread) = read_with(&[("containerd-template.toml", "[cgroup]\npath = \"/a/../b\"\n")]);
+    assert_eq!((told.groups.len(), unread.len()), (0, 1));
+}
+
+#[test]
+fn tables_in_one_line_and_keys_with_dots() {
+    let short = "grpc = { address = \"/a/c.sock\" }\ncgroup = { path = '/g' }\n\
+                 plugins = { \"io.containerd.nri.v1.nri\" = { socket_path = '/a/n' } }\n";
+    let dots = "grpc.address = '/a/c.sock'\nplugins.'io.containerd.nri.v1.nri'.socket_path = '/a/n'\n\
+                cgroup.path = '''/g'''\n";
+    let new = "[plugins]\n\"io.containerd.nri.v1.nri\" = { disable = false, socket_path = \"/a/n\" }\n\
+               \"io.containerd.server.v1.grpc\" = { address = '/a/c.sock' }\n[cgroup]\npath = '/g'\n";
+    for toml in [short, dots, new] {
+        let (told, unread) = read_with(&[("containerd-template.toml", toml)]);
+        let group = told.groups.first().map(|(group, _)| group.clone());
+        assert_eq!((told.address, group, unread), (path("/a/c.sock"), path("/g"), vec![]), "{toml}");
+        assert_eq!(told.sockets, ["/a/n", "/a/c.sock", "/a/c.sock.ttrpc"].map(PathBuf::from), "{toml}");
+    }
+    let (told, unread) = read_with(&[("containerd-template.toml", "root = \"/x\\u0041/y\"")]);
+    assert_eq!((told.root, unread.len()), (None, 1), "what has an escape is no plain place");
+}
+
+#[test]
+fn kubelets_drop_ins_count_more_the_later_their_names_are() {
+    let words =
+        ("kubelet", "--config=${SNAP_DATA}/args/kubelet.yaml\n--config-dir=${SNAP_DATA}/args/conf.d\n");
+    let files = [
+        words,
+        ("kubelet.yaml", "podLogsDir: /a/first\n"),
+        ("conf.d/10-x.conf", "podLogsDir: /a/second\n"),
+        ("conf.d/20-x.conf", "{\"kind\": \"KubeletConfiguration\", \"podLogsDir\": \"/a/third\"}\n"),
+        ("conf.d/30-x.conf", "kind: KubeletConfiguration\n"),
+        ("conf.d/40-x.yaml", "podLogsDir: /a/no\n"),
+    ];
+    let of = |files: &[(&str, &str)]| read_with(files).0.pod_logs;
+    assert_eq!(of(&files), path("/a/third"));
+    assert_eq!(of(&files[..3]), path("/a/second"));
+    assert_eq!(of(&files[..2]), path("/a/first"));
+    assert_eq!(of(&[words, ("conf.d/a/b.conf", "podLogsDir: /a/deep\n")]), path("/a/deep"));
+    let deep = "conf.d/1/2/3/4/5/6/7/8/9/a.conf";
+    let (told, unread) = read_with(&[words, (deep, "podLogsDir: /a/no\n")]);
+    assert_eq!((told.pod_logs, unread.len()), (None, 1));
+    let many: Vec<String> = (0..=MAX_DROP_INS).map(|n| format!("conf.d/a/{n}.conf")).collect();
+    let mut many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
+    many.extend([words, ("conf.d/b/a.conf", "podLogsDir: /a/no\n")]);
+    assert_eq!(read_with(&many).1.len(), 1);
 }

@@ -69,6 +69,9 @@ pub struct Roots {
     /// Where kubelet was told to have logs of pods written.
     #[serde(skip)]
     pub pod_logs: Option<PathBuf>,
+    /// Control groups that containerd was told to go into, or to put its shims into, each with the file that says so.
+    #[serde(skip)]
+    pub groups: Vec<(PathBuf, PathBuf)>,
     /// Where CNI plugins cache results and lease addresses.
     #[serde(with = "text")]
     pub cni: PathBuf,

@@ -1,0 +1,172 @@
+//! Control groups that a runtime was told to use and never takes away: those that docker makes containers in (`--cgroup-parent`; runc
+//! makes what is missing, and at the end takes away the container's own alone), and those that containerd goes into itself or puts its
+//! shims into (`[cgroup] path`, `ShimCgroup`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Blind;
+use crate::runtime::docker::{DAEMON_FILES, OPTIONS, Options, options};
+use crate::runtime::groups;
+use crate::scope::Scope;
+use crate::scope::docker_links;
+use crate::snap::units;
+use crate::text::{self, show};
+use crate::view::View;
+
+/// Each with who tells of it, and what: the file goes with the snap, and the result keeps the groups alone. A user may have made one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToldGroups(BTreeMap<PathBuf, String>);
+
+impl ToldGroups {
+    /// What was told of a group.
+    pub fn of(&self, group: &Path) -> Option<&str> {
+        self.0.get(group).map(String::as_str)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds those of another one.
+    pub(super) fn union(&mut self, older: ToldGroups) {
+        for (group, why) in older.0 {
+            self.0.entry(group).or_insert(why);
+        }
+    }
+
+    /// Notes a group and those above it, which are made with it where they are missing.
+    fn note(&mut self, view: &View, group: &Path, why: &str) {
+        let managed = units::has_systemd(view.host);
+        for group in group.ancestors().filter(|group| is_somebodys(group, managed)) {
+            self.0.entry(group.to_path_buf()).or_insert_with(|| why.to_owned());
+        }
+    }
+}
+
+impl Serialize for ToldGroups {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        text::list::serialize(&self.0.keys().cloned().collect::<Vec<_>>(), to)
+    }
+}
+
+impl<'de> Deserialize<'de> for ToldGroups {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ToldGroups, D::Error> {
+        let why = || "the snap had its runtime use it".to_owned();
+        let groups = text::list::deserialize(from)?;
+        Ok(ToldGroups(groups.into_iter().map(|group| (group, why())).collect()))
+    }
+}
+
+/// docker keeps some files for each container, and hardly anybody has more containers on a machine.
+const MAX_CONTAINERS: usize = 4096;
+
+/// Some container: above their own groups, those of all are the same.
+const ANY: &str = "a";
+
+pub(super) fn gather(view: &View, scope: &mut Scope) -> ToldGroups {
+    let mut found = ToldGroups::default();
+    for (group, file) in &scope.roots.groups {
+        found.note(view, group, &format!("{} has containerd or its shims put into it", show(file)));
+    }
+    of_docker(view, scope, &mut found);
+    found
+}
+
+fn of_docker(view: &View, scope: &mut Scope, found: &mut ToldGroups) {
+    let data = docker_links::data(view, scope);
+    if data.is_empty() {
+        return;
+    }
+    let mut unread = Vec::new();
+    let mut read = |file: PathBuf| -> Option<(PathBuf, Options)> {
+        match options(view.host, &file) {
+            Ok(options) => Some((file, options.filter(|it| !it.parent.is_empty())?)),
+            Err(e) => {
+                unread.push(Blind::new(show(&file), e));
+                None
+            }
+        }
+    };
+    let homes = [&scope.snap.data, &scope.snap.common].into_iter().chain(&scope.roots.data);
+    let files = homes.flat_map(|home| DAEMON_FILES.map(|name| home.join(name)));
+    let of_daemon: Vec<_> = files.filter_map(&mut read).collect();
+    let mut all = Vec::new();
+    for containers in data.into_iter().map(|data| data.join("containers")) {
+        let ids = view.host.list(&containers).unwrap_or_default();
+        all.extend(ids.iter().take(MAX_CONTAINERS).filter_map(|id| read(containers.join(id).join(OPTIONS))));
+    }
+    for (file, said) in of_daemon.into_iter().chain(all) {
+        for leaf in said.group_of(ANY) {
+            let above = leaf.parent().unwrap_or(&leaf);
+            found.note(view, above, &format!("{} has containers made in it", show(&file)));
+        }
+    }
+    scope.doubts.extend(unread);
+}
+
+/// True for a group that neither docker nor kubelet nor systemd has made for itself, or makes anew.
+fn is_somebodys(group: &Path, managed: bool) -> bool {
+    let is_managers = groups::is_a_units(group) || group.extension().is_some_and(|e| e == "slice");
+    let is_made_anew = groups::is_dockers(group) || groups::is_kubelets(group) || managed && is_managers;
+    group.parent().is_some() && !is_made_anew
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, scope_of};
+    use crate::linux::host::Host;
+
+    #[test]
+    fn those_above_containers_by_dockers_own_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let mut scope = scope_of(&[]);
+        let data = scope.roots.mounts[0].clone();
+        let at = |name: &str| format!("{}/{name}", &data.display().to_string()[1..]);
+        file(dir.path(), &at("containers/a/hostconfig.json"), r#"{"CgroupParent":"/deep/er"}"#);
+        assert!(gather(&View::new(&host, None), &mut scope).is_empty(), "no docker has worked there");
+        file(dir.path(), &at("network/files/local-kv.db"), "");
+        file(dir.path(), &at("containers/b/hostconfig.json"), r#"{"CgroupParent":""}"#);
+        file(dir.path(), &at("containers/c/hostconfig.json"), r#"{"CgroupParent":"/docker"}"#);
+        file(dir.path(), &at("containers/d/hostconfig.json"), "{");
+        file(dir.path(), "var/snap/microk8s/common/daemon.json", r#"{"cgroup-parent":"all"}"#);
+        let found = gather(&View::new(&host, None), &mut scope);
+        let found: Vec<String> = found.0.keys().map(|group| group.display().to_string()).collect();
+        assert_eq!(found, ["/all", "/deep", "/deep/er"]);
+        assert_eq!(scope.doubts.len(), 1, "one file makes no sense");
+    }
+
+    #[test]
+    fn those_of_containerd_and_what_is_above_them_but_nobody_elses_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let mut scope = scope_of(&[]);
+        let told = |group: &str| (PathBuf::from(group), PathBuf::from("/etc/c.toml"));
+        scope.roots.groups =
+            ["/own/group", "/system.slice/x.service/g", "/a.slice/b.service", "/kubepods"].map(told).into();
+        let mut found = || gather(&View::new(&host, None), &mut scope).0.into_keys().collect::<Vec<_>>();
+        let own = ["/own", "/own/group"].map(PathBuf::from);
+        assert_eq!(found().iter().filter(|group| group.starts_with("/own")).count(), 2);
+        file(dir.path(), "run/systemd/system/x", "");
+        assert_eq!(found(), own);
+    }
+
+    #[test]
+    fn the_result_keeps_them() {
+        let mut groups = ToldGroups::default();
+        assert!(groups.is_empty());
+        groups.0.insert("/own".into(), "a file has it".into());
+        let written = serde_json::to_string(&groups).unwrap();
+        assert_eq!(written, r#"["/own"]"#);
+        let mut read: ToldGroups = serde_json::from_str(&written).unwrap();
+        assert!(read.of(Path::new("/own")).is_some_and(|why| why.starts_with("the snap had")));
+        read.0.insert("/more".into(), "x".into());
+        groups.union(read);
+        assert_eq!(groups.of(Path::new("/own")), Some("a file has it"));
+        assert_eq!(groups.of(Path::new("/more")), Some("x"));
+    }
+}
