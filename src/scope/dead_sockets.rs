@@ -19,8 +19,10 @@ use crate::view::View;
 /// IDs that others have (`foreign`) are left out: another instance of the snap may call its containerd's address the same.
 pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) -> BTreeSet<Name> {
     let mut found = BTreeSet::new();
+    if !scope.has_run() {
+        return found;
+    }
     let unknown = match view.host.list(&scope.roots.shim_sockets) {
-        _ if !scope.has_run() => HashSet::new(),
         Ok(names) => unknown(view, scope, names),
         // Confinement refuses it on machines where nothing is left; bundles and command lines tell of the others (tests/spread).
         Err(e) if e.is_gone() || matches!(e.errno(), Some(EACCES | EPERM)) => HashSet::new(),
