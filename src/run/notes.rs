@@ -145,7 +145,8 @@ fn manner(scope: &Scope, task: &Task) -> String {
     text
 }
 
-/// Binds that are neither the runtime's nor kubelet's nor the kernel's.
+/// Binds that are neither the runtime's nor kubelet's nor the kernel's. Pods with the host's IPC namespace (`hostIPC`) have its shared
+/// memory as files, too: who has made one of these nothing tells.
 fn host_volumes(scope: &Scope) -> Vec<String> {
     let roots = scope.roots.mounts.iter().chain(&scope.inside.mounts).map(|p| p.as_path());
     let kernel = ["/proc", "/sys", "/dev", "/run/containerd", "/var/lib/kubelet/pods"].map(Path::new);
@@ -153,7 +154,7 @@ fn host_volumes(scope: &Scope) -> Vec<String> {
     let mut users: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for container in &scope.containers {
         let mut volumes = container.binds.list();
-        volumes.retain(|bind| !known.iter().any(|k| bind.starts_with(k)));
+        volumes.retain(|bind| bind == Path::new("/dev/shm") || !known.iter().any(|k| bind.starts_with(k)));
         for bind in volumes {
             users.entry(bind).or_default().extend(container.pod.as_ref().map(ToString::to_string));
         }
@@ -319,12 +320,14 @@ mod tests {
             .unwrap();
         let host = Host::at(dir.path());
         let mut scope = scope_of(&["a"]);
-        scope.containers[0].binds =
-            ["/srv/db", "/dev/shm", &format!("{root}/pods/a/etc-hosts")].map(PathBuf::from).to_vec().into();
+        scope.containers[0].binds = ["/srv/db", "/dev/shm", "/dev/null", &format!("{root}/pods/a/etc-hosts")]
+            .map(PathBuf::from)
+            .to_vec()
+            .into();
         let notes = |scope: &Scope| -> Vec<(NoteKind, Vec<String>)> {
             before(&View::new(&host, None), scope).into_iter().map(|n| (n.kind, n.items)).collect()
         };
-        let volumes = (NoteKind::HostVolumes, vec!["/srv/db".to_string()]);
+        let volumes = (NoteKind::HostVolumes, ["/dev/shm", "/srv/db"].map(String::from).to_vec());
         let served = (NoteKind::NetworkVolumes, vec![format!("server:/export at {root}/pods/a/v")]);
         assert_eq!(notes(&scope), [volumes.clone(), served.clone()], "one member is no cluster");
         std::fs::write(backend.join("cluster.yaml"), "- Address: 10.0.0.1:1\n- Address: 10.0.0.2:1\n")

@@ -18,6 +18,7 @@
 
 mod any;
 mod cri;
+pub mod snapshots;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod traces;

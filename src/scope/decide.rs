@@ -131,7 +131,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     bystanders.extend(found.bystanders);
     scope.network = found.network;
     scope.deserted = deserted::gather(view, &scope);
-    scope.pinned = pinned::gather(view, &scope);
+    scope.pinned = pinned::gather(view, &mut scope);
     scope.staged = shared::staged(view, &scope);
     scope.devices = devices::gather(view, &scope);
     let known = earlier.into_iter().flat_map(|e| &e.devices).filter(|d| !scope.devices.contains(d)).cloned();

@@ -262,7 +262,7 @@ fn own_places(roots: &Roots) -> impl Iterator<Item = &PathBuf> {
 }
 
 /// Where a directory lies on its file system: the device, and the path there.
-fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
+pub(super) fn place_in(table: &MountTable, path: &Path) -> Option<(String, PathBuf)> {
     // Of mounts at one point the last one is on top.
     let above = table.mounts.iter().filter(|m| path.starts_with(m.point()));
     let mount = above.max_by_key(|m| m.point().components().count())?;

@@ -42,6 +42,7 @@ mod rootfs;
 pub mod roots;
 pub mod shared;
 mod shims;
+pub mod snapshots;
 mod told_groups;
 mod union;
 
@@ -280,6 +281,11 @@ impl Scope {
     /// Whether a containerd of the snap has run, as far as anything of it is left.
     pub fn has_run(&self) -> bool {
         self.idle || self.containers.iter().any(|container| self.counts_as_ours(container))
+    }
+
+    /// Whether a container of ours is in this namespace of containerd's.
+    fn counts_in(&self, namespace: &str) -> bool {
+        self.containers.iter().any(|c| c.id.namespace == *namespace && self.counts_as_ours(c))
     }
 
     /// Whether a kubelet of the snap has run, as far as anything of what it manages is left.

@@ -11,7 +11,7 @@ use crate::linux::proc::Proc;
 use crate::runtime::processes::Processes;
 
 /// Below containerd's root: each of its snapshotters has a directory of this name with its own behind it.
-const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
+pub(super) const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
 
 /// As many parents are looked at, one above the other.
 const MAX_ABOVE: usize = 1000;

@@ -34,14 +34,16 @@ pub fn is_of_our_pod(scope: &Scope, path: &Path) -> bool {
     owners.any(|owner| matches!(owner, Owner::Pod(uid) if scope.pod_uids().any(|own| own == uid)))
 }
 
+/// True for what is below a shared directory.
+pub(super) fn is_below(scope: &Scope, point: &Path) -> bool {
+    scope.roots.shared.iter().any(|root| owner(root, point).is_some())
+}
+
 /// True for a mount in a shared directory of which nothing says whose it is, where something of ours has run.
 pub fn is_nobodys(scope: &Scope, mount: &Mount) -> bool {
-    let is_ours = |namespace: &str| {
-        scope.containers.iter().any(|c| c.id.namespace == *namespace && scope.counts_as_ours(c))
-    };
     let is_others = |id: &str| scope.containers.iter().any(|c| c.id.id == *id && !scope.counts_as_ours(c));
     let is_known = |(root, owner)| match owner {
-        Owner::Task(namespace, _) => !is_ours(namespace),
+        Owner::Task(namespace, _) => !scope.counts_in(namespace),
         Owner::Container(id) => is_others(id),
         // Where another kubelet lives, its directory is its own.
         Owner::Pod(_) | Owner::Unknown => {

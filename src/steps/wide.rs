@@ -17,7 +17,7 @@ use crate::residue::witness::Proven;
 use crate::runtime::bundle;
 use crate::scope::held::Held;
 use crate::scope::outside::shown;
-use crate::scope::{Container, Scope, shared};
+use crate::scope::{Container, Scope, shared, snapshots};
 use crate::steps::{agents, passed_on};
 use crate::text::{escape, show};
 use crate::view::View;
@@ -39,6 +39,8 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     }));
     let why = "it lies in a directory that others use, too, and nothing says whose it is; look, then";
     finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
+    let why = "it shows what containerd keeps in a directory that others use, too, and this snap's may have mounted it; look, then";
+    finding.blind.extend(snapshots(view, scope, own).map(|mount| told(mount, why)));
     finding.blind.extend(passed_on::find(view, scope, own, agents::has_mounted));
     agents::find(view, scope, finding);
 }
@@ -79,6 +81,12 @@ fn nobodys<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iterat
     let mounts = table.into_iter().flat_map(|table| &table.mounts);
     let untold = move |m: &Mount| own.is_some_and(|held| !held.is_ours(m) && !held.is_in_docker(m));
     mounts.filter(move |m| untold(m) && shared::is_nobodys(scope, m))
+}
+
+/// Snapshots that our containerd may have mounted elsewhere.
+fn snapshots<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iterator<Item = &'v Mount> {
+    let mounts = if view.in_init_namespace() { snapshots::mounted(view, scope) } else { Vec::new() };
+    mounts.into_iter().filter(move |m| own.is_some_and(|held| !held.is_ours(m) && !held.is_in_docker(m)))
 }
 
 /// The directories elsewhere that are bound at roots of the snap.

@@ -2,7 +2,9 @@
 //!
 //! RIGHT: shared memory, semaphores and queues of System V that a pod of ours has made are named, with the command that removes them;
 //! status 3. Those of others stay, and are nobody's doubt; so are those of pods with a namespace of their own, which go with it.
+//! Of POSIX's shared memory, which is files in /dev/shm, nothing tells who has made it: it stays, and a note says who could.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ pub const ALL: &[Scene] = &[
     ("shared_memory_of_a_pod_in_the_hosts_namespace_is_told_2_1", || left("2.1", true)),
     ("shared_memory_of_others_beside_a_pod_in_the_hosts_namespace_is_nobodys_doubt", tidy),
     ("very_much_shared_memory_of_a_pod_in_the_hosts_namespace_costs_little", very_much),
+    ("posix_shared_memory_of_a_pod_in_the_hosts_namespace_stays_and_its_place_is_told", || posix(true)),
+    ("posix_shared_memory_of_a_pod_in_its_own_namespace_goes_with_it", || posix(false)),
     ("shared_memory_of_a_pod_in_its_own_namespace_goes_with_it", || left("1.7", false)),
 ];
 
@@ -115,4 +119,29 @@ fn very_much() -> Result<()> {
     let said = report["steps"].to_string();
     demand(said.contains(" more") && said.len() < 100_000, "too much is said")?;
     demand(start.elapsed() < Duration::from_secs(20), format!("it took {:?}", start.elapsed()))
+}
+
+fn posix(host: bool) -> Result<()> {
+    const MAKER: &str =
+        r#"open(my $f, ">", "/dev/shm/of-pod") or die; close $f; $SIG{TERM} = sub { exit }; sleep 1 while 1"#;
+    let file = Path::new("/dev/shm/of-pod");
+    let mut stage = Stage::new("1.7")?;
+    stage.also(|_| sh("echo precious > /dev/shm/others"))?;
+    stage.start_usual()?;
+    let mut options = LIBRARIES.to_vec();
+    if host {
+        options.push("--host-ipc");
+    }
+    stage.runtime()?.make_pods("maker", &options, &["/usr/bin/perl", "-e", MAKER])?;
+    let until = Instant::now() + Duration::from_secs(if host { 10 } else { 1 });
+    while Instant::now() < until && !file.exists() {
+        sleep(Duration::from_millis(20));
+    }
+    demand(file.exists() == host, "the file is not where it should be")?;
+    stage.shared(|thing| thing.path == file)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3)])?;
+    let report = stage.judge(&Right::Clean, 0)?;
+    demand(file.exists() == host && Path::new("/dev/shm/others").exists(), "a file is gone")?;
+    demand(report["notes"].to_string().contains("/dev/shm (default/maker)") == host, "its place is not told")
 }

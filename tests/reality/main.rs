@@ -38,6 +38,7 @@ mod server;
 mod services;
 mod shapes;
 mod shared;
+mod snapshots;
 mod stage;
 mod told;
 mod top;
@@ -57,13 +58,14 @@ fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
-    let parts: [&[Scene]; 12] = [
+    let parts: [&[Scene]; 13] = [
         moved::ALL,
         places::ALL,
         docker::ALL,
         kata::ALL,
         shapes::ALL,
         shared::ALL,
+        snapshots::ALL,
         bounds::ALL,
         held::ALL,
         images::ALL,

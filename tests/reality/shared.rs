@@ -89,7 +89,7 @@ fn shared(version: &'static str, who: Beside) -> Result<()> {
 
 /// Images, and the directories of the pods' volumes, are in a place that is not the snap's alone: they may stay, named. So do
 /// directories that our containerd has made and in which others have things by now.
-fn may_stay(thing: &Thing) -> bool {
+pub fn may_stay(thing: &Thing) -> bool {
     let has_others = || std::fs::read_dir(&thing.path).is_ok_and(|mut entries| entries.next().is_some());
     thing.kind == Kind::File
         && (thing.path.starts_with("/var/lib/containerd")
@@ -98,7 +98,7 @@ fn may_stay(thing: &Thing) -> bool {
 }
 
 /// As the k8s snap in classic confinement has it.
-fn started(version: &'static str) -> Result<Stage> {
+pub fn started(version: &'static str) -> Result<Stage> {
     let mut stage = Stage::new(version)?;
     stage.profile(|profile| {
         profile["containerd"] = json!({

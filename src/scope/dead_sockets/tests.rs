@@ -57,3 +57,17 @@ fn a_database_that_cannot_be_read_is_told_where_nothing_else_tells() {
     };
     assert_eq!(found(partly, ""), (vec!["kept"], 1), "what lies beside it names one of several");
 }
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_told_where_ours_have_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::at(dir.path());
+    let told = |scope: &mut Scope| {
+        gather(&View::new(&host, None), scope, &HashSet::new());
+        scope.doubts.len()
+    };
+    assert_eq!(told(&mut scope_of(&["a"])), 0, "there is none");
+    file(dir.path(), "run/containerd/s", "no directory");
+    assert_eq!(told(&mut scope_of(&["a"])), 1);
+    assert_eq!(told(&mut scope_of(&[])), 0, "nothing of ours has run");
+}
