@@ -48,7 +48,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     };
     let sockets =
         scope.roots.sockets.iter().filter(|p| scope.snap.owns(p) || !is_elsewhere(scope, p) && dead(p));
-    let mut sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(path)).collect();
+    let sockets = sockets.map(|path| scope.roots.place_of(path));
+    let mut sockets: Vec<PathBuf> =
+        sockets.filter(|path| !is_served(view, scope, path, &mut finding)).collect();
     sockets.extend(sockets_elsewhere(view, scope, &mut finding));
     // Each containerd from 2.0 on makes this one anew when it starts, wherever it is told to work.
     let of_plugins = PathBuf::from(bundle::NRI_SOCKET);
@@ -68,6 +70,19 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     ipc::find(view, scope, &mut finding);
     skeleton::find(view, scope, &mut finding);
     finding
+}
+
+/// True for a socket of the snap's own at which somebody listens who is in none of its units, such as its containerd in a unit
+/// of an administrator's: nobody can know that he is the snap's, and without the socket nobody would ever hear of him.
+fn is_served(view: &View, scope: &Scope, path: &Path, finding: &mut Finding) -> bool {
+    let listener = if view.host.is_live() { sockets::listener(path) } else { None };
+    // systemd listens for services that it starts when they are asked.
+    let is_stranger = |pid: &i32| *pid != 1 && view.unit_of(*pid) != Some(scope.snap.instance.as_str());
+    let stranger = listener.filter(is_stranger);
+    let Some(pid) = stranger else { return false };
+    let why = format!("process {pid} listens there, and runs in no unit of the snap; 'kill {pid}' ends it");
+    finding.blind.push(Blind::new(show(path), (Reason::Unproven, why)));
+    true
 }
 
 /// True for a socket in no directory that is the snap's or that runtimes share.

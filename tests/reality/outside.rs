@@ -3,6 +3,7 @@
 //!
 //! RIGHT: it is told with what ends it, status 3; what another has of the same kind stays without a word.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::stage::{COMMON, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
+use support::runtime::Layout;
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
@@ -17,6 +19,7 @@ pub const ALL: &[Scene] = &[
     ("a_program_of_ours_that_somebody_runs_is_told", program),
     ("interpreters_that_a_container_has_registered_are_told", interpreter),
     ("directories_that_kubelet_makes_go_while_they_are_empty", kubelets),
+    ("a_containerd_of_ours_in_a_unit_of_an_administrators_is_told", administrators),
     ("lio_target_on_a_file_of_ours_is_told", target),
 ];
 
@@ -101,6 +104,31 @@ fn kubelets() -> Result<()> {
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 4)])?;
     stage.judge(&Right::Clean, 1).map(drop)
+}
+
+/// It works in the snap's directories, listens at the snap's socket, and nothing but that says that it is the snap's. Its
+/// pods are ours, and end.
+fn administrators() -> Result<()> {
+    const UNIT: &str = "system.slice/users-containerd.service";
+    let mut stage = Stage::new("1.7")?;
+    let layout = Layout { service: UNIT.into(), ..Stage::layout() };
+    let (root, state) = (layout.root.display().to_string(), layout.state.display().to_string());
+    let pid = stage.start(layout, &["--root", &root, "--state", &state], Ok)?.pid();
+    stage.polite_pods("polite", 1)?;
+    // What it has for itself stays with it.
+    let its: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Socket => thing.name.starts_with("tcp"),
+        Kind::Cgroup => thing.path.ends_with(UNIT),
+        _ => ["/run/containerd", "/run/containerd/runc", "/run/containerd/s"]
+            .map(Path::new)
+            .contains(&&*thing.path),
+    };
+    stage.shared(its)?;
+    stage.must_show(&[(Kind::Process, 4), (Kind::Socket, 3), (Kind::Mount, 4)])?;
+    let listens: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Process | Kind::Socket);
+    let report = stage.judge(&Right::Told(listens, &[3]), 1)?;
+    let told = report["steps"].to_string();
+    demand(told.contains(&format!("process {pid} listens there")), format!("it is not told: {told}"))
 }
 
 fn target() -> Result<()> {
