@@ -2,6 +2,7 @@
 //! nothing says whose; so it is told, and not touched.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -39,6 +40,10 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     }));
     let why = "it lies in a directory that others use, too, and nothing says whose it is; look, then";
     finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
+    finding.blind.extend(volumes(view, scope, own).into_iter().map(|(mount, pod)| {
+        let why = "is a pod's of this snap by its name, in a directory that the snap does not name";
+        told(mount, &format!("it lies in {}, which {why}; look, then", show(pod)))
+    }));
     finding.blind.extend(passed_on::find(view, scope, own, agents::has_mounted));
     agents::find(view, scope, finding);
 }
@@ -79,6 +84,21 @@ fn nobodys<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iterat
     let mounts = table.into_iter().flat_map(|table| &table.mounts);
     let untold = move |m: &Mount| own.is_some_and(|held| !held.is_ours(m) && !held.is_in_docker(m));
     mounts.filter(move |m| untold(m) && shared::is_nobodys(scope, m))
+}
+
+/// Those at the places of volumes of pods of ours below another root of kubelet's than the snap's own: it was started with one
+/// that no file tells, or with none.
+fn volumes<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> Vec<(&'v Mount, &'v Path)> {
+    let (Ok(table), Some(held)) = (view.own_mounts(), own) else { return Vec::new() };
+    let uids: HashSet<&OsStr> = scope.pod_uids().map(OsStr::new).collect();
+    let is_pod = |at: &&Path| {
+        at.file_name().is_some_and(|name| uids.contains(name))
+            && at.parent().is_some_and(|up| up.ends_with("pods"))
+    };
+    let told =
+        |m: &Mount| held.is_ours(m) || held.is_in_snap(m) || shared::is_nobodys(scope, m) || uids.is_empty();
+    let others = table.mounts.iter().filter(|m| !told(m));
+    others.filter_map(|mount| Some((mount, mount.point().ancestors().skip(1).find(is_pod)?))).collect()
 }
 
 /// The directories elsewhere that are bound at roots of the snap.
