@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -132,26 +133,62 @@ pub fn namespaces<'p>(view: &'p View, scope: &Scope, own: Option<&Held>, finding
     let shown = |(process, _): &(&'p Proc, PathBuf)| Some((*process, shown_in(host, process, held)?));
     in_two(&asked, shown, |shown| found.extend(shown));
     order::sort_by_key(&mut found, |(process, _)| process.id);
-    for (process, (first, more)) in found {
+    for (process, shown) in found {
         let pid = process.id.pid;
         if is_ours(view, scope, pid) {
             continue;
         }
         let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!("{}{more} in the mount namespace of {of}", show(&first));
-        let why = "it shows what is the snap's, and only there it can be unmounted";
-        finding.blind.push(Blind::new(what, (Reason::Busy, why)));
+        finding.blind.push(match shown {
+            Shown::Mounts(first, more) => {
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let what = format!("{}{more} in the mount namespace of {of}", show(&first));
+                let why = "it shows what is the snap's, and only there it can be unmounted";
+                Blind::new(what, (Reason::Busy, why))
+            }
+            // A guest's containers have the same names for places of their own.
+            Shown::Root if is_no_guests(view, pid) => {
+                let why = format!("its root file system is in the snap's directories; 'kill {pid}' ends it");
+                Blind::new(of, (Reason::Unproven, why))
+            }
+            Shown::Root => continue,
+        });
     }
 }
 
-/// Where a mount of ours is in a process's mount namespace, and how many more there are; none if there is none.
-fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<(PathBuf, usize)> {
+/// What a process's mount namespace shows of the snap's.
+enum Shown {
+    /// A mount, and how many more.
+    Mounts(PathBuf, usize),
+    /// Its root file system, written to in a directory of the snap's that no root of it is.
+    Root,
+}
+
+fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<Shown> {
     let bytes = host.read(Path::new(&format!("/proc/{}/mountinfo", process.id.pid))).ok()?;
     let table = mountinfo::parse_some(&bytes, |device| held.is_on_device(device));
     let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
-    let first = shown.next()?;
-    Some((first.point().to_path_buf(), shown.count()))
+    if let Some(first) = shown.next() {
+        return Some(Shown::Mounts(first.point().to_path_buf(), shown.count()));
+    }
+    let layer = [b"upperdir=", held.home().as_os_str().as_bytes(), b"/"].concat();
+    let has_layer = |bytes: &[u8]| bytes.windows(layer.len()).any(|part| part == layer);
+    let mut lines =
+        bytes.split(|b| *b == b'\n').filter(|line| line.split(|b| *b == b' ').nth(4) == Some(b"/"));
+    lines.next_back().is_some_and(has_layer).then_some(Shown::Root)
+}
+
+/// True for a process on the machine itself, or the first one of a container on it.
+fn is_no_guests(view: &View, pid: i32) -> bool {
+    match (view.pid_namespace_depth(Some(pid)), view.pid_namespace_depth(None)) {
+        (Some(its), Some(own)) if its == own => true,
+        (Some(its), Some(own)) if its == own + 1 => {
+            let status = view.host.read_text(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
+        }
+        _ => false,
+    }
 }
 
 /// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless
