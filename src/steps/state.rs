@@ -247,6 +247,12 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();
     let is_sure = || scope.blind.is_empty() && scope.doubts.is_empty() && !skeleton::others_run(view, scope);
+    let foreign = |id: &str| scope.containers.iter().any(|c| c.id.id == *id && !scope.counts_as_ours(c));
+    let serves = |c: &Container| scope.shims.iter().any(|s| s.id.as_ref().is_none_or(|id| *id == c.shim_id));
+    let has_lost = || scope.containers.iter().any(|c| scope.counts_as_ours(c) && !serves(c));
+    let may_be_of_the_dead = |directory: &Path| {
+        has_lost() && !scope.snap.is_younger_than(view.host, directory) && !skeleton::others_run(view, scope)
+    };
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         Err(_) if ids.is_empty() && recorded.is_empty() => return,
@@ -267,6 +273,9 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.residues.push(Residue::path(directory, PathKind::Fifo));
         } else if is_recorded {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";
+            finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
+        } else if all_of(&|id| !foreign(id)) && may_be_of_the_dead(&directory) {
+            let why = "a shim of ours that died may have had it open, and no other runtime runs here; look, then 'rm -r' it";
             finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
         }
     }
