@@ -32,6 +32,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 pub const PORTS: &str = "cni_hostport";
 /// The one that they make for masquerading.
 pub const MASQUERADE: &str = "cni_plugins_masquerade";
+/// The one of bridges, in which CNI's bridge plugin guards addresses, and others may have rules, too.
+pub const SPOOFS: &str = "nat";
 
 /// All rules and chains that could be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -105,7 +107,9 @@ pub fn read(host: &Host, programs: &Programs) -> Firewall {
     }
     let named = nft.iter().flatten().filter(|(_, name)| !TABLES.contains(&name.as_str()));
     firewall.nft_tables.extend(named.map(|(family, name)| (nft::family(*family).to_owned(), name.clone())));
-    let of_plugins = |(_, name): &&(u8, String)| [PORTS, MASQUERADE].contains(&name.as_str());
+    let of_plugins = |(family, name): &&(u8, String)| {
+        [PORTS, MASQUERADE].contains(&name.as_str()) || name == SPOOFS && nft::family(*family) == nft::BRIDGE
+    };
     for (family, table) in nft.iter().flatten().filter(of_plugins) {
         match nft::rules(*family, table) {
             Ok(rules) => firewall.nft.extend(rules),

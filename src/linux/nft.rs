@@ -22,13 +22,15 @@ const BATCH_END: u16 = 0x11;
 /// libnftnl's number of a rule's comment among what it keeps with a rule (udata.h).
 const COMMENT: u8 = 0;
 
-/// Families that a table may be of, by the names that people use.
-const FAMILIES: [(u8, &str); 3] = [(1, "inet"), (2, "ip"), (10, "ip6")];
+/// Families of the tables that are read, by the names that people use.
+const FAMILIES: [(u8, &str); 4] = [(1, "inet"), (2, "ip"), (7, BRIDGE), (10, "ip6")];
+/// That of what passes a bridge.
+pub const BRIDGE: &str = "bridge";
 
 /// A rule that carries a comment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// `ip`, `ip6` or `inet`.
+    /// `ip`, `ip6`, `inet` or `bridge`.
     pub family: String,
     pub table: String,
     pub chain: String,
@@ -136,7 +138,7 @@ fn of_subsystem(message: i32) -> u16 {
 
 /// The name of an address family.
 pub fn family(number: u8) -> &'static str {
-    const OTHERS: [(u8, &str); 3] = [(3, "arp"), (5, "netdev"), (7, "bridge")];
+    const OTHERS: [(u8, &str); 2] = [(3, "arp"), (5, "netdev")];
     FAMILIES.iter().chain(&OTHERS).find(|(own, _)| *own == number).map_or("?", |(_, name)| name)
 }
 
@@ -171,7 +173,7 @@ mod tests {
         for cut in 0..payload.len() {
             let _ = rule(&payload[..cut]);
         }
-        assert_eq!(rule(&[7, 0, 0, 0]), None, "a family that has no such tables");
+        assert_eq!(rule(&[5, 0, 0, 0]), None, "a family that has no such tables");
         for garbage in [&b""[..], b"\0", b"\0\x09abc", b"\x01\x01x\0\xff"] {
             assert_eq!(comment(garbage), None);
         }

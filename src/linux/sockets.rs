@@ -4,7 +4,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 
 /// True if nobody listens there any more. Of what cannot be asked nobody knows, and it counts as alive.
 pub fn is_dead(path: &Path) -> bool {
@@ -20,6 +21,14 @@ pub fn is_dead(path: &Path) -> bool {
     })
 }
 
+/// The process that listens there, of those that take connections.
+pub fn listener(path: &Path) -> Option<i32> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let own = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+    connect(own.as_raw_fd(), &UnixAddr::new(path).ok()?).ok()?;
+    getsockopt(&own, PeerCredentials).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,7 +41,9 @@ mod tests {
         let listener = UnixListener::bind(&stream).unwrap();
         let bound = UnixDatagram::bind(&datagram).unwrap();
         assert!(!is_dead(&stream) && !is_dead(&datagram));
+        assert_eq!(super::listener(&stream), i32::try_from(std::process::id()).ok());
         drop((listener, bound));
+        assert_eq!(super::listener(&stream), None);
         assert!(is_dead(&stream) && is_dead(&datagram));
         assert!(!is_dead(&dir.path().join("none")), "nothing is no dead socket");
     }

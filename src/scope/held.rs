@@ -237,6 +237,11 @@ impl<'a> Held<'a> {
             && !own.iter().any(|path| path == mount.point())
     }
 
+    /// The directory of all that the snap keeps.
+    pub fn home(&self) -> &Path {
+        &self.snap.home
+    }
+
     /// As far as another mount namespace's table can tell: what a mount shows, not how it is spelled there.
     pub fn shows_ours_elsewhere(&self, mount: &Mount) -> bool {
         self.shows_place(mount) || self.devices.contains(mount.device())

@@ -66,7 +66,11 @@ pub(super) fn gather(
     if !claims.is_empty() {
         let (strangers, hidden) = machine.strangers(scope, &claims, &mut found.inhabited);
         for claim in &claims {
-            found.judge(claim, &claims, &strangers, hidden, of_others);
+            if let Some(lent) = machine.lent(claim, &claims) {
+                found.lent(claim, lent);
+            } else {
+                found.judge(claim, &claims, &strangers, hidden, of_others);
+            }
         }
         found.hidden = hidden;
     }
@@ -138,6 +142,25 @@ impl Namespaces {
                 sandbox: container.id.id.to_string(),
                 because: *by,
             }),
+        }
+    }
+
+    /// One that was there before the container: it stays with its links. Where a bundle alone says so, or nothing says
+    /// anything, it is in doubt.
+    fn lent(&mut self, Claim { container, inode, .. }: &Claim, (path, by): (PathBuf, Option<NetnsEvidence>)) {
+        let id = short(&container.id.id);
+        let (what, why) =
+            (format!("the network namespace {}", show(&path)), format!("container {id} is in it"));
+        let known = self.others.insert(*inode, why.clone()).is_some();
+        match by {
+            _ if known => {}
+            Some(NetnsEvidence::RuncState) => {
+                let why = format!("container {id} has joined it, and it was there before");
+                self.bystanders.push(Bystander::anothers(BystanderKind::Netns, what, why));
+            }
+            _ => self
+                .blind
+                .push(Blind::new(what, (Reason::Unproven, format!("{why}, and its name is not CNI's")))),
         }
     }
 

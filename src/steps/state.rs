@@ -48,7 +48,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     };
     let sockets =
         scope.roots.sockets.iter().filter(|p| scope.snap.owns(p) || !is_elsewhere(scope, p) && dead(p));
-    let mut sockets: Vec<PathBuf> = sockets.map(|path| scope.roots.place_of(path)).collect();
+    let sockets = sockets.map(|path| scope.roots.place_of(path));
+    let mut sockets: Vec<PathBuf> =
+        sockets.filter(|path| !is_served(view, scope, path, &mut finding)).collect();
     sockets.extend(sockets_elsewhere(view, scope, &mut finding));
     // Each containerd from 2.0 on makes this one anew when it starts, wherever it is told to work.
     let of_plugins = PathBuf::from(bundle::NRI_SOCKET);
@@ -68,6 +70,19 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     ipc::find(view, scope, &mut finding);
     skeleton::find(view, scope, &mut finding);
     finding
+}
+
+/// True for a socket of the snap's own at which somebody listens who is in none of its units, such as its containerd in a unit
+/// of an administrator's: nobody can know that he is the snap's, and without the socket nobody would ever hear of him.
+fn is_served(view: &View, scope: &Scope, path: &Path, finding: &mut Finding) -> bool {
+    let listener = if view.host.is_live() { sockets::listener(path) } else { None };
+    // systemd listens for services that it starts when they are asked.
+    let is_stranger = |pid: &i32| *pid != 1 && view.unit_of(*pid) != Some(scope.snap.instance.as_str());
+    let stranger = listener.filter(is_stranger);
+    let Some(pid) = stranger else { return false };
+    let why = format!("process {pid} listens there, and runs in no unit of the snap; 'kill {pid}' ends it");
+    finding.blind.push(Blind::new(show(path), (Reason::Unproven, why)));
+    true
 }
 
 /// True for a socket in no directory that is the snap's or that runtimes share.
@@ -232,6 +247,12 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
     let ids = scope.sole_ids();
     let recorded: HashSet<&str> = scope.recorded.iter().map(|id| id.id.as_str()).collect();
     let is_sure = || scope.blind.is_empty() && scope.doubts.is_empty() && !skeleton::others_run(view, scope);
+    let foreign = |id: &str| scope.containers.iter().any(|c| c.id.id == *id && !scope.counts_as_ours(c));
+    let serves = |c: &Container| scope.shims.iter().any(|s| s.id.as_ref().is_none_or(|id| *id == c.shim_id));
+    let has_lost = || scope.containers.iter().any(|c| scope.counts_as_ours(c) && !serves(c));
+    let may_be_of_the_dead = |directory: &Path| {
+        has_lost() && !scope.snap.is_younger_than(view.host, directory) && !skeleton::others_run(view, scope)
+    };
     let directories = match view.host.list(&scope.roots.fifos) {
         Ok(directories) => directories,
         Err(_) if ids.is_empty() && recorded.is_empty() => return,
@@ -252,6 +273,9 @@ fn fifos(view: &View, scope: &Scope, finding: &mut Finding) {
             finding.residues.push(Residue::path(directory, PathKind::Fifo));
         } else if is_recorded {
             let why = "it bears the ID of a container of ours, and what else runs here may have the same";
+            finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
+        } else if all_of(&|id| !foreign(id)) && may_be_of_the_dead(&directory) {
+            let why = "a shim of ours that died may have had it open, and no other runtime runs here; look, then 'rm -r' it";
             finding.blind.push(Blind::new(show(&directory), (Reason::Unproven, why)));
         }
     }

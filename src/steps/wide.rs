@@ -2,6 +2,8 @@
 //! nothing says whose; so it is told, and not touched.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Blind;
@@ -41,6 +43,10 @@ pub fn find(view: &View, scope: &Scope, own: Option<&Held>, finding: &mut Findin
     finding.blind.extend(nobodys(view, scope, own).map(|mount| told(mount, why)));
     let why = "it shows what containerd keeps in a directory that others use, too, and this snap's may have mounted it; look, then";
     finding.blind.extend(snapshots(view, scope, own).map(|mount| told(mount, why)));
+    finding.blind.extend(volumes(view, scope, own).into_iter().map(|(mount, pod)| {
+        let why = "is a pod's of this snap by its name, in a directory that the snap does not name";
+        told(mount, &format!("it lies in {}, which {why}; look, then", show(pod)))
+    }));
     finding.blind.extend(passed_on::find(view, scope, own, agents::has_mounted));
     agents::find(view, scope, finding);
 }
@@ -89,6 +95,21 @@ fn snapshots<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> impl Iter
     mounts.into_iter().filter(move |m| own.is_some_and(|held| !held.is_ours(m) && !held.is_in_docker(m)))
 }
 
+/// Those at the places of volumes of pods of ours below another root of kubelet's than the snap's own: it was started with one
+/// that no file tells, or with none.
+fn volumes<'v>(view: &'v View, scope: &Scope, own: Option<&Held>) -> Vec<(&'v Mount, &'v Path)> {
+    let (Ok(table), Some(held)) = (view.own_mounts(), own) else { return Vec::new() };
+    let uids: HashSet<&OsStr> = scope.pod_uids().map(OsStr::new).collect();
+    let is_pod = |at: &&Path| {
+        at.file_name().is_some_and(|name| uids.contains(name))
+            && at.parent().is_some_and(|up| up.ends_with("pods"))
+    };
+    let told =
+        |m: &Mount| held.is_ours(m) || held.is_in_snap(m) || shared::is_nobodys(scope, m) || uids.is_empty();
+    let others = table.mounts.iter().filter(|m| !told(m));
+    others.filter_map(|mount| Some((mount, mount.point().ancestors().skip(1).find(is_pod)?))).collect()
+}
+
 /// The directories elsewhere that are bound at roots of the snap.
 pub fn bound_places(view: &View, scope: &Scope) -> Vec<PathBuf> {
     let Ok(table) = view.own_mounts() else { return Vec::new() };
@@ -120,26 +141,62 @@ pub fn namespaces<'p>(view: &'p View, scope: &Scope, own: Option<&Held>, finding
     let shown = |(process, _): &(&'p Proc, PathBuf)| Some((*process, shown_in(host, process, held)?));
     in_two(&asked, shown, |shown| found.extend(shown));
     order::sort_by_key(&mut found, |(process, _)| process.id);
-    for (process, (first, more)) in found {
+    for (process, shown) in found {
         let pid = process.id.pid;
         if is_ours(view, scope, pid) {
             continue;
         }
         let of = format!("process {pid} ({})", escape(process.comm.as_bytes()));
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!("{}{more} in the mount namespace of {of}", show(&first));
-        let why = "it shows what is the snap's, and only there it can be unmounted";
-        finding.blind.push(Blind::new(what, (Reason::Busy, why)));
+        finding.blind.push(match shown {
+            Shown::Mounts(first, more) => {
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let what = format!("{}{more} in the mount namespace of {of}", show(&first));
+                let why = "it shows what is the snap's, and only there it can be unmounted";
+                Blind::new(what, (Reason::Busy, why))
+            }
+            // A guest's containers have the same names for places of their own.
+            Shown::Root if is_no_guests(view, pid) => {
+                let why = format!("its root file system is in the snap's directories; 'kill {pid}' ends it");
+                Blind::new(of, (Reason::Unproven, why))
+            }
+            Shown::Root => continue,
+        });
     }
 }
 
-/// Where a mount of ours is in a process's mount namespace, and how many more there are; none if there is none.
-fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<(PathBuf, usize)> {
+/// What a process's mount namespace shows of the snap's.
+enum Shown {
+    /// A mount, and how many more.
+    Mounts(PathBuf, usize),
+    /// Its root file system, written to in a directory of the snap's that no root of it is.
+    Root,
+}
+
+fn shown_in(host: &Host, process: &Proc, held: &Held) -> Option<Shown> {
     let bytes = host.read(Path::new(&format!("/proc/{}/mountinfo", process.id.pid))).ok()?;
     let table = mountinfo::parse_some(&bytes, |device| held.is_on_device(device));
     let mut shown = table.mounts.iter().filter(|m| held.shows_ours_elsewhere(m) && !held.is_in_snap(m));
-    let first = shown.next()?;
-    Some((first.point().to_path_buf(), shown.count()))
+    if let Some(first) = shown.next() {
+        return Some(Shown::Mounts(first.point().to_path_buf(), shown.count()));
+    }
+    let layer = [b"upperdir=", held.home().as_os_str().as_bytes(), b"/"].concat();
+    let has_layer = |bytes: &[u8]| bytes.windows(layer.len()).any(|part| part == layer);
+    let mut lines =
+        bytes.split(|b| *b == b'\n').filter(|line| line.split(|b| *b == b' ').nth(4) == Some(b"/"));
+    lines.next_back().is_some_and(has_layer).then_some(Shown::Root)
+}
+
+/// True for a process on the machine itself, or the first one of a container on it.
+fn is_no_guests(view: &View, pid: i32) -> bool {
+    match (view.pid_namespace_depth(Some(pid)), view.pid_namespace_depth(None)) {
+        (Some(its), Some(own)) if its == own => true,
+        (Some(its), Some(own)) if its == own + 1 => {
+            let status = view.host.read_text(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
+        }
+        _ => false,
+    }
 }
 
 /// The processes in proven groups of ours. What is mounted in their namespaces ends with them, so it need not be read, unless

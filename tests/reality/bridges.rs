@@ -10,6 +10,7 @@ use support::picture::{Kind, Thing};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
+    ("addresses_that_a_bridge_guards_are_told", guarded),
     ("docker0_of_ours_and_of_another_docker_that_lives", docker0_of_both),
     ("a_bridge_of_the_users_that_containers_of_ours_are_in", || users_bridge(&[])),
     ("a_bridge_of_the_users_that_docker_was_started_with", || users_bridge(&["default"])),
@@ -108,4 +109,29 @@ fn routes() -> Result<()> {
     let report = stage.judge(&Right::Told(nothing, &[3]), 1)?;
     let said = report["steps"].to_string();
     demand(said.contains("10.1.0.0/23") && report["counts"]["blind"] == 1, said)
+}
+
+/// The bridge plugin keeps rules of nf_tables for each pod (`macspoofchk`), in a table in which others have the same, and their own.
+fn guarded() -> Result<()> {
+    const OTHERS: &str = "macspoofchk-1111111111111111111111111111111111111111111111111111111111111111-eth0";
+    let mut stage = Stage::beside("1.7", || {
+        sh(&format!(
+            "nft 'add table bridge nat; add chain bridge nat users; add rule bridge nat users accept comment \"users own\"'
+             nft 'add chain bridge nat cni-br-iface-other; add rule bridge nat cni-br-iface-other drop comment \"{OTHERS}\"'
+             nft 'add chain bridge nat PREROUTING {{ type filter hook prerouting priority -300; }}'
+             nft 'add rule bridge nat PREROUTING iifname \"veth9\" jump cni-br-iface-other comment \"{OTHERS}\"'"
+        ))?;
+        Ok(Vec::new())
+    })?;
+    let mut bridge = crate::network::a_bridge("podbr7");
+    bridge["macspoofchk"] = true.into();
+    crate::network::start(&mut stage, &serde_json::json!([bridge]))?;
+    stage.polite_pods("polite", 1)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Rule, 6)])?;
+    let guards: fn(&Thing) -> bool =
+        |thing| thing.kind == Kind::Rule && thing.name.contains("nft table bridge nat");
+    let report = stage.judge(&Right::Told(guards, &[3]), 1)?;
+    let told = report["steps"].to_string();
+    demand(told.contains("cni-br-iface-") && !told.contains("1111111111") && !told.contains("users"), told)
 }

@@ -12,9 +12,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::idle::KUBELET;
+use crate::moved::kill_shims;
 use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
-use support::picture::Kind;
+use support::picture::{Kind, Thing};
 use support::runtime::{Layout, Runtime};
 use support::scenes::Scene;
 
@@ -25,8 +26,9 @@ pub const ALL: &[Scene] = &[
     ("sockets_of_shims_that_have_all_died_go", || died("1.7", None, false)),
     ("sockets_of_shims_that_have_died_go_beside_others", || died("1.7", Some("polite"), true)),
     ("a_socket_of_a_shim_that_has_died_at_which_somebody_listens_is_told", listening),
-    ("streams_of_a_program_that_ctr_runs_in_a_container_go", || executed("1.7")),
-    ("streams_of_a_program_that_ctr_runs_in_a_container_go_2_1", || executed("2.1")),
+    ("streams_of_a_program_that_ctr_runs_in_a_container_go", || executed("1.7", false)),
+    ("streams_of_a_program_that_ctr_runs_in_a_container_go_2_1", || executed("2.1", false)),
+    ("streams_of_a_program_whose_shim_has_died_are_told", || executed("1.7", true)),
 ];
 
 const SOCKETS: &str = "/run/containerd/s";
@@ -107,8 +109,8 @@ fn listening() -> Result<()> {
 }
 
 /// `ctr exec` was killed, and the program that it runs in a container goes on: its streams are called after the program alone. Beside
-/// them are such of which nobody tells.
-fn executed(version: &'static str) -> Result<()> {
+/// them are such of which nobody tells, and which are older than the snap. RIGHT: gone, by what the shim has open; told, where that died.
+fn executed(version: &'static str, dead: bool) -> Result<()> {
     const FIFOS: &str = "/run/containerd/fifo";
     let mut stage = Stage::beside(version, || {
         sh(&format!("mkdir -p {FIFOS}/7; mkfifo {FIFOS}/7/program-stdout {FIFOS}/7/program-stdin"))?;
@@ -137,7 +139,17 @@ fn executed(version: &'static str) -> Result<()> {
     client.wait()?;
     let made = made()?.ok_or("ctr has made no streams")?;
     stage.stop()?;
-    stage.must_show(&[(Kind::Process, 4), (Kind::File, 10)])?;
-    stage.judge(&Right::Clean, 0)?;
-    demand(!made.exists() && Path::new(FIFOS).join("7").exists(), "the streams are not as they should be")
+    if dead {
+        kill_shims(&stage)?;
+    }
+    stage.must_show(&[(Kind::Process, if dead { 3 } else { 4 }), (Kind::File, 10)])?;
+    let streams: fn(&Thing) -> bool = |thing| thing.path.starts_with(FIFOS);
+    let right = if dead { Right::Told(streams, &[3]) } else { Right::Clean };
+    let report = stage.judge(&right, 0)?;
+    let told = report["steps"].to_string();
+    demand(!told.contains("fifo/7\""), format!("another's are told: {told}"))?;
+    demand(
+        made.exists() == dead && Path::new(FIFOS).join("7").exists(),
+        "the streams are not as they should be",
+    )
 }

@@ -30,6 +30,9 @@ pub const ALL: &[Scene] = &[
     ("network_namespaces_under_other_names", namespaces),
     ("network_namespaces_under_other_names_hybrid", namespaces),
     ("a_network_namespace_in_use_by_a_user", used_namespace),
+    ("a_network_namespace_that_a_container_has_joined_stays", || joined(Known::All)),
+    ("a_network_namespace_that_a_container_has_joined_stays_and_no_shim", || joined(Known::Bundle)),
+    ("a_network_namespace_that_a_container_has_joined_is_told_without_records", || joined(Known::Nothing)),
     ("a_network_namespace_held_by_an_unnamed_bind_alone", || unnamed(false)),
     ("a_network_namespace_whose_processes_are_dead", || unnamed(true)),
 ];
@@ -273,4 +276,42 @@ fn unnamed(dead: bool) -> Result<()> {
     let (right, polite) = if dead { (Right::Told(renamed, &[0, 1, 3]), 0) } else { (Right::Clean, 1) };
     stage.judge(&right, polite)?;
     Ok(())
+}
+
+/// What is left of the container besides its process.
+#[derive(PartialEq)]
+enum Known {
+    All,
+    Bundle,
+    Nothing,
+}
+
+/// An administrator's namespace, with a way into it, that nobody is in but a container of ours. It was there before, so it stays.
+fn joined(known: Known) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        sh("ip netns add users; ip link add users0 type veth peer name users1; ip link set users1 netns users
+            ip addr add 10.99.0.1/24 dev users0; ip link set users0 up")?;
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    let runtime = stage.runtime()?;
+    let archive = runtime.image().display().to_string();
+    runtime.ctr(&["-n", "k8s.io", "images", "import", &archive])?;
+    let namespace = ["--with-ns", "network:/run/netns/users"];
+    let words =
+        [&["-n", "k8s.io", "run", "-d"][..], &namespace, &["docker.io/library/app:1", "web"]].concat();
+    runtime.ctr(&[&words[..], &["/app", "obedient"]].concat())?;
+    stage.stop()?;
+    if known != Known::All {
+        crate::moved::kill_shims(&stage)?;
+    }
+    if known == Known::Nothing {
+        crate::shapes::forget_all()?;
+    }
+    stage.must_show(&[(Kind::Process, if known == Known::All { 2 } else { 1 }), (Kind::Cgroup, 1)])?;
+    if known != Known::Nothing {
+        return stage.judge(&Right::Clean, 0).map(drop);
+    }
+    let report = stage.judge(&Right::Told(|_| false, &[3]), 0)?;
+    demand(report["steps"].to_string().contains("/run/netns/users"), "it is not told")
 }

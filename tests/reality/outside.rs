@@ -3,6 +3,7 @@
 //!
 //! RIGHT: it is told with what ends it, status 3; what another has of the same kind stays without a word.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::stage::{COMMON, Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
+use support::runtime::{Layout, Runtime};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
@@ -17,6 +19,9 @@ pub const ALL: &[Scene] = &[
     ("a_program_of_ours_that_somebody_runs_is_told", program),
     ("interpreters_that_a_container_has_registered_are_told", interpreter),
     ("directories_that_kubelet_makes_go_while_they_are_empty", kubelets),
+    ("a_containerd_of_ours_in_a_unit_of_an_administrators_is_told", administrators),
+    ("what_a_second_containerd_in_the_snaps_directories_runs_is_told", second),
+    ("a_guests_process_whose_root_is_called_like_the_snaps_stays", guests_root),
     ("lio_target_on_a_file_of_ours_is_told", target),
 ];
 
@@ -98,6 +103,80 @@ fn kubelets() -> Result<()> {
     stage.start_usual()?;
     stage.polite_pods("polite", 1)?;
     sh("mkdir -p /var/log/pods /var/log/containers")?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 4)])?;
+    stage.judge(&Right::Clean, 1).map(drop)
+}
+
+/// It works in the snap's directories, listens at the snap's socket, and nothing but that says that it is the snap's. Its
+/// pods are ours, and end.
+fn administrators() -> Result<()> {
+    const UNIT: &str = "system.slice/users-containerd.service";
+    let mut stage = Stage::new("1.7")?;
+    let layout = Layout { service: UNIT.into(), ..Stage::layout() };
+    let (root, state) = (layout.root.display().to_string(), layout.state.display().to_string());
+    let pid = stage.start(layout, &["--root", &root, "--state", &state], Ok)?.pid();
+    stage.polite_pods("polite", 1)?;
+    // What it has for itself stays with it.
+    let its: fn(&Thing) -> bool = |thing| match thing.kind {
+        Kind::Socket => thing.name.starts_with("tcp"),
+        Kind::Cgroup => thing.path.ends_with(UNIT),
+        _ => ["/run/containerd", "/run/containerd/runc", "/run/containerd/s"]
+            .map(Path::new)
+            .contains(&&*thing.path),
+    };
+    stage.shared(its)?;
+    stage.must_show(&[(Kind::Process, 4), (Kind::Socket, 3), (Kind::Mount, 4)])?;
+    let listens: fn(&Thing) -> bool = |thing| matches!(thing.kind, Kind::Process | Kind::Socket);
+    let report = stage.judge(&Right::Told(listens, &[3]), 1)?;
+    let told = report["steps"].to_string();
+    demand(told.contains(&format!("process {pid} listens there")), format!("it is not told: {told}"))
+}
+
+/// No profile names it, its shim is dead and its mounts are gone, but for those that its container sees.
+fn second() -> Result<()> {
+    let mut stage = Stage::new("1.7")?;
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
+    let layout = Layout { service: "system.slice/users.service".into(), ..Layout::beside_snap("microk8s") };
+    let mut second = Runtime::start(layout, "1.7")?;
+    second.ctr(&["-n", "k8s.io", "run", "-d", "docker.io/library/app:1", "web", "/app", "obedient"])?;
+    stage.stop()?;
+    second.kill()?;
+    for pid in second.shims()? {
+        sh(&format!("kill -KILL {pid}; while [ -e /proc/{pid} ]; do :; done"))?;
+    }
+    sh(&format!("umount {}/rootfs", second.bundle("web").display()))?;
+    stage.must_show(&[(Kind::Process, 4), (Kind::Mount, 4)])?;
+    stage.judge(&Right::Doubt(|thing| thing.kind == Kind::Process), 1).map(drop)
+}
+
+/// It sees another directory of that name: as a container of the guest's, and as one in the guest's own process namespace.
+fn guests_root() -> Result<()> {
+    let program = support::built("app")?.display().to_string();
+    let guest = format!(
+        "mount -t tmpfs guest /var/snap; mkdir -p {COMMON}/second; cd {COMMON}/second
+         mkdir low up work at up/old; cp {program} low/app
+         mount -t overlay o -o lowerdir=$PWD/low,upperdir=$PWD/up,workdir=$PWD/work at
+         enter='mount --bind at at; cd at; pivot_root . old; exec /app obedient'
+         unshare --mount sh -ec \"$enter\" & unshare --mount --pid --fork sh -ec \"$enter\" & wait"
+    );
+    let mut stage = Stage::new("1.7")?;
+    let child = stage.also(|_| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--pid", "--fork", "/bin/sh", "-ec", &guest]);
+        let child = command.spawn()?;
+        // unshare(1) waits for one of them, and sees the same.
+        let roots =
+            "for p in /proc/[0-9]*; do awk '$5 == \"/\" && /upperdir=.*second/' $p/mountinfo; done | wc -l";
+        crate::shapes::until("the guest's programs run", || {
+            sh(roots).is_ok_and(|count| count.trim() == "3")
+        })?;
+        Ok(child)
+    })?;
+    stage.children.push(child);
+    stage.start_usual()?;
+    stage.polite_pods("polite", 1)?;
     stage.stop()?;
     stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 4)])?;
     stage.judge(&Right::Clean, 1).map(drop)

@@ -21,6 +21,7 @@ pub const ALL: &[Scene] = &[
     ("kubelets_root_a_bind_mount", || kubelet(bound("var/lib/kubelet"))),
     ("kubelets_root_moved_by_its_arguments", kubelet_by_arguments),
     ("kubelets_root_moved_by_arguments_that_are_a_link", kubelet_by_linked_arguments),
+    ("kubelets_root_that_nothing_tells_is_told", kubelet_untold),
     ("kubelets_arguments_that_cannot_be_read_are_told", unread_arguments),
     ("kubelets_root_behind_a_users_symlink_is_blind", users_link),
     ("state_directory_a_symlink", || runtime("1.7", link("run/containerd"))),
@@ -204,4 +205,23 @@ fn dead(what: &'static str) -> Result<()> {
     stage.must_show(&[(Kind::Process, 4), (Kind::Mount, 8), (Kind::Cgroup, 4)])?;
     stage.judge(&Right::Told(on_the_disk, &[0, 1, 3]), 2)?;
     Ok(())
+}
+
+/// kubelet has the root that it takes where it is told none. Another cluster's pod has a volume there, too.
+fn kubelet_untold() -> Result<()> {
+    let volume = |uid: &str| {
+        let at = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~secret/token");
+        sh(&format!("mkdir -p {at}; mount -t tmpfs -o size=64k secret {at}"))
+    };
+    let mut stage = Stage::beside("1.7", || volume("another").map(|_| Vec::new()))?;
+    stage.start_usual()?;
+    let pods = stage.polite_pods("polite", 1)?;
+    let uid = pods[0].uid.clone();
+    volume(&uid)?;
+    stage.stop()?;
+    stage.must_show(&[(Kind::Process, 3), (Kind::Mount, 5)])?;
+    let volumes: fn(&Thing) -> bool = |thing| thing.path.starts_with("/var/lib/kubelet/pods");
+    let report = stage.judge(&Right::Told(volumes, &[3]), 1)?;
+    let told = report["steps"].to_string();
+    demand(told.contains(&uid) && !told.contains("another"), format!("it is not so told: {told}"))
 }

@@ -232,6 +232,10 @@ impl Runtime {
         Ok(())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Collects a daemon that somebody else has ended; one that runs is left alone.
     pub fn collect(&mut self) -> Result<()> {
         self.daemon.try_wait()?;

@@ -10,7 +10,7 @@ use crate::linux::proc::ProcessId;
 use crate::order;
 use crate::runtime::cni::Attachment;
 use crate::scope::network::NetnsEvidence;
-use crate::scope::{Container, Scope};
+use crate::scope::{Container, Evidence, Scope};
 use crate::snap::hostfs::HOSTFS;
 use crate::text::{escape, show};
 use crate::view::View;
@@ -86,6 +86,35 @@ impl<'a> Machine<'a> {
         }
         order::sort_by_key(&mut claims, |claim| claim.by);
         claims
+    }
+
+    /// The name of a namespace that somebody has made and a container has joined, and what says so: it was started in it by
+    /// that name, which is not CNI's. Where no record of the container is left, `ip netns`' own directory is somebody's.
+    pub(in crate::scope) fn lent(
+        &self,
+        claim: &Claim,
+        all: &[Claim],
+    ) -> Option<(PathBuf, Option<NetnsEvidence>)> {
+        let Claim { container, inode, .. } = claim;
+        let binds = self.binds.get(inode)?;
+        let of_cni = |other: &Claim| other.inode == *inode && other.by == NetnsEvidence::CniResult;
+        if binds.iter().any(|path| netns::is_cnis(path)) || all.iter().any(of_cni) {
+            return None;
+        }
+        let named = [
+            (NetnsEvidence::RuncState, &container.netns_of_state),
+            (NetnsEvidence::Bundle, &container.netns),
+        ];
+        for (by, path) in named {
+            let here = |path: &&PathBuf| self.bound_at(path) == Some(*inode);
+            if let Some(path) = path.as_ref().filter(here) {
+                return Some((netns::plain(path), Some(by)));
+            }
+        }
+        let recorded =
+            [Evidence::Bundle, Evidence::RuncState].iter().any(|e| container.evidence.contains(*e));
+        let users = binds.iter().find(|path| path.starts_with("/run/netns"));
+        users.filter(|_| !recorded).map(|path| (path.clone(), None))
     }
 
     /// The namespace that a process of the container is in, unless that is the host's.

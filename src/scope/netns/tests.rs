@@ -5,7 +5,7 @@ use super::*;
 use crate::fixture::scope_of;
 use crate::linux::host::Host;
 use crate::linux::proc::ProcessId;
-use crate::scope::Container;
+use crate::scope::{Container, Evidence};
 
 const STAT: &str = "(x) S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 184 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 
@@ -48,7 +48,8 @@ fn init(pid: i32) -> Option<ProcessId> {
 fn the_namespace_that_a_proven_process_is_in_is_ours_whatever_it_is_called() {
     let machine =
         machine(&[(5, "/run/docker/netns/ab"), (5, "/run/netns/x"), (6, "/run/netns/cni-other")], &[(50, 5)]);
-    let found = judged(&machine, &with(|c| c.init = init(50)), &[]);
+    let recorded = |c: &mut Container| (c.init, c.evidence) = (init(50), [Evidence::RuncState].into());
+    let found = judged(&machine, &with(recorded), &[]);
     let [owned] = &found.ours[..] else { panic!("{found:?}") };
     assert_eq!((owned.inode, owned.because), (Some(5), NetnsEvidence::Process));
     assert_eq!(owned.paths, [Path::new("/run/docker/netns/ab"), Path::new("/run/netns/x")]);
@@ -139,4 +140,28 @@ fn what_an_earlier_run_knew_counts_where_it_is_still_the_same() {
     let found = gather(&View::new(&host, None), &scope_of(&[]), &[], &[], Some(&earlier));
     assert_eq!(found.ours.iter().map(|n| n.inode).collect::<Vec<_>>(), [Some(5)]);
     assert_eq!(found.ours[0].because, NetnsEvidence::EarlierRun);
+}
+
+#[test]
+fn a_namespace_that_a_container_has_joined_is_somebodys() {
+    let machine = machine(
+        &[(5, "/run/netns/users"), (6, "/run/netns/cni-a"), (6, "/run/netns/x")],
+        &[(50, 5), (60, 6)],
+    );
+    let users = || Some("/var/run/netns/users".into());
+    let state = judged(&machine, &with(|c| (c.init, c.netns_of_state) = (init(50), users())), &[]);
+    assert!(state.ours.is_empty() && state.others.contains_key(&5) && state.blind.is_empty(), "{state:?}");
+    assert_eq!(state.bystanders[0].what, "the network namespace /run/netns/users");
+    // A bundle may be forged, and where there is no record nobody knows.
+    for change in [|c: &mut Container| c.netns = Some("/run/netns/users".into()), |_: &mut Container| ()] {
+        let found = judged(&machine, &with(|c| (c.init, ()) = (init(50), change(c))), &[]);
+        assert!(
+            found.ours.is_empty() && found.others.contains_key(&5) && found.bystanders.is_empty(),
+            "{found:?}"
+        );
+        assert_eq!(found.blind.len(), 1, "{found:?}");
+    }
+    // What CNI has made is CNI's under any further name.
+    let found = judged(&machine, &with(|c| (c.init, c.netns) = (init(60), Some("/run/netns/x".into()))), &[]);
+    assert_eq!(found.ours.iter().map(|n| n.inode).collect::<Vec<_>>(), [Some(6)], "{found:?}");
 }

@@ -1,13 +1,17 @@
 //! Tables of nf_tables that CNI's plugins make once for all sandboxes, and never take away: for mapped ports, and for
 //! masquerading.
 
+use std::collections::HashSet;
+
 use super::Judged;
 use crate::error::Blind;
-use crate::linux::firewall::{Firewall, MASQUERADE, PORTS};
+use crate::linux::firewall::{Firewall, MASQUERADE, PORTS, SPOOFS};
+use crate::linux::nft::{BRIDGE, Rule};
+use crate::order;
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::scope::cni_ids::CniIds;
-use crate::text::escape;
+use crate::text::{escape, few};
 
 /// Rules that bear an ID of ours go by themselves. The table stays, and is told, unless it is another's as well.
 pub(super) fn judge(firewall: &Firewall, scope: &Scope, others_run: &dyn Fn() -> bool, judged: &mut Judged) {
@@ -18,6 +22,7 @@ pub(super) fn judge(firewall: &Firewall, scope: &Scope, others_run: &dyn Fn() ->
         let told = comment.rsplit_once("id: ").map_or(comment, |(_, id)| id);
         !told.is_empty() && ids.iter().any(|id| id.starts_with(told))
     };
+    spoofs(firewall, &ids, judged);
     let tables = firewall.nft_tables.iter().filter(|(_, name)| [PORTS, MASQUERADE].contains(&name.as_str()));
     for (family, name) in tables {
         let what = format!("the nft table {family} {name} of CNI's plugins");
@@ -36,5 +41,41 @@ pub(super) fn judge(firewall: &Firewall, scope: &Scope, others_run: &dyn Fn() ->
             );
             judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
         }
+    }
+}
+
+/// What the bridge plugin makes for each sandbox whose addresses it guards (`macspoofchk`), in a table that everybody may have. The
+/// comments bear the sandbox's ID and its interface.
+fn spoofs(firewall: &Firewall, ids: &HashSet<&str>, judged: &mut Judged) {
+    let is_ours = |rule: &&Rule| {
+        let id = rule.comment.strip_prefix("macspoofchk-").and_then(|rest| rest.rsplit_once('-'));
+        (rule.family.as_str(), rule.table.as_str()) == (BRIDGE, SPOOFS)
+            && id.is_some_and(|(id, _)| ids.contains(id))
+    };
+    let (own, of_all): (Vec<&Rule>, _) =
+        firewall.nft.iter().filter(is_ours).partition(|rule| rule.chain.starts_with("cni-"));
+    let mut chains: Vec<_> = own.iter().map(|rule| escape(rule.chain.as_bytes())).collect();
+    order::sort(&mut chains);
+    chains.dedup();
+    for rule in of_all {
+        let Rule { chain, handle, comment, .. } = rule;
+        let what =
+            format!("rule {handle} of chain {} of the nft table bridge {SPOOFS}", escape(chain.as_bytes()));
+        let why = format!(
+            "CNI made it for a pod of this snap ({}); 'nft delete rule bridge {SPOOFS} {chain} handle {handle}' ends it",
+            escape(comment.as_bytes()),
+            chain = escape(chain.as_bytes())
+        );
+        judged.blind.push(Blind::new(what, (Reason::Unproven, why)));
+    }
+    if !chains.is_empty() {
+        let why = format!(
+            "CNI made them for pods of this snap; 'nft flush chain bridge {SPOOFS} NAME' and 'nft delete chain bridge {SPOOFS} NAME' \
+             end one: {}",
+            few(&chains, 20)
+        );
+        judged
+            .blind
+            .push(Blind::new(format!("chains of the nft table bridge {SPOOFS}"), (Reason::Unproven, why)));
     }
 }
