@@ -66,7 +66,7 @@ pub fn changed(view: &View, scope: &Scope) -> Note {
 }
 
 fn docker_ran(scope: &Scope) -> bool {
-    let is_ours = |c: &Container| c.id.namespace == docker::NAMESPACE && scope.counts_as_ours(c);
+    let is_ours = |c: &Container| docker::is_namespace(&c.id.namespace) && scope.counts_as_ours(c);
     scope.containers.iter().any(is_ours) || scope.idle && docker::data_of(&scope.roots.root).is_some()
 }
 
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(told(&scope_of(&["a"])), [named("cri-containerd.apparmor.d")]);
         assert!(told(&scope_of(&[])).is_empty(), "nothing of ours ever ran");
         let mut dockers = scope_of(&["a"]);
-        dockers.containers[0].id.namespace = docker::NAMESPACE.into();
+        dockers.containers[0].id.namespace = "moby".into();
         assert_eq!(told(&dockers), [named("docker-default")]);
         let fields =
             "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 11 22 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";

@@ -18,7 +18,14 @@ use crate::linux::host::Host;
 const MAX_NAME: u64 = 256;
 
 /// docker's namespace in containerd.
-pub const NAMESPACE: &str = "moby";
+const NAMESPACE: &str = "moby";
+
+/// True for that one, and for the one of a docker that maps users (`userns-remap`), which adds whom it maps to: `moby-165536.165536`.
+pub fn is_namespace(name: &str) -> bool {
+    let rest = name.strip_prefix(NAMESPACE);
+    let are_ids = |ids: &str| ids.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(are_ids))
+}
 
 /// Directories that every docker makes on a host, wherever it is told to work, each after those below it.
 pub const SKELETON: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
@@ -174,6 +181,12 @@ mod tests {
         crate::fixture::file(dir.path(), "d/h", "{");
         assert!(options(&host, Path::new("/d/h")).is_err());
         assert_eq!(options(&host, Path::new("/d/none")).unwrap(), None);
+    }
+
+    #[test]
+    fn its_namespace_may_say_whom_it_maps_users_to() {
+        assert!(["moby", "moby-165536.165536"].iter().all(|name| is_namespace(name)));
+        assert!(["mob", "moby2", "moby-x", "k8s.io", "plugins.moby"].iter().all(|name| !is_namespace(name)));
     }
 
     #[test]

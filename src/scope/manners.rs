@@ -91,7 +91,7 @@ fn is_known(scope: &Scope, file: &Path) -> bool {
 /// What docker knows of a container of its own, in the snap's directories.
 fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
     let file = docker::file_of(&container.id, &container.binds.list())?;
-    let ours = container.id.namespace == docker::NAMESPACE && is_known(scope, &file);
+    let ours = docker::is_namespace(&container.id.namespace) && is_known(scope, &file);
     ours.then(|| docker::record(view.host, &file)).flatten()
 }
 

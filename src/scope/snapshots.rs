@@ -34,7 +34,7 @@ pub fn mounted<'v>(view: &'v View, scope: &Scope) -> Vec<&'v Mount> {
     let others = images::is_locked(view, &scope.snap, &root.join(metadata::FILE)).unwrap_or(false);
     let mut makers = Makers { view, root, known: BTreeMap::new() };
     let may_be_ours = |namespace: &String| match namespace.as_str() {
-        docker::NAMESPACE if scope.roots.docker.is_none() => false,
+        name if docker::is_namespace(name) && scope.roots.docker.is_none() => false,
         namespace => !others || scope.counts_in(namespace),
     };
     let is_told = |(_, layers): &(_, BTreeSet<PathBuf>)| {

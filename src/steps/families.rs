@@ -20,7 +20,7 @@ use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::{Ipset, Residue, Rule};
-use crate::runtime::docker::{NAMESPACE as DOCKER, data_of};
+use crate::runtime::docker::{data_of, is_namespace};
 use crate::scope::Scope;
 use crate::scope::cni_ids::CniIds;
 use crate::steps::skeleton;
@@ -33,7 +33,7 @@ pub(super) use words::tagged_id;
 use words::{block, destination, values};
 
 /// As many chains are named.
-const MAX_NAMED: usize = 5;
+const MAX_NAMED: usize = 8;
 
 /// What became clear of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,10 @@ fn of_families(
     let kubelet = scope.network.other_kubelet();
     for family in &FAMILIES {
         let places = places(family, firewall);
+        let own = (family.by_link && docker_has_run(scope)).then(|| docker::Own::of(firewall, scope));
+        let own = own.as_ref();
         if places.is_empty() {
+            judged.ours.extend(own.into_iter().flat_map(|own| own.rules(firewall)));
             continue;
         }
         let what = format!("firewall rules of {} ({})", family.of, places.join(", "));
@@ -86,6 +89,11 @@ fn of_families(
         let runtime =
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
         let rival = family.rival(scope).or(runtime.as_ref());
+        // These go also where the others stay, and where another docker has emptied the chains when it was started.
+        let own_rules = || own.into_iter().flat_map(|own| own.rules(firewall));
+        if leads.ours.is_none() || leads.others.is_some() || rival.is_some() {
+            judged.ours.extend(own_rules());
+        }
         match (tied, leads.others, rival) {
             (tied, _, None) if (family.only_told || tied.is_none()) && family.has_run(scope) => {
                 let whom = kubelet.unwrap_or("nothing says for whom else");
@@ -120,20 +128,12 @@ fn of_families(
             (Some(_), _, Some(rival)) if leads.ours.is_none() => {
                 judged.others.push(format!("{what}: {rival}"))
             }
+            // Both dockers use the same chains; a rule over links of ours is ours alone.
+            (Some(_), _, Some(_)) if own_rules().next().is_some() => {}
+            (Some(_), _, Some(rival)) if family.of_plugins => judged.others.push(format!("{what}: {rival}")),
             (Some(tie), _, Some(rival)) => {
-                let rules: Vec<Residue> = match family.by_link {
-                    true => docker::Own::of(firewall, scope).rules(firewall),
-                    false => Vec::new(),
-                };
-                match rules.is_empty() {
-                    true if family.of_plugins => judged.others.push(format!("{what}: {rival}")),
-                    true => {
-                        let why = format!("{tie}; but {rival}");
-                        judged.blind.push(Blind::new(what, (Reason::Contradicted, why)))
-                    }
-                    // Both dockers use the same chains; a rule over links of ours is ours alone.
-                    false => judged.ours.extend(rules),
-                }
+                let why = format!("{tie}; but {rival}");
+                judged.blind.push(Blind::new(what, (Reason::Contradicted, why)))
             }
             // What is for sandboxes of ours bears their IDs, and goes in any case.
             (Some(_), Some(others), None) if family.of_plugins => {
@@ -144,8 +144,7 @@ fn of_families(
                 judged.blind.push(Blind::new(what, (Reason::Contradicted, why)));
             }
             (Some(tie), None, None) => {
-                let own = family.by_link.then(|| docker::Own::of(firewall, scope));
-                judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own.as_ref())));
+                judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own)));
                 // Last: what a rule still names is not destroyed.
                 judged.ours.extend(sets.into_iter().map(|name| Residue::Ipset(Ipset { name: name.clone() })));
                 if native {
@@ -170,7 +169,7 @@ fn had_network(family: &Family, scope: &Scope) -> bool {
 
 /// True if a docker of ours has left something. Stopped in order, it has ended its containers, and left its rules.
 pub(super) fn docker_has_run(scope: &Scope) -> bool {
-    scope.containers.iter().any(|c| c.id.namespace == DOCKER)
+    scope.containers.iter().any(|c| is_namespace(&c.id.namespace))
         || scope.idle && data_of(&scope.roots.root).is_some()
 }
 
@@ -276,7 +275,9 @@ fn leads(family: &Family, firewall: &Firewall, scope: &Scope, node: &BTreeSet<Ip
 }
 
 fn is_nobodys(address: IpAddr, node: &BTreeSet<IpAddr>) -> bool {
-    address.is_loopback() || address.is_multicast() || address.is_unspecified() || node.contains(&address)
+    let of_a_link = matches!(address, IpAddr::V6(six) if six.is_unicast_link_local());
+    let special = address.is_loopback() || address.is_multicast() || address.is_unspecified();
+    special || of_a_link || node.contains(&address)
 }
 
 #[cfg(test)]

@@ -65,8 +65,9 @@ fn port(rule: &[String]) -> Option<Port<'_>> {
     Some((values(rule, "-d").next()?, values(rule, "-p").next()?, values(rule, "--dport").next()?))
 }
 
-/// True for a rule over links of ours, from and to their networks; and for the one that lets a container reach itself by its
-/// published port, which names its address twice and no link.
+/// True for a rule over links of ours, from and to their networks; for the one that lets a container reach itself by its
+/// published port, which names its address twice and no link; and for one that publishes a port where docker has no program for
+/// that (`userland-proxy=false`), which names nothing but where it leads.
 fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
     let network = &scope.network;
     let mut links = ["-i", "-o"].iter().flat_map(|o| values(rule, o)).peekable();
@@ -76,7 +77,8 @@ fn names_our_links_alone(rule: &[String], scope: &Scope) -> bool {
     let mut blocks = addresses.iter().flat_map(|o| values(rule, o)).filter_map(block);
     let (source, target) = (values(rule, "-s").next(), values(rule, "-d").next());
     let to_itself = source.is_some() && source == target && values(rule, "-j").any(|to| to == "MASQUERADE");
-    (links.peek().is_some() || to_itself)
+    let publishes = rule[0] == "DOCKER" && targets.peek().is_some();
+    (links.peek().is_some() || to_itself || publishes)
         && is_written_by_docker(rule)
         && links.all(|name| network.links.iter().any(|own| own.name == name && own.r#type == "bridge"))
         && blocks.all(|b| b.address.is_some_and(|a| is_in_our_networks(a, scope)))

@@ -102,6 +102,7 @@ fn flannels_rules_are_known_by_comment_and_network() {
 }
 
 fn docker0(scope: &mut Scope) {
+    scope.containers[0].id.namespace = "moby".into();
     let (name, r#type, because) = ("docker0".into(), "bridge".into(), String::new());
     scope.network.links = vec![crate::scope::network::OwnedLink { index: 3, name, r#type, because }];
     scope.network.blocks = [([172, 17, 0, 1].into(), 16)].into();
@@ -129,8 +130,17 @@ fn dockers_rules_go_with_its_bridge_and_a_users_own_keep_them() {
     let beside = judged(text, beside_another_dockerd);
     assert_eq!(rules(&beside), ["POSTROUTING", "DOCKER"], "{beside:?}");
     assert!(beside.blind.is_empty());
+    // One that is started empties the chains.
+    let emptied = "-N DOCKER\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n";
+    assert_eq!(rules(&judged(emptied, beside_another_dockerd)), ["POSTROUTING"]);
+    let kubelets = |scope: &mut Scope| {
+        beside_another_dockerd(scope);
+        scope.containers[0].id.namespace = "k8s.io".into();
+    };
+    assert!(judged(emptied, kubelets).ours.is_empty(), "no docker of ours has run");
     let users = format!("{text}-A DOCKER-USER -s 192.0.2.1/32 -j DROP\n");
-    assert_eq!(judged(&users, docker0).blind.len(), 1);
+    let found = judged(&users, docker0);
+    assert_eq!((rules(&found), found.blind.len()), (vec!["POSTROUTING".into(), "DOCKER".into()], 1));
     assert_eq!(judged(text, |_| {}).others.len(), 1, "a bridge that is not ours");
 }
 
@@ -156,6 +166,10 @@ fn a_port_published_on_loopback_is_unguarded_with_its_container() {
     ] {
         assert_eq!(found(dockers, &users, beside_another_dockerd), ["DOCKER"], "{users}");
     }
+    let without_proxy = dockers.replace("! -i docker0 ", "");
+    assert_eq!(found(&without_proxy, guard, beside_another_dockerd), ["DOCKER", "PREROUTING"]);
+    let users = without_proxy.replace("-A DOCKER", "-A PREROUTING");
+    assert_eq!(found(&users, guard, beside_another_dockerd), [""; 0]);
     let anothers = dockers.replace("docker0", "br-1").replace("172.17", "172.19").replace("-N DOCKER\n", "");
     assert_eq!(found(&format!("{dockers}{anothers}"), guard, beside_another_dockerd), ["DOCKER"]);
 }
