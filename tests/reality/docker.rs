@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::furniture::furnish;
+use crate::furniture::{DOCKER_28, OTHERS, furnish};
 use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -20,23 +20,23 @@ use support::runtime::{Layout, Manner, Runtime, in_group};
 use support::scenes::Scene;
 
 pub const ALL: &[Scene] = &[
-    ("docker_ends_and_leaves_nothing", || docker(&[])),
-    ("docker_ends_and_leaves_nothing_hybrid", || docker(&[])),
-    ("docker_with_data_named_in_the_profile", || docker(&["data"])),
-    ("docker_with_its_network_named_in_the_profile", || docker(&["data", "network"])),
-    ("docker_by_the_profile_that_is_built_in", || docker(&["built in"])),
+    ("docker_ends_and_leaves_nothing", || killed(Docker::start, &[], &[])),
+    ("docker_ends_and_leaves_nothing_hybrid", || killed(Docker::start, &[], &[])),
+    ("docker_with_data_named_in_the_profile", || killed(Docker::start, &[], &["data"])),
+    ("docker_with_its_network_named_in_the_profile", || killed(Docker::start, &[], &["data", "network"])),
+    ("docker_by_the_profile_that_is_built_in", || killed(Docker::start, &[], &["built in"])),
     ("docker_by_the_profile_that_is_built_in_whose_shims_were_killed", || {
-        docker(&["built in", "shims killed"])
+        killed(Docker::start, &[], &["built in", "shims killed"])
     }),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told_hybrid", ended_in_order),
     ("docker_that_has_ended_in_order_beside_another_docker", ended_in_order_beside_another),
-    ("docker_beside_another_docker", beside),
+    ("docker_beside_another_docker", || beside(Docker::start)),
     ("docker_where_a_snap_that_never_ran_would_work_stays", || where_the_snap_would_work(true)),
     ("docker_that_came_later_to_where_the_snap_would_work_stays", || where_the_snap_would_work(false)),
     ("docker_that_has_forwarding_dropped", || forwarding_dropped(false)),
     ("docker_that_has_forwarding_dropped_and_has_ended_in_order", || forwarding_dropped(true)),
-    ("docker_whose_shims_were_killed", || docker(&["shims killed"])),
+    ("docker_whose_shims_were_killed", || killed(Docker::start, &[], &["shims killed"])),
     ("docker_with_a_moved_data_root", || moved(&[])),
     ("docker_with_a_moved_data_root_whose_shims_were_killed", || moved(&["shims killed"])),
     ("docker_with_a_moved_data_root_that_has_ended_in_order", moved_and_ended_in_order),
@@ -44,24 +44,51 @@ pub const ALL: &[Scene] = &[
     ("docker_whose_moved_data_root_another_docker_has_now", moved_and_taken_over),
 ];
 
+/// containerd keeps the images, and mounts root file systems.
+pub const IMAGES_OF_CONTAINERD: [&str; 2] = ["--feature", "containerd-snapshotter=true"];
+
 /// A dockerd that runs.
 pub struct Docker {
+    programs: &'static str,
     daemon: Child,
     socket: PathBuf,
     exec: PathBuf,
 }
 
+/// Starts one of either version, in a service, with its data and its own directory, and with more words.
+pub type Start = fn(&str, &str, &str, &[&str]) -> Result<Docker>;
+
 impl Docker {
     pub fn start(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
+        Docker::start_of(OTHERS, "1.6", service, data, exec, more)
+    }
+
+    /// The newer one.
+    pub fn start_28(service: &str, data: &str, exec: &str, more: &[&str]) -> Result<Docker> {
+        Docker::start_of(DOCKER_28, "2.1", service, data, exec, more)
+    }
+
+    fn start_of(
+        programs: &'static str,
+        containerd: &str,
+        service: &str,
+        data: &str,
+        exec: &str,
+        more: &[&str],
+    ) -> Result<Docker> {
         let layout = Layout { network: ("docker", 9), ..Layout::of_host() };
-        let place = Runtime::prepare(Manner::default(), &layout, "1.6")?;
+        let place = Runtime::prepare(Manner::default(), &layout, containerd)?;
         let (exec, socket) = (PathBuf::from(exec), PathBuf::from(format!("{exec}/docker.sock")));
         fs::create_dir_all(data)?;
         fs::create_dir_all(&exec)?;
         let log = format!("/opt/runtimes/dockerd-{}", service.replace('/', "-"));
-        // Else it makes /etc/docker for a key of its own.
         let config = exec.join("daemon.json");
-        fs::write(&config, json!({"deprecated-key-path": exec.join("key.json")}).to_string())?;
+        // Else the older one makes /etc/docker for a key of its own.
+        let said = match programs {
+            OTHERS => json!({"deprecated-key-path": exec.join("key.json")}),
+            _ => json!({}),
+        };
+        fs::write(&config, said.to_string())?;
         let mut command = in_group(service, "dockerd")?;
         command.arg("--config-file").arg(config);
         // What a file says, it wants in no word.
@@ -69,17 +96,18 @@ impl Docker {
         if more.iter().find(by_file).is_none() {
             command.args(["--data-root", data, "--exec-root"]).arg(&exec);
         }
+        let driver = if more.contains(&IMAGES_OF_CONTAINERD[1]) { "overlayfs" } else { "overlay2" };
         command
             .arg("--pidfile")
             .arg(exec.join("docker.pid"))
             .arg(format!("--host=unix://{}", socket.display()))
-            .args(["--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(["--storage-driver", driver, "--exec-opt", "native.cgroupdriver=cgroupfs"])
             .args(more)
-            .env("PATH", format!("/opt/others/bin:{}", place.path))
+            .env("PATH", format!("{programs}:{}", place.path))
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?);
-        let docker = Docker { daemon: command.spawn()?, socket, exec };
+        let docker = Docker { programs, daemon: command.spawn()?, socket, exec };
         let start = Instant::now();
         // Nothing announces that a socket is served.
         while docker.run(&["version"]).is_err() {
@@ -93,7 +121,7 @@ impl Docker {
     }
 
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let mut command = Command::new("/opt/others/bin/docker");
+        let mut command = Command::new(Path::new(self.programs).join("docker"));
         command.env("DOCKER_HOST", format!("unix://{}", self.socket.display())).env("HOME", "/opt/runtimes");
         command.env("DOCKER_BUILDKIT", "0").args(words);
         Ok(String::from_utf8_lossy(&support::runtime::output(&mut command)?).trim().to_owned())
@@ -199,11 +227,12 @@ pub fn profile(stage: &mut Stage, options: &[&str]) -> Result<()> {
     })
 }
 
-fn docker(options: &[&str]) -> Result<()> {
+/// Containers whose dockerd was killed, which had these words more.
+pub fn killed(start: Start, words: &[&str], options: &[&str]) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, options)?;
     let exec = if options.contains(&"built in") { BUILT_IN_EXEC } else { DOCKER_EXEC };
-    let mut docker = Docker::start(SERVICE, DOCKER_DATA, exec, &[])?;
+    let mut docker = start(SERVICE, DOCKER_DATA, exec, words)?;
     containers(&docker, true)?;
     let least = if options.contains(&"shims killed") { 7 } else { 14 };
     docker.kill()?;
@@ -417,14 +446,14 @@ fn moved_and_taken_over() -> Result<()> {
 
 /// The host's own docker has docker0, its containers, its network. It starts last: any dockerd removes what the one
 /// before it has made of docker0 and of the common chains.
-fn beside() -> Result<()> {
+pub fn beside(start: Start) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, &["data", "network"])?;
-    let mut docker = Docker::start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &["--bridge=none"])?;
+    let mut docker = start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &["--bridge=none"])?;
     containers(&docker, false)?;
     docker.kill()?;
     let other = stage.also(|_| {
-        let other = Docker::start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[])?;
+        let other = start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[])?;
         other.run(&["network", "create", "--subnet", "172.30.0.0/16", "back"])?;
         other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
         other.run(&["run", "-d", "--network", "back", "app", "/app", "obedient"])?;

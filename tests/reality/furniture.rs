@@ -12,13 +12,21 @@ use support::world::bind;
 
 use crate::stage::{USERS, demand, sh};
 
+/// Where the world has programs that are no containerd's.
+pub const OTHERS: &str = "/opt/others/bin";
+
+/// Where it has a docker that is newer than the one among these.
+pub const DOCKER_28: &str = "/opt/others/docker-28";
+
 /// A world with what hosts have. What the snap's programs would change for everybody is set before: that settings are
 /// named is a test of its own.
 pub fn furnish(settings: bool) -> Result<()> {
     runtime::show_programs()?;
-    let others = support::build_dir()?.join("../../containerd/others");
-    fs::create_dir_all("/opt/others/bin")?;
-    bind(&others, Path::new("/opt/others/bin"))?;
+    let fetched = support::build_dir()?.join("../../containerd");
+    for (name, at) in [("others", OTHERS), ("docker-28", DOCKER_28)] {
+        fs::create_dir_all(at)?;
+        bind(&fetched.join(name), Path::new(at))?;
+    }
     sh(&format!(
         "mkdir -p /opt/runtimes /dev/mapper /mnt /media /snap /var/snap /var/log /var/lib/cni /run/netns {USERS} /run/lock
          mkdir -p /run/mount; touch /run/xtables.lock /run/mount/utab

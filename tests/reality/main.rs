@@ -17,6 +17,7 @@ mod bridges;
 mod devices;
 mod died;
 mod docker;
+mod docker_28;
 mod dockers;
 mod drain;
 mod furniture;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
     all.extend(bridges::ALL);
     all.extend(runtimes::ALL);
     all.extend(died::ALL);
+    all.extend(docker_28::ALL);
     all.extend(dockers::ALL);
     all.extend(halfway::ALL);
     all.extend(idle::ALL);
