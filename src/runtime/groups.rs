@@ -134,7 +134,21 @@ pub fn is_dockers(group: &Path) -> bool {
 pub fn is_group_of(group: &Path, id: &str) -> bool {
     const UNITS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
     let is_units = UNITS.iter().any(|unit| id.ends_with(unit));
-    !is_units && (is_triple(group, id) || !is_kubelets(Path::new(id)) && is_named_after(group, id))
+    !is_units && (is_triple(group, id) || !reads_as_kubelets(group, id) && is_named_after(group, id))
+}
+
+/// True for an ID that is the name of a group of kubelet's: of all pods, of a class, or of a pod, which has a uid and lies in one of
+/// these. A container may well be called `podinfo-1`.
+fn reads_as_kubelets(group: &Path, id: &str) -> bool {
+    const LEAST: usize = 32;
+    let is_uid = |uid: &str| {
+        uid.len() >= LEAST && uid.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'_'))
+    };
+    let is_for_pods = |above: &Path| is_kubelets(above) && !above.ends_with("k8s.io") && !is_a_pods(above);
+    let is_there = || group.ends_with(id) && group.parent().is_some_and(is_for_pods);
+    ["k8s.io", "burstable", "besteffort"].contains(&id)
+        || id.contains("kubepods")
+        || id.strip_prefix("pod").is_some_and(|uid| is_uid(uid) || is_there())
 }
 
 /// The three words of the systemd driver in one name, as runc keeps them where it ran without systemd. No group of kubelet's

@@ -100,6 +100,15 @@ fn no_id_makes_a_unit_or_a_group_of_kubelets_a_containers() {
     }
     assert!(is_group_of(Path::new("/kubepods/burstable/pod1/abc"), "abc"));
     assert!(is_group_of(Path::new("/k8s.io/q1"), "q1"));
+    for group in [
+        "/k8s.io/podinfo-1",
+        "/kubepods/pod1/podinfo-1",
+        "/kubepods-pod1.slice/cri-containerd-podinfo-1.scope",
+    ] {
+        assert!(is_group_of(Path::new(group), "podinfo-1"), "{group}");
+    }
+    let of_pod = "pod11111111-2222-4333-8444-555555555555";
+    assert!(!is_group_of(Path::new("/k8s.io").join(of_pod).as_path(), of_pod));
     for id in ["q1", "podinfo"] {
         let group = format!("/kubepods-pod1.slice:cri-containerd:{id}");
         assert!(is_group_of(Path::new(&group), id), "{group}");
