@@ -99,7 +99,9 @@ impl World {
         }
         if has_database {
             // Who holds the lock on it works there; nobody does.
-            write(place.join("io.containerd.metadata.v1.bolt/meta.db"), "")?;
+            let database = place.join("io.containerd.metadata.v1.bolt");
+            fs::create_dir_all(&database)?;
+            fs::write(database.join("meta.db"), empty_database())?;
         }
         match (is_moved || is_linked, is_bound) {
             // What an administrator has beside it there is his.
@@ -182,4 +184,32 @@ fn make_link(link: &Path, place: &Path) -> Result<()> {
     fs::create_dir_all(place)?;
     fs::create_dir_all(link.parent().ok_or("a link has a directory")?)?;
     symlink(place, link).map_err(|e| format!("cannot link '{}': {e}", link.display()).into())
+}
+
+/// A database of containerd's in which nothing is, as bbolt begins one (go.etcd.io/bbolt: `db.go`, `init`).
+fn empty_database() -> Vec<u8> {
+    const PAGE: usize = 4096;
+    const META: u16 = 4;
+    const LEAF: u16 = 2;
+    const FREELIST: u16 = 16;
+    let fnv = |bytes: &[u8]| {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    };
+    let meta = |id: u64| {
+        let words = [0x2_ed0c_daed, PAGE as u64, 3, 0, 2, 4, id];
+        let mut meta: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        meta.extend(fnv(&meta).to_le_bytes());
+        meta
+    };
+    let pages = [(META, meta(0)), (META, meta(1)), (FREELIST, Vec::new()), (LEAF, Vec::new())];
+    let mut bytes = Vec::new();
+    for (id, (kind, body)) in (0_u64..).zip(pages) {
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(u64::from(kind).to_le_bytes());
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+    }
+    bytes
 }

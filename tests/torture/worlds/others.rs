@@ -139,6 +139,8 @@ impl World {
                 &Part { name: "other".into(), socket: Some(socket), ..Part::default() },
                 &["other"],
             )?;
+            // A shim of ours that has died may have had it open.
+            self.doubts.push("/run/containerd/fifo/77".into());
             fs::create_dir_all("/run/containerd/fifo/77")?;
             nix::unistd::mkfifo(
                 format!("/run/containerd/fifo/77/{}-stdout", dice.hex(64)).as_str(),
