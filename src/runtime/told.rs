@@ -3,6 +3,8 @@
 //! Users move roots to bigger disks there. Only what is needed of both formats is read; what is not understood moves
 //! nothing, and is told.
 
+mod toml;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -321,4 +323,3 @@ fn fill(snap: &Snap, text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
-mod toml;
