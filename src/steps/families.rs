@@ -73,9 +73,10 @@ fn of_families(
     for family in &FAMILIES {
         let places = places(family, firewall);
         let own = (family.by_link && docker_has_run(scope)).then(|| docker::Own::of(firewall, scope));
-        let own = own.as_ref();
+        let own_rules = own.as_ref().map(|own| own.rules(firewall)).unwrap_or_default();
+        let has_own = !own_rules.is_empty();
         if places.is_empty() {
-            judged.ours.extend(own.into_iter().flat_map(|own| own.rules(firewall)));
+            judged.ours.extend(own_rules);
             continue;
         }
         let what = format!("firewall rules of {} ({})", family.of, places.join(", "));
@@ -90,9 +91,8 @@ fn of_families(
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
         let rival = family.rival(scope).or(runtime.as_ref());
         // These go also where the others stay, and where another docker has emptied the chains when it was started.
-        let own_rules = || own.into_iter().flat_map(|own| own.rules(firewall));
         if leads.ours.is_none() || leads.others.is_some() || rival.is_some() {
-            judged.ours.extend(own_rules());
+            judged.ours.extend(own_rules);
         }
         match (tied, leads.others, rival) {
             (tied, _, None) if (family.only_told || tied.is_none()) && family.has_run(scope) => {
@@ -129,7 +129,7 @@ fn of_families(
                 judged.others.push(format!("{what}: {rival}"))
             }
             // Both dockers use the same chains; a rule over links of ours is ours alone.
-            (Some(_), _, Some(_)) if own_rules().next().is_some() => {}
+            (Some(_), _, Some(_)) if has_own => {}
             (Some(_), _, Some(rival)) if family.of_plugins => judged.others.push(format!("{what}: {rival}")),
             (Some(tie), _, Some(rival)) => {
                 let why = format!("{tie}; but {rival}");
@@ -144,7 +144,7 @@ fn of_families(
                 judged.blind.push(Blind::new(what, (Reason::Contradicted, why)));
             }
             (Some(tie), None, None) => {
-                judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own)));
+                judged.ours.extend(firewall.tables.iter().flat_map(|t| members(family, t, own.as_ref())));
                 // Last: what a rule still names is not destroyed.
                 judged.ours.extend(sets.into_iter().map(|name| Residue::Ipset(Ipset { name: name.clone() })));
                 if native {
