@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
-use crate::runtime::{Name, bundle, sandboxed, shim};
+use crate::runtime::{ContainerId, Name, bundle, sandboxed, shim, short};
 use crate::scope::{Container, Scope};
 use crate::snap::profile::{for_shims, is_shared};
 use crate::steps::{files, flannel, ipc, kata, logs, skeleton};
@@ -30,6 +30,7 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     for some in ours.chunks(AT_ONCE) {
         existing(view, some.iter().flat_map(|container| names(scope, container)).collect(), &mut finding);
     }
+    doubtful_states(view, scope, &mut finding);
     // The same of those that have exited.
     let exited: Vec<&Name> = scope.exited.ids.iter().collect();
     for root in scope.roots.shared.iter().flat_map(|root| bundle::CRI.map(|kind| root.join(kind))) {
@@ -170,11 +171,8 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
         names.extend(bundle::CRI.map(|kind| (root.join(kind).join(id), PathKind::Bundle)));
         names.push((root.join(bundle::SANDBOXES).join(namespace).join(id), PathKind::Bundle));
     }
-    // runc's state of our ID is another's if its label says so; such a container has no group of ours. Where states cannot be
-    // read, it is another's if somebody alive has the ID, and only a bundle calls it ours.
-    if !scope.is_foreign(&container.id) && container.may_be_tidied() {
-        names.push((roots.runc.join(namespace).join(id), PathKind::RuncState));
-        names.extend(scope.states.get(&container.id).map(|state| (state.clone(), PathKind::RuncState)));
+    if container.may_be_tidied() {
+        names.extend(runc_states(scope, container).map(|state| (state, PathKind::RuncState)));
     }
     // A socket is named after the ID under which the shim was started.
     if container.shim_id == *id {
@@ -184,6 +182,24 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
         names.extend(container.socket.as_deref().map(|s| (s.to_path_buf(), PathKind::ShimSocket)));
     }
     names
+}
+
+/// Where runc's state of a container is. That of our ID is another's if its label says so; such a container has no group of ours.
+fn runc_states(scope: &Scope, container: &Container) -> impl Iterator<Item = PathBuf> {
+    let ContainerId { namespace, id } = &container.id;
+    let usual = scope.roots.runc.join(namespace).join(id);
+    let states = [usual].into_iter().chain(scope.states.get(&container.id).cloned());
+    states.filter(|_| !scope.is_foreign(&container.id))
+}
+
+/// States that cannot be read, of an ID that somebody alive has, and that only a bundle calls ours.
+fn doubtful_states(view: &View, scope: &Scope, finding: &mut Finding) {
+    for container in scope.containers.iter().filter(|c| scope.counts_as_ours(c) && !c.may_be_tidied()) {
+        for state in runc_states(scope, container).filter(|state| view.host.exists(state).unwrap_or(true)) {
+            let why = format!("whose container {} is cannot be told", short(&container.id.id));
+            finding.blind.push(Blind::new(show(&state), (Reason::Unproven, why)));
+        }
+    }
 }
 
 /// What gVisor keeps of containers of ours: files that are named after both a container and its sandbox.
@@ -308,5 +324,18 @@ mod tests {
         assert!(is_ours(&scope), "a hint that nothing contradicts");
         scope.containers[0].contradicted = true;
         assert!(!is_ours(&scope));
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::linux::host::Host::at(dir.path());
+        let state = scope.roots.runc.join("k8s.io/a");
+        let told = |scope: &Scope| {
+            let mut finding = Finding::default();
+            doubtful_states(&View::new(&host, None), scope, &mut finding);
+            finding.blind.into_iter().map(|blind| blind.what).collect::<Vec<_>>()
+        };
+        assert!(told(&scope).is_empty(), "it is not there");
+        std::fs::create_dir_all(dir.path().join(state.strip_prefix("/").unwrap())).unwrap();
+        assert_eq!(told(&scope), [state.display().to_string()]);
+        scope.containers[0].contradicted = false;
+        assert!(told(&scope).is_empty(), "it is removed");
     }
 }

@@ -17,7 +17,7 @@ mod report;
 
 pub use machine::Snapshot;
 use machine::mounts_of;
-use report::{each, is_right, is_unproven, speaks_of, untrue};
+use report::{each, is_named, is_right, is_unproven, speaks_of, untrue};
 
 /// Nobody promises that a groups above the pods' stays or goes; nor what runs for the test itself.
 const SHARED: &[&str] =
@@ -204,8 +204,15 @@ fn left(world: &World, before: &Snapshot, after: &Snapshot, ours: &BTreeSet<i32>
 /// Compares what is left with what the report says, and both with the exit status.
 fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, verdict: &mut Verdict) {
     let unproven = is_unproven(world);
+    // A path that is in doubt, where the world has a reason for that.
+    let doubted = |item: &Item| {
+        let mut blind =
+            report.into_iter().flat_map(|r| each(&r["steps"])).flat_map(|step| each(&step["blind"]));
+        matches!(item, Item::Path(path) if blind.any(|blind| is_named(blind, path) && is_right(world, blind)))
+    };
     let excused = |item: &Item| match item {
         Item::Busy(..) | Item::Moved(_) => true,
+        _ if doubted(item) => true,
         // While they live, what they use stays.
         _ if unproven => true,
         Item::Mount(point) => world.on_host.contains(point),
@@ -247,14 +254,14 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
             continue;
         }
         // The network of a container in doubt, and what it has in directories that all runtimes share, is told with that.
-        let doubted = unproven
+        let with_container = unproven
             && match item {
                 Item::Process(..) | Item::Group(_) | Item::Link(_) => true,
                 Item::Mount(point) => point.starts_with("/run/netns"),
                 Item::Path(path) => !path.starts_with("/var/snap"),
                 _ => false,
             };
-        if !doubted && !told.iter().any(|residue| speaks_of(residue, item)) {
+        if !with_container && !doubted(item) && !told.iter().any(|residue| speaks_of(residue, item)) {
             verdict.lies.push(format!("not told: {item}"));
         }
     }
@@ -263,7 +270,7 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
             verdict.lies.push(format!("told, and not so ({why}): {}", residue["residue"]));
         }
     }
-    let expected = match (verdict.outcome.as_str(), left.is_empty()) {
+    let expected = match (verdict.outcome.as_str(), left.iter().all(doubted)) {
         ("clean", true) => Some(0),
         ("residue", false) => Some(1),
         ("blind", true) => Some(3),

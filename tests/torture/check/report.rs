@@ -23,6 +23,11 @@ pub fn is_right(world: &World, blind: &Value) -> bool {
     is_of_a_user(blind) || world.doubts.iter().any(|word| blind.to_string().contains(word))
 }
 
+/// True for a doubt of this path.
+pub fn is_named(blind: &Value, path: &Path) -> bool {
+    blind["what"].as_str().is_some_and(|what| Path::new(what) == path)
+}
+
 /// A mount that a user has put into the snap's directories: nothing says whose it is, and it keeps snapd from removing them.
 fn is_of_a_user(blind: &Value) -> bool {
     blind["why"].as_str().is_some_and(|why| why.starts_with("it lies in the snap's directories"))
