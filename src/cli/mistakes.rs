@@ -2,7 +2,7 @@
 //!
 //! The parser stays the judge. What is told here is what it says of the copy, and a profile that it takes has no mistakes.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Position};
 use crate::order;
@@ -133,7 +133,9 @@ fn good_value(above: &str, last: &Last) -> Option<Value> {
             let fields = ["address", "state", "root"].map(|name| {
                 (name.to_owned(), good_value("containerd", &Last::Field(name.into())).unwrap_or_default())
             });
-            return Some(Value::Object(fields.into_iter().collect()));
+            let mut object = Map::new();
+            object.extend(fields);
+            return Some(Value::Object(object));
         }
         ("containerd", "address") => "$SNAP_COMMON/run/containerd.sock",
         ("containerd", "state") => "$SNAP_COMMON/run/containerd",

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::Mount;
+use crate::order;
 use crate::scope::Scope;
 use crate::scope::held::Held;
 use crate::scope::owner::{Owner, owner};
@@ -25,7 +26,7 @@ pub(super) fn staged(view: &View, scope: &Scope) -> BTreeSet<PathBuf> {
         users.peek().is_some() && users.all(|m| held.is_placed(m))
     };
     let staged = others.into_iter().filter(|m| m.point().starts_with(&plugins)).filter(is_ours);
-    staged.map(|m| m.point().to_path_buf()).collect()
+    order::set(staged.map(|m| m.point().to_path_buf()))
 }
 
 /// True for a path in a shared directory that is a pod's of ours by its place.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::Mount;
+use crate::order;
 use crate::runtime::metadata::snapshots::namespaces;
 use crate::runtime::{docker, metadata};
 use crate::scope::held::place_in;
@@ -38,7 +39,7 @@ pub fn mounted<'v>(view: &'v View, scope: &Scope) -> Vec<&'v Mount> {
         namespace => !others || scope.counts_in(namespace),
     };
     let is_told = |(_, layers): &(_, BTreeSet<PathBuf>)| {
-        let namespaces: BTreeSet<String> = layers.iter().filter_map(|layer| makers.of(layer)).collect();
+        let namespaces = order::set(layers.iter().filter_map(|layer| makers.of(layer)));
         if namespaces.is_empty() { !others } else { namespaces.iter().any(may_be_ours) }
     };
     shown.into_iter().filter(is_told).map(|(mount, _)| mount).collect()
@@ -48,11 +49,11 @@ pub fn mounted<'v>(view: &'v View, scope: &Scope) -> Vec<&'v Mount> {
 fn layers(scope: &Scope, mount: &Mount, on_disk: Option<&(String, PathBuf)>) -> BTreeSet<PathBuf> {
     let roots = scope.roots.spellings(&scope.roots.root);
     let below = |path: &Path| roots.iter().find_map(|root| Some(path.strip_prefix(root).ok()?.to_path_buf()));
-    let mut found: BTreeSet<PathBuf> = mount.layers().iter().filter_map(|layer| below(layer)).collect();
+    let shown = mount.layers().into_iter().filter_map(|layer| below(&layer));
     let part = on_disk.filter(|(device, _)| device == mount.device());
-    found.extend(part.and_then(|(_, at)| mount.root().strip_prefix(at).ok()).map(Path::to_path_buf));
-    found.retain(|path| path.as_os_str().as_bytes().starts_with(SNAPSHOTTER.as_bytes()));
-    found
+    let part = part.and_then(|(_, at)| mount.root().strip_prefix(at).ok()).map(Path::to_path_buf);
+    let of_snapshotter = |path: &PathBuf| path.as_os_str().as_bytes().starts_with(SNAPSHOTTER.as_bytes());
+    order::set(shown.chain(part).filter(of_snapshotter))
 }
 
 /// Who has made snapshots, as far as the databases of their snapshotters tell.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Blind;
+use crate::order;
 use crate::runtime::docker::{DAEMON_FILES, OPTIONS, Options, options};
 use crate::runtime::groups;
 use crate::scope::Scope;
@@ -56,7 +57,7 @@ impl<'de> Deserialize<'de> for ToldGroups {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ToldGroups, D::Error> {
         let why = || "the snap had its runtime use it".to_owned();
         let groups = text::list::deserialize(from)?;
-        Ok(ToldGroups(groups.into_iter().map(|group| (group, why())).collect()))
+        Ok(ToldGroups(order::map(groups.into_iter().map(|group| (group, why())))))
     }
 }
 
