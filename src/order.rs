@@ -1,6 +1,6 @@
 //! Sorting, compiled once for all types. The standard library's sort links 3 KB of code for each type that is sorted, or that
 //! is collected into a tree. Here indices are sorted, and the items put in their order; so use these functions instead of
-//! `slice::sort`, and `set` and `map` instead of `collect`, where the program's size matters.
+//! `slice::sort`, `set` and `map` instead of `collect`, and `retain` instead of the set's, where the program's size matters.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,12 @@ pub fn map<K: Ord, V>(items: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V>
     let mut map = BTreeMap::new();
     map.extend(items);
     map
+}
+
+/// Keeps some of a set, which is filled anew: to take one out links more code than all of these.
+pub fn retain<T: Ord>(set: &mut BTreeSet<T>, keep: impl Fn(&T) -> bool) {
+    let all = std::mem::take(set);
+    set.extend(all.into_iter().filter(keep));
 }
 
 #[cfg(test)]

@@ -110,7 +110,11 @@ fn put_right(copy: &mut Value, error: &Error, key: &str) -> bool {
     match (parent, last) {
         (Value::Object(object), Last::Field(name)) => match good {
             Some(good) if named(reason_of(error), "unknown").is_none() => drop(object.insert(name, good)),
-            _ => return object.remove(&name).is_some(),
+            _ => {
+                let (before, all) = (object.len(), std::mem::take(object));
+                object.extend(all.into_iter().filter(|(key, _)| *key != name));
+                return object.len() < before;
+            }
         },
         (Value::Array(list), Last::Item(n)) if n < list.len() => drop(list.remove(n)),
         _ => return false,

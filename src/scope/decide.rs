@@ -68,7 +68,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let Gather {
         containers,
         shims,
-        mut foreign,
+        foreign: others,
         foreign_ids,
         mut bystanders,
         blind,
@@ -80,8 +80,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         ..
     } = gather;
     let ids: HashSet<Name> = containers.keys().map(|own| own.id.clone()).collect();
-    let others = foreign.clone();
-    foreign.retain(|other| ids.contains(&other.id));
+    let foreign = others.iter().filter(|other| ids.contains(&other.id)).cloned().collect();
     // containerd makes its directories when it starts.
     let is_kept = |made: &PathBuf| roots.mounts.contains(made) || roots.shared.contains(made);
     let has_run = [&roots.root, &roots.state]
@@ -97,7 +96,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
         links: profile.network.links.clone(),
         rule_comments,
         shims,
-        foreign: foreign.into_iter().collect(),
+        foreign,
         containers: containers.into_values().filter(|c| c.is_proven() || !anothers.contains(&c.id)).collect(),
         damaged: false,
         network: Network::default(),

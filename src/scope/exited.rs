@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Blind;
+use crate::order;
 use crate::reason::Reason;
 use crate::runtime::bundle::CRI;
 use crate::runtime::metadata::{self, traces};
@@ -36,7 +37,7 @@ impl Exited {
     }
 
     pub(super) fn without(mut self, foreign: &HashSet<Name>) -> Exited {
-        self.ids.retain(|id| !foreign.contains(id));
+        order::retain(&mut self.ids, |id| !foreign.contains(id));
         self
     }
 
@@ -45,7 +46,7 @@ impl Exited {
         self.pods.extend(older.pods);
         self.doubtful.extend(older.doubtful);
         self.sockets.extend(older.sockets);
-        self.doubtful.retain(|pod| !self.pods.contains(pod));
+        order::retain(&mut self.doubtful, |pod| !self.pods.contains(pod));
         self
     }
 }
@@ -86,7 +87,7 @@ pub(super) fn gather(view: &View, scope: &mut Scope, foreign: &HashSet<Name>) ->
             pods.insert(pod.into());
         }
     }
-    exited.doubtful.retain(|pod| !exited.pods.contains(pod));
+    order::retain(&mut exited.doubtful, |pod| !exited.pods.contains(pod));
     drop(known);
     // Beside another kubelet they are its more often than not.
     if let Some(why) = unread.filter(|_| scope.network.other_kubelet().is_none()) {

@@ -239,9 +239,9 @@ fn host_ends(facts: &Facts, attachments: &[(String, Attachment)]) -> Vec<OwnedLi
 /// goes the last thing that ties them to us.
 fn orphaned_namespaces(facts: &Facts, links: &[OwnedLink], namespaces: &Namespaces) -> Vec<Blind> {
     let ends = facts.links.iter().filter(|l| links.iter().any(|own| own.index == l.index));
-    let mut leads =
-        order::map(ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned()))));
-    leads.retain(|nsid, _| !facts.sandboxes.contains_key(nsid) && !facts.others.contains_key(nsid));
+    let leads = ends.filter_map(|l| Some((l.peer_netns?, escape(l.name.as_bytes()).into_owned())));
+    let is_claimed = |nsid: &i32| facts.sandboxes.contains_key(nsid) || facts.others.contains_key(nsid);
+    let leads = order::map(leads.filter(|(nsid, _)| !is_claimed(nsid)));
     let mut found = Vec::new();
     for path in namespaces.unclaimed.values().chain(namespaces.elsewhere.values()) {
         if leads.is_empty() {

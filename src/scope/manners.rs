@@ -22,9 +22,8 @@ pub fn gather(view: &View, scope: &Scope, profile: &Profile) -> (Graceful, Vec<C
     let patience = Patience { default: own.drain, most: own.maximum_grace(), hooks: own.hooks };
     let applications: Vec<&Container> = scope.containers.iter().filter(|c| !c.sandbox).collect();
     let known: HashSet<&str> = scope.containers.iter().map(|c| c.id.id.as_str()).collect();
-    let mut unknown = streams::ids(view.host, &scope.roots);
-    unknown.extend(groups_of_kubelets(view));
-    unknown.retain(|id| !known.contains(id.as_str()));
+    let named = streams::ids(view.host, &scope.roots).into_iter().chain(groups_of_kubelets(view));
+    let unknown: HashSet<String> = named.filter(|id| !known.contains(id.as_str())).collect();
     if applications.is_empty() && unknown.is_empty() {
         return (Graceful { patience, ..Graceful::default() }, Vec::new());
     }
