@@ -66,8 +66,8 @@ const GROUP: &str = "cgroup.path";
 /// How the keys end of a group that it has shims of runc's go into, one for each runtime of CRI's.
 const SHIMS_GROUP: &str = ".ShimCgroup";
 
-/// Files of one configuration that import each other are read this far.
-const MAX_FILES: usize = 16;
+/// As many files of one configuration are read, which may import each other.
+const MAX_FILES: usize = 64;
 
 /// As many files are read that change a configuration of kubelet's, and in directories so deep.
 const MAX_DROP_INS: usize = 256;
@@ -76,15 +76,14 @@ const MAX_DEPTH: usize = 8;
 /// Reads these files, the last one counting most; arguments before and after a configuration count more than that. What cannot
 /// be read, and a place that is not followed, comes back with the reason: there may be what nobody looks for.
 pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<Unresolved>) {
-    let mut reader =
-        Reader { host, snap, told: ConfiguredRoots::default(), left: MAX_FILES, unread: Vec::new() };
+    let mut reader = Reader { host, snap, told: ConfiguredRoots::default(), unread: Vec::new() };
     let (toml, arguments): (Vec<&PathBuf>, Vec<_>) =
         files.containerd.iter().partition(|f| f.extension().is_some_and(|e| e == "toml"));
-    toml.iter().for_each(|file| reader.configuration(file));
+    toml.iter().for_each(|file| reader.configuration(file, &mut Vec::new()));
     for file in arguments {
         let words = reader.words(file);
         if let Some(file) = option(&words, &["--config", "-c"]) {
-            reader.configuration(Path::new(&file));
+            reader.configuration(Path::new(&file), &mut Vec::new());
         }
         reader.take(file, option(&words, &["--root"]), is_ones, |told| &mut told.root);
         reader.take(file, option(&words, &["--state"]), is_ones, |told| &mut told.state);
@@ -113,8 +112,7 @@ pub fn read(host: &Host, snap: &Snap, files: &ToldBy) -> (ConfiguredRoots, Vec<U
 /// Where docker's daemon is told to work by its own file, as far as its containerd was not told by name. No other file of these
 /// counts: who may write at such a place is not known.
 pub fn by_docker(host: &Host, snap: &Snap, told: ConfiguredRoots) -> (ConfiguredRoots, Vec<Unresolved>) {
-    let mut reader =
-        Reader { host, snap, told: ConfiguredRoots::default(), left: MAX_FILES, unread: Vec::new() };
+    let mut reader = Reader { host, snap, told: ConfiguredRoots::default(), unread: Vec::new() };
     for home in [&snap.common, &snap.data] {
         for file in DAEMON_FILES.iter().rev().map(|name| home.join(name)) {
             let options = match docker::options(host, &file) {
@@ -136,8 +134,6 @@ struct Reader<'a> {
     host: &'a Host,
     snap: &'a Snap,
     told: ConfiguredRoots,
-    /// So many files are still read.
-    left: usize,
     unread: Vec<Unresolved>,
 }
 
@@ -187,12 +183,16 @@ impl Reader<'_> {
         }
     }
 
-    /// A configuration and what it imports, which counts more.
-    fn configuration(&mut self, file: &Path) {
-        if self.left == 0 {
+    /// A configuration and what it imports, which counts more. containerd reads none twice.
+    fn configuration(&mut self, file: &Path, seen: &mut Vec<PathBuf>) {
+        if seen.iter().any(|other| other == file) {
             return;
         }
-        self.left -= 1;
+        if seen.len() == MAX_FILES {
+            let why = "it is one file too many; it may name other directories to work in";
+            return self.note(file, (Reason::TooMany, why.to_owned()).into());
+        }
+        seen.push(file.to_path_buf());
         let text = self.text(file);
         let mut imports = Vec::new();
         toml::each(&text, &mut |key, texts| {
@@ -218,7 +218,7 @@ impl Reader<'_> {
         });
         for pattern in imports {
             let pattern = file.parent().unwrap_or(Path::new("/")).join(fill(self.snap, &pattern));
-            self.matches(&pattern).iter().for_each(|file| self.configuration(file));
+            self.matches(&pattern).iter().for_each(|file| self.configuration(file, seen));
         }
     }
 
@@ -245,13 +245,21 @@ impl Reader<'_> {
         }
     }
 
-    /// The files of a pattern with one `*` in its name.
+    /// The files of a pattern with one `*` in its name; any other pattern is told.
     fn matches(&mut self, pattern: &Path) -> Vec<PathBuf> {
         let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str()))
         else {
             return Vec::new();
         };
-        let Some((before, after)) = name.split_once('*') else { return vec![pattern.to_path_buf()] };
+        let (before, after) = name.split_once('*').unwrap_or((name, ""));
+        let rest = [directory.as_os_str().as_encoded_bytes(), before.as_bytes(), after.as_bytes()].concat();
+        if rest.iter().any(|byte| b"*?[".contains(byte)) {
+            let why = "which files that means is not followed; they may name other directories to work in";
+            return self.note(pattern, (Reason::Malformed, why.to_owned()).into());
+        }
+        if before == name {
+            return vec![pattern.to_path_buf()];
+        }
         let names = self.host.list(directory).unwrap_or_else(|error| self.note(directory, error.into()));
         let fits =
             |n: &str| n.len() >= before.len() + after.len() && n.starts_with(before) && n.ends_with(after);

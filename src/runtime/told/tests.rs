@@ -109,6 +109,23 @@ fn what_is_no_plain_place_moves_nothing_and_is_told() {
 }
 
 #[test]
+fn what_is_imported_and_not_read_is_told() {
+    const MAIN: &str = "containerd-template.toml";
+    let unread = |pattern: &str| read_with(&[(MAIN, &format!("imports = [\"{pattern}\"]\n"))]).1;
+    for pattern in ["conf.d/*.toml", "/none/x.toml"] {
+        assert!(unread(pattern).is_empty(), "{pattern}");
+    }
+    for pattern in ["*.d/x.toml", "conf.d/*-*.toml", "conf.d/?.toml", "conf.d/[ab].toml"] {
+        assert_eq!(unread(pattern).len(), 1, "{pattern}");
+    }
+    let names: Vec<String> = (0..MAX_FILES).map(|n| format!("conf.d/{n:02}.toml")).collect();
+    let mut files = vec![(MAIN, "imports = [\"conf.d/*.toml\"]\n")];
+    files.extend(names.iter().map(|name| (name.as_str(), "")));
+    assert!(read_with(&files[..MAX_FILES]).1.is_empty());
+    assert_eq!(read_with(&files).1[0].reason, Reason::TooMany);
+}
+
+#[test]
 fn a_file_elsewhere_is_followed_and_one_that_cannot_be_read_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::at(dir.path());
