@@ -76,7 +76,9 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
 /// True for a socket of the snap's own at which somebody listens who is in none of its units, such as its containerd in a unit
 /// of an administrator's: nobody can know that he is the snap's, and without the socket nobody would ever hear of him.
 fn is_served(view: &View, scope: &Scope, path: &Path, finding: &mut Finding) -> bool {
-    let listener = if view.host.is_live() { sockets::listener(path) } else { None };
+    // The way there may be one on which nobody answers.
+    let may_ask = view.host.is_live() && view.host.reach(path).is_ok();
+    let listener = if may_ask { sockets::listener(path) } else { None };
     // systemd listens for services that it starts when they are asked.
     let is_stranger = |pid: &i32| *pid != 1 && view.unit_of(*pid) != Some(scope.snap.instance.as_str());
     let stranger = listener.filter(is_stranger);

@@ -38,6 +38,7 @@ pub const ALL: &[Scene] = &[
     ("all_roots_on_servers_that_were_stopped", || {
         servers::roots_on_a_server(fuse::serve, &["var/lib/kubelet", "var/lib/containerd", "run/containerd"])
     }),
+    ("sockets_on_a_server_that_was_stopped", || servers::roots_on_a_server(fuse::serve, &["run"])),
     ("a_bundle_under_a_server_that_was_stopped", servers::bundle_under_a_server),
     ("what_the_hook_inherits", surroundings::inherited),
     ("a_hook_in_a_container_of_ours", surroundings::in_a_container),
