@@ -20,6 +20,9 @@ const MAX_NAME: u64 = 256;
 /// docker's namespace in containerd.
 const NAMESPACE: &str = "moby";
 
+/// That of plugins that it runs in containers.
+pub const PLUGINS: &str = "plugins.moby";
+
 /// True for that one, and for the one of a docker that maps users (`userns-remap`), which adds whom it maps to: `moby-165536.165536`.
 pub fn is_namespace(name: &str) -> bool {
     let rest = name.strip_prefix(NAMESPACE);

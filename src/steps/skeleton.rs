@@ -119,7 +119,7 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     // A build's container has no namespace of containerd's.
     let was_dockers = || (scope.idle || !scope.builds.is_empty()) && docker::data_of(&roots.root).is_some();
     found.extend((!scope.builds.is_empty()).then(|| PathBuf::from(runc::RUN)));
-    if namespaces.iter().any(|name| docker::is_namespace(name)) || was_dockers() {
+    if namespaces.iter().any(|name| docker::is_namespace(name) || *name == docker::PLUGINS) || was_dockers() {
         found.extend(docker::SKELETON.map(PathBuf::from));
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));

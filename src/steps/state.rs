@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::residue::finding::Finding;
 use crate::residue::{PathKind, Residue};
 use crate::runtime::streams::container_of;
-use crate::runtime::{ContainerId, Name, bundle, sandboxed, shim, short};
+use crate::runtime::{ContainerId, Name, bundle, docker, sandboxed, shim, short};
 use crate::scope::{Container, Scope};
 use crate::snap::profile::{for_shims, is_shared};
 use crate::steps::{files, flannel, ipc, kata, logs, skeleton};
@@ -175,6 +175,9 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
     }
     if container.may_be_tidied() {
         names.extend(runc_states(scope, container).map(|state| (state, PathKind::RuncState)));
+        // The streams and the socket of a plugin that docker runs lie there, wherever docker is told to work.
+        let of_plugin = (**namespace == *docker::PLUGINS).then(|| Path::new(docker::SKELETON[0]).join(id));
+        names.extend(of_plugin.map(|directory| (directory, PathKind::Fifo)));
     }
     // A socket is named after the ID under which the shim was started.
     if container.shim_id == *id {

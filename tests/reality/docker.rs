@@ -251,7 +251,7 @@ pub fn killed(start: Start, words: &[&str], options: &[&str]) -> Result<()> {
     demand(took < 15_000, format!("{took} ms: a stop signal was not the image's own"))
 }
 
-fn kill_shims() -> Result<()> {
+pub fn kill_shims() -> Result<()> {
     sh("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]*containerd-shim'; then
         kill -KILL ${p#/proc/}; while [ -e $p ]; do :; done; fi; done")?;
     Ok(())

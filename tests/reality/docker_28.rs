@@ -6,11 +6,12 @@
 //! share: what ours has outside of these goes all the same, and the other's rules stay.
 
 use crate::docker::{
-    BUILT_IN_EXEC, DOCKER_DATA, Docker, IMAGES_OF_CONTAINERD, SERVICE, Start, beside, killed, profile,
+    BUILT_IN_EXEC, DOCKER_DATA, Docker, IMAGES_OF_CONTAINERD, SERVICE, Start, beside, kill_shims, killed,
+    profile,
 };
 use crate::stage::{Right, Stage, sh};
 use support::Result;
-use support::picture::Kind;
+use support::picture::{Kind, Thing};
 use support::scenes::Scene;
 
 const BUILT_IN: &[&str] = &["built in"];
@@ -32,6 +33,10 @@ pub const ALL: &[Scene] = &[
     ("docker_28_that_maps_users", || maps_users(Docker::start_28)),
     ("docker_that_maps_users", || maps_users(Docker::start)),
     ("docker_28_that_has_ended_in_order_is_told", ended_in_order),
+    ("docker_28_that_runs_a_plugin", || plugin(Docker::start_28, &[])),
+    ("docker_that_runs_a_plugin_whose_shim_was_killed", || plugin(Docker::start, &["shims killed"])),
+    ("docker_28_that_runs_a_plugin_beside_plugins_of_another", || plugin(Docker::start_28, &["beside"])),
+    ("docker_28_that_runs_nothing_but_a_plugin", plugin_alone),
 ];
 
 fn ipv6() -> Result<()> {
@@ -66,6 +71,77 @@ fn maps_users(start: Start) -> Result<()> {
     stage.must_show(&[(Kind::Process, 4), (Kind::Link, 4), (Kind::Mount, 4), (Kind::Rule, 10)])?;
     stage.judge(&Right::Clean, 0)?;
     Ok(())
+}
+
+/// A plugin in a container of docker's own. Its socket and its streams lie in a directory that is called after it, which no option
+/// of docker's moves. What it mounts below its data is mounted on the host, too.
+const PLUGIN: &str = r#"mkdir -p /opt/runtimes/plugin/rootfs/usr /opt/runtimes/plugin/rootfs/run/docker/plugins
+    mkdir /opt/runtimes/plugin/rootfs/etc /opt/runtimes/plugin/rootfs/data /opt/runtimes/plugin/rootfs/proc /opt/runtimes/plugin/rootfs/dev
+    cd /opt/runtimes/plugin
+    for name in lib lib64; do ln -s usr/$name rootfs/$name; done
+    cat > rootfs/serve.py <<END
+import ctypes, os, signal, socket
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+server = socket.socket(socket.AF_UNIX)
+server.bind('/run/docker/plugins/own.sock')
+server.listen()
+os.mkdir('/data/volume')
+ctypes.CDLL(None).mount(b'volume', b'/data/volume', b'tmpfs', 0, b'size=64k')
+while True: signal.pause()
+END
+    cat > config.json <<END
+{"entrypoint": ["/usr/bin/python3", "/serve.py"], "network": {"type": "host"}, "propagatedMount": "/data",
+ "interface": {"types": ["docker.dummy/1.0"], "socket": "own.sock", "protocolScheme": "none"},
+ "linux": {"capabilities": ["CAP_SYS_ADMIN"]},
+ "mounts": [{"type": "bind", "source": "/usr", "destination": "/usr", "options": ["rbind", "ro"]}]}
+END"#;
+
+/// Another's is called after another container, or is none of a container.
+const PLUGINS_OF_ANOTHER: &str = "cd /run; mkdir -p -m 700 docker/plugins; cd docker/plugins
+    id=$(printf '%064d' 7); mkdir $id own; mkfifo $id/$id-stdout $id/$id-stderr; touch $id/x.sock own/own.sock own.spec";
+
+fn start_plugin(docker: &Docker) -> Result<()> {
+    sh(PLUGIN)?;
+    docker.run(&["plugin", "create", "some/plugin", "/opt/runtimes/plugin"])?;
+    docker.run(&["plugin", "enable", "some/plugin"])?;
+    crate::shapes::until("the plugin has mounted", || {
+        sh("grep -c propagated-mount/volume /proc/self/mountinfo").is_ok()
+    })
+}
+
+fn plugin(start: Start, options: &[&str]) -> Result<()> {
+    let beside = options.contains(&"beside");
+    let mut stage =
+        Stage::beside("1.6", || sh(if beside { PLUGINS_OF_ANOTHER } else { "" }).map(|_| vec![]))?;
+    profile(&mut stage, BUILT_IN)?;
+    let mut docker = start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["run", "-d", "app", "/app", "obedient"])?;
+    start_plugin(&docker)?;
+    docker.kill()?;
+    if options.contains(&"shims killed") {
+        kill_shims()?;
+    }
+    stage.must_show(&[
+        (Kind::Process, 2),
+        (Kind::Mount, 4),
+        (Kind::Link, 2),
+        (Kind::Cgroup, 3),
+        (Kind::File, 4),
+    ])?;
+    stage.judge(&Right::Clean, 0).map(drop)
+}
+
+/// Nobody is in docker's network.
+fn plugin_alone() -> Result<()> {
+    let mut stage = Stage::new("2.1")?;
+    profile(&mut stage, BUILT_IN)?;
+    let mut docker = Docker::start_28(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    start_plugin(&docker)?;
+    docker.kill()?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Mount, 2), (Kind::Link, 1), (Kind::File, 4)])?;
+    let network: fn(&Thing) -> bool =
+        |thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route | Kind::Rule);
+    stage.judge(&Right::Told(network, &[3]), 0).map(drop)
 }
 
 fn ended_in_order() -> Result<()> {
