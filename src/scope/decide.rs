@@ -60,7 +60,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     gather.orphans();
     gather.empty_siblings();
     gather.contradicted_ids();
-    gather.refused_groups();
+    let chosen = gather.refused_groups();
     earlier.into_iter().for_each(|earlier| gather.known_before(&earlier.containers));
     let rule_comments = gather.rule_comments(&profile.network.rule_comments);
     let groups_above = gather.groups_above();
@@ -123,7 +123,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     outside::untie(view, &mut scope);
     scope.docker_places = docker_places(view, &scope);
     scope.builds = builds::gather(view, &mut scope, sibling.as_deref());
-    scope.told_groups = told_groups::gather(view, &mut scope);
+    scope.told_groups = told_groups::gather(view, &mut scope, &chosen);
     forgotten::sandboxes(view, &mut scope, &others);
     dead::sandboxes(view, &mut scope, &others);
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));

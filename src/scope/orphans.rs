@@ -299,13 +299,15 @@ impl Gather<'_> {
         format!("the living group {name} in {} ({})", text::show(&place), pids.join(", "))
     }
 
-    /// What a bundle claims and no container could have is told while it lives; many such claims are counted.
-    pub(super) fn refused_groups(&mut self) {
+    /// What a bundle claims and no container could have is told while it lives; many such claims are counted. Those of proven
+    /// containers are returned: `ctr run --cgroup` takes any name.
+    pub(super) fn refused_groups(&mut self) -> Vec<PathBuf> {
         const MAX_TOLD: usize = 20;
         let refused = std::mem::take(&mut self.refused);
         let lives = |group: &Path| self.pids_of(group).is_ok_and(|pids| !pids.is_empty());
         let proven = |id: &ContainerId| self.containers.get(id).is_some_and(Container::is_proven);
-        let living: Vec<_> = refused.into_iter().filter(|(id, group)| !proven(id) && lives(group)).collect();
+        let (chosen, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(id, _)| proven(id));
+        let living: Vec<_> = refused.into_iter().filter(|(_, group)| lives(group)).collect();
         for (id, group) in living.iter().take(MAX_TOLD) {
             let why =
                 format!("a bundle claims the living group {}, which is not called so", text::show(group));
@@ -317,6 +319,7 @@ impl Gather<'_> {
             let why = format!("{more} more claim living groups that are not theirs");
             self.doubts.push(Blind::new("bundles", (Reason::Contradicted, why)));
         }
+        chosen.into_iter().map(|(_, group)| group).collect()
     }
 }
 

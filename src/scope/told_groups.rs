@@ -1,6 +1,6 @@
 //! Control groups that a runtime was told to use and never takes away: those that docker makes containers in (`--cgroup-parent`; runc
-//! makes what is missing, and at the end takes away the container's own alone), and those that containerd goes into itself or puts its
-//! shims into (`[cgroup] path`, `ShimCgroup`).
+//! makes what is missing, and at the end takes away the container's own alone), those that containerd goes into itself or puts its shims
+//! into (`[cgroup] path`, `ShimCgroup`), and those of containers that are called otherwise (`ctr run --cgroup`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -67,8 +67,11 @@ const MAX_CONTAINERS: usize = 4096;
 /// Some container: above their own groups, those of all are the same.
 const ANY: &str = "a";
 
-pub(super) fn gather(view: &View, scope: &mut Scope) -> ToldGroups {
+pub(super) fn gather(view: &View, scope: &mut Scope, chosen: &[PathBuf]) -> ToldGroups {
     let mut found = ToldGroups::default();
+    for group in chosen {
+        found.note(view, group, "a container of this snap was told to use it");
+    }
     for (group, file) in &scope.roots.groups {
         found.note(view, group, &format!("{} has containerd or its shims put into it", show(file)));
     }

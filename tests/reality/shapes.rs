@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::app::a_shim;
 use crate::moved::kill_shims;
 use crate::stage::{COMMON, Right, Stage, USERS, demand, sh};
-use support::picture::Kind;
+use support::picture::{Kind, Thing};
 use support::scenes::Scene;
 use support::{Result, built};
 
@@ -28,6 +28,10 @@ pub const ALL: &[Scene] = &[
     ("a_group_of_no_shape_of_cris_2_1", || orphan("2.1", "/odd/web-server")),
     ("a_group_of_no_shape_of_cris_hybrid", || orphan("1.7", "/odd/web-server")),
     ("a_group_called_as_a_users_session", || orphan("1.7", "/user.slice/session-7.scope")),
+    ("a_group_that_ctr_was_told_is_told", || chosen(false, false)),
+    ("a_group_that_ctr_was_told_is_told_whose_container_was_killed", || chosen(true, false)),
+    ("a_group_that_ctr_was_told_is_told_hybrid", || chosen(false, false)),
+    ("a_group_that_ctr_was_told_is_told_in_one_of_somebody_elses", || chosen(false, true)),
     ("runcs_states_in_a_directory_that_the_configuration_names", || runcs_root("1.7", false)),
     ("runcs_states_in_a_directory_that_the_configuration_names_1_6", || runcs_root("1.6", false)),
     ("runcs_states_in_a_directory_that_the_configuration_names_2_1", || runcs_root("2.1", false)),
@@ -222,6 +226,34 @@ fn orphan(version: &'static str, group: &str) -> Result<()> {
     stage.must_show(&[(Kind::Process, 1), (Kind::Cgroup, 1)])?;
     stage.judge(&Right::Clean, 0)?;
     Ok(())
+}
+
+/// `ctr run --cgroup`: the group has a name of its own, and who has made it nobody knows once it is empty.
+fn chosen(dead: bool, beside: bool) -> Result<()> {
+    let mut stage = Stage::beside("1.7", || {
+        if beside {
+            sh(
+                "mkdir -p /sys/fs/cgroup/some/bodys; setsid sleep 1000 >/dev/null 2>&1 & echo $! > /sys/fs/cgroup/some/bodys/cgroup.procs",
+            )?;
+        }
+        Ok(Vec::new())
+    })?;
+    stage.start_usual()?;
+    crate::moved::run_with(stage.runtime()?, "k8s.io", "web", &["--cgroup", "/some/chosen"])?;
+    stage.stop()?;
+    if dead {
+        kill_shims(&stage)?;
+        let procs = sh("find /sys/fs/cgroup -path '*some/chosen/cgroup.procs'")?;
+        sh(&format!("for p in $(cat {procs}); do kill -KILL $p; while [ -e /proc/$p ]; do :; done; done"))?;
+    }
+    stage.must_show(&[(Kind::Process, if dead { 0 } else { 2 }), (Kind::Cgroup, 1), (Kind::File, 4)])?;
+    let group: fn(&Thing) -> bool = |thing| {
+        thing.kind == Kind::Cgroup && (thing.path.ends_with("some/chosen") || thing.path.ends_with("some"))
+    };
+    let report = stage.judge(&Right::Told(group, &[3]), 0)?;
+    let told = report["steps"].to_string().matches("was told to use it").count();
+    demand(told > 0, "it is not told by whom")?;
+    demand(!beside || told == 1, "somebody's is told as well")
 }
 
 /// No bundle and no state is left of any container; the mounts of their roots are not either, but in their own namespaces.
