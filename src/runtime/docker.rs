@@ -30,6 +30,9 @@ pub fn is_namespace(name: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(are_ids))
 }
 
+/// Where docker listens if it is told nothing else, whose ever it is.
+pub const SOCKET: &str = "/run/docker.sock";
+
 /// Directories that every docker makes on a host, wherever it is told to work, each after those below it.
 pub const SKELETON: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
 

@@ -53,11 +53,11 @@ pub fn find(view: &View, scope: &Scope) -> Finding {
     let mut sockets: Vec<PathBuf> =
         sockets.filter(|path| !is_served(view, scope, path, &mut finding)).collect();
     sockets.extend(sockets_elsewhere(view, scope, &mut finding));
-    // Each containerd from 2.0 on makes this one anew when it starts, wherever it is told to work.
-    let of_plugins = PathBuf::from(bundle::NRI_SOCKET);
-    if dead(&of_plugins) && !scope.snap.is_younger_than(view.host, &of_plugins) {
-        sockets.push(of_plugins);
-    }
+    // Each containerd from 2.0 on makes the first anew when it starts, wherever it is told to work, and so does docker with the
+    // second, where its clients look for it.
+    let of_docker = docker::data_of(&scope.roots.root).map(|_| docker::SOCKET);
+    let everybodys = [Some(bundle::NRI_SOCKET), of_docker].into_iter().flatten().map(PathBuf::from);
+    sockets.extend(everybodys.filter(|path| dead(path) && !scope.snap.is_younger_than(view.host, path)));
     wanted.extend(sockets.into_iter().map(|path| (path, PathKind::RuntimeSocket)));
     existing(view, wanted, &mut finding);
     dead_sockets(view, scope, &mut finding);

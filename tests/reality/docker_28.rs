@@ -5,11 +5,13 @@
 //! RIGHT: as of the older one, everything is ended and nothing is left. One that is started empties the chains that all dockers
 //! share: what ours has outside of these goes all the same, and the other's rules stay.
 
+use std::path::Path;
+
 use crate::docker::{
     BUILT_IN_EXEC, DOCKER_DATA, Docker, IMAGES_OF_CONTAINERD, SERVICE, Start, beside, kill_shims, killed,
     profile,
 };
-use crate::stage::{Right, Stage, sh};
+use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
 use support::scenes::Scene;
@@ -37,6 +39,9 @@ pub const ALL: &[Scene] = &[
     ("docker_that_runs_a_plugin_whose_shim_was_killed", || plugin(Docker::start, &["shims killed"])),
     ("docker_28_that_runs_a_plugin_beside_plugins_of_another", || plugin(Docker::start_28, &["beside"])),
     ("docker_28_that_runs_nothing_but_a_plugin", plugin_alone),
+    ("docker_28_that_listens_where_every_docker_does", || listens(None)),
+    ("docker_28_beside_a_socket_at_which_another_listens", || listens(Some(Beside::Alive))),
+    ("docker_28_beside_a_dead_socket_of_before", || listens(Some(Beside::Dead))),
 ];
 
 fn ipv6() -> Result<()> {
@@ -129,6 +134,42 @@ fn plugin(start: Start, options: &[&str]) -> Result<()> {
         (Kind::File, 4),
     ])?;
     stage.judge(&Right::Clean, 0).map(drop)
+}
+
+/// What is at the place of docker's socket that is not ours.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    /// As systemd listens there for a docker that does not run: it starts it as soon as anybody asks.
+    Alive,
+    Dead,
+}
+
+/// Nobody listens any more at what a killed docker leaves, as the snap's own has it: at the place at which its clients look for it.
+fn listens(beside: Option<Beside>) -> Result<()> {
+    const SOCKET: &str = "/run/docker.sock";
+    let mut listener = None;
+    let mut stage = Stage::beside("2.1", || {
+        listener = beside.map(|_| std::os::unix::net::UnixListener::bind(SOCKET)).transpose()?;
+        listener.take_if(|_| beside == Some(Beside::Dead));
+        Ok(Vec::new())
+    })?;
+    profile(&mut stage, BUILT_IN)?;
+    let host = format!("--host=unix://{SOCKET}");
+    let words: &[&str] = if beside.is_none() { &[&host] } else { &[] };
+    let mut docker = Docker::start_28(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, words)?;
+    docker.run(&["run", "-d", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    stage.must_show(&[(Kind::Process, 2), (Kind::Mount, 3), (Kind::Link, 2), (Kind::File, 4)])?;
+    stage.judge(&Right::Clean, 0)?;
+    demand(Path::new(SOCKET).exists() == beside.is_some(), "the socket is not as it should be")?;
+    if let Some(listener) = listener {
+        listener.set_nonblocking(true)?;
+        demand(
+            listener.accept().is_err(),
+            "somebody has asked there, and systemd would have started docker",
+        )?;
+    }
+    Ok(())
 }
 
 /// Nobody is in docker's network.
