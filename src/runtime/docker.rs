@@ -2,7 +2,7 @@
 //!
 //! It lies where the container's own files do, which the container's bundle names; a hint, as all of these are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -115,6 +115,7 @@ pub fn options(host: &Host, file: &Path) -> Result<Option<Options>> {
 struct File {
     name: String,
     config: Config,
+    network_settings: NetworkSettings,
 }
 
 #[derive(Deserialize, Default)]
@@ -123,6 +124,28 @@ struct Config {
     stop_signal: Option<String>,
     /// -1 is for ever.
     stop_timeout: Option<i64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkSettings {
+    /// By the container's own, such as `80/tcp`.
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    networks: Option<BTreeMap<String, Option<Endpoint>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Binding {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Endpoint {
+    #[serde(rename = "IPAddress")]
+    address: String,
 }
 
 /// The file of a container that has these files of the host bound into it. docker binds `containers/ID/hostname` and the like;
@@ -140,6 +163,33 @@ pub fn file_of(container: &ContainerId, binds: &[PathBuf]) -> Option<PathBuf> {
 /// What a container's file says of how it is to be stopped.
 pub fn record(host: &Host, file: &Path) -> Option<Record> {
     parse(&host.read_at_most(file, MAX_DOCUMENT).ok()?)
+}
+
+/// A port of an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    pub address: String,
+    pub protocol: String,
+    pub number: String,
+}
+
+/// The ports of the host that led to a container when docker last wrote its file, and its own to which they led.
+pub fn published(host: &Host, file: &Path) -> Vec<Port> {
+    let file = host.read_at_most(file, MAX_DOCUMENT).ok().and_then(|bytes| json::parse::<File>(&bytes).ok());
+    let NetworkSettings { ports, networks } = file.unwrap_or_default().network_settings;
+    let own: Vec<String> = networks.into_iter().flatten().filter_map(|(_, it)| Some(it?.address)).collect();
+    let mut found = Vec::new();
+    for (port, bindings) in ports.into_iter().flatten() {
+        let (Some((number, protocol)), Some(bindings)) = (port.split_once('/'), bindings) else { continue };
+        let at = |address: &str, number: &str| Port {
+            address: address.to_owned(),
+            protocol: protocol.to_owned(),
+            number: number.to_owned(),
+        };
+        found.extend(bindings.iter().map(|binding| at(&binding.host_ip, &binding.host_port)));
+        found.extend(own.iter().map(|address| at(address, number)));
+    }
+    found
 }
 
 fn parse(bytes: &[u8]) -> Option<Record> {

@@ -1,6 +1,6 @@
 //! Gathers how each application of ours is to be ended.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::order;
@@ -87,11 +87,22 @@ fn is_known(scope: &Scope, file: &Path) -> bool {
         || moved.is_some_and(|data| scope.roots.place_of(file).starts_with(data))
 }
 
-/// What docker knows of a container of its own, in the snap's directories.
+/// Where docker writes down what it knows of a container of its own, in the snap's directories.
+fn file_of_docker(scope: &Scope, container: &Container) -> Option<PathBuf> {
+    let is_dockers = docker::is_namespace(&container.id.namespace);
+    let file = docker::file_of(&container.id, &container.binds.list()).filter(|_| is_dockers)?;
+    is_known(scope, &file).then_some(file)
+}
+
 fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record> {
-    let file = docker::file_of(&container.id, &container.binds.list())?;
-    let ours = docker::is_namespace(&container.id.namespace) && is_known(scope, &file);
-    ours.then(|| docker::record(view.host, &file)).flatten()
+    docker::record(view.host, &file_of_docker(scope, container)?)
+}
+
+/// Which ports of the host led to containers of ours when docker died, and where to.
+pub(super) fn published(view: &View, scope: &Scope) -> BTreeSet<docker::Port> {
+    let proven = scope.containers.iter().filter(|container| container.is_proven());
+    let files = proven.filter_map(|container| file_of_docker(scope, container));
+    order::set(files.flat_map(|file| docker::published(view.host, &file)))
 }
 
 /// True for what mounts volumes and makes networks for other pods: others that end after it could no longer save their work.

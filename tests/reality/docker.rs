@@ -31,7 +31,7 @@ pub const ALL: &[Scene] = &[
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told", ended_in_order),
     ("docker_that_has_ended_in_order_leaves_bridges_that_are_told_hybrid", ended_in_order),
     ("docker_that_has_ended_in_order_beside_another_docker", ended_in_order_beside_another),
-    ("docker_beside_another_docker", || beside(Docker::start)),
+    ("docker_beside_another_docker", || beside(Docker::start, &[], "9090:90")),
     ("docker_where_a_snap_that_never_ran_would_work_stays", || where_the_snap_would_work(true)),
     ("docker_that_came_later_to_where_the_snap_would_work_stays", || where_the_snap_would_work(false)),
     ("docker_that_has_forwarding_dropped", || forwarding_dropped(false)),
@@ -446,16 +446,16 @@ fn moved_and_taken_over() -> Result<()> {
 
 /// The host's own docker has docker0, its containers, its network. It starts last: any dockerd removes what the one
 /// before it has made of docker0 and of the common chains.
-pub fn beside(start: Start) -> Result<()> {
+pub fn beside(start: Start, more: &[&str], his_port: &str) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, &["data", "network"])?;
-    let mut docker = start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &["--bridge=none"])?;
+    let mut docker = start(SERVICE, DOCKER_DATA, DOCKER_EXEC, &[&["--bridge=none"], more].concat())?;
     containers(&docker, false)?;
     docker.kill()?;
     let other = stage.also(|_| {
-        let other = start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[])?;
+        let other = start("system.slice/docker.service", "/var/lib/docker", "/run/docker", more)?;
         other.run(&["network", "create", "--subnet", "172.30.0.0/16", "back"])?;
-        other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"])?;
+        other.run(&["run", "-d", "-p", his_port, "app", "/app", "obedient"])?;
         other.run(&["run", "-d", "--network", "back", "app", "/app", "obedient"])?;
         Ok(other)
     })?;
@@ -469,8 +469,9 @@ pub fn beside(start: Start) -> Result<()> {
         sh(&format!("ip -4 -o addr show dev {ours} | grep -o 'inet [0-9]*\\.[0-9]*\\.' | cut -c6-"))?;
     let address = format!(" {}", address.trim());
     demand(address.len() > 4, format!("{ours} has no address"))?;
+    let on_loopback = if his_port.contains("8082") { ours } else { "dport 8082" };
     stage.shared(|thing| match thing.kind {
-        Kind::Rule => !thing.name.contains(ours) && !thing.name.contains(&address),
+        Kind::Rule => ![ours, &address, on_loopback].iter().any(|own| thing.name.contains(own)),
         _ => is_any_dockers(thing),
     })?;
     stage.must_show(&[(Kind::Process, 10), (Kind::Mount, 8), (Kind::Link, 3), (Kind::Cgroup, 4)])?;

@@ -8,8 +8,8 @@
 use std::path::Path;
 
 use crate::docker::{
-    BUILT_IN_EXEC, DOCKER_DATA, Docker, IMAGES_OF_CONTAINERD, SERVICE, Start, beside, kill_shims, killed,
-    profile,
+    BUILT_IN_EXEC, DOCKER_DATA, Docker, IMAGES_OF_CONTAINERD, SERVICE, Start, beside, is_any_dockers,
+    kill_shims, killed, profile,
 };
 use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
@@ -24,7 +24,13 @@ pub const ALL: &[Scene] = &[
     ("docker_28", || killed(Docker::start_28, &[], BUILT_IN)),
     ("docker_28_hybrid", || killed(Docker::start_28, &[], BUILT_IN)),
     ("docker_28_whose_shims_were_killed", || killed(Docker::start_28, &[], WITHOUT_SHIMS)),
-    ("docker_28_beside_another_docker", || beside(Docker::start_28)),
+    ("docker_28_beside_another_docker", || beside(Docker::start_28, &[], "9090:90")),
+    ("docker_28_without_its_proxy_beside_another_docker", || beside(Docker::start_28, NO_PROXY, "9090:90")),
+    ("docker_28_whose_port_another_docker_has_by_now", || {
+        beside(Docker::start_28, NO_PROXY, "127.0.0.1:8082:90")
+    }),
+    ("docker_28_whose_docker0_another_docker_has_by_now", || on_docker0("9090:90")),
+    ("docker_28_whose_docker0_and_rule_another_docker_has_by_now", || on_docker0("9090:80")),
     ("docker_28_without_its_proxy", || killed(Docker::start_28, NO_PROXY, BUILT_IN)),
     ("docker_without_its_proxy", || killed(Docker::start, NO_PROXY, WITHOUT_SHIMS)),
     ("docker_28_with_images_of_containerd", || killed(Docker::start_28, &IMAGES_OF_CONTAINERD, BUILT_IN)),
@@ -194,4 +200,31 @@ fn ended_in_order() -> Result<()> {
     stage.must_show(&[(Kind::Link, 1), (Kind::Rule, 20)])?;
     stage.judge(&Right::Doubt(|thing| matches!(thing.kind, Kind::Link | Kind::Address | Kind::Route)), 0)?;
     Ok(())
+}
+
+/// Another docker is started on the bridge that all dockers have, and its container gets the address of ours. RIGHT: the rules that
+/// docker wrote down for ours go, but for one that the other's container needs as well.
+fn on_docker0(his_port: &str) -> Result<()> {
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, BUILT_IN)?;
+    let mut docker = Docker::start_28(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, NO_PROXY)?;
+    docker.run(&["run", "-d", "-p", "127.0.0.1:8082:80", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    let other = stage.also(|_| {
+        let other =
+            Docker::start_28("system.slice/docker.service", "/var/lib/docker", "/run/docker", NO_PROXY)?;
+        other.run(&["run", "-d", "-p", his_port, "app", "/app", "obedient"])?;
+        Ok(other)
+    })?;
+    let to_itself = if his_port.ends_with(":80") { "dport 8082" } else { "dport 80 " };
+    stage.shared(|thing| match thing.kind {
+        Kind::Rule => !["dport 8082", to_itself].iter().any(|own| thing.name.contains(own)),
+        Kind::Neighbour | Kind::Link | Kind::Setting if thing.name.contains("veth") => false,
+        Kind::Link | Kind::Address | Kind::Route | Kind::Neighbour | Kind::Setting => true,
+        _ => is_any_dockers(thing),
+    })?;
+    sh("iptables-nft -t nat -S POSTROUTING | grep -- '-s 172.17.0.2/32 -d 172.17.0.2/32 .*--dport 80 '")?;
+    stage.must_show(&[(Kind::Process, 1), (Kind::Rule, 1)])?;
+    stage.judge(&Right::Clean, 0)?;
+    demand(other.run(&["ps", "-q"])?.lines().count() == 1, "the other docker's container is gone")
 }

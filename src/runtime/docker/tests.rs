@@ -14,6 +14,25 @@ fn how_a_container_is_to_be_stopped() {
 }
 
 #[test]
+fn the_ports_that_lead_to_a_container_and_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |settings: &str| {
+        let labels = r#""Config":{"Labels":{"HostIp":"127.0.0.1","HostPort":"22"}}"#;
+        let text = format!("{{{labels},\"NetworkSettings\":{settings}}}");
+        crate::fixture::file(dir.path(), "c", &text);
+        assert!(parse(text.as_bytes()).is_some(), "{settings}");
+        let found = published(&Host::at(dir.path()), Path::new("/c"));
+        found.iter().map(|p| format!("{} {} {}", p.address, p.protocol, p.number)).collect::<Vec<_>>()
+    };
+    let ports = r#""Ports":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"49153"},{"HostIp":"::1","HostPort":"49153"}],"90/udp":null}"#;
+    let networks = r#""Networks":{"bridge":{"Aliases":["a/b"],"IPAddress":"172.17.0.2"},"none":null}"#;
+    let all = ["127.0.0.1 tcp 49153", "::1 tcp 49153", "172.17.0.2 tcp 80"];
+    assert_eq!(of(&format!("{{{networks},{ports}}}")), all);
+    assert!(of(r#"{"Networks":null,"Ports":null}"#).is_empty());
+    assert!(published(&Host::at(dir.path()), Path::new("/none")).is_empty());
+}
+
+#[test]
 fn the_group_that_a_container_was_told_to_be_in() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::at(dir.path());

@@ -5,29 +5,53 @@ use std::collections::HashSet;
 use super::{block, destination, is_in_our_networks, residue, values};
 use crate::linux::firewall::{Firewall, Table};
 use crate::residue::Residue;
+use crate::runtime::docker;
 use crate::scope::Scope;
 
 /// What makes rules ours alone, whoever else uses the same chains.
 pub(super) struct Own<'a> {
     scope: &'a Scope,
+    /// All addresses and ports to which rules lead.
+    targets: HashSet<&'a str>,
     /// Ports of the host that lead to containers of ours, and to nobody else's.
     ports: HashSet<Port<'a>>,
+    /// Those that lead to others'.
+    others: HashSet<Port<'a>>,
 }
 
 impl<'a> Own<'a> {
     pub(super) fn of(firewall: &'a Firewall, scope: &'a Scope) -> Own<'a> {
         let all = firewall.tables.iter().flat_map(|table| &table.rules);
+        let targets = all.clone().flat_map(|rule| values(rule, "--to-destination")).collect();
         let (own, others): (Vec<_>, Vec<_>) = all
             .filter_map(|rule| Some((published(rule)?, names_our_links_alone(rule, scope))))
             .partition(|(_, ours)| *ours);
         let others: HashSet<Port> = others.into_iter().map(|(port, _)| port).collect();
         let ports = own.into_iter().map(|(port, _)| port).filter(|port| !others.contains(port)).collect();
-        Own { scope, ports }
+        Own { scope, targets, ports, others }
     }
 
     pub(super) fn has(&self, table: &Table, rule: &[String]) -> bool {
-        let is_guard = || table.name == "raw" && guarded(rule).is_some_and(|port| self.ports.contains(&port));
-        names_our_links_alone(rule, self.scope) || is_guard()
+        let is_guard = || table.name == "raw" && guarded(rule).is_some_and(|port| self.leads_to_us(&port));
+        let is_written = || looped(rule).is_some_and(|own| self.is_ours_by_record(&own));
+        names_our_links_alone(rule, self.scope) || is_guard() || is_written()
+    }
+
+    /// By a rule, or where another docker has emptied the chain in which it was, by what ours wrote down.
+    fn leads_to_us(&self, port: &Port) -> bool {
+        self.ports.contains(port) || !self.others.contains(port) && self.is_written(port)
+    }
+
+    /// On docker0, which all dockers have, nothing else tells whose such a rule is.
+    fn is_ours_by_record(&self, own: &Port) -> bool {
+        let target = format!("{}:{}", address(own), own.2);
+        self.is_written(own) && !self.targets.contains(target.as_str())
+    }
+
+    fn is_written(&self, port: &Port) -> bool {
+        let (_, protocol, number) = *port;
+        let [address, protocol, number] = [address(port), protocol, number].map(str::to_owned);
+        self.scope.network.ports.contains(&docker::Port { address, protocol, number })
     }
 
     pub(super) fn rules(&self, firewall: &Firewall) -> Vec<Residue> {
@@ -38,7 +62,7 @@ impl<'a> Own<'a> {
     }
 }
 
-/// An address of the host, a protocol and a port.
+/// A block of one address, a protocol and a port.
 type Port<'a> = (&'a str, &'a str, &'a str);
 
 /// The port that leads to a container, where it is one of a certain address.
@@ -59,6 +83,24 @@ fn guarded(rule: &[String]) -> Option<Port<'_>> {
         }
         _ => None,
     }
+}
+
+/// A container's own port by which it may reach itself, through the host's that is published for it.
+fn looped(rule: &[String]) -> Option<Port<'_>> {
+    let words: Vec<&str> = rule.iter().map(String::as_str).collect();
+    match words[..] {
+        ["POSTROUTING", "-s", from, "-d", to, "-p", one, "-m", two, "--dport", _, "-j", "MASQUERADE"]
+            if from == to && one == two =>
+        {
+            port(rule)
+        }
+        _ => None,
+    }
+}
+
+/// Without how many bits of it count, which for one machine are all.
+fn address<'a>(port: &Port<'a>) -> &'a str {
+    port.0.split('/').next().unwrap_or_default()
 }
 
 fn port(rule: &[String]) -> Option<Port<'_>> {
