@@ -5,8 +5,7 @@ use std::path::Path;
 
 use crate::linux::firewall::{Firewall, Table};
 use crate::report::note::{Note, NoteKind};
-use crate::runtime::docker;
-use crate::scope::{Container, Scope};
+use crate::scope::Scope;
 use crate::steps::skeleton;
 use crate::text::escape;
 use crate::view::View;
@@ -65,18 +64,13 @@ pub fn changed(view: &View, scope: &Scope) -> Note {
     Note::of(NoteKind::Settings, text, items)
 }
 
-fn docker_ran(scope: &Scope) -> bool {
-    let is_ours = |c: &Container| docker::is_namespace(&c.id.namespace) && scope.counts_as_ours(c);
-    scope.containers.iter().any(is_ours) || scope.idle && docker::data_of(&scope.roots.root).is_some()
-}
-
 /// Where AppArmor tells and changes what is loaded.
 const APPARMOR: &str = "/sys/kernel/security/apparmor";
 
 /// AppArmor's profiles that containerd and docker load for containers at their start, where AppArmor is on. They are harmless,
 /// and stay until the machine boots. A hook that is confined may not look, and then nothing is told: a profile hides nothing.
 pub fn profiles(view: &View, scope: &Scope) -> Note {
-    let name = if docker_ran(scope) { "docker-default" } else { "cri-containerd.apparmor.d" };
+    let name = if scope.docker_has_run() { "docker-default" } else { "cri-containerd.apparmor.d" };
     // "NAME (enforce)"
     let is_of = |line: &str| line.rsplit_once(" (").is_some_and(|(loaded, _)| loaded == name);
     let is_loaded = || {
@@ -93,7 +87,7 @@ pub fn profiles(view: &View, scope: &Scope) -> Note {
 /// dockerd has all dropped that it does not let through itself where it turns forwarding on, and leaves it so: then other virtual
 /// machines and clusters of the host forward nothing.
 fn dropped(view: &View, scope: &Scope) -> Vec<String> {
-    match docker_ran(scope) && !scope.network.rivals.contains_key("dockerd") {
+    match scope.docker_has_run() && !scope.network.rivals.contains_key("dockerd") {
         true => named(view.firewall(&scope.programs())),
         false => Vec::new(),
     }

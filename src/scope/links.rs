@@ -14,7 +14,6 @@ use crate::linux::proc::Proc;
 use crate::order;
 use crate::reason::Reason;
 use crate::runtime::cni::{self, Attachment};
-use crate::runtime::docker;
 use crate::runtime::short;
 use crate::scope::cni_ids::CniIds;
 use crate::scope::docker_links::{self, Records};
@@ -116,7 +115,7 @@ pub fn gather(view: &View, scope: &mut Scope, earlier: Option<&Network>) -> Gath
         addresses: gathered.network.addresses.iter().copied().collect(),
         networks,
         kubelet: gathered.network.other_kubelet().map(str::to_owned),
-        docker: scope.containers.iter().any(|c| docker::is_namespace(&c.id.namespace)).then_some(&of_docker),
+        docker: scope.docker_has_run().then_some(&of_docker),
         dockerd: rivals.get(DOCKERD).map(String::as_str),
     };
     shared_links(&judge, &scope.links, &mut gathered);

@@ -60,7 +60,7 @@ use crate::order;
 use crate::reason::Reason;
 use crate::residue::witness::Witness;
 use crate::runtime::told::ConfiguredRoots;
-use crate::runtime::{ContainerId, Name, shim};
+use crate::runtime::{ContainerId, Name, docker, shim};
 use crate::scope::graceful::Graceful;
 use crate::scope::network::Network;
 use crate::snap::Snap;
@@ -281,6 +281,14 @@ impl Scope {
     /// Whether a containerd of the snap has run, as far as anything of it is left.
     pub fn has_run(&self) -> bool {
         self.idle || self.containers.iter().any(|container| self.counts_as_ours(container))
+    }
+
+    /// Whether a docker of ours has left something: containers, plugins, steps of builds, or what it keeps after the last one. Stopped
+    /// in order, it has ended its containers and left its rules, and the builds with theirs.
+    pub fn docker_has_run(&self) -> bool {
+        let is_its = |c: &Container| docker::is_namespace(&c.id.namespace);
+        self.containers.iter().any(is_its)
+            || (self.has_run() || !self.builds.is_empty()) && docker::data_of(&self.roots.root).is_some()
     }
 
     /// Whether a container of ours is in this namespace of containerd's.

@@ -20,7 +20,6 @@ use crate::linux::links::{Block, addresses, shares};
 use crate::order;
 use crate::reason::Reason;
 use crate::residue::{Ipset, Residue, Rule};
-use crate::runtime::docker::{data_of, is_namespace};
 use crate::scope::Scope;
 use crate::scope::cni_ids::CniIds;
 use crate::steps::skeleton;
@@ -72,7 +71,7 @@ fn of_families(
     let kubelet = scope.network.other_kubelet();
     for family in &FAMILIES {
         let places = places(family, firewall);
-        let own = (family.by_link && docker_has_run(scope)).then(|| docker::Own::of(firewall, scope));
+        let own = (family.by_link && scope.docker_has_run()).then(|| docker::Own::of(firewall, scope));
         let own_rules = own.as_ref().map(|own| own.rules(firewall)).unwrap_or_default();
         let has_own = !own_rules.is_empty();
         if places.is_empty() {
@@ -162,15 +161,9 @@ fn of_families(
 /// True if something of ours had a network that this family may have served: pods, or containers of docker's.
 fn had_network(family: &Family, scope: &Scope) -> bool {
     match family.by_link {
-        true => docker_has_run(scope),
+        true => scope.docker_has_run(),
         false => scope.network.is_known(),
     }
-}
-
-/// True if a docker of ours has left something. Stopped in order, it has ended its containers, and left its rules.
-pub(super) fn docker_has_run(scope: &Scope) -> bool {
-    scope.containers.iter().any(|c| is_namespace(&c.id.namespace))
-        || scope.idle && data_of(&scope.roots.root).is_some()
 }
 
 /// Where the family is: `iptables-nft nat: 50 chains KUBE-…`, or the chains' names if they are few.

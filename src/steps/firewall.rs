@@ -144,7 +144,7 @@ pub fn wants_rules(scope: &Scope) -> bool {
     // A kubelet makes chains before any pod has a network.
     network.is_known()
         || scope.kubelet_has_run()
-        || families::docker_has_run(scope)
+        || scope.docker_has_run()
         || !network.blind.is_empty()
         || !scope.rule_comments.is_empty()
 }

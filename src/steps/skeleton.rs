@@ -116,10 +116,8 @@ fn candidates(view: &View, scope: &Scope) -> Vec<PathBuf> {
     }
     let above = [&roots.runc, &roots.fifos, &roots.shim_sockets].into_iter().filter_map(|path| path.parent());
     found.extend(above.map(Path::to_path_buf));
-    // A build's container has no namespace of containerd's.
-    let was_dockers = || (scope.idle || !scope.builds.is_empty()) && docker::data_of(&roots.root).is_some();
     found.extend((!scope.builds.is_empty()).then(|| PathBuf::from(runc::RUN)));
-    if namespaces.iter().any(|name| docker::is_namespace(name) || *name == docker::PLUGINS) || was_dockers() {
+    if scope.docker_has_run() {
         found.extend(docker::SKELETON.map(PathBuf::from));
     }
     found.extend(scope.network.networks.iter().map(|name| roots.cni.join("networks").join(name)));

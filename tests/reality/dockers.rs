@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::docker::{BUILT_IN_EXEC, DOCKER_DATA, Docker, SERVICE, is_any_dockers, profile};
+use crate::docker::{BUILT_IN_EXEC, DOCKER_DATA, Docker, SERVICE, Start, is_any_dockers, profile};
 use crate::stage::{Right, Stage, demand, sh};
 use support::Result;
 use support::picture::{Kind, Thing};
@@ -23,6 +23,10 @@ pub const ALL: &[Scene] = &[
     ("a_build_that_was_killed_together_with_docker", || build(&["dead"])),
     ("a_build_that_was_killed_beside_one_of_another_docker", || build(&["dead", "another"])),
     ("a_build_that_was_killed_beside_a_container_of_runcs", || build(&["runc"])),
+    ("a_build_in_dockers_network", || build_in_network(Docker::start, &[])),
+    ("a_build_in_dockers_network_of_docker_28", || build_in_network(Docker::start_28, &[])),
+    ("a_build_in_dockers_network_when_docker_was_killed", || build_in_network(Docker::start_28, &["killed"])),
+    ("a_build_in_the_network_of_two_dockers", || build_in_network(Docker::start_28, &["another"])),
     ("docker_that_its_own_file_has_work_elsewhere", || elsewhere(&[])),
     ("docker_that_its_own_file_has_work_elsewhere_and_whose_shims_were_killed", || {
         elsewhere(&["shims killed"])
@@ -101,14 +105,14 @@ fn users_parent() -> Result<()> {
 }
 
 /// A build with a step that does not end: its client.
-fn start_build(exec: &str, states: usize) -> Result<Child> {
+fn start_build(exec: &str, network: &str, states: usize) -> Result<Child> {
     sh("mkdir -p /opt/runtimes/slow
         printf 'FROM app\nRUN [\"/app\", \"obedient\"]\n' > /opt/runtimes/slow/Dockerfile")?;
     let client = Command::new("/opt/others/bin/docker")
         .env("DOCKER_HOST", format!("unix://{exec}/docker.sock"))
         .env("HOME", "/opt/runtimes")
         .env("DOCKER_BUILDKIT", "1")
-        .args(["build", "--quiet", "--network=none", "/opt/runtimes/slow"])
+        .args(["build", "--quiet", "--network", network, "/opt/runtimes/slow"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()?;
@@ -154,7 +158,7 @@ fn build(options: &[&str]) -> Result<()> {
     profile(&mut stage, &["built in"])?;
     let mut docker = Docker::start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &NO_NETWORK)?;
     // Without its client, docker ends a build.
-    let mut client = start_build(BUILT_IN_EXEC, 1)?;
+    let mut client = start_build(BUILT_IN_EXEC, "none", 1)?;
     docker.kill()?;
     let _ = client.kill();
     client.wait()?;
@@ -167,7 +171,7 @@ fn build(options: &[&str]) -> Result<()> {
         other = Some(stage.also(|_| {
             let service = "system.slice/docker.service";
             let other = Docker::start(service, "/var/lib/docker", "/run/docker", &NO_NETWORK)?;
-            Ok((start_build("/run/docker", 2)?, other))
+            Ok((start_build("/run/docker", "none", 2)?, other))
         })?);
     }
     if has("runc") {
@@ -190,6 +194,38 @@ fn build(options: &[&str]) -> Result<()> {
         client.wait()?;
     }
     demand(goes_on, "the other's build has ended")
+}
+
+/// Of docker nothing is in the network but a step of a build, for which it does not wait when it is stopped. RIGHT: its rules go as
+/// those of containers do. Another docker has the same bridge by now: that stays, and is told.
+fn build_in_network(start: Start, options: &[&str]) -> Result<()> {
+    let has = |word| options.contains(&word);
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, &["built in"])?;
+    let mut docker = start(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    let mut client = start_build(BUILT_IN_EXEC, "default", 1)?;
+    if has("killed") {
+        docker.kill()?
+    } else {
+        docker.stop()?
+    }
+    let _ = client.kill();
+    client.wait()?;
+    let bridge: fn(&Thing) -> bool = |thing| thing.kind == Kind::Link && thing.name == "docker0";
+    let other = has("another")
+        .then(|| stage.also(|_| start("system.slice/docker.service", "/var/lib/docker", "/run/docker", &[])));
+    let other = other.transpose()?;
+    if other.is_some() {
+        stage.shared(|thing| {
+            let networks = matches!(thing.kind, Kind::Rule | Kind::Address | Kind::Route);
+            networks || bridge(thing) || thing.kind != Kind::Cgroup && is_any_dockers(thing)
+        })?;
+        stage.must_show(&[(Kind::Process, 1), (Kind::Mount, 2), (Kind::Link, 1)])?;
+        stage.judge(&Right::Doubt(|_| false), 0)?;
+        return demand(sh("ls /sys/class/net")?.contains("docker0"), "the bridge of the other is gone");
+    }
+    stage.must_show(&[(Kind::Process, 1), (Kind::Mount, 2), (Kind::Link, 2), (Kind::Rule, 8)])?;
+    stage.judge(&Right::Clean, 0).map(drop)
 }
 
 /// Neither its data nor what it has while it runs lies in the snap's directories, as a file there says.
