@@ -68,7 +68,7 @@ impl Docker {
         Docker::start_of(DOCKER_28, "2.1", service, data, exec, more)
     }
 
-    pub fn start_of(
+    fn start_of(
         programs: &'static str,
         containerd: &str,
         service: &str,
