@@ -173,23 +173,43 @@ pub struct Port {
     pub number: String,
 }
 
-/// The ports of the host that led to a container when docker last wrote its file, and its own to which they led.
-pub fn published(host: &Host, file: &Path) -> Vec<Port> {
-    let file = host.read_at_most(file, MAX_DOCUMENT).ok().and_then(|bytes| json::parse::<File>(&bytes).ok());
-    let NetworkSettings { ports, networks } = file.unwrap_or_default().network_settings;
-    let own: Vec<String> = networks.into_iter().flatten().filter_map(|(_, it)| Some(it?.address)).collect();
-    let mut found = Vec::new();
-    for (port, bindings) in ports.into_iter().flatten() {
-        let (Some((number, protocol)), Some(bindings)) = (port.split_once('/'), bindings) else { continue };
-        let at = |address: &str, number: &str| Port {
-            address: address.to_owned(),
-            protocol: protocol.to_owned(),
-            number: number.to_owned(),
-        };
-        found.extend(bindings.iter().map(|binding| at(&binding.host_ip, &binding.host_port)));
-        found.extend(own.iter().map(|address| at(address, number)));
+/// How containers were reached when docker last wrote their files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Ports of the host that led to them, and their own to which they led.
+    pub ports: BTreeSet<Port>,
+    /// Their addresses.
+    pub addresses: BTreeSet<String>,
+}
+
+impl Reached {
+    /// Adds what the file of one container says.
+    pub fn read(&mut self, host: &Host, file: &Path) {
+        let Ok(bytes) = host.read_at_most(file, MAX_DOCUMENT) else { return };
+        let NetworkSettings { ports, networks } =
+            json::parse::<File>(&bytes).unwrap_or_default().network_settings;
+        let own = networks.into_iter().flatten().filter_map(|(_, it)| Some(it?.address));
+        let own: Vec<String> = own.filter(|address| !address.is_empty()).collect();
+        for (port, bindings) in ports.into_iter().flatten() {
+            let (Some((number, protocol)), Some(bindings)) = (port.split_once('/'), bindings) else {
+                continue;
+            };
+            let at = |address: &str, number: &str| Port {
+                address: address.to_owned(),
+                protocol: protocol.to_owned(),
+                number: number.to_owned(),
+            };
+            self.ports.extend(bindings.iter().map(|binding| at(&binding.host_ip, &binding.host_port)));
+            self.ports.extend(own.iter().map(|address| at(address, number)));
+        }
+        self.addresses.extend(own);
     }
-    found
+
+    /// What either knows.
+    pub fn union(&mut self, older: Reached) {
+        self.ports.extend(older.ports);
+        self.addresses.extend(older.addresses);
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Record> {

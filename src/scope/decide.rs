@@ -129,7 +129,7 @@ pub fn gather_after(view: &View, snap: &Snap, profile: &Profile, earlier: Option
     let found = links::gather(view, &mut scope, earlier.map(|e| &e.network));
     bystanders.extend(found.bystanders);
     scope.network = found.network;
-    scope.network.ports = manners::published(view, &scope);
+    scope.network.docker = manners::reached(view, &scope);
     scope.deserted = deserted::gather(view, &scope);
     scope.pinned = pinned::gather(view, &mut scope);
     scope.staged = shared::staged(view, &scope);

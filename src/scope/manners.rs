@@ -1,6 +1,6 @@
 //! Gathers how each application of ours is to be ended.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::order;
@@ -98,11 +98,13 @@ fn of_docker(view: &View, scope: &Scope, container: &Container) -> Option<Record
     docker::record(view.host, &file_of_docker(scope, container)?)
 }
 
-/// Which ports of the host led to containers of ours when docker died, and where to.
-pub(super) fn published(view: &View, scope: &Scope) -> BTreeSet<docker::Port> {
+/// How docker's containers of ours were reached when it died.
+pub(super) fn reached(view: &View, scope: &Scope) -> docker::Reached {
+    let mut reached = docker::Reached::default();
     let proven = scope.containers.iter().filter(|container| container.is_proven());
     let files = proven.filter_map(|container| file_of_docker(scope, container));
-    order::set(files.flat_map(|file| docker::published(view.host, &file)))
+    files.for_each(|file| reached.read(view.host, &file));
+    reached
 }
 
 /// True for what mounts volumes and makes networks for other pods: others that end after it could no longer save their work.

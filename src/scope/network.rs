@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Blind;
 use crate::order;
-use crate::runtime::docker::Port;
+use crate::runtime::docker::Reached;
 use crate::text;
 
 /// What of the network is ours.
@@ -39,9 +39,9 @@ pub struct Network {
     pub addresses: BTreeSet<IpAddr>,
     /// Networks of links of ours: an address and how many bits of it name the network.
     pub blocks: BTreeSet<(IpAddr, u8)>,
-    /// Ports of the host that docker published for containers of ours, and theirs to which they led.
+    /// How docker's containers of ours were reached, as docker wrote it down.
     #[serde(skip)]
-    pub ports: BTreeSet<Port>,
+    pub docker: Reached,
     /// The network namespace that we are in ourselves: a name for it keeps nobody's network alive.
     #[serde(skip)]
     pub own: Option<u64>,
@@ -133,7 +133,7 @@ impl Network {
         self.plugins.extend(older.plugins);
         self.addresses.extend(older.addresses);
         self.blocks.extend(older.blocks);
-        self.ports.extend(older.ports);
+        self.docker.union(older.docker);
         self.rivals.extend(older.rivals);
         self
     }

@@ -89,6 +89,12 @@ fn of_families(
         let runtime =
             (family.of_plugins && others_run()).then(|| "another container runtime runs".to_owned());
         let rival = family.rival(scope).or(runtime.as_ref());
+        if let Some((own, rival)) = own.as_ref().zip(rival) {
+            judged.blind.extend(own.doubtful(firewall).into_iter().map(|rule| {
+                let why = format!("docker wrote down that a container of this snap was there, but {rival}");
+                Blind::new(format!("the firewall rule {rule}"), (Reason::Contradicted, why))
+            }));
+        }
         // These go also where the others stay, and where another docker has emptied the chains when it was started.
         if leads.ours.is_none() || leads.others.is_some() || rival.is_some() {
             judged.ours.extend(own_rules);

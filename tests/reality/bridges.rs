@@ -40,7 +40,7 @@ fn docker0_of_both() -> Result<()> {
             Kind::Link | Kind::Address | Kind::Route | Kind::Setting => of_docker0,
             // It goes with the last container, and docker makes it anew.
             Kind::Cgroup => false,
-            Kind::Rule => !thing.name.contains("br-"),
+            Kind::Rule => !["br-", "saddr 172.17.0.2 ip daddr"].iter().any(|own| thing.name.contains(own)),
             _ => is_any_dockers(thing),
         }
     })?;

@@ -41,6 +41,7 @@ pub const ALL: &[Scene] = &[
     ("docker_28_that_maps_users", || maps_users(Docker::start_28)),
     ("docker_that_maps_users", || maps_users(Docker::start)),
     ("docker_28_that_has_ended_in_order_is_told", ended_in_order),
+    ("docker_28_on_the_bridge_of_another_docker_is_told", two_on_docker0),
     ("docker_28_that_runs_a_plugin", || plugin(Docker::start_28, &[])),
     ("docker_that_runs_a_plugin_whose_shim_was_killed", || plugin(Docker::start, &["shims killed"])),
     ("docker_28_that_runs_a_plugin_beside_plugins_of_another", || plugin(Docker::start_28, &["beside"])),
@@ -204,6 +205,25 @@ fn ended_in_order() -> Result<()> {
 
 /// Another docker is started on the bridge that all dockers have, and its container gets the address of ours. RIGHT: the rules that
 /// docker wrote down for ours go, but for one that the other's container needs as well.
+/// Both use docker0, and give out the same addresses. Ours came later, and the other has started a container since.
+fn two_on_docker0() -> Result<()> {
+    const OTHERS: &str = "system.slice/docker.service";
+    let mut stage = Stage::new("1.6")?;
+    profile(&mut stage, BUILT_IN)?;
+    let other = stage.also(|_| Docker::start_28(OTHERS, "/var/lib/docker", "/run/docker", &[]))?;
+    let mut docker = Docker::start_28(SERVICE, DOCKER_DATA, BUILT_IN_EXEC, &[])?;
+    docker.run(&["run", "-d", "-p", "8082:80", "app", "/app", "obedient"])?;
+    docker.run(&["run", "-d", "app", "/app", "obedient"])?;
+    docker.kill()?;
+    stage.also(|_| other.run(&["run", "-d", "-p", "9090:90", "app", "/app", "obedient"]))?;
+    let rules = "iptables-nft-save | grep -c -e 'dport 8082 .*172.17.0.2:80' -e '172.17.0.2/32.*dport 80 ' -e '-d 172.17.0.3/32'";
+    demand(sh(rules)?.trim() == "3", "the scene is not what it should be")?;
+    stage.must_show(&[(Kind::Process, 1), (Kind::Rule, 3)])?;
+    stage.judge(&Right::Doubt(|thing| thing.kind == Kind::Rule), 0)?;
+    demand(sh(rules)?.trim() == "3", "a rule has gone that may be the other docker's")?;
+    demand(other.run(&["ps", "-q"])?.lines().count() == 1, "the other docker's container is gone")
+}
+
 fn on_docker0(his_port: &str) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, BUILT_IN)?;

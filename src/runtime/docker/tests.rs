@@ -14,22 +14,25 @@ fn how_a_container_is_to_be_stopped() {
 }
 
 #[test]
-fn the_ports_that_lead_to_a_container_and_its_own() {
+fn how_a_container_is_reached() {
     let dir = tempfile::tempdir().unwrap();
     let of = |settings: &str| {
         let labels = r#""Config":{"Labels":{"HostIp":"127.0.0.1","HostPort":"22"}}"#;
         let text = format!("{{{labels},\"NetworkSettings\":{settings}}}");
         crate::fixture::file(dir.path(), "c", &text);
         assert!(parse(text.as_bytes()).is_some(), "{settings}");
-        let found = published(&Host::at(dir.path()), Path::new("/c"));
-        found.iter().map(|p| format!("{} {} {}", p.address, p.protocol, p.number)).collect::<Vec<_>>()
+        let mut found = Reached::default();
+        found.read(&Host::at(dir.path()), Path::new("/c"));
+        let ports = found.ports.iter().map(|p| format!("{} {} {}", p.address, p.protocol, p.number));
+        (ports.collect::<Vec<_>>(), found.addresses.into_iter().collect::<Vec<_>>())
     };
     let ports = r#""Ports":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"49153"},{"HostIp":"::1","HostPort":"49153"}],"90/udp":null}"#;
-    let networks = r#""Networks":{"bridge":{"Aliases":["a/b"],"IPAddress":"172.17.0.2"},"none":null}"#;
-    let all = ["127.0.0.1 tcp 49153", "::1 tcp 49153", "172.17.0.2 tcp 80"];
-    assert_eq!(of(&format!("{{{networks},{ports}}}")), all);
-    assert!(of(r#"{"Networks":null,"Ports":null}"#).is_empty());
-    assert!(published(&Host::at(dir.path()), Path::new("/none")).is_empty());
+    let networks = r#""Networks":{"bridge":{"Aliases":["a/b"],"IPAddress":"172.17.0.2"},"none":null,"host":{"IPAddress":""}}"#;
+    let own = vec!["172.17.0.2".to_owned()];
+    let all = ["127.0.0.1 tcp 49153", "172.17.0.2 tcp 80", "::1 tcp 49153"].map(str::to_owned).to_vec();
+    assert_eq!(of(&format!("{{{networks},{ports}}}")), (all, own.clone()));
+    assert_eq!(of(&format!("{{{networks}}}")), (vec![], own));
+    assert_eq!(of(r#"{"Networks":null,"Ports":null}"#), Default::default());
 }
 
 #[test]

@@ -33,8 +33,8 @@ impl<'a> Own<'a> {
 
     pub(super) fn has(&self, table: &Table, rule: &[String]) -> bool {
         let is_guard = || table.name == "raw" && guarded(rule).is_some_and(|port| self.leads_to_us(&port));
-        let is_written = || looped(rule).is_some_and(|own| self.is_ours_by_record(&own));
-        names_our_links_alone(rule, self.scope) || is_guard() || is_written()
+        let is_useless = || looped(rule).is_some_and(|own| self.was_ours_alone(&own));
+        names_our_links_alone(rule, self.scope) || is_guard() || is_useless()
     }
 
     /// By a rule, or where another docker has emptied the chain in which it was, by what ours wrote down.
@@ -42,16 +42,56 @@ impl<'a> Own<'a> {
         self.ports.contains(port) || !self.others.contains(port) && self.is_written(port)
     }
 
-    /// On docker0, which all dockers have, nothing else tells whose such a rule is.
-    fn is_ours_by_record(&self, own: &Port) -> bool {
-        let target = format!("{}:{}", address(own), own.2);
-        self.is_written(own) && !self.targets.contains(target.as_str())
+    /// A port to which no rule leads any more: what lets its container reach itself by it has no effect, whoever has that address now.
+    fn was_ours_alone(&self, own: &Port) -> bool {
+        self.is_written(own) && !self.targets.contains(target(own).as_str())
     }
 
     fn is_written(&self, port: &Port) -> bool {
         let (_, protocol, number) = *port;
         let [address, protocol, number] = [address(port), protocol, number].map(str::to_owned);
-        self.scope.network.ports.contains(&docker::Port { address, protocol, number })
+        self.scope.network.docker.ports.contains(&docker::Port { address, protocol, number })
+    }
+
+    /// Rules that lead where ours wrote down that a container of ours was, over a link that another docker has by now, in which it may
+    /// have given the same addresses again: either may have made them.
+    pub(super) fn doubtful(&self, firewall: &Firewall) -> Vec<String> {
+        let all = firewall.tables.iter().flat_map(|t| t.rules.iter().map(move |rule| (t, rule)));
+        let others: HashSet<&str> = all
+            .clone()
+            .filter(|(table, rule)| !self.has(table, rule) && !self.is_published_by_record(rule))
+            .flat_map(|(_, rule)| values(rule, "--to-destination"))
+            .collect();
+        let may_be_ours = |table: &Table, rule: &[String]| {
+            let inside = || accepted(rule).or_else(|| looped(rule)).filter(|own| self.is_written(own));
+            let direct = || blocked(rule).filter(|it| table.name == "raw" && self.is_an_address(it));
+            let is_others = |own: &str| {
+                others.iter().any(|to| to.strip_prefix(own).is_some_and(|rest| rest.starts_with(':')))
+            };
+            self.is_published_by_record(rule)
+                || inside().is_some_and(|own| !others.contains(target(&own).as_str()))
+                || direct().is_some_and(|own| !is_others(own))
+        };
+        let found = all.filter(|(table, rule)| !self.has(table, rule) && may_be_ours(table, rule));
+        found.map(|(table, rule)| format!("{} -A {}", table.name, rule.join(" "))).collect()
+    }
+
+    /// True for a rule from a port of the host to one of a container that docker wrote down both.
+    fn is_published_by_record(&self, rule: &[String]) -> bool {
+        let (Some(to), Some(protocol)) = (values(rule, "--to-destination").next(), values(rule, "-p").next())
+        else {
+            return false;
+        };
+        let Some((address, inside)) = to.rsplit_once(':') else { return false };
+        let known = &self.scope.network.docker.ports;
+        let outside = |number: &str| known.iter().any(|p| p.protocol == protocol && p.number == number);
+        rule[0] == "DOCKER"
+            && self.is_written(&(address, protocol, inside))
+            && values(rule, "--dport").next().is_some_and(outside)
+    }
+
+    fn is_an_address(&self, address: &str) -> bool {
+        self.scope.network.docker.addresses.contains(address)
     }
 
     pub(super) fn rules(&self, firewall: &Firewall) -> Vec<Residue> {
@@ -85,6 +125,12 @@ fn guarded(rule: &[String]) -> Option<Port<'_>> {
     }
 }
 
+/// A container's own port that may be reached over its link.
+fn accepted(rule: &[String]) -> Option<Port<'_>> {
+    let accepts = rule[0] == "DOCKER" && values(rule, "-j").any(|to| to == "ACCEPT");
+    port(rule).filter(|_| accepts)
+}
+
 /// A container's own port by which it may reach itself, through the host's that is published for it.
 fn looped(rule: &[String]) -> Option<Port<'_>> {
     let words: Vec<&str> = rule.iter().map(String::as_str).collect();
@@ -96,6 +142,19 @@ fn looped(rule: &[String]) -> Option<Port<'_>> {
         }
         _ => None,
     }
+}
+
+/// The address of a container that nobody reaches but over its link.
+fn blocked(rule: &[String]) -> Option<&str> {
+    let words: Vec<&str> = rule.iter().map(String::as_str).collect();
+    match words[..] {
+        ["PREROUTING", "-d", block, "!", "-i", _, "-j", "DROP"] => block.split('/').next(),
+        _ => None,
+    }
+}
+
+fn target(port: &Port) -> String {
+    format!("{}:{}", address(port), port.2)
 }
 
 /// Without how many bits of it count, which for one machine are all.
