@@ -251,14 +251,15 @@ impl Reader<'_> {
         else {
             return Vec::new();
         };
+        // Without a star, containerd takes all of it as it is.
+        if !pattern.as_os_str().as_encoded_bytes().contains(&b'*') {
+            return vec![pattern.to_path_buf()];
+        }
         let (before, after) = name.split_once('*').unwrap_or((name, ""));
         let rest = [directory.as_os_str().as_encoded_bytes(), before.as_bytes(), after.as_bytes()].concat();
         if rest.iter().any(|byte| b"*?[".contains(byte)) {
             let why = "which files that means is not followed; they may name other directories to work in";
             return self.note(pattern, (Reason::Malformed, why.to_owned()).into());
-        }
-        if before == name {
-            return vec![pattern.to_path_buf()];
         }
         let names = self.host.list(directory).unwrap_or_else(|error| self.note(directory, error.into()));
         let fits =
