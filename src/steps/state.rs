@@ -193,7 +193,8 @@ fn names(scope: &Scope, container: &Container) -> Vec<(PathBuf, PathKind)> {
 fn runc_states(scope: &Scope, container: &Container) -> impl Iterator<Item = PathBuf> {
     let ContainerId { namespace, id } = &container.id;
     let usual = scope.roots.runc.join(namespace).join(id);
-    let states = [usual].into_iter().chain(scope.states.get(&container.id).cloned());
+    let elsewhere = scope.states.get(&container.id).filter(|state| **state != usual).cloned();
+    let states = [usual].into_iter().chain(elsewhere);
     states.filter(|_| !scope.is_foreign(&container.id))
 }
 
