@@ -286,7 +286,7 @@ impl Scope {
     /// Whether a docker of ours has left something: containers, plugins, steps of builds, or what it keeps after the last one. Stopped
     /// in order, it has ended its containers and left its rules, and the builds with theirs.
     pub fn docker_has_run(&self) -> bool {
-        let is_its = |c: &Container| docker::is_namespace(&c.id.namespace);
+        let is_its = |c: &Container| docker::is_namespace(&c.id.namespace) && self.counts_as_ours(c);
         self.containers.iter().any(is_its)
             || (self.has_run() || !self.builds.is_empty()) && docker::data_of(&self.roots.root).is_some()
     }
