@@ -56,15 +56,15 @@ impl<'a> Own<'a> {
     /// Rules that lead where ours wrote down that a container of ours was, over a link that another docker has by now, in which it may
     /// have given the same addresses again: either may have made them.
     pub(super) fn doubtful(&self, firewall: &Firewall) -> Vec<String> {
-        let all = firewall.tables.iter().flat_map(|t| t.rules.iter().map(move |rule| (t, rule)));
-        let others: HashSet<&str> = all
-            .clone()
-            .filter(|(table, rule)| !self.has(table, rule) && !self.is_published_by_record(rule))
-            .flat_map(|(_, rule)| values(rule, "--to-destination"))
-            .collect();
+        let rest: Vec<(&Table, &Vec<String>)> =
+            each(firewall).filter(|(table, rule)| !self.has(table, rule)).collect();
+        let by_others = rest.iter().filter(|(_, rule)| !self.is_published_by_record(rule));
+        let others: HashSet<&str> =
+            by_others.flat_map(|(_, rule)| values(rule, "--to-destination")).collect();
         let may_be_ours = |table: &Table, rule: &[String]| {
             let inside = || accepted(rule).or_else(|| looped(rule)).filter(|own| self.is_written(own));
-            let direct = || blocked(rule).filter(|it| table.name == "raw" && self.is_an_address(it));
+            let known = &self.scope.network.docker.addresses;
+            let direct = || blocked(rule).filter(|own| table.name == "raw" && known.contains(*own));
             let is_others = |own: &str| {
                 others.iter().any(|to| to.strip_prefix(own).is_some_and(|rest| rest.starts_with(':')))
             };
@@ -72,7 +72,7 @@ impl<'a> Own<'a> {
                 || inside().is_some_and(|own| !others.contains(target(&own).as_str()))
                 || direct().is_some_and(|own| !is_others(own))
         };
-        let found = all.filter(|(table, rule)| !self.has(table, rule) && may_be_ours(table, rule));
+        let found = rest.iter().filter(|(table, rule)| may_be_ours(table, rule));
         found.map(|(table, rule)| format!("{} -A {}", table.name, rule.join(" "))).collect()
     }
 
@@ -90,16 +90,15 @@ impl<'a> Own<'a> {
             && values(rule, "--dport").next().is_some_and(outside)
     }
 
-    fn is_an_address(&self, address: &str) -> bool {
-        self.scope.network.docker.addresses.contains(address)
-    }
-
     pub(super) fn rules(&self, firewall: &Firewall) -> Vec<Residue> {
-        let rules =
-            firewall.tables.iter().flat_map(|table| table.rules.iter().map(move |rule| (table, rule)));
-        let own = rules.filter(|(table, rule)| self.has(table, rule));
+        let own = each(firewall).filter(|(table, rule)| self.has(table, rule));
         own.map(|(table, rule)| residue(table, rule.clone(), false)).collect()
     }
+}
+
+/// All rules, each with its table.
+fn each(firewall: &Firewall) -> impl Iterator<Item = (&Table, &Vec<String>)> {
+    firewall.tables.iter().flat_map(|table| table.rules.iter().map(move |rule| (table, rule)))
 }
 
 /// A block of one address, a protocol and a port.
