@@ -203,8 +203,6 @@ fn ended_in_order() -> Result<()> {
     Ok(())
 }
 
-/// Another docker is started on the bridge that all dockers have, and its container gets the address of ours. RIGHT: the rules that
-/// docker wrote down for ours go, but for one that the other's container needs as well.
 /// Both use docker0, and give out the same addresses. Ours came later, and the other has started a container since.
 fn two_on_docker0() -> Result<()> {
     const OTHERS: &str = "system.slice/docker.service";
@@ -224,6 +222,8 @@ fn two_on_docker0() -> Result<()> {
     demand(other.run(&["ps", "-q"])?.lines().count() == 1, "the other docker's container is gone")
 }
 
+/// Another docker is started on the bridge that all dockers have, and its container gets the address of ours. RIGHT: the rules that
+/// docker wrote down for ours go, but for one that the other's container needs as well.
 fn on_docker0(his_port: &str) -> Result<()> {
     let mut stage = Stage::new("1.6")?;
     profile(&mut stage, BUILT_IN)?;
