@@ -204,12 +204,11 @@ fn left(world: &World, before: &Snapshot, after: &Snapshot, ours: &BTreeSet<i32>
 /// Compares what is left with what the report says, and both with the exit status.
 fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, verdict: &mut Verdict) {
     let unproven = is_unproven(world);
+    let blind = report.into_iter().flat_map(|report| each(&report["steps"]));
+    let blind: Vec<&Value> = blind.flat_map(|step| each(&step["blind"])).collect();
     // A path that is in doubt, where the world has a reason for that.
-    let doubted = |item: &Item| {
-        let mut blind =
-            report.into_iter().flat_map(|r| each(&r["steps"])).flat_map(|step| each(&step["blind"]));
-        matches!(item, Item::Path(path) if blind.any(|blind| is_named(blind, path) && is_right(world, blind)))
-    };
+    let is_doubt = |blind: &Value, path: &Path| is_named(blind, path) && is_right(world, blind);
+    let doubted = |item: &Item| matches!(item, Item::Path(path) if blind.iter().any(|it| is_doubt(it, path)));
     let excused = |item: &Item| match item {
         Item::Busy(..) | Item::Moved(_) => true,
         _ if doubted(item) => true,
@@ -242,14 +241,11 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
             text.push_str(&format!(": {why}"));
         }
     }
-    let blind: Vec<&Path> = each(&report["steps"])
-        .flat_map(|step| each(&step["blind"]))
-        .filter_map(|blind| blind["what"].as_str().map(Path::new))
-        .collect();
+    let unseen: Vec<&Path> = blind.iter().filter_map(|it| it["what"].as_str().map(Path::new)).collect();
     for item in left {
         // A root file system is told with the bundle that it is in.
         if let Item::Mount(point) = item
-            && point.ancestors().any(|above| above.parent().is_some() && blind.contains(&above))
+            && point.ancestors().any(|above| above.parent().is_some() && unseen.contains(&above))
         {
             continue;
         }
@@ -293,9 +289,8 @@ fn truth(world: &World, left: &[Item], ended: &Ended, report: Option<&Value>, ve
     if verdict.outcome == "clean" {
         verdict.lies.extend(world.must_doubt.iter().map(|word| format!("clean, and no doubt of {word}")));
     }
-    let mut blind = each(&report["steps"]).flat_map(|step| each(&step["blind"]));
     if verdict.outcome == "blind"
-        && let Some(why) = blind.find(|blind| !is_right(world, blind))
+        && let Some(why) = blind.iter().find(|blind| !is_right(world, blind))
     {
         verdict.unexcused.push(format!("blind without need: {why}"));
     }
